@@ -62,7 +62,7 @@ def open_photo(path: str | Path) -> Image.Image:
             raise SamecastError(f"{shown} is not a photo: {_guess(data)}") from None
         except Image.DecompressionBombError:
             raise SamecastError(f"{shown} claims more than {MAXIMUM_PIXELS:,} pixels: scale it down first") from None
-        except Exception as error:  # a damaged header makes Pillow's readers raise whatever they stumble over
+        except Exception as error:  # noqa: BLE001 - damaged headers make Pillow raise whatever it stumbles over
             raise SamecastError(f"{shown} is damaged: {_one_line(error)}") from None
         with image:
             return _to_rgb(image, shown)
@@ -122,7 +122,7 @@ def _to_rgb(image: Image.Image, shown: str) -> Image.Image:
         return _to_srgb(upright, profile)
     except SamecastError as error:
         raise SamecastError(f"{shown} {error}") from None
-    except Exception as error:  # damaged data makes Pillow's decoders raise whatever they stumble over
+    except Exception as error:  # noqa: BLE001 - damaged data makes Pillow raise whatever it stumbles over
         raise SamecastError(f"{shown} is damaged: {_one_line(error)}") from None
 
 
