@@ -1,0 +1,51 @@
+# Every target sets up what it needs in .venv; a second run is instant.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.samecast-$(shell cksum < pyproject.toml | cut -d' ' -f1)-$(shell cksum < constraints.txt | cut -d' ' -f1)
+
+.PHONY: help setup demo test check bench docs
+
+help:
+	@echo "make demo    one subject, six prompts, four settings: writes demo/index.html and demo/grid.png"
+	@echo "make test    run the tests"
+	@echo "make check   format, lint, types, layers"
+	@echo "make bench   measure speed"
+	@echo "make docs    redraw the pictures of the documentation and run its examples"
+	@echo "make setup   only install, into $(VENV)"
+
+setup: $(STAMP)
+
+$(STAMP):
+	@test -x $(BIN)/python || command -v $(PYTHON) >/dev/null || \
+		{ echo "samecast needs Python 3.11 or newer and found no '$(PYTHON)': make PYTHON=/path/to/python3.11" >&2; exit 1; }
+	@test -x $(BIN)/python || $(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "samecast needs Python 3.11 or newer, '$(PYTHON)' is older: make PYTHON=/path/to/python3.11" >&2; exit 1; }
+	@test -x $(BIN)/python || { echo "creating $(VENV)"; $(PYTHON) -m venv $(VENV); }
+	@echo "installing samecast and its tools into $(VENV)"
+	@# torch first: the largest part, and pip can pick its build before anything else asks for one.
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt torch
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev,train]'
+	@rm -f $(VENV)/.samecast-*
+	@touch $@
+
+demo: $(STAMP)
+	@$(BIN)/samecast demo --out demo
+
+test: $(STAMP)
+	@$(BIN)/python -m pytest
+
+check: $(STAMP)
+	@$(BIN)/ruff format --check .
+	@$(BIN)/ruff check .
+	@$(BIN)/pyright
+	@$(BIN)/lint-imports
+
+bench: $(STAMP)
+	@$(BIN)/python benchmarks/speed.py
+
+docs: $(STAMP)
+	@$(BIN)/samecast demo --out demo --replace
+	@mkdir -p docs/pictures && cp demo/grid.png docs/pictures/demo.png
+	@$(BIN)/samecast diorama sheet --out docs/pictures/diorama.png --replace
+	@$(BIN)/python -m pytest tests/test_docs.py
