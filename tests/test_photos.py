@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy
 import pytest
-from PIL import Image, ImageCms
+from PIL import Image
 
 from samecast.errors import SamecastError
 from samecast.photos import MINIMUM_SIDE, fit_photo, load_photo, open_photo

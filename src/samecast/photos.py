@@ -1,8 +1,8 @@
 """Any photo a person has, as the square RGB picture a model reads.
 
-Opening a photo means: the rotation its EXIF asks for, alpha laid over white, 16-bit grey scaled to 8 bits, palettes and CMYK
-turned into RGB, an embedded colour profile converted to sRGB. Fitting means: an antialiased resize and a centre crop, or
-white padding. What cannot be a photo is refused in one line, and a huge one before a single pixel is decoded.
+Opening a photo means: the rotation its EXIF asks for, alpha laid over white, 16-bit grey scaled to 8 bits, palettes and
+CMYK turned into RGB, an embedded colour profile converted to sRGB. Fitting means: an antialiased resize and centre crop,
+or white padding. What cannot be a photo is refused in one line, and a huge one before a single pixel is decoded.
 """
 
 import io
