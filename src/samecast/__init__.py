@@ -1,0 +1,44 @@
+"""samecast: cast a subject once, render it in any scene.
+
+    import samecast as sc
+
+    model = sc.load()
+    subject = sc.Subject(references=("rex.png",), class_noun="dog")
+    out = model.render(subject, ["a dog running on the beach"], rules=sc.masactrl())
+    out.renders[0].image.save("beach.png")
+
+What needs torch is imported when it is first used, so that the command line answers at once.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from samecast.control.rules import Rule, masactrl, masactrl_union, none
+from samecast.core.settings import RenderSettings
+from samecast.core.steps import Steps
+from samecast.errors import SamecastError
+from samecast.subject import Subject
+
+if TYPE_CHECKING:
+    from samecast.render import Model, Render, RenderResult, load
+
+__all__ = [
+    "Model",
+    "Render",
+    "RenderResult",
+    "RenderSettings",
+    "Rule",
+    "SamecastError",
+    "Steps",
+    "Subject",
+    "load",
+    "masactrl",
+    "masactrl_union",
+    "none",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in ("Model", "Render", "RenderResult", "load"):
+        return getattr(import_module("samecast.render"), name)
+    raise AttributeError(f"module 'samecast' has no attribute {name!r}")

@@ -1,0 +1,128 @@
+"""What the rest of the code may ask of a denoising model, whatever its family.
+
+Everything outside this package works on `Backbone`; a new family is one more class with these members.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+from jaxtyping import Float
+from PIL import Image
+from torch import Tensor
+
+from samecast.core.ddim import Schedule
+from samecast.core.sites import Site
+
+Linear = Callable[[Tensor], Tensor]
+Processor = Callable[..., Tensor]
+
+
+class AttentionLayer(Protocol):
+    """The part of diffusers' `Attention` module that control uses. `to_out` is a projection and a dropout."""
+
+    heads: int
+    to_q: Linear
+    to_k: Linear
+    to_v: Linear
+    to_out: Sequence[Linear]
+    processor: Processor
+
+    def set_processor(self, processor: Processor) -> None:
+        """Replaces the processor, which computes the layer's output."""
+        ...
+
+
+@dataclass(frozen=True)
+class BoundSite:
+    """A site together with the layer that it names in one model."""
+
+    site: Site
+    layer: AttentionLayer
+
+
+@dataclass(frozen=True)
+class ModelIdentity:
+    """Which weights these are.
+
+    Args:
+        id: what the user asked for: a path, a hub id, or `diorama` for the embedded model.
+        revision: hub commit, or `sha256:` and a hash of the contents of its files.
+        lora: (path, revision) of each LoRA that was loaded on top.
+    """
+
+    id: str
+    revision: str
+    lora: tuple[tuple[str, str], ...] = ()
+
+
+class Backbone(Protocol):
+    """A latent diffusion model, ready to run."""
+
+    identity: ModelIdentity
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model lives."""
+        ...
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The precision of the denoiser; latents are kept in float32 between steps."""
+        ...
+
+    @property
+    def denoiser(self) -> torch.nn.Module:
+        """The module whose first argument's rows are the evaluations to count."""
+        ...
+
+    @property
+    def default_size(self) -> int:
+        """Side in pixels of the pictures the model was made for."""
+        ...
+
+    def latent_shape(self, size: int) -> tuple[int, int, int]:
+        """(channel, height, width) of the latent of a square picture.
+
+        Raises:
+            SamecastError: the model cannot make pictures of this size.
+        """
+        ...
+
+    def schedule(self, steps: int) -> Schedule:
+        """The checkpoint's own noise levels, for a run of so many steps."""
+        ...
+
+    def self_attention(self) -> tuple[BoundSite, ...]:
+        """All self-attention sites, in execution order."""
+        ...
+
+    def encode_prompts(self, prompts: Sequence[str]) -> Float[Tensor, "prompt token channel"]:
+        """Text embeddings.
+
+        Raises:
+            SamecastError: a prompt has more tokens than the model reads.
+        """
+        ...
+
+    def predict(
+        self,
+        latents: Float[Tensor, "row channel height width"],
+        timestep: int,
+        embeddings: Float[Tensor, "row token channel_text"],
+    ) -> Float[Tensor, "row channel height width"]:
+        """One call of the denoiser; float32 in, float32 out."""
+        ...
+
+    def encode_image(self, image: Image.Image) -> Float[Tensor, "channel height width"]:
+        """The latent of a square RGB picture: the mean of the VAE's posterior, scaled."""
+        ...
+
+    def decode(self, latents: Float[Tensor, "branch channel height width"]) -> list[Image.Image]:
+        """RGB pictures of latents, one at a time so that a picture does not depend on its company."""
+        ...
+
+    def describe(self) -> dict[str, Any]:
+        """Device, precision and library versions, for provenance; JSON-able."""
+        ...

@@ -1,0 +1,23 @@
+"""Which weights these are: a hash over the contents of a model's files, so that a record names them wherever they lie."""
+
+import hashlib
+from collections.abc import Iterable
+from pathlib import Path
+
+READ_SUFFIXES = {".safetensors", ".json", ".txt"}
+
+
+def file_revision(path: Path) -> str:
+    """`sha256:` and the hash of one file."""
+    with path.open("rb") as file:
+        return "sha256:" + hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def directory_revision(path: Path, parts: Iterable[str]) -> str:
+    """`sha256:` and a hash over the names and contents of the files that loading reads, in the parts (subfolders) named."""
+    total = hashlib.sha256()
+    for part in sorted(parts):
+        for file in sorted((path / part).rglob("*")):
+            if file.suffix in READ_SUFFIXES and file.is_file():
+                total.update(f"{file.relative_to(path).as_posix()} {file_revision(file)}\n".encode())
+    return "sha256:" + total.hexdigest()

@@ -1,0 +1,179 @@
+"""Stable Diffusion 1.x and 2.x (and their miniatures): one CLIP text encoder, a conditional U-Net, a KL autoencoder.
+
+An adapter over diffusers' pipeline, which stays as it was loaded: prompts go through the pipeline's own `encode_prompt`, so
+that textual inversions and LoRAs act here as they do there.
+"""
+
+import importlib.metadata
+import platform
+from collections.abc import Iterator, Sequence
+from typing import Any, cast
+
+import torch
+from diffusers import DDIMScheduler  # pyright: ignore[reportPrivateImportUsage]
+from jaxtyping import Float
+from PIL import Image
+from torch import Tensor
+
+from samecast.backbones.base import AttentionLayer, BoundSite, ModelIdentity
+from samecast.core.ddim import PredictionType, Schedule
+from samecast.core.sites import Site, Stage
+from samecast.errors import SamecastError
+
+LIBRARIES = ("samecast", "torch", "diffusers", "transformers")
+
+
+class UNetBackbone:
+    """A `StableDiffusionPipeline` behind the `Backbone` protocol.
+
+    Args:
+        pipeline: the loaded pipeline, on its device; held, never modified.
+        identity: which weights these are.
+
+    Raises:
+        SamecastError: the checkpoint predicts something that DDIM inversion is not defined for here.
+    """
+
+    def __init__(self, pipeline: Any, identity: ModelIdentity) -> None:
+        self.pipeline = pipeline
+        self.identity = identity
+        prediction_type = pipeline.scheduler.config.get("prediction_type", "epsilon")
+        if prediction_type not in ("epsilon", "v_prediction"):
+            raise SamecastError(f"model {identity.id} predicts {prediction_type!r}; expected epsilon or v_prediction")
+        self.prediction_type = cast(PredictionType, prediction_type)
+
+    @property
+    def device(self) -> torch.device:
+        return self.pipeline.unet.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return self.pipeline.unet.dtype
+
+    @property
+    def denoiser(self) -> torch.nn.Module:
+        return self.pipeline.unet
+
+    @property
+    def default_size(self) -> int:
+        side = self.pipeline.unet.config.sample_size
+        return int(side if isinstance(side, int) else side[0]) * int(self.pipeline.vae_scale_factor)
+
+    def latent_shape(self, size: int) -> tuple[int, int, int]:
+        factor = int(self.pipeline.vae_scale_factor)
+        multiple = factor * 2 ** (len(self.pipeline.unet.config.block_out_channels) - 1)
+        if size % multiple:
+            nearest = max(multiple, round(size / multiple) * multiple)
+            raise SamecastError(f"size must be a multiple of {multiple} for this model; got {size}, try {nearest}")
+        return int(self.pipeline.unet.config.in_channels), size // factor, size // factor
+
+    def schedule(self, steps: int) -> Schedule:
+        trained = int(self.pipeline.scheduler.config.num_train_timesteps)
+        if steps > trained:
+            raise SamecastError(
+                f"steps must be at most {trained}, the timesteps the model was trained with; got {steps}"
+            )
+        # SD's PNDM configuration lacks clip_sample, and DDIMScheduler's default of True ruins inversion.
+        scheduler: Any = DDIMScheduler.from_config(self.pipeline.scheduler.config, clip_sample=False)
+        scheduler.set_timesteps(steps)
+        return schedule_of(scheduler, self.prediction_type)
+
+    def self_attention(self) -> tuple[BoundSite, ...]:
+        return tuple(_walk(self.pipeline.unet))
+
+    def encode_prompts(self, prompts: Sequence[str]) -> Float[Tensor, "prompt token channel"]:
+        for prompt in prompts:
+            self._check_length(prompt)
+        embeddings, _ = self.pipeline.encode_prompt(list(prompts), self.device, 1, False)
+        return embeddings.to(self.dtype)
+
+    def _check_length(self, prompt: str) -> None:
+        limit = int(self.pipeline.text_encoder.config.max_position_embeddings)
+        text = self.pipeline.maybe_convert_prompt(prompt, self.pipeline.tokenizer)
+        tokens = len(self.pipeline.tokenizer(text, verbose=False).input_ids)
+        if tokens > limit:
+            raise SamecastError(
+                f"the prompt {prompt[:40]!r}... has {tokens - 2} tokens; the model reads at most {limit - 2}: shorten it"
+            )
+
+    def predict(
+        self,
+        latents: Float[Tensor, "row channel height width"],
+        timestep: int,
+        embeddings: Float[Tensor, "row token channel_text"],
+    ) -> Float[Tensor, "row channel height width"]:
+        prediction = self.pipeline.unet(
+            latents.to(self.dtype), timestep, encoder_hidden_states=embeddings, return_dict=False
+        )[0]
+        return prediction.float()
+
+    def encode_image(self, image: Image.Image) -> Float[Tensor, "channel height width"]:
+        vae = self.pipeline.vae
+        pixels = self.pipeline.image_processor.preprocess(image).to(vae.device, vae.dtype)
+        return (vae.encode(pixels).latent_dist.mean * vae.config.scaling_factor)[0].float()
+
+    def decode(self, latents: Float[Tensor, "branch channel height width"]) -> list[Image.Image]:
+        vae = self.pipeline.vae
+        images: list[Image.Image] = []
+        for latent in latents:
+            pixels = vae.decode((latent[None] / vae.config.scaling_factor).to(vae.dtype), return_dict=False)[0]
+            if not torch.isfinite(pixels).all():
+                raise SamecastError(
+                    f"the VAE's output is not finite in {vae.dtype}; load the model with dtype='float32'"
+                )
+            images += self.pipeline.image_processor.postprocess(pixels.float(), output_type="pil")
+        return images
+
+    def describe(self) -> dict[str, Any]:
+        return {
+            "device": str(self.device),
+            "dtype": str(self.dtype).removeprefix("torch."),
+            "threads": torch.get_num_threads(),
+            "versions": {"python": platform.python_version()} | {name: _version(name) for name in LIBRARIES},
+        }
+
+
+def schedule_of(scheduler: Any, prediction_type: PredictionType) -> Schedule:
+    """The noise levels that a DDIMScheduler with its timesteps set steps through."""
+    stride = scheduler.config.num_train_timesteps // scheduler.num_inference_steps
+    timesteps = [int(timestep) for timestep in scheduler.timesteps]
+    cumulative = scheduler.alphas_cumprod.tolist()
+    final = float(scheduler.final_alpha_cumprod)
+    return Schedule(
+        timesteps=tuple(timesteps),
+        alphas=tuple(cumulative[timestep] for timestep in timesteps),
+        alphas_after=tuple(cumulative[t - stride] if t >= stride else final for t in timesteps),
+        # The denoiser knows no timestep below 0; that is the level of set_alpha_to_one=False.
+        clean_timestep=max(0, timesteps[-1] - stride),
+        prediction_type=prediction_type,
+    )
+
+
+def _version(distribution: str) -> str:
+    try:
+        return importlib.metadata.version(distribution)
+    except importlib.metadata.PackageNotFoundError:
+        return "not installed as a package"
+
+
+def _walk(unet: Any) -> Iterator[BoundSite]:
+    """Self-attention in execution order; the U-Net's own lists put `mid` last."""
+    resolution = unet.config.sample_size if isinstance(unet.config.sample_size, int) else unet.config.sample_size[0]
+    index = 0
+    stages: list[tuple[Stage, list[Any]]] = [
+        ("down", list(unet.down_blocks)),
+        ("mid", [unet.mid_block] if unet.mid_block is not None else []),
+        ("up", list(unet.up_blocks)),
+    ]
+    for stage, blocks in stages:
+        within = 0
+        for block in blocks:
+            for transformer in getattr(block, "attentions", None) or ():
+                for layer in transformer.transformer_blocks:
+                    site = Site(f"{stage}.{within}", index, "self", stage, resolution)
+                    yield BoundSite(site, cast(AttentionLayer, layer.attn1))
+                    index, within = index + 1, within + 1
+            if getattr(block, "downsamplers", None):
+                resolution = (resolution + 1) // 2  # stride 2, padding 1
+            if getattr(block, "upsamplers", None):
+                resolution = resolution * 2

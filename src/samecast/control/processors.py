@@ -1,0 +1,98 @@
+"""Self-attention that reads where it is told to: the one place where routed attention is computed."""
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+from einops import rearrange
+from jaxtyping import Float
+from torch import Tensor
+
+from samecast.backbones.base import AttentionLayer, Processor
+from samecast.core.routing import Route
+from samecast.core.sites import Site
+from samecast.errors import SamecastError
+
+if TYPE_CHECKING:
+    from samecast.control.session import Session
+
+
+class RoutedProcessor:
+    """The processor of one self-attention site while a session is attached.
+
+    Where the session has no route for its site it hands over to the processor it replaced, so that an attached model
+    without control is exactly the model.
+    """
+
+    def __init__(self, site: Site, original: Processor, session: "Session") -> None:
+        self.site = site
+        self.original = original
+        self.session = session
+
+    def __call__(
+        self,
+        attn: AttentionLayer,
+        hidden_states: Float[Tensor, "row token channel"],
+        encoder_hidden_states: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        temb: Tensor | None = None,
+        *args: Any,
+        **kwargs: Any,
+    ) -> Float[Tensor, "row token channel"]:
+        self.session.keep_states(self.site, hidden_states)
+        route = self.session.route_at(self.site)
+        if route is None:
+            return self.original(attn, hidden_states, encoder_hidden_states, attention_mask, temb, *args, **kwargs)
+        if attention_mask is not None:
+            raise SamecastError(
+                f"site {self.site.name} got an attention mask, which routed self-attention does not take"
+            )
+        return attend(attn, hidden_states, self.session.kept_at(self.site), route)
+
+
+def attend(
+    attn: AttentionLayer,
+    hidden_states: Float[Tensor, "row token channel"],
+    kept: Float[Tensor, "kept token channel"] | None,
+    route: Route,
+) -> Float[Tensor, "row token channel"]:
+    """Mutual self-attention (MasaCtrl, arXiv 2304.08465, equation 5) along any route.
+
+    Queries are each row's own; keys and values are computed once for every pool row that anybody reads, and rows that
+    read equally many rows share one attention call, so that nothing is padded.
+
+    Args:
+        attn: the layer, whose projections are used.
+        hidden_states: what enters the layer (after its norm) in each batch row.
+        kept: what entered it in rows evaluated earlier; they follow the batch rows in the pool.
+        route: the pool rows that each batch row reads.
+    """
+    pool = hidden_states if kept is None else torch.cat([hidden_states, kept])
+    # One copy of the rows that are read; to_k and to_v skip those that are not.
+    read = pool[list(route.used)]
+    query = rearrange(
+        attn.to_q(hidden_states), "row token (heads channel) -> row heads token channel", heads=attn.heads
+    )
+    key = rearrange(attn.to_k(read), "row token (heads channel) -> row heads token channel", heads=attn.heads)
+    value = rearrange(attn.to_v(read), "row token (heads channel) -> row heads token channel", heads=attn.heads)
+    output = torch.empty_like(query)
+    for rows, sources in route.by_length:
+        output[list(rows)] = torch.nn.functional.scaled_dot_product_attention(
+            query[list(rows)], _join(key, sources), _join(value, sources)
+        )
+    merged = rearrange(output, "row heads token channel -> row token (heads channel)")
+    for layer in attn.to_out:
+        merged = layer(merged)
+    return merged
+
+
+def _join(
+    states: Float[Tensor, "read heads token channel"], sources: tuple[tuple[int, ...], ...]
+) -> Float[Tensor, "reader heads key channel"]:
+    """For each reader, the tokens of all that it reads, end to end."""
+    if len(set(sources)) == 1:  # everybody reads the same: one copy, seen by all
+        return rearrange(
+            states[list(sources[0])], "source heads token channel -> 1 heads (source token) channel"
+        ).expand(len(sources), -1, -1, -1)
+    return rearrange(
+        states[torch.tensor(sources)], "reader source heads token channel -> reader heads (source token) channel"
+    )

@@ -1,0 +1,140 @@
+"""The one mutable object in denoising: it owns the processors while it is attached, and is told each step.
+
+Attaching binds every self-attention site or raises; detaching puts back the very processors that were there, also after an
+exception. Sessions nest: an inner one hands over to the outer one wherever it has nothing to say.
+"""
+
+from collections.abc import Iterator, Mapping, Set
+from contextlib import contextmanager
+from types import TracebackType
+from typing import Any, Self
+
+from jaxtyping import Float
+from torch import Tensor
+
+from samecast.backbones.base import Backbone, BoundSite, Processor
+from samecast.control.processors import RoutedProcessor
+from samecast.core.routing import Route
+from samecast.core.sites import Site
+from samecast.errors import SamecastError
+
+# Processors that compute plain attention, whose place can be taken without losing anything.
+PLAIN_PROCESSORS = {
+    "AttnProcessor",
+    "AttnProcessor2_0",
+    "SlicedAttnProcessor",
+    "XFormersAttnProcessor",
+    "RoutedProcessor",
+}
+
+
+class Session:
+    """Control of one denoiser's self-attention, as a context manager.
+
+    Args:
+        backbone: the model to attach to.
+
+    Attributes:
+        evaluations: rows that went through the denoiser while attached, counted by a forward hook on it.
+        batch_shapes: for each number of rows in a call, how many calls had it.
+    """
+
+    def __init__(self, backbone: Backbone) -> None:
+        self._backbone = backbone
+        self._bound: tuple[BoundSite, ...] = ()
+        self._originals: list[tuple[BoundSite, Processor]] = []
+        self._hook: Any = None
+        self._routes: Mapping[int, Route] = {}
+        self._kept: Mapping[int, Tensor] = {}
+        self._keeping: Set[int] = frozenset()
+        self._states: dict[int, Tensor] = {}
+        self.evaluations = 0
+        self.batch_shapes: dict[int, int] = {}
+
+    @property
+    def sites(self) -> tuple[Site, ...]:
+        """The model's self-attention sites, in execution order."""
+        return tuple(bound.site for bound in self._backbone.self_attention())
+
+    def __enter__(self) -> Self:
+        if self._hook is not None:
+            raise SamecastError("this session is attached already; make a new one for each use")
+        bound = self._backbone.self_attention()
+        for site in bound:
+            _check_layer(site)
+        for site in bound:
+            self._originals.append((site, site.layer.processor))
+            site.layer.set_processor(RoutedProcessor(site.site, site.layer.processor, self))
+        self._hook = self._backbone.denoiser.register_forward_hook(self._count, with_kwargs=True)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for site, original in reversed(self._originals):
+            site.layer.set_processor(original)
+        self._originals.clear()
+        self._hook.remove()
+        self._hook = None
+
+    @contextmanager
+    def call(
+        self,
+        *,
+        routes: Mapping[int, Route] | None = None,
+        kept: Mapping[int, Float[Tensor, "kept token channel"]] | None = None,
+        keep: Set[int] = frozenset(),
+    ) -> Iterator[dict[int, Tensor]]:
+        """Tells what the next call of the denoiser is to do; afterwards the session is silent again.
+
+        Args:
+            routes: for each controlled site's index, who reads whom.
+            kept: for each such site's index, the states of the rows that follow the batch in the pool.
+            keep: indices of the sites whose states are wanted.
+
+        Yields:
+            The wanted states by site index, filled by the call.
+        """
+        self._routes, self._kept, self._keeping, self._states = routes or {}, kept or {}, keep, {}
+        try:
+            yield self._states
+        finally:
+            self._routes, self._kept, self._keeping, self._states = {}, {}, frozenset(), {}
+
+    def route_at(self, site: Site) -> Route | None:
+        """The route at a site in this call, if it is controlled."""
+        return self._routes.get(site.index)
+
+    def kept_at(self, site: Site) -> Float[Tensor, "kept token channel"] | None:
+        """The states of the kept rows at a site, if there are any."""
+        return self._kept.get(site.index)
+
+    def keep_states(self, site: Site, hidden_states: Float[Tensor, "row token channel"]) -> None:
+        """Stores what enters a site, where it is wanted."""
+        if site.index in self._keeping:
+            self._states[site.index] = hidden_states
+
+    def _count(self, module: Any, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
+        rows = int((args[0] if args else kwargs["sample"]).shape[0])
+        self.evaluations += rows
+        self.batch_shapes[rows] = self.batch_shapes.get(rows, 0) + 1
+
+
+def _check_layer(bound: BoundSite) -> None:
+    """Refuses a layer whose attention is more than projections and a softmax, rather than computing something else."""
+    layer: Any = bound.layer
+    name = type(layer.processor).__name__
+    if name not in PLAIN_PROCESSORS:
+        raise SamecastError(
+            f"site {bound.site.name} has a {name}, whose work would be lost; unload what installed it first"
+        )
+    if getattr(layer, "fused_projections", False):
+        raise SamecastError(
+            f"site {bound.site.name} has fused projections; call pipeline.unfuse_qkv_projections() first"
+        )
+    extras = ("group_norm", "spatial_norm", "norm_q", "norm_k")
+    present = [extra for extra in extras if getattr(layer, extra, None) is not None]
+    if present or layer.residual_connection or layer.rescale_output_factor != 1:
+        raise SamecastError(
+            f"site {bound.site.name} has attention of another kind ({', '.join(present) or 'residual'})"
+        )

@@ -1,0 +1,151 @@
+"""Who is in the batch: the sole owner of its layout and of the guidance groups.
+
+A *branch* is one image in the making: a source, whose keys and values are read, or a target, which reads them. Under
+classifier-free guidance (Ho and Salimans 2022) each branch has two *guidance groups*, unconditional and conditional, and
+each (branch, group) is a *place*. A *row* is what the denoiser is called with: one latent and one text. Source rows whose
+latent and text equal those of another row are not computed twice: an empty source prompt makes a source's two rows equal,
+and where all branches start from the same latent a target's unconditional row is the source's row. Rows of targets are
+never merged with each other, so that the cost of a target does not depend on its company.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from types import MappingProxyType
+from typing import Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+Group = Literal["unconditional", "conditional"]
+Role = Literal["source", "target"]
+
+
+@dataclass(frozen=True)
+class Branch:
+    """One image in the making.
+
+    Args:
+        role: whether it is read (`source`) or reads (`target`).
+        index: its position among the branches of its role.
+        prompt: text of its conditional group.
+        negative_prompt: text of its unconditional group; a source's is always empty.
+    """
+
+    role: Role
+    index: int
+    prompt: str
+    negative_prompt: str = ""
+
+    def text(self, group: Group) -> str:
+        """The text that conditions this branch in one guidance group."""
+        return self.prompt if group == "conditional" else self.negative_prompt
+
+
+@dataclass(frozen=True)
+class Place:
+    """One branch in one guidance group."""
+
+    branch: Branch
+    group: Group
+
+    @property
+    def text(self) -> str:
+        return self.branch.text(self.group)
+
+
+@dataclass(frozen=True)
+class Layout:
+    """The rows of one call of the denoiser.
+
+    Args:
+        rows: the place each row was laid out for.
+        row_of: the row at which each place is computed; several places may share one.
+    """
+
+    rows: tuple[Place, ...]
+    row_of: Mapping[Place, int]
+
+    @property
+    def texts(self) -> tuple[str, ...]:
+        """The text of each row."""
+        return tuple(place.text for place in self.rows)
+
+    def stack(
+        self, latents: Mapping[Branch, Float[Tensor, "channel height width"]]
+    ) -> Float[Tensor, "row channel height width"]:
+        """The latent of each row, given that of each branch."""
+        return torch.stack([latents[place.branch] for place in self.rows])
+
+    def gather(
+        self, prediction: Float[Tensor, "row channel height width"], branches: Sequence[Branch], group: Group
+    ) -> Float[Tensor, "branch channel height width"]:
+        """The predictions of some branches in one guidance group."""
+        return prediction[[self.row_of[Place(branch, group)] for branch in branches]]
+
+
+@dataclass(frozen=True)
+class Branches:
+    """All branches of one denoising run.
+
+    Args:
+        targets: the branches to denoise.
+        sources: the branches they may read; empty without control.
+        guidance_scale: at most 1 means no guidance, that is, the conditional group alone.
+    """
+
+    targets: tuple[Branch, ...]
+    sources: tuple[Branch, ...]
+    guidance_scale: float
+
+    @cached_property
+    def groups(self) -> tuple[Group, ...]:
+        """The guidance groups in batch order; unconditional first, as in diffusers."""
+        return ("unconditional", "conditional") if self.guidance_scale > 1 else ("conditional",)
+
+    def layout(
+        self,
+        *,
+        targets: Sequence[Group] | None = None,
+        sources: Sequence[Group] | None = None,
+        same_latent: bool = False,
+    ) -> Layout:
+        """Lays out one call of the denoiser: targets' rows group by group, then the sources' that no other row equals.
+
+        Args:
+            targets: guidance groups in which the targets are in the batch; None is all.
+            sources: guidance groups in which the sources are in the batch; None is all, () where they were evaluated
+                earlier or nobody reads them.
+            same_latent: whether all branches hold the same latent at this step, as targets do that start from the
+                inverted latent. Merging is exact only because a target reads nothing but the source and itself.
+        """
+        rows: list[Place] = []
+        row_of: dict[Place, int] = {}
+        for group in self.groups if targets is None else targets:
+            for branch in self.targets:
+                row_of[Place(branch, group)] = len(rows)
+                rows.append(Place(branch, group))
+        for group in self.groups if sources is None else sources:
+            for branch in self.sources:
+                place = Place(branch, group)
+                equal = (
+                    row
+                    for row, other in enumerate(rows)
+                    if other.text == place.text and (same_latent or other.branch == branch)
+                )
+                row = next(equal, len(rows))
+                if row == len(rows):
+                    rows.append(place)
+                row_of[place] = row
+        return Layout(tuple(rows), MappingProxyType(row_of))
+
+    def guide(
+        self, layout: Layout, prediction: Float[Tensor, "row channel height width"], branches: Sequence[Branch]
+    ) -> Float[Tensor, "branch channel height width"]:
+        """Classifier-free guidance: unconditional + guidance_scale * (conditional - unconditional), per branch."""
+        conditional = layout.gather(prediction, branches, "conditional")
+        if "unconditional" not in self.groups:
+            return conditional
+        unconditional = layout.gather(prediction, branches, "unconditional")
+        return unconditional + self.guidance_scale * (conditional - unconditional)

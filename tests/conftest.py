@@ -1,0 +1,112 @@
+"""Shared fixtures: real diffusers and transformers classes at tiny widths, with Stable Diffusion 1.x's topology.
+
+Three cross-attention levels and one plain, two layers per block: 16 self-attention sites, numbered as in SD. Weights are
+random but seeded; nothing is downloaded.
+"""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")  # before the libraries read it
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+TINY_SIZE = 64
+LATENT_SIDE = 16
+
+
+def make_tokenizer_files(directory: Path) -> None:
+    """A CLIP tokenizer with an entry for every byte, alone and ending a word, and no merges: any text encodes."""
+    from transformers.convert_slow_tokenizer import bytes_to_unicode
+
+    letters = list(bytes_to_unicode().values())
+    tokens = [*letters, *(letter + "</w>" for letter in letters), "<|startoftext|>", "<|endoftext|>"]
+    directory.mkdir(parents=True, exist_ok=True)
+    vocabulary = {token: number for number, token in enumerate(tokens)}
+    (directory / "vocab.json").write_text(json.dumps(vocabulary), encoding="utf-8")
+    (directory / "merges.txt").write_text("#version: 0.2\n", encoding="utf-8")
+
+
+def make_tiny_pipeline(directory: Path, *, prediction_type: str = "epsilon", seed: int = 0) -> Any:
+    """A random StableDiffusionPipeline of SD 1.x's topology; 64 px pictures on 16 x 16 latents of 4 channels."""
+    from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
+    from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
+
+    torch.manual_seed(seed)
+    make_tokenizer_files(directory / "tokenizer_source")
+    tokenizer = CLIPTokenizer.from_pretrained(directory / "tokenizer_source", model_max_length=77)
+    text_encoder = CLIPTextModel(
+        CLIPTextConfig(
+            vocab_size=len(tokenizer),
+            hidden_size=32,
+            intermediate_size=64,
+            num_hidden_layers=2,
+            num_attention_heads=2,
+            bos_token_id=tokenizer.bos_token_id,
+            eos_token_id=tokenizer.eos_token_id,
+            pad_token_id=tokenizer.pad_token_id,
+        )
+    )
+    unet = UNet2DConditionModel(
+        sample_size=LATENT_SIDE,
+        block_out_channels=(16, 16, 32, 32),
+        attention_head_dim=2,
+        norm_num_groups=8,
+        cross_attention_dim=32,
+    )
+    vae = AutoencoderKL(
+        block_out_channels=(8, 8, 16),
+        down_block_types=("DownEncoderBlock2D",) * 3,
+        up_block_types=("UpDecoderBlock2D",) * 3,
+        latent_channels=4,
+        norm_num_groups=4,
+        sample_size=TINY_SIZE,
+    )
+    scheduler = DDIMScheduler(
+        beta_start=0.00085,
+        beta_end=0.012,
+        beta_schedule="scaled_linear",
+        clip_sample=False,
+        set_alpha_to_one=False,
+        steps_offset=1,
+        prediction_type=prediction_type,
+    )
+    return StableDiffusionPipeline(
+        vae=vae,
+        text_encoder=text_encoder,
+        tokenizer=tokenizer,
+        unet=unet,
+        scheduler=scheduler,
+        safety_checker=None,
+        feature_extractor=None,
+        requires_safety_checker=False,
+    )
+
+
+@pytest.fixture(scope="session")
+def tiny_pipeline_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A saved pipeline directory, epsilon prediction. Read-only by agreement: the whole test session shares it."""
+    directory = tmp_path_factory.mktemp("tiny")
+    make_tiny_pipeline(directory).save_pretrained(directory / "model")
+    return directory / "model"
+
+
+@pytest.fixture(scope="session")
+def tiny_velocity_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same for a v-prediction checkpoint."""
+    directory = tmp_path_factory.mktemp("tiny_velocity")
+    make_tiny_pipeline(directory, prediction_type="v_prediction").save_pretrained(directory / "model")
+    return directory / "model"
+
+
+@pytest.fixture(scope="session")
+def photo() -> Image.Image:
+    """A colourful picture, larger than the model's and not square."""
+    generator = np.random.default_rng(0)
+    coarse = Image.fromarray(generator.integers(0, 256, (6, 8, 3), dtype=np.uint8))
+    return coarse.resize((128, 96), Image.Resampling.BICUBIC)
