@@ -1,7 +1,7 @@
 """Any photo a person has, as the square RGB picture a model reads.
 
 Opening a photo means: the rotation its EXIF asks for, alpha laid over white, 16-bit grey scaled to 8 bits, palettes and
-CMYK turned into RGB, an embedded colour profile converted to sRGB. Fitting means: an antialiased resize and centre crop,
+CMYK turned into RGB, an embedded colour profile converted to sRGB. Fitting means an antialiased resize and centre crop,
 or white padding. What cannot be a photo is refused in one line, and a huge one before a single pixel is decoded.
 """
 
@@ -62,7 +62,7 @@ def open_photo(path: str | Path) -> Image.Image:
             raise SamecastError(f"{shown} is not a photo: {_guess(data)}") from None
         except Image.DecompressionBombError:
             raise SamecastError(f"{shown} claims more than {MAXIMUM_PIXELS:,} pixels: scale it down first") from None
-        except Exception as error:  # noqa: BLE001 - damaged headers make Pillow raise whatever it stumbles over
+        except Exception as error:  # damaged headers make Pillow raise whatever it stumbles over
             raise SamecastError(f"{shown} is damaged: {_one_line(error)}") from None
         with image:
             return _to_rgb(image, shown)
@@ -122,7 +122,7 @@ def _to_rgb(image: Image.Image, shown: str) -> Image.Image:
         return _to_srgb(upright, profile)
     except SamecastError as error:
         raise SamecastError(f"{shown} {error}") from None
-    except Exception as error:  # noqa: BLE001 - damaged data makes Pillow raise whatever it stumbles over
+    except Exception as error:  # damaged data makes Pillow raise whatever it stumbles over
         raise SamecastError(f"{shown} is damaged: {_one_line(error)}") from None
 
 
