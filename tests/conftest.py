@@ -1,7 +1,7 @@
 """Shared fixtures: real diffusers and transformers classes at tiny widths, with Stable Diffusion 1.x's topology.
 
-Three cross-attention levels and one plain, two layers per block: 16 self-attention sites, numbered as in SD. Weights are
-random but seeded; nothing is downloaded.
+Three cross-attention levels and one plain, two layers per block: 16 self-attention sites, numbered as in SD. Weights
+are random but seeded; nothing is downloaded.
 """
 
 import json

@@ -1,8 +1,8 @@
 """The first job: one subject, any scenes.
 
-photo -> invert -> Trajectory -> Branches -> denoise under rules -> decode. The model is never modified: control is attached
-for the length of one call. Work is exact and done once: one edit of 50 steps from an empty source prompt takes 50
-evaluations to invert and 100 to denoise, N targets 50 + 100 N.
+photo -> invert -> Trajectory -> Branches -> denoise under rules -> decode. The model is never modified: control is
+attached for the length of one call. Work is exact and done once: one edit of 50 steps from an empty source prompt takes
+50 evaluations to invert and 100 to denoise, N targets 50 + 100 N.
 """
 
 import math
@@ -12,7 +12,6 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-import numpy
 import torch
 from jaxtyping import Float
 from PIL import Image
@@ -21,13 +20,15 @@ from torch import Tensor
 from samecast.backbones.base import Backbone
 from samecast.backbones.loading import EMBEDDED, load_backbone
 from samecast.control.denoise import denoise_targets
-from samecast.control.plan import Plan, make_plan
+from samecast.control.plan import make_plan
 from samecast.control.rules import Rules, masactrl, rules_to_data
+from samecast.control.run import Advance, Run
 from samecast.control.session import Session
-from samecast.control.source import Advance, Trajectory, generate_source, invert_reference
+from samecast.control.source import Trajectory, generate_source, invert_reference
+from samecast.control.targets import Target, expand, make_targets, split_targets
 from samecast.core.branches import Branch, Branches
-from samecast.core.ddim import Schedule
 from samecast.core.noise import seeded_noise, spherical_blend
+from samecast.core.quality import peak_signal_to_noise
 from samecast.core.settings import RenderSettings
 from samecast.errors import SamecastError
 from samecast.photos import fit_photo, load_photo
@@ -38,7 +39,7 @@ Progress = Callable[[str, int, int], None]
 
 MASACTRL = masactrl()
 POOR_PSNR = 20.0
-# About what 8 pictures' rows at 512 px take (64 x 64 latents); small latents want large batches, as calls cost more than rows.
+# 16 rows of 64 x 64 latents (512 px). Small latents want large batches, as there a call costs more than its rows.
 BATCH_TOKENS, LARGEST_BATCH = 16 * 64 * 64, 64
 
 
@@ -125,7 +126,7 @@ class Model:
         Raises:
             SamecastError: a prompt, setting, rule or photo cannot be used; said in one line before any work is done.
         """
-        return _Job(self.backbone, subject, prompts, rules, settings or RenderSettings(), progress).run()
+        return _Job(self.backbone, subject, prompts, rules, settings or RenderSettings(), progress).work()
 
 
 class _Job:
@@ -142,48 +143,40 @@ class _Job:
     ) -> None:
         self.backbone, self.subject, self.rules, self.settings = backbone, subject, rules, settings
         self.progress: Progress = progress or (lambda stage, done, total: None)
-        self.prompts = _check_prompts(prompts)
+        self.prompts = tuple(prompts)
+        self.noun = subject.class_noun if subject is not None else ""
+        self.generated = subject is None and bool(settings.source_prompt)
+        _check_source(subject, rules, settings, self.generated)
+        # A generated source takes the seed itself, so that fresh noise is not its noise again.
+        first_seed = settings.seed + self.generated
+        self.targets = make_targets(prompts, settings, noun=self.noun, first_seed=first_seed)
+        self.source = Branch("source", 0, expand(settings.source_prompt, self.noun))
         self.size = settings.size or backbone.default_size
         self.shape = backbone.latent_shape(self.size)
-        self.schedule: Schedule = backbone.schedule(settings.steps)
         self.session = Session(backbone)
-        self.generated = subject is None and bool(settings.source_prompt)
-        self.reads_source = bool(rules) or settings.noise_share < 1
-        _check_source(subject, rules, settings, self.generated)
+        schedule = backbone.schedule(settings.steps)
+        plan = make_plan(rules, self.session.sites, schedule, len(self.targets))
         self.reference = self._read_reference()
-        noun = subject.class_noun if subject is not None else ""
-        texts = [_expand(prompt, noun) for prompt in self.prompts for _ in range(settings.images_per_prompt)]
-        self.targets = tuple(
-            Branch("target", index, text, _expand(settings.negative_prompt, noun)) for index, text in enumerate(texts)
-        )
-        self.source = Branch("source", 0, _expand(settings.source_prompt, noun))
-        first_seed = settings.seed + self.generated  # a generated source takes the seed itself
-        self.seeds = [first_seed + index % settings.images_per_prompt for index in range(len(texts))]
-        self.plan: Plan = make_plan(rules, self.session.sites, self.schedule, len(texts))
-        self.branches = Branches(self.targets, (self.source,), settings.guidance_scale)
-        self.embeddings = self._encode_texts()
+        self.run = Run(backbone, self.session, schedule, plan, self._encode_texts())
 
-    def run(self) -> RenderResult:
+    def work(self) -> RenderResult:
+        """Does it all."""
         with self.session:
             clean_source, trajectory = self._make_source()
             latents = self._denoise(trajectory)
-        source = self.backbone.decode(clean_source[None])[0] if clean_source is not None else None
-        images: list[Image.Image] = []
-        for latent in latents:
-            images += self.backbone.decode(latent[None])
-            self.progress("decode", len(images), len(self.targets))
-        repeated = [prompt for prompt in self.prompts for _ in range(self.settings.images_per_prompt)]
-        renders = tuple(
-            Render(image, prompt, seed) for image, prompt, seed in zip(images, repeated, self.seeds, strict=True)
-        )
-        psnr = (
-            peak_signal_to_noise(self.reference, source) if self.reference is not None and source is not None else None
-        )
+        renders: list[Render] = []
+        for target, latent in zip(self.targets, latents, strict=True):
+            image = self.backbone.decode(latent[None])[0]
+            renders.append(Render(image, target.prompt, target.seed))
+            self.progress("decode", len(renders), len(self.targets))
+        source = None if clean_source is None else self.backbone.decode(clean_source[None])[0]
+        reference = self.reference
+        psnr = None if reference is None or source is None else peak_signal_to_noise(reference, source)
         warnings = self._warnings(psnr)
         return RenderResult(
-            renders=renders,
+            renders=tuple(renders),
             source=source,
-            reference=self.reference,
+            reference=reference,
             source_psnr=psnr,
             evaluations=self.session.evaluations,
             provenance=self._provenance(psnr, warnings),
@@ -193,62 +186,58 @@ class _Job:
     def _read_reference(self) -> Image.Image | None:
         if self.subject is None:
             return None
-        if len(self.subject.references) > 1:
-            raise SamecastError(f"render reads one reference photo; got {len(self.subject.references)}")
-        photo = self.subject.references[0]
+        photo, *others = self.subject.references
+        if others:
+            raise SamecastError(f"render reads one reference photo; got {1 + len(others)}")
         if isinstance(photo, Image.Image):
             return fit_photo(photo, size=self.size, fit=self.settings.fit)
         return load_photo(photo, size=self.size, fit=self.settings.fit)
 
-    def _encode_texts(self) -> Mapping[str, Float[Tensor, "token channel_text"]]:
+    def _branches(self, targets: Sequence[Target]) -> Branches:
+        branches = tuple(target.branch for target in targets)
+        return Branches(branches, (self.source,), self.settings.guidance_scale)
+
+    def _encode_texts(self) -> Mapping[str, Float[Tensor, "token channel"]]:
         # One at a time: a text's embedding must not depend on its company, not even in rounding.
-        places = self.branches.layout(sources=None if self.generated or self.reference is not None else ()).texts
-        return {text: self.backbone.encode_prompts([text])[0] for text in dict.fromkeys(places)}
+        texts = self._branches(self.targets).layout().texts
+        return {text: self.backbone.encode_prompts([text])[0] for text in dict.fromkeys(texts)}
 
     def _make_source(self) -> tuple[Float[Tensor, "channel height width"] | None, Trajectory | None]:
         """The source's clean latent, and its trajectory where anybody needs that."""
-        common = (self.backbone, self.session, self.schedule, self.plan, self.branches, self.embeddings)
+        branches = self._branches(())
         if self.generated:
             noise = seeded_noise(self.shape, self.settings.seed).to(self.backbone.device)
-            trajectory = generate_source(*common, noise, advance=self._counter("source", 1))
+            trajectory = generate_source(self.run, branches, noise, advance=self._counter("source", 1))
             return trajectory.clean, trajectory
         if self.reference is None:
             return None, None
         encoded = self.backbone.encode_image(self.reference)
-        if not self.reads_source:
-            return encoded, None
-        trajectory = invert_reference(
-            *common, encoded, pairing=self.settings.pairing, advance=self._counter("invert", 1)
-        )
+        if not self.rules and self.settings.noise_share == 1:
+            return encoded, None  # nobody reads it or starts from it
+        pairing, advance = self.settings.pairing, self._counter("invert", 1)
+        trajectory = invert_reference(self.run, branches, encoded, pairing=pairing, advance=advance)
         return trajectory.clean, trajectory
 
     def _denoise(self, trajectory: Trajectory | None) -> list[Float[Tensor, "channel height width"]]:
         rows = self.settings.batch_rows or min(LARGEST_BATCH, BATCH_TOKENS // (self.shape[1] * self.shape[2]))
-        chunks = _split(self.targets, max(1, rows // len(self.branches.groups)))
+        groups = self._branches(self.targets).groups
+        chunks = split_targets(self.targets, max(1, rows // len(groups)))
         advance = self._counter("denoise", len(chunks))
+        same_start = self.settings.noise_share == 0
         latents: list[Tensor] = []
         for chunk in chunks:
-            latents += denoise_targets(
-                self.backbone,
-                self.session,
-                self.schedule,
-                self.plan,
-                Branches(chunk, (self.source,), self.settings.guidance_scale),
-                self.embeddings,
-                torch.stack([self._start(target, trajectory) for target in chunk]),
-                trajectory,
-                same_start=self.settings.noise_share == 0,
-                advance=advance,
-            )
+            start = torch.stack([self._start(target, trajectory) for target in chunk])
+            branches = self._branches(chunk)
+            latents += denoise_targets(self.run, branches, start, trajectory, same_start=same_start, advance=advance)
         return latents
 
-    def _start(self, target: Branch, trajectory: Trajectory | None) -> Float[Tensor, "channel height width"]:
-        noise = seeded_noise(self.shape, self.seeds[target.index]).to(self.backbone.device)
+    def _start(self, target: Target, trajectory: Trajectory | None) -> Float[Tensor, "channel height width"]:
+        noise = seeded_noise(self.shape, target.seed).to(self.backbone.device)
         share = self.settings.noise_share
         return noise if trajectory is None else spherical_blend(trajectory.latents[0], noise, share)
 
     def _counter(self, stage: str, rounds: int) -> Advance:
-        total = rounds * len(self.schedule.working_steps)
+        total = rounds * len(self.run.schedule.working_steps)
         done = 0
 
         def advance() -> None:
@@ -273,8 +262,8 @@ class _Job:
     def _provenance(self, psnr: float | None, warnings: Sequence[str]) -> dict[str, Any]:
         return {
             "prompts": list(self.prompts),
-            "seeds": self.seeds,
-            "class_noun": self.subject.class_noun if self.subject is not None else "",
+            "seeds": [target.seed for target in self.targets],
+            "class_noun": self.noun,
             "references": [_describe_reference(photo) for photo in self.subject.references] if self.subject else [],
             "reference_pixels": _pixel_hash(self.reference) if self.reference is not None else None,
             "rules": rules_to_data(self.rules),
@@ -289,24 +278,6 @@ class _Job:
         }
 
 
-def peak_signal_to_noise(reference: Image.Image, other: Image.Image) -> float:
-    """PSNR in dB of two RGB pictures of one size, over 8-bit values; infinite where they are equal."""
-    difference = numpy.asarray(reference, dtype=numpy.float64) - numpy.asarray(other, dtype=numpy.float64)
-    error = float(numpy.mean(difference**2))
-    return math.inf if error == 0 else 10 * math.log10(255**2 / error)
-
-
-def _check_prompts(prompts: Sequence[str]) -> tuple[str, ...]:
-    if isinstance(prompts, str):
-        raise SamecastError(f"prompts must be a list of texts; got the one text {prompts[:40]!r}")
-    if not prompts:
-        raise SamecastError("at least one prompt is needed; got none")
-    for number, prompt in enumerate(prompts, start=1):
-        if not prompt.strip():
-            raise SamecastError(f"prompt {number} is empty; say what the picture is to show")
-    return tuple(prompts)
-
-
 def _check_source(subject: Subject | None, rules: Rules, settings: RenderSettings, generated: bool) -> None:
     if subject is None and not generated:
         if rules:
@@ -318,19 +289,6 @@ def _check_source(subject: Subject | None, rules: Rules, settings: RenderSetting
             f"images_per_prompt={settings.images_per_prompt} would repeat one picture: with init='inverted' nothing is"
             " random; use init='noise' or a blend such as 0.3"
         )
-
-
-def _expand(text: str, noun: str) -> str:
-    if "{noun}" in text and not noun:
-        raise SamecastError(f"{text[:40]!r} speaks of {{noun}}, but the subject has no class_noun")
-    return text.replace("{noun}", noun)
-
-
-def _split(targets: tuple[Branch, ...], largest: int) -> list[tuple[Branch, ...]]:
-    """Consecutive chunks, as few as the limit allows and as equal as they can be: a small last call wastes its overhead."""
-    count = math.ceil(len(targets) / largest)
-    size = math.ceil(len(targets) / count)
-    return [targets[at : at + size] for at in range(0, len(targets), size)]
 
 
 def _describe_reference(photo: str | Path | Image.Image) -> str | None:

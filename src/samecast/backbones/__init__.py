@@ -1,1 +1,1 @@
-"""The only place that knows a model family: text to embeddings, latents to predictions, pictures to latents and back."""
+"""The only place that knows a model family: texts, latents, pictures, checkpoints."""

@@ -5,7 +5,7 @@ Everything outside this package works on `Backbone`; a new family is one more cl
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
@@ -19,6 +19,7 @@ Linear = Callable[[Tensor], Tensor]
 Processor = Callable[..., Tensor]
 
 
+@runtime_checkable
 class AttentionLayer(Protocol):
     """The part of diffusers' `Attention` module that control uses. `to_out` is a projection and a dropout."""
 
@@ -57,6 +58,7 @@ class ModelIdentity:
     lora: tuple[tuple[str, str], ...] = ()
 
 
+@runtime_checkable
 class Backbone(Protocol):
     """A latent diffusion model, ready to run."""
 

@@ -5,7 +5,7 @@ Weights are read from safetensors only: a pickle runs whatever code its author p
 
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -62,6 +62,8 @@ def load_backbone(
         pipeline.set_progress_bar_config(disable=True)
         if lora:
             identity = _add_lora(pipeline, identity, [Path(path) for path in lora])
+        for part in (pipeline.unet, pipeline.vae, pipeline.text_encoder):
+            part.eval().requires_grad_(False)
         pipeline.to(place)
     return UNetBackbone(pipeline, identity)
 
@@ -118,7 +120,7 @@ def _read(model: str | Path, dtype: torch.dtype, revision: str | None) -> tuple[
 def _download(hub_id: str, revision: str | None) -> Path:
     """The local snapshot of a hub repository, whose folder is named after the commit."""
     try:
-        from diffusers import StableDiffusionPipeline
+        from diffusers.pipelines.stable_diffusion.pipeline_stable_diffusion import StableDiffusionPipeline
 
         return Path(
             StableDiffusionPipeline.download(hub_id, revision=revision, use_safetensors=True, safety_checker=None)
@@ -131,7 +133,7 @@ def _download(hub_id: str, revision: str | None) -> Path:
 
 def _read_directory(path: Path, name: str, dtype: torch.dtype) -> Any:
     _check_directory(path, name)
-    from diffusers import StableDiffusionPipeline  # here, so that what it says while loading is held back
+    from diffusers.pipelines.stable_diffusion.pipeline_stable_diffusion import StableDiffusionPipeline
 
     try:
         return StableDiffusionPipeline.from_pretrained(
@@ -189,7 +191,7 @@ def _first_line(error: BaseException) -> str:
 
 
 @contextmanager
-def _quiet_libraries() -> Iterator[None]:
+def _quiet_libraries() -> Generator[None]:
     """Holds back the libraries' own chatter and bars while loading; failures still raise."""
     libraries: list[Any] = [diffusers_logging, transformers_logging]
     levels = [library.get_verbosity() for library in libraries]

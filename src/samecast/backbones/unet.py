@@ -1,7 +1,7 @@
 """Stable Diffusion 1.x and 2.x (and their miniatures): one CLIP text encoder, a conditional U-Net, a KL autoencoder.
 
-An adapter over diffusers' pipeline, which stays as it was loaded: prompts go through the pipeline's own `encode_prompt`, so
-that textual inversions and LoRAs act here as they do there.
+An adapter over diffusers' pipeline, which stays as it was loaded: prompts go through the pipeline's own
+`encode_prompt`, so that textual inversions and LoRAs act here as they do there.
 """
 
 import importlib.metadata
@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any, cast
 
 import torch
-from diffusers import DDIMScheduler  # pyright: ignore[reportPrivateImportUsage]
+from diffusers.schedulers.scheduling_ddim import DDIMScheduler
 from jaxtyping import Float
 from PIL import Image
 from torch import Tensor
@@ -37,29 +37,34 @@ class UNetBackbone:
     def __init__(self, pipeline: Any, identity: ModelIdentity) -> None:
         self.pipeline = pipeline
         self.identity = identity
-        prediction_type = pipeline.scheduler.config.get("prediction_type", "epsilon")
+        prediction_type: str = pipeline.scheduler.config.get("prediction_type", "epsilon")
         if prediction_type not in ("epsilon", "v_prediction"):
             raise SamecastError(f"model {identity.id} predicts {prediction_type!r}; expected epsilon or v_prediction")
-        self.prediction_type = cast(PredictionType, prediction_type)
+        self.prediction_type: PredictionType = prediction_type
 
     @property
     def device(self) -> torch.device:
+        """Where the U-Net lives."""
         return self.pipeline.unet.device
 
     @property
     def dtype(self) -> torch.dtype:
+        """The precision of the U-Net."""
         return self.pipeline.unet.dtype
 
     @property
     def denoiser(self) -> torch.nn.Module:
+        """The U-Net."""
         return self.pipeline.unet
 
     @property
     def default_size(self) -> int:
+        """The side the U-Net was made for, in pixels."""
         side = self.pipeline.unet.config.sample_size
         return int(side if isinstance(side, int) else side[0]) * int(self.pipeline.vae_scale_factor)
 
     def latent_shape(self, size: int) -> tuple[int, int, int]:
+        """(channel, height, width), refusing sizes that the U-Net cannot halve at every level."""
         factor = int(self.pipeline.vae_scale_factor)
         multiple = factor * 2 ** (len(self.pipeline.unet.config.block_out_channels) - 1)
         if size % multiple:
@@ -68,6 +73,7 @@ class UNetBackbone:
         return int(self.pipeline.unet.config.in_channels), size // factor, size // factor
 
     def schedule(self, steps: int) -> Schedule:
+        """The levels that stock diffusers steps through with a DDIMScheduler of the checkpoint's configuration."""
         trained = int(self.pipeline.scheduler.config.num_train_timesteps)
         if steps > trained:
             raise SamecastError(
@@ -79,9 +85,11 @@ class UNetBackbone:
         return schedule_of(scheduler, self.prediction_type)
 
     def self_attention(self) -> tuple[BoundSite, ...]:
+        """Every `attn1`, in execution order."""
         return tuple(_walk(self.pipeline.unet))
 
     def encode_prompts(self, prompts: Sequence[str]) -> Float[Tensor, "prompt token channel"]:
+        """Text embeddings; texts beyond the encoder's length are refused rather than cut."""
         for prompt in prompts:
             self._check_length(prompt)
         embeddings, _ = self.pipeline.encode_prompt(list(prompts), self.device, 1, False)
@@ -93,7 +101,8 @@ class UNetBackbone:
         tokens = len(self.pipeline.tokenizer(text, verbose=False).input_ids)
         if tokens > limit:
             raise SamecastError(
-                f"the prompt {prompt[:40]!r}... has {tokens - 2} tokens; the model reads at most {limit - 2}: shorten it"
+                f"the prompt {prompt[:40]!r}... has {tokens - 2} tokens;"
+                f" the model reads at most {limit - 2}: shorten it"
             )
 
     def predict(
@@ -102,17 +111,20 @@ class UNetBackbone:
         timestep: int,
         embeddings: Float[Tensor, "row token channel_text"],
     ) -> Float[Tensor, "row channel height width"]:
+        """One call of the U-Net."""
         prediction = self.pipeline.unet(
             latents.to(self.dtype), timestep, encoder_hidden_states=embeddings, return_dict=False
         )[0]
         return prediction.float()
 
     def encode_image(self, image: Image.Image) -> Float[Tensor, "channel height width"]:
+        """Latent of a picture."""
         vae = self.pipeline.vae
         pixels = self.pipeline.image_processor.preprocess(image).to(vae.device, vae.dtype)
         return (vae.encode(pixels).latent_dist.mean * vae.config.scaling_factor)[0].float()
 
     def decode(self, latents: Float[Tensor, "branch channel height width"]) -> list[Image.Image]:
+        """Pictures of latents."""
         vae = self.pipeline.vae
         images: list[Image.Image] = []
         for latent in latents:
@@ -125,6 +137,7 @@ class UNetBackbone:
         return images
 
     def describe(self) -> dict[str, Any]:
+        """Device, precision, threads and versions."""
         return {
             "device": str(self.device),
             "dtype": str(self.dtype).removeprefix("torch."),

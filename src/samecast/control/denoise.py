@@ -1,27 +1,17 @@
 """The denoising loop: targets move, the source is replayed, rules act."""
 
-from collections.abc import Mapping
-
-import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from samecast.backbones.base import Backbone
-from samecast.control.plan import Plan
-from samecast.control.session import Session
-from samecast.control.source import Advance, Trajectory
+from samecast.control.run import Advance, Run
+from samecast.control.source import Trajectory
 from samecast.core import ddim
 from samecast.core.branches import Branches
-from samecast.core.ddim import Schedule
 
 
 def denoise_targets(
-    backbone: Backbone,
-    session: Session,
-    schedule: Schedule,
-    plan: Plan,
+    run: Run,
     branches: Branches,
-    embeddings: Mapping[str, Float[Tensor, "token channel_text"]],
     start: Float[Tensor, "target channel height width"],
     trajectory: Trajectory | None,
     *,
@@ -34,26 +24,24 @@ def denoise_targets(
     pairing) its rows join the batch, on the replayed latent.
 
     Args:
+        run: the render's fixed parts.
+        branches: the targets, and the source they may read.
         start: where each target starts.
-        trajectory: the source; None where nobody reads one.
+        trajectory: the source's; None where nobody reads one.
         same_start: whether the targets start from the very latent that the source starts from.
         advance: called after each evaluated step.
     """
-    latents = start
+    latents, schedule, plan = start, run.schedule, run.plan
     for step in schedule.working_steps:
-        kept = trajectory.kept.get(step) if trajectory is not None else None
-        live = trajectory is not None and kept is None and plan.reads_source_at(step)
-        layout = branches.layout(sources=None if live else (), same_latent=same_start and step == 0)
         at_hand = dict(zip(branches.targets, latents, strict=True))
-        if live and trajectory is not None:
+        kept = None if trajectory is None else trajectory.kept.get(step)
+        live = kept is None and bool(plan.source_sites_at(step))
+        layout = branches.layout(sources=None if live else (), same_latent=same_start and step == 0)
+        if trajectory is not None:
             at_hand[trajectory.branch] = trajectory.latents[step]
-        kept_rows = trajectory.kept_rows if trajectory is not None and kept is not None else {}
-        with session.call(routes=plan.routes(step, branches, layout, kept_rows), kept=kept):
-            prediction = backbone.predict(
-                layout.stack(at_hand),
-                schedule.timesteps[step],
-                torch.stack([embeddings[text] for text in layout.texts]),
-            )
+        kept_rows = {} if trajectory is None or kept is None else trajectory.kept_rows
+        routes = plan.routes(step, branches, layout, kept_rows)
+        prediction, _ = run.evaluate(layout, at_hand, schedule.timesteps[step], routes=routes, kept=kept)
         latents = ddim.denoise(latents, branches.guide(layout, prediction, branches.targets), schedule, step)
         advance()
     return latents

@@ -21,13 +21,10 @@ class Plan:
 
     acting: Mapping[int, Mapping[int, Rules]]
 
-    def sites_at(self, step: int) -> frozenset[int]:
-        """Indices of the sites controlled at a step."""
-        return frozenset(self.acting.get(step, {}))
-
-    def reads_source_at(self, step: int) -> bool:
-        """Whether anybody reads a source at a step."""
-        return any("source" in rule.sources for rules in self.acting.get(step, {}).values() for rule in rules)
+    def source_sites_at(self, step: int) -> frozenset[int]:
+        """Indices of the sites at which somebody reads a source at a step."""
+        at_step = self.acting.get(step, {}).items()
+        return frozenset(site for site, rules in at_step if any("source" in rule.sources for rule in rules))
 
     def routes(self, step: int, branches: Branches, layout: Layout, kept: Mapping[Place, int]) -> dict[int, Route]:
         """The route at each controlled site of a step.

@@ -38,6 +38,7 @@ class RoutedProcessor:
         *args: Any,
         **kwargs: Any,
     ) -> Float[Tensor, "row token channel"]:
+        """The layer's output; diffusers calls this, with arguments of its choice."""
         self.session.keep_states(self.site, hidden_states)
         route = self.session.route_at(self.site)
         if route is None:

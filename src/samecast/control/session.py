@@ -1,10 +1,10 @@
 """The one mutable object in denoising: it owns the processors while it is attached, and is told each step.
 
-Attaching binds every self-attention site or raises; detaching puts back the very processors that were there, also after an
-exception. Sessions nest: an inner one hands over to the outer one wherever it has nothing to say.
+Attaching binds every self-attention site or raises; detaching puts back the very processors that were there, also after
+an exception. Sessions nest: an inner one hands over to the outer one wherever it has nothing to say.
 """
 
-from collections.abc import Iterator, Mapping, Set
+from collections.abc import Generator, Mapping, Set
 from contextlib import contextmanager
 from types import TracebackType
 from typing import Any, Self
@@ -84,7 +84,7 @@ class Session:
         routes: Mapping[int, Route] | None = None,
         kept: Mapping[int, Float[Tensor, "kept token channel"]] | None = None,
         keep: Set[int] = frozenset(),
-    ) -> Iterator[dict[int, Tensor]]:
+    ) -> Generator[dict[int, Tensor]]:
         """Tells what the next call of the denoiser is to do; afterwards the session is silent again.
 
         Args:

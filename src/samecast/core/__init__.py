@@ -1,1 +1,1 @@
-"""Pure tensors and frozen data: branches, routing, steps, sites, DDIM, noise. Knows no model and no library but torch."""
+"""Pure tensors and frozen data: branches, routing, steps, sites, DDIM, noise. Knows no model."""

@@ -1,11 +1,11 @@
 """Who is in the batch: the sole owner of its layout and of the guidance groups.
 
 A *branch* is one image in the making: a source, whose keys and values are read, or a target, which reads them. Under
-classifier-free guidance (Ho and Salimans 2022) each branch has two *guidance groups*, unconditional and conditional, and
-each (branch, group) is a *place*. A *row* is what the denoiser is called with: one latent and one text. Source rows whose
-latent and text equal those of another row are not computed twice: an empty source prompt makes a source's two rows equal,
-and where all branches start from the same latent a target's unconditional row is the source's row. Rows of targets are
-never merged with each other, so that the cost of a target does not depend on its company.
+classifier-free guidance (Ho and Salimans 2022) each branch has two *guidance groups*, unconditional and conditional,
+and each (branch, group) is a *place*. A *row* is what the denoiser is called with: one latent and one text. Source rows
+whose latent and text equal those of another row are not computed twice: an empty source prompt makes a source's two
+rows equal, and where all branches start from one latent a target's unconditional row is the source's row. Rows of
+targets are never merged with each other, so that the cost of a target does not depend on its company.
 """
 
 from collections.abc import Mapping, Sequence
@@ -52,6 +52,7 @@ class Place:
 
     @property
     def text(self) -> str:
+        """The text that conditions it."""
         return self.branch.text(self.group)
 
 

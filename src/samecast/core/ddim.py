@@ -6,9 +6,9 @@ Levels: step j takes the latent from its noise level to that of step j+1; the la
     x0     = (z - sqrt(1 - alpha) eps) / sqrt(alpha)
     z_next = sqrt(alpha_next) x0 + sqrt(1 - alpha_next) eps
 
-Inversion needs the noise at a level it has not reached yet. *Matched* pairing takes it at the level it is on, so that its
-evaluations are those of a source branch that replays the inversion; *MasaCtrl's* pairing tells the denoiser the timestep it
-is heading for.
+Inversion needs the noise at a level it has not reached yet. *Matched* pairing takes it at the level it is on, so that
+its evaluations are those of a source branch that replays the inversion; *MasaCtrl's* pairing tells the denoiser the
+timestep it is heading for.
 """
 
 from dataclasses import dataclass
@@ -40,10 +40,11 @@ class Schedule:
 
     @property
     def steps(self) -> int:
+        """How many steps the run has."""
         return len(self.timesteps)
 
     def is_identity(self, step: int) -> bool:
-        """Whether the step leaves its latent as it is, as SD's last does under steps_offset=0; such a step is skipped."""
+        """Whether a step changes nothing, as SD's last under steps_offset=0; such a step is skipped."""
         return self.alphas[step] == self.alphas_after[step]
 
     @property

@@ -21,14 +21,14 @@ class RenderSettings:
     """Denoising steps. More is slower and finer; 50 is what the literature uses."""
 
     guidance_scale: float = 7.5
-    """How strongly the prompt is followed (classifier-free guidance). 1 or less switches guidance off and halves the work."""
+    """How strongly the prompt is followed (classifier-free guidance). 1 or less switches it off and halves the work."""
 
     seed: int = 0
     """Seed of the noise. Has no effect with init=inverted on a photo, where nothing is random."""
 
     init: Literal["inverted", "noise"] | float = "inverted"
-    """Where the new pictures start: `inverted` keeps the layout of the reference, `noise` makes a new one for each seed, and
-    a number from 0 (inverted) to 1 (noise) blends the two."""
+    """Where the new pictures start: `inverted` keeps the layout of the reference, `noise` makes a new one for each
+    seed, and a number from 0 (inverted) to 1 (noise) blends the two."""
 
     negative_prompt: str = ""
     """What the pictures should not show."""
@@ -46,32 +46,30 @@ class RenderSettings:
     """Caption of the reference. Without a photo, the reference is generated from it."""
 
     pairing: Pairing = "matched"
-    """Which timestep inversion tells the denoiser: `matched` to the latent it is given (exact replay, least work), or the next
-    one, as `masactrl`'s code does (one more row for each controlled step)."""
+    """Which timestep inversion tells the denoiser: `matched` to the latent it is given (least work), or the next one,
+    as `masactrl`'s code does (one more evaluation for each controlled step)."""
 
     batch_rows: int | None = None
-    """Most rows in one call of the denoiser, to bound memory; a picture takes two rows under guidance. None chooses by size."""
+    """Most rows in one call of the denoiser, to bound memory; a picture takes two under guidance. None chooses by size,
+    and a source that has to be computed beside the pictures comes on top."""
 
     def __post_init__(self) -> None:
-        for name in ("steps", "images_per_prompt"):
-            if getattr(self, name) < 1:
-                raise SamecastError(f"{name} must be 1 or more; got {getattr(self, name)}")
-        for name in ("size", "batch_rows"):
-            if getattr(self, name) is not None and getattr(self, name) < 1:
-                raise SamecastError(f"{name} must be 1 or more; got {getattr(self, name)}")
-        if not 0 <= self.seed < 2**63:
-            raise SamecastError(f"seed must be 0..2^63-1; got {self.seed}")
-        if not self.guidance_scale >= 0 or self.guidance_scale == float("inf"):
-            raise SamecastError(f"guidance_scale must be a number of 0 or more; got {self.guidance_scale}")
-        if isinstance(self.init, str):
-            if self.init not in ("inverted", "noise"):
-                raise SamecastError(f"init must be 'inverted', 'noise' or a number from 0 to 1; got {self.init!r}")
-        elif not 0 <= self.init <= 1:
-            raise SamecastError(f"init as a number must be from 0 (inverted) to 1 (noise); got {self.init}")
-        if self.fit not in ("crop", "pad"):
-            raise SamecastError(f"fit must be 'crop' or 'pad'; got {self.fit!r}")
-        if self.pairing not in ("matched", "masactrl"):
-            raise SamecastError(f"pairing must be 'matched' or 'masactrl'; got {self.pairing!r}")
+        for name in ("steps", "images_per_prompt", "size", "batch_rows"):
+            value: int | None = getattr(self, name)
+            _require(value is None or value >= 1, f"{name} must be 1 or more; got {value}")
+        _require(0 <= self.seed < 2**63, f"seed must be 0..2^63-1; got {self.seed}")
+        scale = self.guidance_scale
+        _require(0 <= scale < float("inf"), f"guidance_scale must be a number of 0 or more; got {scale}")
+        named = self.init in ("inverted", "noise")
+        blended = not isinstance(self.init, str) and 0 <= self.init <= 1
+        _require(
+            named or blended,
+            f"init must be 'inverted', 'noise' or a number from 0 (inverted) to 1 (noise); got {self.init!r}",
+        )
+        _require(self.fit in ("crop", "pad"), f"fit must be 'crop' or 'pad'; got {self.fit!r}")
+        _require(
+            self.pairing in ("matched", "masactrl"), f"pairing must be 'matched' or 'masactrl'; got {self.pairing!r}"
+        )
 
     @property
     def noise_share(self) -> float:
@@ -79,3 +77,8 @@ class RenderSettings:
         if isinstance(self.init, str):
             return 0.0 if self.init == "inverted" else 1.0
         return float(self.init)
+
+
+def _require(holds: bool, otherwise: str) -> None:
+    if not holds:
+        raise SamecastError(otherwise)

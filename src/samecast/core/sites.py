@@ -58,8 +58,8 @@ def select_sites(selector: str, sites: Sequence[Site]) -> tuple[Site, ...]:
     """The sites that a selector names, in execution order.
 
     Args:
-        selector: terms joined by commas, whose union is taken. A term is a stage (`encoder`, `mid`, `decoder`, `all`), an
-            execution index or range (`7`, `10-15`), or a name or range of names (`up.8`, `up.3-8`).
+        selector: terms joined by commas, whose union is taken. A term is a stage (`encoder`, `mid`, `decoder`, `all`),
+            an execution index or range (`7`, `10-15`), or a name or range of names (`up.8`, `up.3-8`).
         sites: all the sites of the model, in execution order.
 
     Raises:
@@ -79,7 +79,8 @@ def _select_term(term: str, sites: Sequence[Site]) -> set[Site]:
         match = _TERM.fullmatch(term)
         if match is None:
             raise SamecastError(
-                f"sites {term!r} is not a selector; use encoder, mid, decoder, all, indices like 10-15 or names like up.8"
+                f"sites {term!r} is not a selector;"
+                " use encoder, mid, decoder, all, indices like 10-15 or names like up.8"
             )
         first, last = int(match["first"]), int(match["last"] or match["first"])
         if last < first:

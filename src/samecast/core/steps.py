@@ -17,8 +17,8 @@ class Steps:
     Args:
         start: first step that acts.
         final: last step that acts, inclusive; None is the last step of the run.
-        skip: None or 0: every step of the span acts. 1..9: step j acts when `j % 10 >= skip`, so that skip=1 omits steps
-            0, 10, 20, ... and skip=9 keeps only 9, 19, 29, ...
+        skip: None or 0: every step of the span acts. 1..9: step j acts when `j % 10 >= skip`, so that skip=1 omits
+            steps 0, 10, 20, ... and skip=9 keeps only 9, 19, 29, ...
 
     Raises:
         SamecastError: the span is empty or a value is out of range.

@@ -1,0 +1,64 @@
+"""What stays the same through all passes of one render: model, schedule, plan and texts."""
+
+from collections.abc import Callable, Mapping, Set
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from samecast.backbones.base import Backbone
+from samecast.control.plan import Plan
+from samecast.control.session import Session
+from samecast.core.branches import Branch, Layout
+from samecast.core.ddim import Schedule
+from samecast.core.routing import Route
+
+Advance = Callable[[], None]
+"""Called after each evaluated step, to tell how far a pass is."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """One render's fixed parts.
+
+    Args:
+        backbone: the model.
+        session: its control, attached.
+        schedule: the noise levels.
+        plan: who reads whom, where and when.
+        embeddings: of each text.
+    """
+
+    backbone: Backbone
+    session: Session
+    schedule: Schedule
+    plan: Plan
+    embeddings: Mapping[str, Float[Tensor, "token channel"]]
+
+    def evaluate(
+        self,
+        layout: Layout,
+        latents: Mapping[Branch, Float[Tensor, "channel height width"]],
+        timestep: int,
+        *,
+        routes: Mapping[int, Route] | None = None,
+        kept: Mapping[int, Tensor] | None = None,
+        keep: Set[int] = frozenset(),
+    ) -> tuple[Float[Tensor, "row channel height width"], dict[int, Tensor]]:
+        """One call of the denoiser.
+
+        Args:
+            layout: the rows.
+            latents: of each branch in the batch.
+            timestep: of all rows.
+            routes: as for `Session.call`, like the rest.
+            kept: states that the routes read beyond the batch.
+            keep: sites whose states are wanted.
+
+        Returns:
+            The predictions of all rows, and the wanted states by site index.
+        """
+        texts = torch.stack([self.embeddings[text] for text in layout.texts])
+        with self.session.call(routes=routes, kept=kept, keep=keep) as states:
+            return self.backbone.predict(layout.stack(latents), timestep, texts), states

@@ -1,0 +1,44 @@
+from typing import Any
+
+import pytest
+from jaxtyping import config
+
+from samecast.core.settings import RenderSettings
+from samecast.errors import SamecastError
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"steps": 0}, "steps must be 1 or more; got 0"),
+        ({"images_per_prompt": 0}, "images_per_prompt must be 1 or more"),
+        ({"size": 0}, "size must be 1 or more"),
+        ({"batch_rows": 0}, "batch_rows must be 1 or more"),
+        ({"seed": -1}, "seed must be"),
+        ({"guidance_scale": -1.0}, "guidance_scale must be"),
+        ({"guidance_scale": float("nan")}, "guidance_scale must be"),
+        ({"init": 1.5}, "init must be"),
+        ({"init": float("nan")}, "init must be"),
+    ],
+)
+def test_values_out_of_range_are_refused(fields: dict[str, Any], message: str) -> None:
+    with pytest.raises(SamecastError, match=message):
+        RenderSettings(**fields)
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [({"init": "zero"}, "init must be"), ({"fit": "stretch"}, "fit must be"), ({"pairing": "x"}, "pairing must be")],
+)
+def test_words_that_are_no_choice_are_refused(
+    fields: dict[str, Any], message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Outside the tests nothing checks types at run time.
+    monkeypatch.setattr(config, "jaxtyping_disable", True)
+    with pytest.raises(SamecastError, match=message):
+        RenderSettings(**fields)
+
+
+@pytest.mark.parametrize(("init", "share"), [("inverted", 0.0), ("noise", 1.0), (0.3, 0.3)])
+def test_init_is_a_share_of_noise(init: Any, share: float) -> None:
+    assert RenderSettings(init=init).noise_share == share

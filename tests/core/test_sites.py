@@ -1,0 +1,67 @@
+import pytest
+
+from samecast.core.sites import Site, describe_sites, select_sites
+from samecast.errors import SamecastError
+
+SITES = tuple(
+    Site(f"{stage}.{within}", first + within, "self", stage, 16)
+    for stage, first, count in (("down", 0, 6), ("mid", 6, 1), ("up", 7, 9))
+    for within in range(count)
+)
+
+
+def indices(selector: str) -> list[int]:
+    return [site.index for site in select_sites(selector, SITES)]
+
+
+@pytest.mark.parametrize(
+    ("selector", "expected"),
+    [
+        ("encoder", range(6)),
+        ("mid", [6]),
+        ("decoder", range(7, 16)),
+        ("all", range(16)),
+        ("10-15", range(10, 16)),
+        ("7", [7]),
+        ("0-7", range(8)),
+        ("up.8", [15]),
+        ("up.3-8", range(10, 16)),
+        ("down.0, mid.0", [0, 6]),
+        ("10-12,11-13", range(10, 14)),
+        ("15,0", [0, 15]),
+    ],
+)
+def test_selector(selector: str, expected: list[int]) -> None:
+    assert indices(selector) == list(expected)
+
+
+@pytest.mark.parametrize("selector", ["up.9", "16", "99", "up.9-12"])
+def test_a_term_that_matches_nothing_lists_the_choices(selector: str) -> None:
+    with pytest.raises(SamecastError, match=r"match nothing; this model has down\.0-5 \(0-5\), mid\.0 \(6\), up\.0-8"):
+        select_sites(selector, SITES)
+
+
+@pytest.mark.parametrize("selector", ["10-16", "up.8-9"])
+def test_a_range_that_runs_over_the_end_is_refused(selector: str) -> None:
+    with pytest.raises(SamecastError, match="go beyond the last site"):
+        select_sites(selector, SITES)
+
+
+@pytest.mark.parametrize("selector", ["", "decodr", "10-", "up", "1.5", "10-15,", "-1"])
+def test_what_is_no_selector_is_refused(selector: str) -> None:
+    with pytest.raises(SamecastError, match="is not a selector"):
+        select_sites(selector, SITES)
+
+
+def test_a_backward_range_is_refused() -> None:
+    with pytest.raises(SamecastError, match="write 10-15"):
+        select_sites("15-10", SITES)
+
+
+def test_a_stage_that_a_model_lacks_is_refused() -> None:
+    with pytest.raises(SamecastError, match="match nothing"):
+        select_sites("mid", SITES[:6])
+
+
+def test_description_numbers_every_stage() -> None:
+    assert describe_sites(SITES) == "down.0-5 (0-5), mid.0 (6), up.0-8 (7-15)"
