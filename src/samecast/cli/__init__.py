@@ -1,0 +1,62 @@
+"""The command line: reads options, calls the library, shows what came out.
+
+Exit codes: 0 done; 1 a repeated run differs from its record; 2 a mistake in what was asked, told in one line; 130
+interrupted, with nothing half-written. Commands are imported when they are called, for they bring torch.
+"""
+
+import logging
+import sys
+from collections.abc import Sequence
+
+from samecast.cli.console import CONSOLE, complain
+from samecast.cli.options import DemoOptions, Options, RenderOptions
+from samecast.cli.parsing import parse
+from samecast.errors import SamecastError
+
+DONE, DIFFERS, MISTAKE, INTERRUPTED = 0, 1, 2, 130
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    """Run one command.
+
+    Args:
+        words: the words after `samecast`; None takes them from the process.
+
+    Returns:
+        The exit code.
+    """
+    words = sys.argv[1:] if words is None else words
+    try:
+        return _run(parse(words or ["--help"]))
+    except SamecastError as error:
+        complain(str(error))
+        return MISTAKE
+    except KeyboardInterrupt:
+        CONSOLE.print("interrupted; nothing was written")
+        return INTERRUPTED
+
+
+def _run(options: Options) -> int:
+    if isinstance(options, RenderOptions):
+        _set_up_logging(verbose=options.verbose)
+        from samecast.cli.render import run_render
+
+        return DONE if run_render(options) else DIFFERS
+    _set_up_logging(verbose=False)
+    if isinstance(options, DemoOptions):
+        from samecast.cli.demo import run_demo
+
+        run_demo(options)
+    else:
+        from samecast.cli.diorama import run_sheet
+
+        run_sheet(options)
+    return DONE
+
+
+def _set_up_logging(*, verbose: bool) -> None:
+    """Our own log in detail if asked for; the libraries' chatter only then too."""
+    from rich.logging import RichHandler
+
+    handler = RichHandler(console=CONSOLE, show_path=False)
+    logging.basicConfig(level=logging.INFO if verbose else logging.ERROR, handlers=[handler], format="%(message)s")

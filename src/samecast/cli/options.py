@@ -1,0 +1,163 @@
+"""The command line as data: one frozen dataclass for each command, read by tyro.
+
+Nothing here imports torch, so that `samecast --help` answers at once. What an option leaves at None is decided where it
+is used: by the method, by the model, by the machine.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+
+arg = tyro.conf.arg
+On = tyro.conf.FlagCreatePairsOff[bool]
+
+
+@dataclass(frozen=True)
+class RenderOptions:
+    """Render the subject of a photo in new scenes.
+
+    Pictures, a labelled grid and the record of the run go into a new folder. For example:
+
+      samecast render rex.png "a dog running on the beach"
+      samecast render rex.png "a {noun} in the snow" "a {noun} at night" --noun dog
+      samecast render rex.png "a dog at the lake" --final 25
+      samecast render rex.png "a dog at the lake" --init noise --images-per-prompt 4
+      samecast render --source-prompt "a photo of a dog" "a dog running on the beach"
+      samecast render rex.jpg "a dog on the beach" --model path/to/stable-diffusion-v1-4
+      samecast render --again renders/rex/render.json
+    """
+
+    inputs: Annotated[
+        tyro.conf.Positional[tuple[str, ...]],
+        arg(metavar="[REFERENCE] PROMPT [PROMPT ...]", help_behavior_hint=""),
+    ] = ()
+    """A photo of the subject, then what the new pictures should show. Leave the photo out with --source-prompt."""
+
+    method: Literal["none", "masactrl", "masactrl-union"] = "masactrl"
+    """How the subject is kept: not at all, by reading the source, or by reading the source and oneself."""
+
+    start: Annotated[int | None, arg(metavar="STEP", help_behavior_hint="(default: 4)")] = None
+    """First step that reads the source. A later one keeps more of the prompt's layout."""
+
+    final: Annotated[int | None, arg(metavar="STEP", help_behavior_hint="(default: the last)")] = None
+    """Last step that reads the source. 20 to 25 of 50 follows the prompt more closely."""
+
+    skip: Annotated[int | None, arg(metavar="1-9", help_behavior_hint="(default: none)")] = None
+    """Of every ten steps, leave out the first so many."""
+
+    sites: Annotated[str | None, arg(metavar="SITES", help_behavior_hint="(default: 10-15)")] = None
+    """Attention layers that read the source: encoder, mid, decoder, numbers, or names like up.3-8; commas join."""
+
+    model: Annotated[str, arg(metavar="MODEL", help_behavior_hint="(default: the embedded model)")] = "diorama"
+    """A diffusers directory, a .safetensors file or a hub id of the Stable Diffusion 1.x and 2.x family."""
+
+    lora: Annotated[tyro.conf.UseAppendAction[tuple[Path, ...]], arg(metavar="PATH")] = ()
+    """A LoRA to add to the model."""
+
+    out: Annotated[
+        Path | None,
+        arg(aliases=("-o",), metavar="FOLDER", help_behavior_hint="(default: renders/ and the photo's name)"),
+    ] = None
+    """Folder for the pictures. Where it exists, the next free name is taken."""
+
+    seed: Annotated[int, arg(metavar="INT")] = 0
+    """Seed of the noise; picture n of a prompt takes seed + n. Without effect where a photo's layout is kept."""
+
+    steps: Annotated[int, arg(metavar="INT")] = 50
+    """Denoising steps."""
+
+    guidance: Annotated[float, arg(metavar="SCALE")] = 7.5
+    """How closely to follow the prompt; 1 is the model's own taste, and twice as fast."""
+
+    noun: Annotated[str, arg(metavar="WORD", help_behavior_hint="")] = ""
+    """What the subject is, in a word; replaces {noun} in the prompts."""
+
+    negative_prompt: Annotated[str, arg(metavar="TEXT", help_behavior_hint="")] = ""
+    """What the pictures should not show."""
+
+    images_per_prompt: Annotated[int, arg(metavar="INT")] = 1
+    """Pictures for each prompt; more than one needs --init noise or a blend."""
+
+    size: Annotated[int | None, arg(metavar="PIXELS", help_behavior_hint="(default: the model's)")] = None
+    """Side of the pictures."""
+
+    fit: Literal["crop", "pad"] = "crop"
+    """How a photo becomes square: cut to its centre, or padded with white."""
+
+    init: Annotated[Literal["inverted", "noise"] | float, arg(metavar="inverted|noise|0-1")] = "inverted"
+    """Where the pictures start: from the photo's layout, from noise, or from 0 (photo) to 1 (noise) between them."""
+
+    source_prompt: Annotated[str, arg(metavar="TEXT", help_behavior_hint="")] = ""
+    """Caption of the photo; without a photo, the source is generated from it."""
+
+    device: Annotated[str, arg(metavar="auto|cpu|cuda|mps")] = "auto"
+    """Where to compute."""
+
+    dtype: Annotated[Literal["auto", "float32", "float16", "bfloat16"], arg(metavar="TYPE")] = "auto"
+    """Precision of the model: auto, float32, float16 or bfloat16."""
+
+    again: Annotated[Path | None, arg(metavar="RENDER.JSON", help_behavior_hint="")] = None
+    """Repeat the run of this record bit for bit, into a new folder. Goes with --out, and with --model if that moved."""
+
+    verbose: Annotated[On, arg(aliases=("-v",), help_behavior_hint="")] = False
+    """Tell what happens in detail."""
+
+
+@dataclass(frozen=True)
+class SheetOptions:
+    """Draw a contact sheet of Diorama, the embedded world: its subjects in its scenes.
+
+    For example:
+
+      samecast diorama sheet --seed 3 --out sheet.png
+    """
+
+    out: Annotated[Path, arg(aliases=("-o",), metavar="FILE")] = Path("diorama.png")
+    """Picture to write. Where it exists, the next free name is taken."""
+
+    seed: Annotated[int, arg(metavar="INT")] = 0
+    """Which subjects and scenes are drawn."""
+
+    size: Annotated[int, arg(metavar="PIXELS")] = 128
+    """Side of one picture."""
+
+    columns: Annotated[int, arg(metavar="INT")] = 8
+    """Pictures in a row."""
+
+    rows: Annotated[int, arg(metavar="INT")] = 6
+    """Rows of pictures."""
+
+
+@dataclass(frozen=True)
+class DemoOptions:
+    """One subject, six prompts, four settings, judged: what control does, in a minute and a half on two cores.
+
+    For example:
+
+      samecast demo --out demo
+    """
+
+    out: Annotated[Path, arg(aliases=("-o",), metavar="FOLDER")] = Path("demo")
+    """Folder for index.html and grid.png. An earlier demo there is replaced; otherwise the next free name is taken."""
+
+    model: Annotated[str, arg(metavar="MODEL", help_behavior_hint="(default: the embedded model)")] = "diorama"
+    """Any model that `samecast render` takes."""
+
+    steps: Annotated[int, arg(metavar="INT")] = 50
+    """Denoising steps. The spans of control keep their share of the run."""
+
+    device: Annotated[str, arg(metavar="auto|cpu|cuda|mps")] = "auto"
+    """Where to compute."""
+
+
+@dataclass(frozen=True)
+class DioramaOptions:
+    """Look at the embedded world."""
+
+    # tyro makes subcommands of a union only; the part that is suppressed cannot be chosen.
+    command: Annotated[SheetOptions, tyro.conf.subcommand("sheet")] | Annotated[None, tyro.conf.Suppress]
+
+
+Options = RenderOptions | SheetOptions | DemoOptions

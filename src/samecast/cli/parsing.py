@@ -1,0 +1,89 @@
+"""Words to options, and tyro's boxed complaints to one line."""
+
+import contextlib
+import io
+import re
+from collections.abc import Sequence
+from typing import Annotated, Any
+
+import tyro
+
+from samecast.cli.options import DemoOptions, DioramaOptions, Options, RenderOptions
+from samecast.errors import SamecastError
+
+DESCRIPTION = """Cast a subject once, render it in any scene.
+
+For example:
+
+  samecast demo                                              see what it does
+  samecast render photo.png "a dog running on the beach"     render your own photo
+  samecast render --help                                     all that it can be told
+"""
+_COMMANDS: dict[str, Any] = {"render": RenderOptions, "demo": DemoOptions, "diorama": DioramaOptions}
+_Any = (
+    Annotated[RenderOptions, tyro.conf.subcommand("render", description="Render the subject of a photo in new scenes.")]
+    | Annotated[
+        DemoOptions, tyro.conf.subcommand("demo", description="One subject, six prompts, four settings, judged.")
+    ]
+    | Annotated[DioramaOptions, tyro.conf.subcommand("diorama", description="Look at the embedded world.")]
+)
+_RULE = re.compile(r"^[\s│|]*[─-]{8,}[\s│|]*$")
+_SUGGESTION = re.compile(r"(--[\w-]+)")
+
+
+def parse(words: Sequence[str]) -> Options:
+    """Read the words of a command line.
+
+    Args:
+        words: what follows `samecast`.
+
+    Returns:
+        The options of the command that was called.
+
+    Raises:
+        SamecastError: the words are no command; the message is one line.
+        SystemExit: help was asked for and has been printed; the code is 0.
+    """
+    command = words[0] if words and words[0] in _COMMANDS else ""
+    complaint = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(complaint):
+            options = tyro.cli(
+                _COMMANDS.get(command, _Any),
+                prog=f"samecast {command}".strip(),
+                description=None if command else DESCRIPTION,
+                args=list(words[1:] if command else words),
+                config=(
+                    tyro.conf.OmitArgPrefixes,
+                    tyro.conf.OmitSubcommandPrefixes,
+                    tyro.conf.HelptextFromCommentsOff,
+                ),
+            )
+    except SystemExit as stop:
+        if stop.code in (None, 0):
+            raise
+        where = f"samecast {command} --help" if command else "samecast --help"
+        raise SamecastError(f"{_summary(complaint.getvalue())} (see {where})") from None
+    if not isinstance(options, DioramaOptions):
+        return options
+    assert options.command is not None
+    return options.command
+
+
+def _summary(box: str) -> str:
+    """What is wrong and the likeliest remedy, out of a box of several sections."""
+    sections: list[str] = [""]
+    for line in box.splitlines()[1:-1]:
+        if _RULE.match(line):
+            sections.append("")
+        else:
+            sections[-1] = f"{sections[-1]} {line.strip(' │|')}".strip()
+    message = sections[0].partition(" Got errors:")[0].rstrip(".")
+    message = message[:1].lower() + message[1:]
+    for section in sections[1:]:
+        suggestion = _SUGGESTION.search(section)
+        if section.startswith("Perhaps you meant") and suggestion:
+            message += f"; did you mean {suggestion[1]}?"
+        elif section.startswith("Available subcommands"):
+            message += f"; {section[:1].lower()}{section[1:]}"
+    return message

@@ -1,0 +1,183 @@
+"""`samecast render`: options to a run, and `--again`: a record to the same run."""
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import samecast as sc
+from samecast.cli.console import RESULTS, remark, stages, working
+from samecast.cli.options import RenderOptions
+from samecast.control.rules import METHODS, Rules, rules_from_data
+from samecast.disk import check_writable
+from samecast.errors import SamecastError
+from samecast.photos import open_photo
+from samecast.records import Record, differing, drift, read_record, save_run, slug
+
+_log = logging.getLogger(__name__)
+_WITH_AGAIN = ("again", "out", "model", "verbose")
+_PHOTO_SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".avif", ".tif", ".tiff", ".gif", ".bmp", ".heic"}
+
+
+@dataclass(frozen=True)
+class _Run:
+    """All that a run needs, however it was asked for."""
+
+    model: str
+    device: str
+    dtype: str
+    lora: tuple[str, ...]
+    subject: sc.Subject | None
+    prompts: tuple[str, ...]
+    rules: Rules
+    settings: sc.RenderSettings
+    out: Path
+    revision: str | None = None
+
+
+def run_render(options: RenderOptions) -> bool:
+    """Render, write the folder, say where it is; False if a repeated run differs from its record.
+
+    Raises:
+        SamecastError: something that was asked for cannot be done.
+    """
+    record = _record(options)
+    run = _run_of(options) if record is None else _run_again(record, options)
+    check_writable(run.out)
+    with working("loading the model"):
+        model = sc.load(run.model, device=run.device, dtype=run.dtype, lora=run.lora, revision=run.revision)
+    _log.info("model %s", model.backbone.identity)
+    _log.info("rules %s", run.rules)
+    _log.info("settings %s", run.settings)
+    with stages() as report:
+        result = model.render(run.subject, run.prompts, rules=run.rules, settings=run.settings, progress=report)
+    folder = save_run(result, run.out)
+    for warning in result.warnings:
+        remark(warning)
+    if folder != run.out.absolute():
+        remark(f"{run.out} is there already and was left alone")
+    count = len(result.renders)
+    quality = "" if result.source_psnr is None else f", the photo reproduced at {result.source_psnr:.1f} dB"
+    RESULTS.print(f"{count} picture{'s' * (count > 1)} in {folder} ({result.evaluations} evaluations{quality})")
+    return record is None or _compare(record, result)
+
+
+def _record(options: RenderOptions) -> Record | None:
+    """The record to repeat, if that is what was asked for."""
+    if options.again is None:
+        return None
+    default = RenderOptions()
+    given = [
+        field.name
+        for field in fields(options)
+        if field.name not in ("again", "out", "verbose")
+        and getattr(options, field.name) != getattr(default, field.name)
+    ]
+    if given:
+        names = ", ".join(f"--{name.replace('_', '-')}" if name != "inputs" else "a photo or prompt" for name in given)
+        raise SamecastError(f"--again repeats a run as it was: leave out {names}")
+    return read_record(options.again)
+
+
+def _run_of(options: RenderOptions) -> _Run:
+    """The run that the options describe; what can be wrong without a model is found here."""
+    reference, prompts = _split_inputs(options)
+    for number, prompt in enumerate(prompts, start=1):
+        if not prompt.strip():
+            raise SamecastError(f"prompt {number} is empty: say what the picture should show")
+    if reference is not None:
+        open_photo(reference)
+
+    def spelt(text: str) -> str:  # a generated source has no Subject, whose noun the model would fill in
+        return text if reference is not None or not options.noun else text.replace("{noun}", options.noun)
+
+    name = slug(Path(reference).stem if reference is not None else spelt(prompts[0]))
+    return _Run(
+        model=options.model,
+        device=options.device,
+        dtype=options.dtype,
+        lora=tuple(str(path) for path in options.lora),
+        subject=None if reference is None else sc.Subject(references=(reference,), class_noun=options.noun),
+        prompts=tuple(spelt(prompt) for prompt in prompts),
+        rules=_rules(options),
+        settings=sc.RenderSettings(
+            steps=options.steps,
+            guidance_scale=options.guidance,
+            seed=options.seed,
+            init=options.init,
+            negative_prompt=spelt(options.negative_prompt),
+            images_per_prompt=options.images_per_prompt,
+            size=options.size,
+            fit=options.fit,
+            source_prompt=spelt(options.source_prompt),
+        ),
+        out=options.out or Path("renders") / name,
+    )
+
+
+def _split_inputs(options: RenderOptions) -> tuple[str | None, tuple[str, ...]]:
+    """The photo and the prompts. With --source-prompt the photo may be left out: then the first word names no file."""
+    inputs = options.inputs
+    if not inputs:
+        raise SamecastError('give a photo and a prompt: samecast render photo.png "a dog running on the beach"')
+    if options.source_prompt and not _names_a_photo(inputs[0]):
+        return None, inputs
+    if len(inputs) == 1:
+        missing = "a prompt" if _names_a_photo(inputs[0]) else "a photo before the prompt, or --source-prompt"
+        raise SamecastError(f"{inputs[0]!r} is not enough: give {missing}")
+    return inputs[0], inputs[1:]
+
+
+def _names_a_photo(word: str) -> bool:
+    try:
+        return Path(word).suffix.lower() in _PHOTO_SUFFIXES or Path(word).is_file()
+    except (OSError, ValueError):
+        return False
+
+
+def _rules(options: RenderOptions) -> Rules:
+    names = ("start", "final", "skip", "sites")
+    given: dict[str, Any] = {name: getattr(options, name) for name in names if getattr(options, name) is not None}
+    if options.method == "none" and given:
+        raise SamecastError(f"--{next(iter(given))} has no effect with --method none: leave one of them out")
+    return METHODS[options.method.replace("-", "_")](**given)
+
+
+def _run_again(record: Record, options: RenderOptions) -> _Run:
+    """The run that a record describes, with the threads it had."""
+    told = record.provenance
+    try:
+        identity: Mapping[str, Any] = told["model"]
+        torch.set_num_threads(int(told["threads"]))
+        revision = str(identity["revision"])
+        reference = record.reference
+        return _Run(
+            model=str(identity["id"]) if options.model == RenderOptions.model else options.model,
+            device=str(told["device"]),
+            dtype=str(told["dtype"]),
+            lora=tuple(str(path) for path, _ in identity["lora"]),
+            subject=None if reference is None else sc.Subject((reference,), class_noun=str(told["class_noun"])),
+            prompts=tuple(str(prompt) for prompt in told["prompts"]),
+            rules=rules_from_data(told["rules"]),
+            settings=sc.RenderSettings(**told["settings"]),
+            out=options.out or record.folder.with_name(f"{record.folder.resolve().name}-again"),
+            revision=None if revision.startswith("sha256:") else revision,
+        )
+    except SamecastError:
+        raise
+    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+        raise SamecastError(f"the record is damaged: {type(error).__name__} {error}") from None
+
+
+def _compare(record: Record, result: sc.RenderResult) -> bool:
+    for line in drift(record, result.provenance):
+        remark(line)
+    different = differing(record, result)
+    if not different:
+        RESULTS.print("bit for bit the recorded pictures")
+    else:
+        RESULTS.print(f"not the recorded pictures: {', '.join(map(str, different))} of {len(record.pictures)} differ")
+    return not different

@@ -1,0 +1,120 @@
+"""Writing that is all or nothing: made under another name beside its place, then renamed into it."""
+
+import contextlib
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Generator
+from dataclasses import dataclass
+from pathlib import Path
+
+from PIL import Image
+
+from samecast.errors import SamecastError
+
+
+@dataclass
+class PendingFolder:
+    """A folder that is being written.
+
+    Args:
+        path: where to write.
+        final: where it will be found; settled when the block has ended.
+    """
+
+    path: Path
+    final: Path
+
+
+def free_path(path: str | Path) -> Path:
+    """The path itself if nothing is there, else the first free of `name-2`, `name-3`, ... (before a file's suffix)."""
+    wanted = Path(path).expanduser()
+    found, number = wanted, 2
+    while os.path.lexists(found):
+        found = wanted.with_name(f"{wanted.stem}-{number}{wanted.suffix}")
+        number += 1
+    return found
+
+
+def check_writable(path: str | Path) -> None:
+    """See, before any work is done, whether a file or folder can be created at `path`.
+
+    Raises:
+        SamecastError: it cannot.
+    """
+    above = Path(path).expanduser().absolute().parent
+    while not os.path.lexists(above):
+        above = above.parent
+    if not above.is_dir():
+        raise SamecastError(f"cannot write {str(path)!r}: {str(above)!r} is not a folder")
+    if not os.access(above, os.W_OK | os.X_OK):
+        raise SamecastError(f"cannot write {str(path)!r}: no permission in {str(above)!r}")
+
+
+@contextlib.contextmanager
+def writing_folder(target: str | Path, *, replaces: Callable[[Path], bool] | None = None) -> Generator[PendingFolder]:
+    """A folder that appears at its place when the block ends, and not at all if the block fails.
+
+    Args:
+        target: the place; if something is there, the next free name is taken.
+        replaces: asked about what is there; where it says yes, the old folder gives way to the new one.
+
+    Raises:
+        SamecastError: the place cannot be written.
+    """
+    wanted = Path(target).expanduser().absolute()
+    check_writable(wanted)
+    with _clear_errors(target):
+        wanted.parent.mkdir(parents=True, exist_ok=True)
+        pending = PendingFolder(Path(tempfile.mkdtemp(prefix=f".{wanted.name}-", dir=wanted.parent)), wanted)
+    try:
+        with _clear_errors(target):
+            yield pending
+            pending.path.chmod(0o777 & ~_umask())  # mkdtemp makes it private
+            if replaces is not None and wanted.is_dir() and replaces(wanted):
+                old = Path(tempfile.mkdtemp(prefix=f".{wanted.name}-old-", dir=wanted.parent))
+                wanted.rename(old / "old")
+                pending.path.rename(wanted)
+                shutil.rmtree(old)
+            else:
+                _rename_to_free(pending)
+    finally:
+        shutil.rmtree(pending.path, ignore_errors=True)
+
+
+def write_picture(image: Image.Image, path: str | Path) -> Path:
+    """Write one picture, whole or not at all, under the next free name; returns where.
+
+    Raises:
+        SamecastError: it cannot be written there.
+    """
+    wanted = Path(path).expanduser()
+    if wanted.suffix.lower() not in (".png", ".jpg", ".jpeg", ".webp"):
+        raise SamecastError(f"cannot write {str(path)!r}: expected a name that ends in .png, .jpg or .webp")
+    check_writable(wanted)
+    with _clear_errors(path):
+        wanted.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=f".{wanted.name}-", dir=wanted.parent) as place:
+            image.save(Path(place) / wanted.name)
+            free = free_path(wanted)
+            (Path(place) / wanted.name).rename(free)
+    return free
+
+
+def _rename_to_free(pending: PendingFolder) -> None:
+    pending.final = free_path(pending.final)
+    pending.path.rename(pending.final)
+
+
+@contextlib.contextmanager
+def _clear_errors(target: str | Path) -> Generator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise SamecastError(f"cannot write {str(target)!r}: {error.strerror or error}") from error
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask

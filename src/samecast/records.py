@@ -1,0 +1,218 @@
+"""Runs on disk: a folder of pictures with the record that makes them again. Knows no torch.
+
+    rex/
+      01-a-dog-running-on-the-beach-seed0.png
+      grid.png         the source and every picture, labelled
+      reference.png    the photo as the model read it; the record needs no other file
+      render.json      prompts, seeds, rules, model, versions, and a hash of every picture
+
+A folder appears complete or not at all, and never over another one. Names in a record are names in its own folder.
+"""
+
+import json
+import re
+import unicodedata
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from hashlib import sha256
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from PIL import Image
+
+from samecast.disk import writing_folder
+from samecast.errors import SamecastError
+from samecast.photos import open_photo
+from samecast.report.grid import draw_grid
+from samecast.report.panels import Panel, Row
+
+if TYPE_CHECKING:
+    from samecast.render import RenderResult
+
+FORMAT = 1
+RECORD_NAME = "render.json"
+_GRID_COLUMNS = 5
+_LONGEST_SLUG = 60
+
+
+@dataclass(frozen=True)
+class Record:
+    """What `render.json` says.
+
+    Args:
+        folder: where the record lies.
+        provenance: `RenderResult.provenance` of the run.
+        pictures: hash of the pixels of each picture, in order.
+        reference: the photo as the model read it; None where the source was generated.
+    """
+
+    folder: Path
+    provenance: Mapping[str, Any]
+    pictures: tuple[str, ...]
+    reference: Image.Image | None
+
+
+def save_run(result: "RenderResult", folder: str | Path) -> Path:
+    """Write a run: pictures, grid and record.
+
+    Args:
+        result: what `Model.render` returned.
+        folder: where; if it exists, the next free name is taken (`rex-2`, `rex-3`, ...).
+
+    Returns:
+        The folder that was written.
+
+    Raises:
+        SamecastError: the folder cannot be written.
+    """
+    noun = str(result.provenance["class_noun"])
+    pictures: list[dict[str, Any]] = []
+    with writing_folder(folder) as place:
+        for number, render in enumerate(result.renders, start=1):
+            words = slug(render.prompt.replace("{noun}", noun))
+            name = f"{number:02d}-{words}-seed{render.seed}.png"
+            render.image.save(place.path / name)
+            pictures.append(
+                {"file": name, "prompt": render.prompt, "seed": render.seed, "pixels": pixel_hash(render.image)}
+            )
+        if result.reference is not None:
+            result.reference.save(place.path / "reference.png")
+        if result.source is not None:
+            result.source.save(place.path / "source.png")
+        result_grid(result).save(place.path / "grid.png")
+        record = {
+            "format": FORMAT,
+            "created": datetime.now(UTC).isoformat(timespec="seconds"),
+            "pictures": pictures,
+            "reference": None
+            if result.reference is None
+            else {"file": "reference.png", "pixels": pixel_hash(result.reference)},
+            "provenance": result.provenance,
+        }
+        text = json.dumps(record, indent=2, ensure_ascii=False, allow_nan=False)
+        (place.path / RECORD_NAME).write_text(text + "\n", encoding="utf-8")
+    return place.final
+
+
+def read_record(path: str | Path) -> Record:
+    """Read a record and the reference that lies beside it.
+
+    Args:
+        path: `render.json`, or its folder.
+
+    Raises:
+        SamecastError: there is no record, it is damaged, or its reference is missing or was changed.
+    """
+    file = Path(path).expanduser()
+    file = file / RECORD_NAME if file.is_dir() else file
+    try:
+        data = json.loads(file.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise SamecastError(f"{str(file)!r} does not exist") from None
+    except (OSError, ValueError, RecursionError) as error:
+        raise SamecastError(f"{str(file)!r} is no record: {' '.join(str(error).split())}") from None
+    if not isinstance(data, dict) or "format" not in data:
+        raise SamecastError(f"{str(file)!r} is no record of a render")
+    if data["format"] != FORMAT:
+        raise SamecastError(f"{str(file)!r} has format {data['format']!r}; this version reads format {FORMAT}")
+    try:
+        return Record(
+            folder=file.parent,
+            provenance=_mapping(data["provenance"]),
+            pictures=tuple(str(picture["pixels"]) for picture in data["pictures"]),
+            reference=_read_reference(file.parent, data["reference"]),
+        )
+    except (KeyError, TypeError) as error:
+        raise SamecastError(f"{str(file)!r} is damaged: {type(error).__name__} {error}") from None
+
+
+def differing(record: Record, result: "RenderResult") -> tuple[int, ...]:
+    """Numbers, from 1, of the pictures that are not bit for bit those of the record; a missing one differs."""
+    made = [pixel_hash(render.image) for render in result.renders]
+    count = max(len(made), len(record.pictures))
+    return tuple(
+        number
+        for number in range(1, count + 1)
+        if made[number - 1 : number] != list(record.pictures)[number - 1 : number]
+    )
+
+
+def drift(record: Record, provenance: Mapping[str, Any]) -> tuple[str, ...]:
+    """What is not as it was when the record was made, each in one line: model, machine, versions, batch shapes."""
+    lines: list[str] = []
+    for name in ("model", "device", "dtype", "threads", "versions", "batch_shapes"):
+        then, now = record.provenance.get(name), provenance.get(name)
+        if isinstance(then, Mapping) and isinstance(now, Mapping):
+            keys = [*then, *(key for key in now if key not in then)]
+            pairs = [(f"{name} {key}", then.get(key), now.get(key)) for key in keys]
+        else:
+            pairs = [(name, then, now)]
+        # Through JSON, which turns tuples into lists, as the record went.
+        lines += [
+            f"{what} was {before}, is {after}"
+            for what, before, after in pairs
+            if json.dumps(before) != json.dumps(after)
+        ]
+    return tuple(lines)
+
+
+def result_grid(result: "RenderResult") -> Image.Image:
+    """The source and every picture of a run, each with its words."""
+    noun = str(result.provenance["class_noun"])
+    prompts = [render.prompt for render in result.renders]
+    panels: list[Panel] = []
+    first = result.reference or result.source
+    if first is not None:
+        panels.append(Panel(first, "source" if result.reference is None else "reference"))
+    for render in result.renders:
+        words = render.prompt.replace("{noun}", noun)
+        repeated = prompts.count(render.prompt) > 1
+        panels.append(Panel(render.image, f"{words} (seed {render.seed})" if repeated else words))
+    return draw_grid([Row(tuple(row)) for row in _chunks(panels, _GRID_COLUMNS)])
+
+
+def slug(text: str) -> str:
+    """A prompt as part of a file name: letters and digits of any script, joined by hyphens, 60 at most."""
+    words = re.sub(r"[\W_]+", "-", unicodedata.normalize("NFC", text).casefold()).strip("-")
+    return words[:_LONGEST_SLUG].rstrip("-") or "picture"
+
+
+def pixel_hash(image: Image.Image) -> str:
+    """`sha256:` and a hash over an image's mode, size and pixels: what it shows, however it was compressed."""
+    head = f"{image.mode} {image.width}x{image.height} ".encode()
+    return "sha256:" + sha256(head + image.tobytes()).hexdigest()
+
+
+def _read_reference(folder: Path, entry: object) -> Image.Image | None:
+    if entry is None:
+        return None
+    described = _mapping(entry)
+    image = open_photo(inside(folder, str(described["file"])))
+    if pixel_hash(image) != described["pixels"]:
+        raise SamecastError(
+            f"{described['file']!r} is not the reference of this record any more: its pixels have changed"
+        )
+    return image
+
+
+def inside(folder: Path, name: str) -> Path:
+    """The file of this name in the folder.
+
+    Raises:
+        SamecastError: the name leads elsewhere, by a separator, by dots or by a link.
+    """
+    plain = name not in ("", ".", "..") and not set(name) & set("/\\:\0")
+    if not plain or (folder / name).resolve().parent != folder.resolve():
+        raise SamecastError(f"the record names {name!r}, which is not a file of its own folder")
+    return folder / name
+
+
+def _mapping(value: object) -> Mapping[str, Any]:
+    if not isinstance(value, dict):
+        raise TypeError(f"expected an object, got {value!r:.60}")
+    return value
+
+
+def _chunks(panels: Sequence[Panel], length: int) -> list[Sequence[Panel]]:
+    return [panels[at : at + length] for at in range(0, len(panels), length)]
