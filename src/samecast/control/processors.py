@@ -1,6 +1,6 @@
 """Self-attention that reads where it is told to: the one place where routed attention is computed."""
 
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from einops import rearrange
@@ -12,8 +12,22 @@ from samecast.core.routing import Route
 from samecast.core.sites import Site
 from samecast.errors import SamecastError
 
-if TYPE_CHECKING:
-    from samecast.control.session import Session
+
+@runtime_checkable
+class Instructions(Protocol):
+    """What a processor asks the session that installed it, in each call of the denoiser."""
+
+    def route_at(self, site: Site) -> Route | None:
+        """The route at a site, if it is controlled."""
+        ...
+
+    def kept_at(self, site: Site) -> Float[Tensor, "kept token channel"] | None:
+        """The states of the kept rows at a site, if there are any."""
+        ...
+
+    def keep_states(self, site: Site, hidden_states: Float[Tensor, "row token channel"]) -> None:
+        """Stores what enters a site, where it is wanted."""
+        ...
 
 
 class RoutedProcessor:
@@ -23,10 +37,10 @@ class RoutedProcessor:
     without control is exactly the model.
     """
 
-    def __init__(self, site: Site, original: Processor, session: "Session") -> None:
+    def __init__(self, site: Site, original: Processor, instructions: Instructions) -> None:
         self.site = site
         self.original = original
-        self.session = session
+        self.instructions = instructions
 
     def __call__(
         self,
@@ -39,15 +53,15 @@ class RoutedProcessor:
         **kwargs: Any,
     ) -> Float[Tensor, "row token channel"]:
         """The layer's output; diffusers calls this, with arguments of its choice."""
-        self.session.keep_states(self.site, hidden_states)
-        route = self.session.route_at(self.site)
+        self.instructions.keep_states(self.site, hidden_states)
+        route = self.instructions.route_at(self.site)
         if route is None:
             return self.original(attn, hidden_states, encoder_hidden_states, attention_mask, temb, *args, **kwargs)
         if attention_mask is not None:
             raise SamecastError(
                 f"site {self.site.name} got an attention mask, which routed self-attention does not take"
             )
-        return attend(attn, hidden_states, self.session.kept_at(self.site), route)
+        return attend(attn, hidden_states, self.instructions.kept_at(self.site), route)
 
 
 def attend(

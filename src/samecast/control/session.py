@@ -7,7 +7,7 @@ an exception. Sessions nest: an inner one hands over to the outer one wherever i
 from collections.abc import Generator, Mapping, Set
 from contextlib import contextmanager
 from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 from jaxtyping import Float
 from torch import Tensor
@@ -56,7 +56,7 @@ class Session:
         """The model's self-attention sites, in execution order."""
         return tuple(bound.site for bound in self._backbone.self_attention())
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> "Session":
         if self._hook is not None:
             raise SamecastError("this session is attached already; make a new one for each use")
         bound = self._backbone.self_attention()

@@ -1,0 +1,91 @@
+"""Routed attention against an oracle that shares nothing with it: explicit softmax, row by row, in float64."""
+
+import math
+import random
+
+import pytest
+import torch
+from diffusers.models.attention_processor import Attention
+from torch import Tensor
+
+from samecast.control.processors import attend
+from samecast.core.routing import Route
+
+ROWS, KEPT, TOKENS, CHANNELS, HEADS = 5, 2, 9, 12, 3
+# Both sides are float64; the order of summation differs.
+TOLERANCE = 1e-12
+
+
+@pytest.fixture
+def layer() -> Attention:
+    torch.manual_seed(0)
+    return Attention(CHANNELS, heads=HEADS, dim_head=CHANNELS // HEADS).double().requires_grad_(False)
+
+
+def oracle(layer: Attention, hidden: Tensor, kept: Tensor, reads: tuple[tuple[int, ...], ...]) -> Tensor:
+    pool = torch.cat([hidden, kept])
+    width = CHANNELS // HEADS
+    outputs = []
+    for row, sources in enumerate(reads):
+        query = hidden[row] @ layer.to_q.weight.T
+        memory = torch.cat([pool[source] for source in sources])
+        key, value = memory @ layer.to_k.weight.T, memory @ layer.to_v.weight.T
+        heads = []
+        for head in range(HEADS):
+            columns = slice(head * width, (head + 1) * width)
+            weights = (query[:, columns] @ key[:, columns].T / math.sqrt(width)).exp()
+            heads.append(weights / weights.sum(dim=1, keepdim=True) @ value[:, columns])
+        outputs.append(torch.cat(heads, dim=1) @ layer.to_out[0].weight.T + layer.to_out[0].bias)
+    return torch.stack(outputs)
+
+
+def random_states() -> tuple[Tensor, Tensor]:
+    return torch.randn(ROWS, TOKENS, CHANNELS).double(), torch.randn(KEPT, TOKENS, CHANNELS).double()
+
+
+@pytest.mark.parametrize(
+    "reads",
+    [
+        ((0,), (1,), (2,), (3,), (4,)),
+        ((5,), (5,), (6,), (6,), (4,)),
+        ((5,), (5,), (5,), (5,), (5,)),
+        ((5, 0), (5, 1), (6, 2), (6, 3), (4,)),
+        ((0, 1, 2, 3, 4, 5, 6), (1,), (2, 1), (6, 5), (4, 3)),
+    ],
+    ids=["plain", "source", "one source for all", "union", "mixed lengths"],
+)
+def test_routed_attention_equals_explicit_softmax(layer: Attention, reads: tuple[tuple[int, ...], ...]) -> None:
+    hidden, kept = random_states()
+    difference = attend(layer, hidden, kept, Route(reads)) - oracle(layer, hidden, kept, reads)
+    assert difference.abs().max() < TOLERANCE
+
+
+def test_random_routes_equal_explicit_softmax(layer: Attention) -> None:
+    chance = random.Random(0)
+    for _ in range(100):
+        hidden, kept = random_states()
+        pool = range(ROWS + KEPT)
+        reads = tuple(tuple(chance.sample(pool, chance.randint(1, len(pool)))) for _ in range(ROWS))
+        difference = attend(layer, hidden, kept, Route(reads)) - oracle(layer, hidden, kept, reads)
+        assert difference.abs().max() < TOLERANCE
+
+
+def test_plain_route_equals_diffusers_own_processor(layer: Attention) -> None:
+    hidden, _ = random_states()
+    plain = Route(tuple((row,) for row in range(ROWS)))
+    torch.testing.assert_close(attend(layer, hidden, None, plain), layer(hidden), rtol=0, atol=TOLERANCE)
+
+
+def test_rows_that_nobody_reads_need_no_keys(layer: Attention) -> None:
+    hidden, kept = random_states()
+    projected: list[int] = []
+    layer.to_k.register_forward_hook(lambda module, inputs, output: projected.append(inputs[0].shape[0]))
+    attend(layer, hidden, kept, Route(((5,),) * ROWS))
+    assert projected == [1]
+
+
+def test_the_order_of_sources_does_not_matter(layer: Attention) -> None:
+    hidden, kept = random_states()
+    one = attend(layer, hidden, kept, Route(((5, 0),) * ROWS))
+    other = attend(layer, hidden, kept, Route(((0, 5),) * ROWS))
+    torch.testing.assert_close(one, other, rtol=0, atol=TOLERANCE)

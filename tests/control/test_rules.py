@@ -1,0 +1,80 @@
+import json
+
+import pytest
+
+from samecast.control.plan import make_plan
+from samecast.control.rules import METHODS, Rule, masactrl, masactrl_union, none, rules_from_data, rules_to_data
+from samecast.core.branches import Branch, Branches
+from samecast.core.ddim import Schedule
+from samecast.core.sites import Site
+from samecast.core.steps import Steps
+from samecast.errors import SamecastError
+
+SITES = tuple(Site(f"up.{index}", index, "self", "up", 16) for index in range(16))
+SCHEDULE = Schedule(tuple(range(50, 0, -1)), tuple(0.01 * j for j in range(50)), (*[0.5] * 49, 0.49), 0, "epsilon")
+TARGETS = (Branch("target", 0, "a"), Branch("target", 1, "b"))
+SOURCE = Branch("source", 0, "")
+BRANCHES = Branches(TARGETS, (SOURCE,), 1.0)
+
+
+def reads(rules: tuple[Rule, ...], step: int) -> dict[int, tuple[tuple[int, ...], ...]]:
+    plan = make_plan(rules, SITES, SCHEDULE, len(TARGETS))
+    routes = plan.routes(step, BRANCHES, BRANCHES.layout(), {})
+    return {site: route.reads for site, route in routes.items()}
+
+
+def test_masactrl_reads_the_source_from_step_4_at_sites_10_to_15() -> None:
+    assert reads(masactrl(), 3) == {}
+    assert reads(masactrl(), 4) == {site: ((2,), (2,), (2,)) for site in range(10, 16)}
+
+
+def test_masactrl_union_reads_source_and_self() -> None:
+    assert reads(masactrl_union(sites="15"), 4) == {15: ((2, 0), (2, 1), (2,))}
+
+
+def test_none_controls_nothing() -> None:
+    assert none() == ()
+    assert make_plan((), SITES, SCHEDULE, 2).acting == {}
+
+
+def test_rules_on_one_site_and_step_add_up() -> None:
+    rules = (Rule(sites="15"), Rule(sources=("self",), sites="15", steps=Steps(10, 10)))
+    assert reads(rules, 9) == {15: ((2,), (2,), (2,))}
+    assert reads(rules, 10) == {15: ((2, 0), (2, 1), (2,))}
+
+
+def test_a_rule_acts_on_its_readers_alone() -> None:
+    assert reads((Rule(readers=(1,), sites="15"),), 0) == {15: ((0,), (2,), (2,))}
+
+
+def test_a_reader_that_is_not_there_is_refused() -> None:
+    with pytest.raises(SamecastError, match=r"reader 2 is not among the 2 images, 0\.\.1"):
+        make_plan((Rule(readers=(2,)),), SITES, SCHEDULE, 2)
+
+
+@pytest.mark.parametrize("fields", [{"sources": ()}, {"readers": ()}])
+def test_a_rule_without_reader_or_source_is_refused(fields: dict[str, tuple[int, ...]]) -> None:
+    with pytest.raises(SamecastError):
+        Rule(**fields)
+
+
+def test_a_rule_that_acts_only_where_nothing_changes_is_refused() -> None:
+    with pytest.raises(SamecastError, match="change nothing"):
+        make_plan(masactrl(start=49), SITES, SCHEDULE, 2)
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_every_method_survives_json(name: str) -> None:
+    rules = METHODS[name]()
+    assert rules_from_data(json.loads(json.dumps(rules_to_data(rules)))) == rules
+
+
+def test_readers_survive_json() -> None:
+    rules = (Rule(readers=(0, 2), steps=Steps(1, 5, 3)),)
+    assert rules_from_data(json.loads(json.dumps(rules_to_data(rules)))) == rules
+
+
+@pytest.mark.parametrize("data", [[{}], [{"readers": "targets"}], ["rule"]])
+def test_damaged_rules_are_refused(data: list[object]) -> None:
+    with pytest.raises(SamecastError, match="damaged"):
+        rules_from_data(data)  # type: ignore[arg-type]
