@@ -1,0 +1,100 @@
+"""Captions: what a person would say of a picture, identity only coarsely, each phrase dropped at random.
+
+`facts` is the ground truth in words; `caption` tells some of it. What a caption leaves out the model has to leave open,
+so prompts that name only the class noun stay in distribution.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from samecast.diorama.colours import colour_word
+from samecast.diorama.scenes import Spec
+
+BACKGROUND_PHRASES = {
+    "grass": ("on the grass", "in a green meadow"),
+    "beach": ("on the beach", "by the sea"),
+    "snow": ("in the snow", "on a snowy field"),
+    "night": ("at night", "under the stars"),
+    "desert": ("in the desert", "among sand dunes"),
+    "forest": ("in the forest", "among the trees"),
+    "lake": ("on a lake", "in the water"),
+    "room": ("in a room", "indoors"),
+}
+VIEW_PHRASES = {
+    "left": ("seen from the left", "facing left"),
+    "front": ("seen from the front", "facing the camera"),
+    "right": ("seen from the right", "facing right"),
+}
+ACCESSORY_PHRASES = {
+    "collar": ("with a collar",),
+    "hat": ("wearing a hat", "with a hat"),
+    "scarf": ("wearing a scarf", "with a scarf"),
+}
+OPENINGS = ("", "", "a photo of ", "a picture of ", "a rendering of ")
+
+
+@dataclass(frozen=True)
+class Caption:
+    """A caption and the attributes it states: a subset of kind, colour, pattern, accessory, pose, view, background."""
+
+    text: str
+    states: dict[str, str]
+
+
+def _article(words: str) -> str:
+    return ("an " if words[0] in "aeiou" else "a ") + words
+
+
+def facts(spec: Spec) -> dict[str, str]:
+    """Return every attribute of a picture that words can say."""
+    identity, scene = spec.identity, spec.scene
+    told = {
+        "kind": identity.kind,
+        "colour": colour_word(identity.base),
+        "pattern": identity.pattern,
+        "accessory": identity.accessory,
+        "pose": scene.pose,
+        "view": scene.view,
+        "background": scene.background,
+    }
+    return {name: value for name, value in told.items() if value not in ("", "none")}
+
+
+def caption(spec: Spec, rng: np.random.Generator) -> Caption:
+    """Tell a picture, dropping phrases at random: the class is always named, the rest more often than not."""
+    told = facts(spec)
+    keep = {
+        "kind": 1.0,
+        "colour": 0.65,
+        "pattern": 0.65,
+        "accessory": 0.65,
+        "pose": 0.8,
+        "view": 0.7,
+        "background": 0.9,
+    }
+    if rng.uniform() < 0.12:  # a bare class noun, as prompts about a personal subject have
+        keep |= {"colour": 0.0, "pattern": 0.0, "accessory": 0.0}
+    states = {name: value for name, value in told.items() if rng.uniform() < keep[name]}
+    return Caption(phrase(states, spec.scene.distance, rng), states)
+
+
+def phrase(states: dict[str, str], distance: float = 0.5, rng: np.random.Generator | None = None) -> str:
+    """Put stated attributes into a caption; without a generator always the first wording of each."""
+
+    def choose(options: tuple[str, ...]) -> str:
+        return options[0] if rng is None else str(rng.choice(options))
+
+    adjectives = [states[name] for name in ("colour", "pattern") if name in states]
+    words = choose(OPENINGS) + _article(" ".join([*adjectives, states["kind"]]))
+    if "accessory" in states:
+        words += " " + choose(ACCESSORY_PHRASES[states["accessory"]])
+    if "pose" in states:
+        words += " " + states["pose"]
+    if "background" in states:
+        words += " " + choose(BACKGROUND_PHRASES[states["background"]])
+    if "view" in states:
+        words += ", " + choose(VIEW_PHRASES[states["view"]])
+    if rng is not None and rng.uniform() < 0.5:
+        words += ", close up" if distance < 0.2 else ", far away" if distance > 0.8 else ""
+    return words

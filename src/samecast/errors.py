@@ -1,0 +1,9 @@
+"""The one exception a user's mistake raises.
+
+Its message is a single line: what was expected, what came, and what to do. The command line prints it and exits with 2;
+the library raises it. Anything else that escapes is a bug of ours.
+"""
+
+
+class SamecastError(ValueError):
+    """A mistake in what the caller gave (a path, a prompt, a setting), told in one line."""

@@ -1,0 +1,67 @@
+"""Renders, cached once: `python -m training.data --count 32000` draws the training pictures into a memory-mapped file.
+
+Picture i is `sample_spec(i)`, so everything else about it (caption, attributes) is computed from its number. The file is
+filled in order and can be read while it grows; a killed run goes on where it stopped.
+"""
+
+import argparse
+import time
+from pathlib import Path
+
+import numpy as np
+
+from samecast.diorama.renderer import render_many
+from samecast.diorama.scenes import sample_spec
+
+ROOT = Path("runs")
+SIZE = 128
+CHUNK = 256
+
+
+class Pictures:
+    """The cached renders: `images` uint8 (count, 128, 128, 3), `masks` bool (count, 128, 128), the first `ready` drawn."""
+
+    def __init__(self, name: str = "train") -> None:
+        self.folder = ROOT / "data" / name
+        if not (self.folder / "images.npy").exists():
+            raise SystemExit(f"no pictures in {self.folder}: run 'python -m training.data --name {name}' first")
+        self.images = np.load(self.folder / "images.npy", mmap_mode="r")
+        self.masks = np.load(self.folder / "masks.npy", mmap_mode="r")
+
+    @property
+    def ready(self) -> int:
+        """How many pictures are drawn so far."""
+        return int((self.folder / "ready").read_text())
+
+
+def draw(name: str, first_seed: int, count: int, threads: int | None) -> None:
+    """Draw `count` pictures from `first_seed` on into `runs/data/<name>`."""
+    folder = ROOT / "data" / name
+    folder.mkdir(parents=True, exist_ok=True)
+    kinds = (("images", np.uint8, (count, SIZE, SIZE, 3)), ("masks", np.bool_, (count, SIZE, SIZE)))
+    for file, dtype, shape in kinds:
+        if not (folder / f"{file}.npy").exists():
+            np.lib.format.open_memmap(folder / f"{file}.npy", mode="w+", dtype=dtype, shape=shape).flush()
+            (folder / "ready").write_text("0")
+    images = np.load(folder / "images.npy", mmap_mode="r+")
+    masks = np.load(folder / "masks.npy", mmap_mode="r+")
+    done, began, first = int((folder / "ready").read_text()), time.time(), int((folder / "ready").read_text())
+    while done < len(images):
+        stop = min(done + CHUNK, len(images))
+        specs = [sample_spec(first_seed + index) for index in range(done, stop)]
+        for index, picture in zip(range(done, stop), render_many(specs, SIZE, threads=threads), strict=True):
+            images[index], masks[index] = picture.image, picture.mask
+        done = stop
+        (folder / "ready").write_text(str(done))
+        rate = (done - first) / (time.time() - began)
+        print(f"{name}: {done}/{len(images)} pictures, {rate:.0f}/s, {(len(images) - done) / rate / 60:.1f} min left", flush=True)
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--name", default="train")
+    parser.add_argument("--first-seed", type=int, default=0)
+    parser.add_argument("--count", type=int, default=32_000)
+    parser.add_argument("--threads", type=int)
+    arguments = parser.parse_args()
+    draw(arguments.name, arguments.first_seed, arguments.count, arguments.threads)

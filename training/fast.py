@@ -1,0 +1,57 @@
+"""Group normalisation that is fast in channels-last memory on a CPU.
+
+Torch's own backward pass takes half of an autoencoder's training time there (measured: 53% of a step at 64 px, bf16, one
+core). With x's statistics known, the gradient is one affine combination of x and its output's gradient, whose
+coefficients need two sums per channel.
+"""
+
+from typing import Any
+
+import torch
+from torch import nn
+
+
+class _GroupNorm(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor, groups: int, eps: float):
+        n, c, h, w = x.shape
+        out, mean, rstd = torch.native_group_norm(x, weight.to(x.dtype), bias.to(x.dtype), n, c, h * w, groups, eps)
+        ctx.save_for_backward(x, weight, mean, rstd)
+        ctx.groups = groups
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, *grads: torch.Tensor):  # pyright: ignore
+        x, weight, mean, rstd = ctx.saved_tensors
+        (dy,) = grads
+        dy = dy.contiguous(memory_format=torch.channels_last)
+        n, c, h, w = x.shape
+        g, m = ctx.groups, h * w * (c // ctx.groups)
+        mean, rstd = mean.float().view(n, g, 1), rstd.float().view(n, g, 1)
+        gamma = weight.float().view(1, g, -1)
+        total = dy.sum(dim=(2, 3), dtype=torch.float32).view(n, g, -1)
+        along = (dy * x).sum(dim=(2, 3), dtype=torch.float32).view(n, g, -1)
+        d_weight = ((along - mean * total) * rstd).sum(0).view(c)
+        d_bias = total.sum(0).view(c)
+        a, b = (gamma * along).sum(2, keepdim=True), (gamma * total).sum(2, keepdim=True)
+        on_x = (b * mean - a) * rstd**3 / m
+        constant = -on_x * mean - b * rstd / m
+        k = (gamma * rstd).view(n, c, 1, 1).to(x.dtype)
+        on_x = on_x.expand(n, g, c // g).reshape(n, c, 1, 1).to(x.dtype)
+        constant = constant.expand(n, g, c // g).reshape(n, c, 1, 1).to(x.dtype)
+        dx = torch.addcmul(torch.addcmul(constant, x, on_x), dy, k)
+        return dx, d_weight.to(weight.dtype), d_bias.to(weight.dtype), None, None
+
+
+def _forward(self: nn.GroupNorm, x: torch.Tensor) -> torch.Tensor:
+    if x.dim() == 4 and x.is_contiguous(memory_format=torch.channels_last) and self.training:
+        return _GroupNorm.apply(x, self.weight, self.bias, self.num_groups, self.eps)
+    return nn.functional.group_norm(x, self.num_groups, self.weight, self.bias, self.eps)
+
+
+def quicken(module: nn.Module) -> nn.Module:
+    """Give every group normalisation of a module the fast backward pass, while it trains on a CPU."""
+    for part in module.modules():
+        if isinstance(part, nn.GroupNorm):
+            part.forward = _forward.__get__(part)
+    return module
