@@ -31,6 +31,15 @@ def remark(message: str) -> None:
     CONSOLE.print(f"[yellow]note:[/] {escape(message)}", soft_wrap=True)
 
 
+def quiet_libraries() -> None:
+    """Keep what diffusers and transformers remark to themselves; their failures still raise."""
+    from diffusers.utils import logging as diffusers_logging
+    from transformers.utils import logging as transformers_logging
+
+    diffusers_logging.set_verbosity_error()
+    transformers_logging.set_verbosity_error()
+
+
 def working(what: str) -> "Progress":
     """A spinner for work whose length is unknown; use it in a `with`."""
     progress = Progress(

@@ -27,7 +27,7 @@ _Any = (
     ]
     | Annotated[DioramaOptions, tyro.conf.subcommand("diorama", description="Look at the embedded world.")]
 )
-_RULE = re.compile(r"^[\s│|]*[─-]{8,}[\s│|]*$")
+_RULE = re.compile(r"^[\s│|]*[─-]{8,}[\s│|]*$|^[╭╰]")
 _SUGGESTION = re.compile(r"(--[\w-]+)")
 
 
@@ -73,11 +73,13 @@ def parse(words: Sequence[str]) -> Options:
 def _summary(box: str) -> str:
     """What is wrong and the likeliest remedy, out of a box of several sections."""
     sections: list[str] = [""]
-    for line in box.splitlines()[1:-1]:
+    for line in box.splitlines():
         if _RULE.match(line):
             sections.append("")
         else:
             sections[-1] = f"{sections[-1]} {line.strip(' │|')}".strip()
+    # The title is a section where a terminal lacks line-drawing characters, and part of the frame elsewhere.
+    sections = [section for section in sections[1:] if section]
     message = sections[0].partition(" Got errors:")[0].rstrip(".")
     message = message[:1].lower() + message[1:]
     for section in sections[1:]:

@@ -1,4 +1,7 @@
-"""`samecast render`: options to a run, and `--again`: a record to the same run."""
+"""`samecast render`: options to a run, and `--again`: a record to the same run.
+
+torch comes with `sc.load`, after everything that can be checked without it, so that most mistakes are told at once.
+"""
 
 import logging
 from collections.abc import Mapping
@@ -6,10 +9,8 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-import torch
-
 import samecast as sc
-from samecast.cli.console import RESULTS, remark, stages, working
+from samecast.cli.console import RESULTS, quiet_libraries, remark, stages, working
 from samecast.cli.options import RenderOptions
 from samecast.control.rules import METHODS, Rules, rules_from_data
 from samecast.disk import check_writable
@@ -48,6 +49,8 @@ def run_render(options: RenderOptions) -> bool:
     run = _run_of(options) if record is None else _run_again(record, options)
     check_writable(run.out)
     with working("loading the model"):
+        if not options.verbose:
+            quiet_libraries()
         model = sc.load(run.model, device=run.device, dtype=run.dtype, lora=run.lora, revision=run.revision)
     _log.info("model %s", model.backbone.identity)
     _log.info("rules %s", run.rules)
@@ -73,8 +76,7 @@ def _record(options: RenderOptions) -> Record | None:
     given = [
         field.name
         for field in fields(options)
-        if field.name not in ("again", "out", "verbose")
-        and getattr(options, field.name) != getattr(default, field.name)
+        if field.name not in _WITH_AGAIN and getattr(options, field.name) != getattr(default, field.name)
     ]
     if given:
         names = ", ".join(f"--{name.replace('_', '-')}" if name != "inputs" else "a photo or prompt" for name in given)
@@ -148,6 +150,8 @@ def _rules(options: RenderOptions) -> Rules:
 
 def _run_again(record: Record, options: RenderOptions) -> _Run:
     """The run that a record describes, with the threads it had."""
+    import torch
+
     told = record.provenance
     try:
         identity: Mapping[str, Any] = told["model"]

@@ -1,0 +1,183 @@
+"""The command line: help for newcomers, one line and code 2 for mistakes, and what an option comes to."""
+
+import dataclasses
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from samecast.cli import main
+from samecast.cli.options import RenderOptions, SheetOptions
+from samecast.cli.parsing import parse
+from samecast.control.rules import masactrl
+from samecast.core.settings import RenderSettings
+from samecast.errors import SamecastError
+
+# What --guidance is to guidance_scale; the rest has the same name, or is for the library alone.
+FLAG_OF_SETTING = {"guidance_scale": "guidance"}
+LIBRARY_ONLY = {"pairing", "batch_rows"}
+
+
+@pytest.fixture
+def photo_path(tmp_path: Path, photo: Image.Image) -> str:
+    path = tmp_path / "rex.png"
+    photo.save(path)
+    return str(path)
+
+
+def mistake(capsys: pytest.CaptureFixture[str], *words: str) -> str:
+    """The one line that these words are refused with."""
+    assert main(words) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    line = captured.err
+    assert line.startswith("samecast: ")
+    assert line.count("\n") == 1
+    assert line.endswith("\n")
+    return line
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        ([], ["render", "demo", "diorama", "samecast render photo.png"]),
+        (["--help"], ["render", "demo", "diorama", "samecast render photo.png"]),
+        (["render", "--help"], ["--method", "--again", 'samecast render rex.png "a dog running on the beach"']),
+        (["diorama", "sheet", "--help"], ["--seed", "samecast diorama sheet"]),
+        (["demo", "--help"], ["--out"]),
+    ],
+)
+def test_help_says_what_to_type(capsys: pytest.CaptureFixture[str], words: list[str], expected: list[str]) -> None:
+    with pytest.raises(SystemExit) as stop:
+        main(words)
+    assert stop.value.code == 0
+    shown = capsys.readouterr().out
+    for text in expected:
+        assert text in shown
+
+
+@pytest.mark.parametrize("module", [True, False])
+def test_help_answers_at_once(module: bool) -> None:
+    """Without torch: the limit is generous for a busy machine, importing torch alone takes longer."""
+    script = Path(sys.executable).with_name("samecast")
+    command = [sys.executable, "-m", "samecast"] if module else [str(script)]
+    start = time.monotonic()
+    done = subprocess.run([*command, "--help"], capture_output=True, text=True, check=False)
+    assert done.returncode == 0
+    assert "usage: samecast" in done.stdout
+    assert time.monotonic() - start < 3
+
+
+@pytest.mark.parametrize(
+    "words", [["--help"], ["render", "--help"], ["render", "a", "b", "--fot"], ["render", "no.png", "a"]]
+)
+def test_help_and_common_mistakes_do_not_import_torch(words: list[str]) -> None:
+    code = (
+        "import sys; from samecast.cli import main\n"
+        "try: main(sys.argv[1:])\n"
+        "except SystemExit: pass\n"
+        "sys.exit('torch' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code, *words], capture_output=True, check=False).returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("words", "part"),
+    [
+        (["rendr"], "available subcommands: render, demo, diorama"),
+        (["render", "a.png", "b", "--fot", "pad"], "did you mean --fit?"),
+        (["render", "a.png", "b", "--steps", "many"], "--steps"),
+        (["render", "a.png", "b", "--method", "magic"], "'none', 'masactrl', 'masactrl-union'"),
+        (["render", "a.png", "b", "--init", "blue"], "{inverted,noise}|FLOAT"),
+        (["render", "a.png", "b", "--seed"], "--seed"),
+        (["diorama"], "sheet"),
+        (["demo", "extra"], "extra"),
+        (["render"], "photo.png"),
+        (["render", "a dog on the beach"], "give a photo"),
+        (["render", "rex.png"], "give a prompt"),
+        (["render", "no-such-photo.png", "a dog"], "does not exist"),
+        (["render", ".", "a dog"], "folder"),
+        (["render", "--again", "no-such-record.json"], "does not exist"),
+        (["render", "--again", "r.json", "--steps", "20", "a.png"], "leave out a photo or prompt, --steps"),
+    ],
+)
+def test_a_mistake_is_one_line(capsys: pytest.CaptureFixture[str], words: list[str], part: str) -> None:
+    assert part in mistake(capsys, *words)
+
+
+@pytest.mark.parametrize(
+    ("words", "part"),
+    [
+        (["a dog", ""], "prompt 2 is empty"),
+        (["  \n"], "prompt 1 is empty"),
+        (["a dog", "--start", "9", "--final", "4"], "start"),
+        (["a dog", "--skip", "12"], "skip"),
+        (["a dog", "--method", "none", "--final", "9"], "--final has no effect"),
+        (["a dog", "--guidance", "nan"], "guidance"),
+        (["a dog", "--steps", "0"], "steps"),
+        (["a dog", "--size", "0"], "size"),
+        (["a dog", "--init", "1.5"], "init"),
+        (["a dog", "--seed", "-1"], "seed"),
+        (["a dog", "--model", "no/such/model/here"], "model"),
+        (["a dog", "--device", "abacus"], "device"),
+    ],
+)
+def test_a_mistake_about_a_good_photo_is_one_line(
+    capsys: pytest.CaptureFixture[str], photo_path: str, words: list[str], part: str
+) -> None:
+    assert part in mistake(capsys, "render", photo_path, *words)
+
+
+@pytest.mark.parametrize("content", [b"a dog, believe me", b"", b"\xff\xd8\xff\xe0\0\x10JFIF"])
+def test_a_file_that_is_no_photo_is_one_line(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, content: bytes
+) -> None:
+    (tmp_path / "rex.png").write_bytes(content)
+    assert "rex.png" in mistake(capsys, "render", str(tmp_path / "rex.png"), "a dog")
+
+
+def test_an_output_that_cannot_be_is_found_before_the_work(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, photo_path: str
+) -> None:
+    (tmp_path / "file").write_text("")
+    assert "not a folder" in mistake(capsys, "render", photo_path, "a dog", "--out", str(tmp_path / "file" / "out"))
+
+
+def test_markup_in_a_prompt_is_shown_as_typed(capsys: pytest.CaptureFixture[str]) -> None:
+    assert "[red]dog[/red].png" in mistake(capsys, "render", "[red]dog[/red].png", "a dog")
+
+
+def test_every_setting_has_its_option_with_the_same_default() -> None:
+    options = RenderOptions()
+    for field in dataclasses.fields(RenderSettings):
+        if field.name not in LIBRARY_ONLY:
+            assert getattr(options, FLAG_OF_SETTING.get(field.name, field.name)) == field.default
+
+
+def test_the_defaults_that_help_tells_are_the_methods() -> None:
+    rule = masactrl()[0]
+    help_text = Path(str(sys.modules["samecast.cli.options"].__file__)).read_text()
+    assert f"(default: {rule.steps.start})" in help_text
+    assert f"(default: {rule.sites})" in help_text
+    assert rule.steps.final is None
+    assert rule.steps.skip is None
+
+
+def test_options_and_prompts_may_mix() -> None:
+    options = parse(["render", "a.png", "b", "--seed", "3", "--lora", "x", "--lora", "y", "--init", "0.3", "-v"])
+    assert isinstance(options, RenderOptions)
+    assert options.inputs == ("a.png", "b")
+    assert options.lora == (Path("x"), Path("y"))
+    assert (options.seed, options.init, options.verbose) == (3, 0.3, True)
+
+
+def test_nested_commands_are_found() -> None:
+    assert parse(["diorama", "sheet", "--seed", "4"]) == SheetOptions(seed=4)
+
+
+def test_parsing_raises_rather_than_exits() -> None:
+    with pytest.raises(SamecastError, match="unrecognized"):
+        parse(["render", "--nonsense"])
