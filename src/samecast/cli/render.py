@@ -176,7 +176,7 @@ def _run_again(record: Record, options: RenderOptions) -> _Run:
         raise SamecastError(f"the record is damaged: {type(error).__name__} {error}") from None
 
 
-def _compare(record: Record, result: sc.RenderResult) -> bool:
+def _compare(record: Record, result: "sc.RenderResult") -> bool:
     for line in drift(record, result.provenance):
         remark(line)
     different = differing(record, result)
