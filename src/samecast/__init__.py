@@ -13,7 +13,7 @@ What needs torch is imported when it is first used, so that the command line ans
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from samecast.control.rules import Rule, masactrl, masactrl_union, none
+from samecast.control.rules import Rule, Rules, masactrl, masactrl_union, none
 from samecast.core.settings import RenderSettings
 from samecast.core.steps import Steps
 from samecast.errors import SamecastError
@@ -28,6 +28,7 @@ __all__ = [
     "RenderResult",
     "RenderSettings",
     "Rule",
+    "Rules",
     "SamecastError",
     "Steps",
     "Subject",

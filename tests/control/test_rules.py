@@ -25,7 +25,7 @@ def reads(rules: tuple[Rule, ...], step: int) -> dict[int, tuple[tuple[int, ...]
 
 def test_masactrl_reads_the_source_from_step_4_at_sites_10_to_15() -> None:
     assert reads(masactrl(), 3) == {}
-    assert reads(masactrl(), 4) == {site: ((2,), (2,), (2,)) for site in range(10, 16)}
+    assert reads(masactrl(), 4) == dict.fromkeys(range(10, 16), ((2,), (2,), (2,)))
 
 
 def test_masactrl_union_reads_source_and_self() -> None:

@@ -5,6 +5,7 @@ Weights are read from safetensors only: a pickle runs whatever code its author p
 
 import json
 import re
+import warnings
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -136,11 +137,15 @@ def _read_directory(path: Path, name: str, dtype: torch.dtype) -> Any:
     from diffusers.pipelines.stable_diffusion.pipeline_stable_diffusion import StableDiffusionPipeline
 
     try:
-        return StableDiffusionPipeline.from_pretrained(
+        pipeline: Any = StableDiffusionPipeline.from_pretrained(
             str(path), dtype=dtype, use_safetensors=True, local_files_only=True, **_SKIPPED
         )
     except Exception as error:  # every broken file raises a type of its own
         raise SamecastError(f"model {name} cannot be loaded: {_first_line(error)}") from error
+    channels, latent = pipeline.unet.config.in_channels, pipeline.vae.config.latent_channels
+    if channels != latent:
+        raise SamecastError(f"model {name} takes {channels} channels for {latent}; inpainting models are not supported")
+    return pipeline
 
 
 def _check_directory(path: Path, name: str) -> None:
@@ -200,7 +205,10 @@ def _quiet_libraries() -> Generator[None]:
         library.set_verbosity_error()
         library.disable_progress_bar()
     try:
-        yield
+        with warnings.catch_warnings():
+            # Their remarks on their own interfaces, and on a second adapter beside a first.
+            warnings.simplefilter("ignore")
+            yield
     finally:
         for library, level, bar in zip(libraries, levels, bars, strict=True):
             library.set_verbosity(level)

@@ -124,13 +124,13 @@ def _check_layer(bound: BoundSite) -> None:
     """Refuses a layer whose attention is more than projections and a softmax, rather than computing something else."""
     layer: Any = bound.layer
     name = type(layer.processor).__name__
-    if name not in PLAIN_PROCESSORS:
-        raise SamecastError(
-            f"site {bound.site.name} has a {name}, whose work would be lost; unload what installed it first"
-        )
     if getattr(layer, "fused_projections", False):
         raise SamecastError(
             f"site {bound.site.name} has fused projections; call pipeline.unfuse_qkv_projections() first"
+        )
+    if name not in PLAIN_PROCESSORS:
+        raise SamecastError(
+            f"site {bound.site.name} has a {name}, whose work would be lost; unload what installed it first"
         )
     extras = ("group_norm", "spatial_norm", "norm_q", "norm_k")
     present = [extra for extra in extras if getattr(layer, extra, None) is not None]

@@ -1,0 +1,109 @@
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+
+from samecast.backbones.base import Backbone
+from samecast.backbones.loading import load_backbone
+from samecast.backbones.unet import UNetBackbone
+from samecast.errors import SamecastError
+
+
+@pytest.fixture(scope="module")
+def backbone(tiny_pipeline_dir: Path) -> UNetBackbone:
+    return load_backbone(tiny_pipeline_dir, device="cpu")
+
+
+def test_the_adapter_keeps_the_protocol(backbone: UNetBackbone) -> None:
+    assert isinstance(backbone, Backbone)
+
+
+def test_sites_are_numbered_in_execution_order(backbone: UNetBackbone) -> None:
+    bound = backbone.self_attention()
+    executed: list[int] = []
+    hooks = [
+        entry.layer.to_q.register_forward_hook(lambda *call, index=entry.site.index: executed.append(index))
+        for entry in bound
+    ]
+    with torch.inference_mode():
+        backbone.predict(torch.randn(1, 4, 16, 16), 10, backbone.encode_prompts([""]))
+    for hook in hooks:
+        hook.remove()
+    assert executed == list(range(16))
+
+
+def test_sites_are_stable_diffusions_16(backbone: UNetBackbone) -> None:
+    sites = [entry.site for entry in backbone.self_attention()]
+    assert [site.name for site in sites] == (
+        [f"down.{number}" for number in range(6)] + ["mid.0"] + [f"up.{number}" for number in range(9)]
+    )
+    assert [site.resolution for site in sites] == [16, 16, 8, 8, 4, 4, 2, 4, 4, 4, 8, 8, 8, 16, 16, 16]
+
+
+def test_resolutions_are_the_sides_that_the_sites_see(backbone: UNetBackbone) -> None:
+    seen: list[int] = []
+    bound = backbone.self_attention()
+    hooks = [
+        entry.layer.to_q.register_forward_hook(lambda module, inputs, output: seen.append(inputs[0].shape[1]))
+        for entry in bound
+    ]
+    with torch.inference_mode():
+        backbone.predict(torch.randn(1, 4, 16, 16), 10, backbone.encode_prompts([""]))
+    for hook in hooks:
+        hook.remove()
+    assert seen == [entry.site.resolution**2 for entry in bound]
+
+
+def test_prompts_embed_as_in_the_stock_pipeline(backbone: UNetBackbone) -> None:
+    expected, _ = backbone.pipeline.encode_prompt("a dog running", "cpu", 1, False)
+    assert torch.equal(backbone.encode_prompts(["a dog running"]), expected)
+
+
+@pytest.mark.parametrize("letters", [75, 76])
+def test_a_prompt_beyond_the_encoders_length_is_refused(backbone: UNetBackbone, letters: int) -> None:
+    prompt = "x" * letters  # this tokenizer has no merges: one token a letter
+    if letters == 75:
+        backbone.encode_prompts([prompt])
+    else:
+        with pytest.raises(SamecastError, match="has 76 tokens; the model reads at most 75: shorten it"):
+            backbone.encode_prompts([prompt])
+
+
+def test_latents_are_the_posteriors_mean_scaled(backbone: UNetBackbone, photo: Image.Image) -> None:
+    vae = backbone.pipeline.vae
+    square = photo.crop((0, 0, 64, 64))
+    with torch.inference_mode():
+        pixels = backbone.pipeline.image_processor.preprocess(square)
+        expected = vae.encode(pixels).latent_dist.mean[0] * vae.config.scaling_factor
+        assert torch.equal(backbone.encode_image(square), expected)
+
+
+def test_a_picture_decodes_the_same_in_any_company(backbone: UNetBackbone) -> None:
+    latents = torch.randn(3, 4, 16, 16)
+    with torch.inference_mode():
+        together = backbone.decode(latents)
+        assert together[1].tobytes() == backbone.decode(latents[1:2])[0].tobytes()
+
+
+def test_latents_that_do_not_decode_are_an_error(backbone: UNetBackbone) -> None:
+    with torch.inference_mode(), pytest.raises(SamecastError, match="not finite in"):
+        backbone.decode(torch.full((1, 4, 16, 16), torch.nan))
+
+
+@pytest.mark.parametrize("size", [100, 16, 65])
+def test_sizes_that_the_unet_cannot_halve_are_refused(backbone: UNetBackbone, size: int) -> None:
+    with pytest.raises(SamecastError, match=f"size must be a multiple of 32 for this model; got {size}"):
+        backbone.latent_shape(size)
+
+
+def test_schedule_is_the_checkpoints_whatever_its_scheduler(tiny_pipeline_dir: Path) -> None:
+    from diffusers import PNDMScheduler
+
+    backbone = load_backbone(tiny_pipeline_dir, device="cpu")
+    expected = backbone.schedule(50)
+    # Stable Diffusion 1.x ships a PNDM configuration without clip_sample.
+    config = {key: value for key, value in backbone.pipeline.scheduler.config.items() if key != "clip_sample"}
+    backbone.pipeline.scheduler = PNDMScheduler.from_config(config, skip_prk_steps=True)
+    assert backbone.schedule(50) == expected
+    assert expected.timesteps[0] == 981
