@@ -1,0 +1,33 @@
+"""`samecast demo`: run it, say where it is and what the judge found."""
+
+from rich.table import Table
+
+import samecast as sc
+from samecast.cli.console import RESULTS, quiet_libraries, stages, working
+from samecast.cli.options import DemoOptions
+from samecast.disk import check_writable
+
+
+def run_demo(options: DemoOptions) -> None:
+    """Make the demo and show its verdicts.
+
+    Raises:
+        SamecastError: the demo cannot be made or written.
+    """
+    check_writable(options.out)
+    with working("loading the model"):
+        from samecast import demo
+
+        quiet_libraries()
+        model = sc.load(options.model, device=options.device)
+    with stages() as report:
+        done = demo.run_demo(model, options.out, steps=options.steps, progress=report)
+    found = done.table()
+    shown = Table(title=found.caption, title_justify="left")
+    for column in found.columns:
+        shown.add_column(column)
+    for row in found.rows:
+        shown.add_row(*row)
+    RESULTS.print(shown)
+    for name in ("index.html", "grid.png"):
+        RESULTS.print(str(done.folder / name))
