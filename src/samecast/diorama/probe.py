@@ -1,0 +1,180 @@
+"""The probe: the independent judge that reads a picture of the world back into words, colours and a mask.
+
+A small convolutional network trained on renders alone; it shares nothing with CLIP and has never seen a generated image.
+Its colours are pooled under its own mask. What it must get right before it may judge is in the model card.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from safetensors.torch import load_file
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from samecast.diorama.colours import ciede2000, colour_word
+from samecast.diorama.scenes import (
+    ACCESSORIES,
+    ANIMALS,
+    BACKGROUNDS,
+    CLASSES,
+    PATTERNS,
+    POSES,
+    VIEWS,
+    Identity,
+    Lab,
+    Scene,
+)
+
+WEIGHTS = Path(__file__).parents[1] / "weights" / "probe"
+SAME_COLOUR = 10.0
+"""Two colours count as the same within this CIEDE2000 difference."""
+
+CHOICES: dict[str, tuple[str, ...]] = {
+    "kind": CLASSES,
+    "pose": POSES,
+    "view": VIEWS,
+    "background": BACKGROUNDS,
+    "pattern": PATTERNS,
+    "accessory": ACCESSORIES,
+}
+LAB_CENTRE, LAB_SCALE = (50.0, 0.0, 0.0), 30.0
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What the probe sees: words, the two colours in Lab, how sure it is of each word, and the subject's mask."""
+
+    kind: str
+    pose: str
+    view: str
+    background: str
+    pattern: str
+    accessory: str
+    base: Lab
+    second: Lab
+    confidence: dict[str, float]
+    mask: NDArray[np.bool_]
+
+    @property
+    def colour(self) -> str:
+        """The colour word of the base colour."""
+        return colour_word(self.base)
+
+
+def identity_right(reading: Reading, identity: Identity) -> bool:
+    """Say whether a picture shows this very subject: class, pattern, accessory and both colours."""
+    words = (reading.kind, reading.pattern, reading.accessory) == (identity.kind, identity.pattern, identity.accessory)
+    colours = ciede2000([reading.base, reading.second], [identity.base, identity.second])
+    return words and bool((colours <= SAME_COLOUR).all())
+
+
+def scene_right(reading: Reading, scene: Scene, asked: Sequence[str] = ("pose", "view", "background")) -> bool:
+    """Say whether a picture shows the scene asked for; things have no pose."""
+    wanted = [name for name in asked if getattr(scene, name)]
+    return all(getattr(reading, name) == getattr(scene, name) for name in wanted)
+
+
+class _Block(nn.Module):
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.norm = nn.GroupNorm(8, width)
+        self.first = nn.Conv2d(width, width, 3, padding=1)
+        self.second = nn.Conv2d(width, width, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.second(F.silu(self.first(F.silu(self.norm(x)))))
+
+
+class ProbeNetwork(nn.Module):
+    """Pictures (n, 3, 128, 128) in -1..1 to logits per attribute, Lab colours (n, 2, 3) and mask logits (n, 128, 128).
+
+    4 x 4 pixels become 48 channels at once, and the mask comes back the same way: sharp, at a quarter of the resolution's
+    cost.
+    """
+
+    def __init__(self, widths: Sequence[int] = (64, 96, 128)) -> None:
+        super().__init__()
+        self.widths = tuple(widths)
+        self.stem = nn.Conv2d(48, widths[0], 3, padding=1)
+        self.blocks = nn.ModuleList([nn.Sequential(_Block(width), _Block(width)) for width in widths])
+        self.downs = nn.ModuleList([nn.Conv2d(a, b, 3, 2, 1) for a, b in zip(widths, widths[1:], strict=False)])
+        self.ups = nn.ModuleList([nn.Conv2d(b + a, a, 3, padding=1) for a, b in zip(widths, widths[1:], strict=False)])
+        self.mask = nn.Conv2d(widths[0], 16, 3, padding=1)
+        pooled = sum(widths) + widths[-1] * 5
+        self.trunk = nn.Sequential(nn.LayerNorm(pooled), nn.Linear(pooled, 256), nn.SiLU())
+        self.heads = nn.ModuleDict({name: nn.Linear(256, len(words)) for name, words in CHOICES.items()})
+        self.colours = nn.Linear(256, 6)
+
+    def forward(self, x: Tensor) -> tuple[dict[str, Tensor], Tensor, Tensor]:
+        """Read a batch."""
+        levels = [self.blocks[0](self.stem(F.pixel_unshuffle(x, 4)))]
+        for down, block in zip(self.downs, list(self.blocks)[1:], strict=True):
+            levels.append(block(down(levels[-1])))
+        y = levels[-1]
+        for level, up in reversed(list(zip(levels[:-1], self.ups, strict=True))):
+            y = F.silu(up(torch.cat([F.interpolate(y, scale_factor=2.0), level], dim=1)))
+        mask = F.pixel_shuffle(self.mask(y).float(), 4)
+        share = mask.sigmoid().detach()
+        pooled: list[Tensor] = []
+        for level in (y, *levels[1:]):  # what lies under the mask, at every scale
+            weight = F.adaptive_avg_pool2d(share, level.shape[-2:]) + 1e-4
+            pooled.append((level * weight).sum((2, 3)) / weight.sum((2, 3)))
+        pooled += [levels[-1].mean((2, 3)), F.adaptive_max_pool2d(levels[-1], (2, 2)).flatten(1)]
+        features = self.trunk(torch.cat([part.float() for part in pooled], dim=1))
+        words = {name: head(features).float() for name, head in self.heads.items()}
+        return words, self.colours(features).float().view(-1, 2, 3), mask.squeeze(1)
+
+
+SIZE = 128
+
+
+def prepare(images: Sequence[Image.Image | NDArray[np.uint8]]) -> Tensor:
+    """Turn square pictures of any size into the network's input, (n, 3, 128, 128) in -1..1."""
+    ready: list[NDArray[np.float32]] = []
+    for image in images:
+        picture = (image if isinstance(image, Image.Image) else Image.fromarray(image)).convert("RGB")
+        if picture.size != (SIZE, SIZE):
+            picture = picture.resize((SIZE, SIZE), Image.Resampling.LANCZOS)
+        ready.append(np.asarray(picture, dtype=np.float32) / 127.5 - 1.0)
+    return torch.from_numpy(np.stack(ready)).permute(0, 3, 1, 2)
+
+
+class Probe:
+    """The trained judge."""
+
+    def __init__(self, network: ProbeNetwork) -> None:
+        self.network = network.float().eval()
+
+    @torch.no_grad()
+    def read(self, images: Sequence[Image.Image | NDArray[np.uint8]], batch: int = 64) -> list[Reading]:
+        """Read square pictures of any size; a thing's pose is the empty word. Masks have the first picture's size."""
+        readings: list[Reading] = []
+        for start in range(0, len(images), batch):
+            part = images[start : start + batch]
+            first = part[0]
+            size = first.size[0] if isinstance(first, Image.Image) else first.shape[0]
+            logits, colours, masks = self.network(prepare(part))
+            masks = F.interpolate(masks.unsqueeze(1), (size, size), mode="bilinear").squeeze(1) > 0
+            labs = colours.numpy() * LAB_SCALE + np.array(LAB_CENTRE)
+            chances = {name: values.softmax(1) for name, values in logits.items()}
+            for index in range(len(part)):
+                words = {name: CHOICES[name][int(values[index].argmax())] for name, values in chances.items()}
+                if words["kind"] not in ANIMALS:
+                    words |= {"pose": "", "accessory": "none"}
+                sure = {name: float(values[index].max()) for name, values in chances.items()}
+                base, second = (tuple(float(value) for value in lab) for lab in labs[index])
+                readings.append(Reading(**words, base=base, second=second, confidence=sure, mask=masks[index].numpy()))  # pyright: ignore[reportArgumentType]
+        return readings
+
+
+def load_probe(folder: Path = WEIGHTS) -> Probe:
+    """Load the probe from a folder with `config.json` and `probe.safetensors`."""
+    network = ProbeNetwork(**json.loads((folder / "config.json").read_text()))
+    network.load_state_dict({name: value.float() for name, value in load_file(folder / "probe.safetensors").items()})
+    return Probe(network)

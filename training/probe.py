@@ -1,0 +1,103 @@
+"""The probe: `python -m training.probe --minutes 15` trains the judge on renders, roughened so that it also holds on
+pictures that an autoencoder has blurred. It never sees a generated image."""
+
+import json
+
+import numpy as np
+import torch
+from safetensors.torch import save_file
+from torch.nn import functional as F
+
+from samecast.diorama.colours import ciede2000
+from samecast.diorama.probe import CHOICES, LAB_CENTRE, LAB_SCALE, ProbeNetwork
+from samecast.diorama.scenes import HELD_OUT, Spec, sample_spec
+from training.data import Pictures
+from training.fast import quicken
+from training.loop import recipe, train
+
+ABSENT = -100
+
+
+def labels(specs: list[Spec]) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
+    """Return the index of each attribute, (n) each with ABSENT where it does not apply, and scaled Lab (n, 2, 3)."""
+    rows: dict[str, list[int]] = {name: [] for name in CHOICES}
+    for spec in specs:
+        words = {name: getattr(spec.identity, name, None) or getattr(spec.scene, name, "") for name in CHOICES}
+        for name, word in words.items():
+            rows[name].append(CHOICES[name].index(word) if word else ABSENT)
+    labs = np.array([[spec.identity.base, spec.identity.second] for spec in specs])
+    scaled = torch.from_numpy(((labs - LAB_CENTRE) / LAB_SCALE).astype(np.float32))
+    return {name: torch.tensor(values) for name, values in rows.items()}, scaled
+
+
+def roughen(x: torch.Tensor) -> torch.Tensor:
+    """Blur, coarsen and grain a share of a batch (n, 3, 128, 128), as lossy codecs do."""
+    how = torch.rand(len(x))
+    blurred = F.avg_pool2d(F.pad(x, (1, 1, 1, 1), mode="reflect"), 3, 1)
+    coarse = F.interpolate(F.interpolate(x, (80, 80), mode="area"), x.shape[-2:], mode="bilinear")
+    pick = how.view(-1, 1, 1, 1)
+    x = torch.where(pick < 0.2, (x + blurred) / 2, torch.where(pick < 0.35, coarse, x))
+    grain = torch.rand(len(x), 1, 1, 1) * 0.08 * (torch.rand(len(x), 1, 1, 1) < 0.5)
+    return x + grain * torch.randn_like(x)
+
+
+def main() -> None:
+    """Train and save to `runs/<name>/model`."""
+    made, given = recipe("probe", minutes=15.0, rate=2e-3, batch=64, widths="64,96,128")
+    widths = [int(width) for width in given.widths.split(",")]
+    network = quicken(ProbeNetwork(widths)).to(made.device, memory_format=torch.channels_last)
+    pictures, unseen = Pictures(), Pictures("held-out")
+    ready = pictures.ready
+    truths = labels([sample_spec(index) for index in range(ready)])
+    mirrored_truths = labels([sample_spec(index).mirrored() for index in range(ready)])
+    held_out = labels([sample_spec(HELD_OUT + index) for index in range(512)])
+    print(f"{sum(p.numel() for p in network.parameters()) / 1e6:.2f} M parameters, {ready} pictures", flush=True)
+
+    def inputs(images: np.ndarray) -> torch.Tensor:
+        x = torch.from_numpy(np.ascontiguousarray(images)).permute(0, 3, 1, 2).float()
+        return x / 127.5 - 1.0
+
+    def loss_at(step: int) -> tuple[torch.Tensor, dict[str, float]]:
+        rng = np.random.default_rng((made.seed, step))
+        picks = np.sort(rng.integers(ready, size=made.batch))
+        flip = rng.uniform(size=made.batch) < 0.5
+        images = np.stack([pictures.images[i][:, ::-1] if f else pictures.images[i] for i, f in zip(picks, flip, strict=True)])
+        masks = np.stack([pictures.masks[i][:, ::-1] if f else pictures.masks[i] for i, f in zip(picks, flip, strict=True)])
+        x = roughen(inputs(images)).to(made.device, memory_format=torch.channels_last)
+        goal = torch.from_numpy(masks).float().to(made.device)
+        flipped = torch.from_numpy(flip)
+        with torch.autocast(made.device.type, made.dtype, enabled=made.dtype != torch.float32):
+            logits, colours, mask = network(x)
+        loss = F.binary_cross_entropy_with_logits(mask.float(), goal) * 4
+        hits: dict[str, float] = {}
+        for name, values in logits.items():
+            right = torch.where(flipped, mirrored_truths[0][name][picks], truths[0][name][picks]).to(made.device)
+            loss = loss + F.cross_entropy(values.float(), right)
+            known = right != ABSENT
+            hits[name] = (values.argmax(1) == right)[known].float().mean().item()
+        labs = truths[1][picks].to(made.device)
+        return loss + 3 * F.smooth_l1_loss(colours, labs, beta=0.2), hits
+
+    def evaluate(step: int) -> dict[str, float]:
+        answers = [network(inputs(unseen.images[i : i + 64]).to(made.device)) for i in range(0, 512, 64)]
+        scores = {}
+        for name, right in held_out[0].items():
+            guess = torch.cat([answer[0][name] for answer in answers]).argmax(1).cpu()
+            scores[name] = (guess == right)[right != ABSENT].float().mean().item()
+        labs = torch.cat([answer[1] for answer in answers]).cpu().numpy()
+        error = ciede2000(labs * LAB_SCALE + LAB_CENTRE, held_out[1].numpy() * LAB_SCALE + LAB_CENTRE)
+        scores["base_error"], scores["second_error"] = float(error[:, 0].mean()), float(error[:, 1].mean())
+        masks = torch.cat([answer[2] for answer in answers]).cpu() > 0
+        true = torch.from_numpy(unseen.masks[:512])
+        scores["mask_iou"] = ((masks & true).sum((1, 2)) / (masks | true).sum((1, 2)).clamp(min=1)).mean().item()
+        return scores
+
+    weights = train(made, network, loss_at, evaluate, evaluate_every=500)
+    folder = made.folder / "model"
+    folder.mkdir(exist_ok=True)
+    save_file({name: value.half().contiguous() for name, value in weights.items()}, folder / "probe.safetensors")
+    (folder / "config.json").write_text(json.dumps({"widths": widths}))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,57 @@
+"""Put what the recipes made into the package: `python -m training.ship` writes `src/samecast/weights`, all of it fp16.
+
+The pipeline is a stock StableDiffusionPipeline directory; CLIP and the probe lie beside it. The text encoder's config
+says float32, or transformers would load it in the half precision it is stored in, beside a float32 denoiser.
+"""
+
+import json
+import shutil
+from pathlib import Path
+
+import torch
+from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
+from transformers import CLIPModel, CLIPTextModel, CLIPTokenizer
+
+from training.data import ROOT
+from training.unet import SCHEDULE
+
+WEIGHTS = Path("src/samecast/weights")
+
+
+def in_float32(config: Path) -> None:
+    """Make a transformers config ask for float32 on loading."""
+    values = json.loads(config.read_text())
+    values.pop("torch_dtype", None)
+    config.write_text(json.dumps(values | {"dtype": "float32"}, indent=2) + "\n")
+
+
+def main() -> None:
+    """Assemble the weights and print their sizes."""
+    pipeline = StableDiffusionPipeline(
+        vae=AutoencoderKL.from_pretrained(ROOT / "vae" / "model"),
+        text_encoder=CLIPTextModel.from_pretrained(ROOT / "clip" / "model"),
+        tokenizer=CLIPTokenizer.from_pretrained(ROOT / "tokenizer"),
+        unet=UNet2DConditionModel.from_pretrained(ROOT / "unet" / "model"),
+        scheduler=DDIMScheduler(**SCHEDULE),
+        safety_checker=None,
+        feature_extractor=None,
+        requires_safety_checker=False,
+    ).to(torch.float16)
+    shutil.rmtree(WEIGHTS / "diorama", ignore_errors=True)
+    pipeline.save_pretrained(WEIGHTS / "diorama")
+    in_float32(WEIGHTS / "diorama" / "text_encoder" / "config.json")
+    shutil.rmtree(WEIGHTS / "clip", ignore_errors=True)
+    shutil.copytree(ROOT / "clip" / "model", WEIGHTS / "clip", ignore=shutil.ignore_patterns("*.safetensors"))
+    CLIPModel.from_pretrained(ROOT / "clip" / "model").half().save_pretrained(WEIGHTS / "clip")
+    in_float32(WEIGHTS / "clip" / "config.json")
+    shutil.copytree(ROOT / "probe" / "model", WEIGHTS / "probe", dirs_exist_ok=True)
+    facts = {part: json.loads((ROOT / part / "facts.json").read_text()) for part in ("vae", "clip", "probe", "unet")}
+    (WEIGHTS / "training.json").write_text(json.dumps(facts, indent=2) + "\n")
+    for file in sorted(WEIGHTS.rglob("*.safetensors")):
+        print(f"{file.stat().st_size / 1e6:6.1f} MB  {file}")
+    total = sum(file.stat().st_size for file in WEIGHTS.rglob("*") if file.is_file())
+    print(f"{total / 1e6:6.1f} MB  together")
+
+
+if __name__ == "__main__":
+    main()

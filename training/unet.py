@@ -1,0 +1,104 @@
+"""The denoiser: `python -m training.unet --minutes 80` fits a UNet2DConditionModel of SD 1.x's topology to cached latents.
+
+Epsilon prediction on SD's noise schedule; min-SNR weighting (Hang et al., 2023, gamma 5); a tenth of the captions
+dropped for classifier-free guidance; the averaged weights are the ones that ship.
+"""
+
+import numpy as np
+import torch
+from diffusers import DDIMScheduler, UNet2DConditionModel
+from diffusers.models.attention_processor import AttnProcessor
+from torch.nn import functional as F
+from transformers import CLIPTextModel, CLIPTokenizer
+
+from samecast.diorama.captions import caption
+from training.clip import Specs
+from training.data import ROOT, Pictures
+from training.fast import quicken
+from training.loop import recipe, train
+
+SCHEDULE = {
+    "num_train_timesteps": 1000,
+    "beta_start": 0.00085,
+    "beta_end": 0.012,
+    "beta_schedule": "scaled_linear",
+    "clip_sample": False,
+    "set_alpha_to_one": False,
+    "steps_offset": 1,
+    "prediction_type": "epsilon",
+}
+
+
+def build(channels: int, widths: tuple[int, ...], heads: int, context: int) -> UNet2DConditionModel:
+    """Return the untrained denoiser: three cross-attention levels and a plain one, two layers each, 16 sites of each kind."""
+    return UNet2DConditionModel(
+        sample_size=16,
+        in_channels=channels,
+        out_channels=channels,
+        block_out_channels=widths,
+        layers_per_block=2,
+        down_block_types=("CrossAttnDownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D", "DownBlock2D"),
+        up_block_types=("UpBlock2D", "CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "CrossAttnUpBlock2D"),
+        cross_attention_dim=context,
+        attention_head_dim=heads,  # in SD 1.x this setting is the number of heads
+        norm_num_groups=16,
+    )
+
+
+def main() -> None:
+    """Train and save to `runs/<name>/model`."""
+    made, given = recipe("unet", minutes=80.0, rate=1e-3, batch=32, widths="64,96,128,128", heads=4, gamma=5.0, average=0.9995)
+    pictures = Pictures()
+    latents = np.load(pictures.folder / "latents.npy", mmap_mode="r")
+    specs = Specs(0, len(latents))
+    text = CLIPTextModel.from_pretrained(ROOT / "clip" / "model").to(made.device).eval()
+    tokenizer = CLIPTokenizer.from_pretrained(ROOT / "tokenizer")
+    widths = tuple(int(width) for width in given.widths.split(","))
+    channels = latents.shape[2]
+    unet = UNet2DConditionModel.from_pretrained(made.init_from) if made.init_from else build(channels, widths, given.heads, text.config.hidden_size)
+    unet = quicken(unet).to(made.device, memory_format=torch.channels_last)
+    if made.device.type == "cpu":  # fused attention's backward pass in bf16 takes half of a step there: spell it out
+        unet.set_attn_processor(AttnProcessor())
+    scheduler = DDIMScheduler(**SCHEDULE)
+    alphas = scheduler.alphas_cumprod.to(made.device)
+    print(f"{sum(p.numel() for p in unet.parameters()) / 1e6:.2f} M parameters, {len(latents)} latents x 2", flush=True)
+
+    def batch(seed: tuple[int, ...], count: int) -> tuple[torch.Tensor, torch.Tensor]:
+        rng = np.random.default_rng(seed)
+        picks = np.sort(rng.integers(len(latents), size=count))
+        flip = rng.integers(2, size=count)
+        z = torch.from_numpy(latents[picks, flip].astype(np.float32)).to(made.device)
+        texts = [caption(specs.at(i, bool(f)), rng).text if rng.uniform() > 0.1 else "" for i, f in zip(picks, flip, strict=True)]
+        ids = tokenizer(texts, padding="max_length", max_length=77, truncation=True, return_tensors="pt").input_ids
+        with torch.no_grad(), torch.autocast(made.device.type, made.dtype, enabled=made.dtype != torch.float32):
+            context = text(ids.to(made.device)).last_hidden_state.float()
+        return z, context
+
+    def predict(z: torch.Tensor, context: torch.Tensor, noise: torch.Tensor, timesteps: torch.Tensor) -> torch.Tensor:
+        noisy = scheduler.add_noise(z, noise, timesteps).contiguous(memory_format=torch.channels_last)
+        with torch.autocast(made.device.type, made.dtype, enabled=made.dtype != torch.float32):
+            out = unet(noisy, timesteps, encoder_hidden_states=context).sample
+        return (out.float() - noise).square().mean(dim=(1, 2, 3))
+
+    def loss_at(step: int) -> tuple[torch.Tensor, dict[str, float]]:
+        z, context = batch((made.seed, step), made.batch)
+        timesteps = torch.randint(0, 1000, (made.batch,), device=made.device)
+        error = predict(z, context, torch.randn_like(z), timesteps)
+        ratio = alphas[timesteps] / (1 - alphas[timesteps])
+        return (error * (given.gamma / ratio).clamp(max=1.0)).mean(), {"eps": error.mean().item()}
+
+    def evaluate(step: int) -> dict[str, float]:
+        generator = torch.Generator(made.device).manual_seed(0)
+        z, context = batch((10**6, 0), 256)
+        noise = torch.randn(z.shape, generator=generator, device=made.device)
+        timesteps = torch.linspace(20, 980, 256, device=made.device).long()
+        parts = zip(z.split(64), context.split(64), noise.split(64), timesteps.split(64), strict=True)
+        error = torch.cat([predict(*part) for part in parts])
+        return {f"eps_{low}": error[(timesteps >= low) & (timesteps < low + 250)].mean().item() for low in (0, 250, 500, 750)}
+
+    unet.load_state_dict(train(made, unet, loss_at, evaluate, evaluate_every=1000))
+    unet.save_pretrained(made.folder / "model")
+
+
+if __name__ == "__main__":
+    main()
