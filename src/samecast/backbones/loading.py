@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 from diffusers.utils import logging as diffusers_logging
+from huggingface_hub import hf_hub_download
 from transformers.utils import logging as transformers_logging
 
 from samecast.backbones.base import ModelIdentity
@@ -22,6 +23,7 @@ from samecast.backbones.unet import UNetBackbone
 from samecast.errors import SamecastError
 
 EMBEDDED = "diorama"
+INDEX = "model_index.json"
 EMBEDDED_PATH = Path(__file__).parents[1] / "weights" / EMBEDDED
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 PICKLES = (".ckpt", ".pt", ".pth", ".bin", ".pkl")
@@ -58,8 +60,12 @@ def load_backbone(
     """
     place = choose_device(device)
     precision = choose_dtype(dtype, place)
+    path, identity = _locate(model, revision)
     with _quiet_libraries():
-        pipeline, identity = _read(model, precision, revision)
+        if path.is_file():
+            pipeline = read_single_file(path, precision, _SKIPPED)
+        else:
+            pipeline = _read_directory(path, identity.id, precision)
         pipeline.set_progress_bar_config(disable=True)
         if lora:
             identity = _add_lora(pipeline, identity, [Path(path) for path in lora])
@@ -99,33 +105,38 @@ def choose_dtype(dtype: str, device: torch.device) -> torch.dtype:
     return DTYPES[dtype]
 
 
-def _read(model: str | Path, dtype: torch.dtype, revision: str | None) -> tuple[Any, ModelIdentity]:
-    path = EMBEDDED_PATH if str(model) == EMBEDDED else Path(model)
+def _locate(model: str | Path, revision: str | None) -> tuple[Path, ModelIdentity]:
+    """Where the model's files lie, after fetching them if need be, and which they are."""
+    name = str(model)
+    path = EMBEDDED_PATH if name == EMBEDDED else Path(model).expanduser()
     if path.suffix.lower() in PICKLES:
-        raise SamecastError(f"model {path} is a pickle, which could run any code; convert it to .safetensors first")
+        raise SamecastError(f"model {name} is a pickle, which could run any code; convert it to .safetensors first")
     if path.is_file():
-        pipeline = read_single_file(path, dtype, _SKIPPED)
-        return pipeline, ModelIdentity(str(model), file_revision(path))
+        return path, ModelIdentity(name, file_revision(path))
     if path.is_dir():
-        return _read_directory(path, str(model), dtype), ModelIdentity(str(model), directory_revision(path, PARTS))
-    if str(model) == EMBEDDED:
+        return path, ModelIdentity(name, directory_revision(path, PARTS))
+    if name == EMBEDDED:
         raise SamecastError(f"the embedded model is missing at {path}; reinstall samecast")
-    if not _HUB_ID.fullmatch(str(model)):
+    if not _HUB_ID.fullmatch(name):
         raise SamecastError(
-            f"model {model} does not exist; give a directory, a .safetensors file or a hub id like owner/name"
+            f"model {name} does not exist; give a directory, a .safetensors file or a hub id like owner/name"
         )
-    folder = _download(str(model), revision)
-    return _read_directory(folder, str(model), dtype), ModelIdentity(str(model), folder.name)
+    snapshot = _download(name, revision)
+    return snapshot, ModelIdentity(name, snapshot.name)
 
 
 def _download(hub_id: str, revision: str | None) -> Path:
-    """The local snapshot of a hub repository, whose folder is named after the commit."""
-    try:
+    """The local snapshot of a hub repository, whose folder is named after the commit. Shows the hub's own bars."""
+    with _quiet_libraries():
         from diffusers.pipelines.stable_diffusion.pipeline_stable_diffusion import StableDiffusionPipeline
-
+    try:
+        index = Path(hf_hub_download(hub_id, INDEX, revision=revision))
+        _check_index(index, hub_id)  # before gigabytes of another family come down
         return Path(
             StableDiffusionPipeline.download(hub_id, revision=revision, use_safetensors=True, safety_checker=None)
         )
+    except SamecastError:
+        raise
     except Exception as error:  # the hub's client raises a dozen unrelated types
         raise SamecastError(
             f"model {hub_id} is no local path and could not be fetched from the hub: {_first_line(error)}"
@@ -149,21 +160,25 @@ def _read_directory(path: Path, name: str, dtype: torch.dtype) -> Any:
 
 
 def _check_directory(path: Path, name: str) -> None:
-    index = path / "model_index.json"
-    if not index.is_file():
-        raise SamecastError(f"model {name} is not a diffusers pipeline directory: it has no model_index.json")
+    if not (path / INDEX).is_file():
+        raise SamecastError(f"model {name} is not a diffusers pipeline directory: it has no {INDEX}")
+    _check_index(path / INDEX, name)
+    missing = [part for part in PARTS if not (path / part).is_dir()]
+    if missing:
+        raise SamecastError(f"model {name} lacks {', '.join(missing)}; the download may be incomplete")
+
+
+def _check_index(index: Path, name: str) -> None:
+    """Refuses what is not of the family, by the file that names a pipeline's parts."""
     try:
         parts: dict[str, Any] = json.loads(index.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise SamecastError(f"model {name} has a damaged model_index.json: {_first_line(error)}") from error
+        raise SamecastError(f"model {name} has a damaged {INDEX}: {_first_line(error)}") from error
     if "text_encoder_2" in parts or parts.get("unet", [None, None])[1] != "UNet2DConditionModel":
         raise SamecastError(
             f"model {name} is a {parts.get('_class_name', 'model of another kind')};"
             " samecast runs the Stable Diffusion 1.x and 2.x family"
         )
-    missing = [part for part in PARTS if not (path / part).is_dir()]
-    if missing:
-        raise SamecastError(f"model {name} lacks {', '.join(missing)}; the download may be incomplete")
 
 
 def _add_lora(pipeline: Any, identity: ModelIdentity, paths: Sequence[Path]) -> ModelIdentity:

@@ -81,9 +81,9 @@ def attend(
         kept: what entered it in rows evaluated earlier; they follow the batch rows in the pool.
         route: the pool rows that each batch row reads.
     """
-    pool = hidden_states if kept is None else torch.cat([hidden_states, kept])
+    pool = [*hidden_states, *(kept if kept is not None else ())]
     # One copy of the rows that are read; to_k and to_v skip those that are not.
-    read = pool[list(route.used)]
+    read = torch.stack([pool[source] for source in route.used])
     query = rearrange(
         attn.to_q(hidden_states), "row token (heads channel) -> row heads token channel", heads=attn.heads
     )
@@ -91,9 +91,14 @@ def attend(
     value = rearrange(attn.to_v(read), "row token (heads channel) -> row heads token channel", heads=attn.heads)
     output = torch.empty_like(query)
     for rows, sources in route.by_length:
-        output[list(rows)] = torch.nn.functional.scaled_dot_product_attention(
-            query[list(rows)], _join(key, sources), _join(value, sources)
+        everybody = len(rows) == len(route.reads)  # in order, then: no need to copy their queries
+        attended = torch.nn.functional.scaled_dot_product_attention(
+            query if everybody else query[list(rows)], _join(key, sources), _join(value, sources)
         )
+        if everybody:
+            output = attended
+        else:
+            output[list(rows)] = attended
     merged = rearrange(output, "row heads token channel -> row token (heads channel)")
     for layer in attn.to_out:
         merged = layer(merged)
