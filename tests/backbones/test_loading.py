@@ -179,3 +179,19 @@ def test_loras_that_do_not_fit_are_refused(tiny_pipeline_dir: Path, tmp_path: Pa
     assert "is a pickle" in refusal(tiny_pipeline_dir, lora=[tmp_path / "lora.bin"])
     save_file({"something.weight": torch.zeros(2)}, tmp_path / "other.safetensors")
     assert "does not fit" in refusal(tiny_pipeline_dir, lora=[tmp_path / "other.safetensors"])
+
+
+def test_a_hub_model_that_was_fetched_before_loads_offline_and_is_named_by_its_commit(
+    tiny_pipeline_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from huggingface_hub import constants
+
+    commit = "0123456789abcdef0123456789abcdef01234567"
+    repository = tmp_path / "models--samecast-tests--tiny"
+    shutil.copytree(tiny_pipeline_dir, repository / "snapshots" / commit)
+    (repository / "refs").mkdir()
+    (repository / "refs" / "main").write_text(commit)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    backbone = load_backbone("samecast-tests/tiny", device="cpu")
+    assert backbone.identity.id == "samecast-tests/tiny"
+    assert backbone.identity.revision == commit
