@@ -1,0 +1,60 @@
+"""What the documentation shows, works: its Python runs, its commands parse, its links lead somewhere."""
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from samecast.cli.parsing import parse
+
+ROOT = Path(__file__).parents[1]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+LINK = re.compile(r"\]\((?!https?:|#)([^)#]+)")
+
+
+def blocks(language: str) -> list[object]:
+    return [
+        pytest.param(text, id=f"{page.relative_to(ROOT)}:{number}")
+        for page in PAGES
+        for number, (kind, text) in enumerate(BLOCK.findall(page.read_text(encoding="utf-8")))
+        if kind == language
+    ]
+
+
+@pytest.mark.parametrize("code", blocks("python"))
+def test_python_blocks_run(code: str, photo: Image.Image, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    photo.save(tmp_path / "rex.png")
+    monkeypatch.chdir(tmp_path)
+    exec(compile(code, "documentation", "exec"), {"__name__": "documentation"})
+
+
+@pytest.mark.parametrize("text", blocks("console"))
+def test_commands_parse(text: str) -> None:
+    for line in text.splitlines():
+        program, *words = shlex.split(line)
+        if program == "make":
+            targets = re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
+            assert set(words) <= set(targets)
+        else:
+            assert program == "samecast"
+            parse(words)
+
+
+def test_the_readme_example_is_short() -> None:
+    first = next(text for kind, text in BLOCK.findall((ROOT / "README.md").read_text()) if kind == "python")
+    assert len([line for line in first.splitlines() if line.strip()]) <= 12
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_somewhere(page: Path) -> None:
+    for target in LINK.findall(page.read_text(encoding="utf-8")):
+        assert (page.parent / target).exists(), target
+
+
+def test_the_options_that_the_readme_explains_exist() -> None:
+    for option in re.findall(r"^\| `(--[^`]+)`", (ROOT / "README.md").read_text(), re.MULTILINE):
+        words = shlex.split(option)
+        parse(["render", *words] if words[0] == "--again" else ["render", "photo.png", "a dog", *words])
