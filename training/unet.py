@@ -65,7 +65,8 @@ def main() -> None:
 
     def batch(seed: tuple[int, ...], count: int) -> tuple[torch.Tensor, torch.Tensor]:
         rng = np.random.default_rng(seed)
-        picks = np.sort(rng.integers(len(latents), size=count))
+        ready = int((pictures.folder / "latents-ready").read_text())
+        picks = np.sort(rng.integers(ready, size=count))
         flip = rng.integers(2, size=count)
         z = torch.from_numpy(latents[picks, flip].astype(np.float32)).to(made.device)
         texts = [caption(specs.at(i, bool(f)), rng).text if rng.uniform() > 0.1 else "" for i, f in zip(picks, flip, strict=True)]
