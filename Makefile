@@ -42,10 +42,11 @@ check: $(STAMP)
 	@$(BIN)/lint-imports
 
 bench: $(STAMP)
-	@$(BIN)/python benchmarks/speed.py
+	@for file in benchmarks/*.py; do $(BIN)/python "$$file" || exit 1; done
 
 docs: $(STAMP)
-	@$(BIN)/samecast demo --out demo --replace
+	@$(BIN)/samecast demo --out demo
 	@mkdir -p docs/pictures && cp demo/grid.png docs/pictures/demo.png
-	@$(BIN)/samecast diorama sheet --out docs/pictures/diorama.png --replace
+	@rm -f docs/pictures/diorama.png
+	@$(BIN)/samecast diorama sheet --out docs/pictures/diorama.png
 	@$(BIN)/python -m pytest tests/test_docs.py

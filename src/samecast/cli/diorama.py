@@ -3,6 +3,7 @@
 from samecast.cli.console import RESULTS, working
 from samecast.cli.options import SheetOptions
 from samecast.disk import check_writable, write_picture
+from samecast.errors import SamecastError
 
 
 def run_sheet(options: SheetOptions) -> None:
@@ -16,6 +17,9 @@ def run_sheet(options: SheetOptions) -> None:
     from samecast.diorama.sheet import contact_sheet
 
     check_writable(options.out)
-    with working("drawing"):
-        sheet = contact_sheet(seed=options.seed, size=options.size, columns=options.columns, rows=options.rows)
+    try:
+        with working("drawing"):
+            sheet = contact_sheet(seed=options.seed, size=options.size, columns=options.columns, rows=options.rows)
+    except ValueError as error:
+        raise SamecastError(str(error)) from None
     RESULTS.print(str(write_picture(Image.fromarray(sheet), options.out)))
