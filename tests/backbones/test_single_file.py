@@ -133,6 +133,14 @@ def test_tokenizer_splits_words_as_clip_does(tmp_path: Path) -> None:
         ({"conditioner.embedders.0.x": torch.zeros(1)}, "SDXL"),
         ({"model.diffusion_model.x": torch.zeros(1)}, "lacks an autoencoder, a text encoder"),
         ({"lora_unet.x": torch.zeros(1)}, "lacks a U-Net"),
+        (
+            {
+                "model.diffusion_model.x": torch.zeros(1),
+                "first_stage_model.encoder.x": torch.zeros(1),
+                "cond_stage_model.model.x": torch.zeros(1),
+            },
+            "is no Stable Diffusion checkpoint: it lacks 'model.diffusion_model.input_blocks.0.0.weight'",
+        ),
     ],
 )
 def test_other_checkpoints_are_refused_in_one_line(

@@ -4,6 +4,7 @@ import hashlib
 from collections.abc import Iterable
 from pathlib import Path
 
+PICKLES = (".ckpt", ".pt", ".pth", ".bin", ".pkl")
 READ_SUFFIXES = {".safetensors", ".json", ".txt"}
 
 

@@ -14,6 +14,7 @@ import torch
 from safetensors import safe_open
 
 from samecast.backbones.clip_tokenizer import END, VOCABULARY_SIZE, write_tokenizer
+from samecast.backbones.quiet import first_line
 from samecast.errors import SamecastError
 
 UNET, VAE = "model.diffusion_model.", "first_stage_model."
@@ -57,17 +58,20 @@ def read_single_file(path: Path, dtype: torch.dtype, skipped: dict[str, Any]) ->
         SamecastError: the file is damaged, incomplete or of another family.
     """
     header = _read_header(path)
-    _check(path, header)
     from diffusers.pipelines.stable_diffusion.pipeline_stable_diffusion import StableDiffusionPipeline
 
     with tempfile.TemporaryDirectory() as folder:
-        write_configs(header, Path(folder))
+        try:
+            _check(path, header)
+            write_configs(header, Path(folder))
+        except (KeyError, IndexError) as error:
+            raise SamecastError(f"model {path} is no Stable Diffusion checkpoint: it lacks {error}") from error
         try:
             return StableDiffusionPipeline.from_single_file(
                 str(path), config=folder, local_files_only=True, dtype=dtype, **skipped
             )
         except Exception as error:  # a wrong tensor fails in any of three libraries
-            raise SamecastError(f"model {path} cannot be loaded: {str(error).strip().splitlines()[0]}") from error
+            raise SamecastError(f"model {path} cannot be loaded: {first_line(error)}") from error
 
 
 def write_configs(header: Header, directory: Path) -> None:
@@ -124,7 +128,7 @@ def _read_header(path: Path) -> Header:
             shapes = {key: tuple(opened.get_slice(key).get_shape()) for key in opened.keys()}  # noqa: SIM118
             return Header(shapes, dict(opened.metadata() or {}))
     except Exception as error:  # its own error class is private
-        raise SamecastError(f"model {path} is not a sound .safetensors file: {str(error).splitlines()[0]}") from error
+        raise SamecastError(f"model {path} is not a sound .safetensors file: {first_line(error)}") from error
 
 
 def _check(path: Path, header: Header) -> None:
