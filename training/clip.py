@@ -21,9 +21,25 @@ MEAN, STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.2757
 
 def build(tokenizer: CLIPTokenizer, width: int, layers: int) -> CLIPModel:
     """Return the untrained model: two towers of the same width, pictures of 64 px in patches of 8."""
-    shared = {"hidden_size": width, "intermediate_size": 4 * width, "num_hidden_layers": layers, "num_attention_heads": width // 32}
-    ids = {"bos_token_id": tokenizer.bos_token_id, "eos_token_id": tokenizer.eos_token_id, "pad_token_id": tokenizer.pad_token_id}
-    text = CLIPTextConfig(**shared, **ids, vocab_size=len(tokenizer), max_position_embeddings=77, hidden_act="quick_gelu", projection_dim=128)
+    shared = {
+        "hidden_size": width,
+        "intermediate_size": 4 * width,
+        "num_hidden_layers": layers,
+        "num_attention_heads": width // 32,
+    }
+    ids = {
+        "bos_token_id": tokenizer.bos_token_id,
+        "eos_token_id": tokenizer.eos_token_id,
+        "pad_token_id": tokenizer.pad_token_id,
+    }
+    text = CLIPTextConfig(
+        **shared,
+        **ids,
+        vocab_size=len(tokenizer),
+        max_position_embeddings=77,
+        hidden_act="quick_gelu",
+        projection_dim=128,
+    )
     vision = CLIPVisionConfig(**shared, image_size=64, patch_size=8, hidden_act="quick_gelu", projection_dim=128)
     return CLIPModel(CLIPConfig(text_config=text.to_dict(), vision_config=vision.to_dict(), projection_dim=128))
 
@@ -69,13 +85,17 @@ def main() -> None:
         rng = np.random.default_rng((made.seed, step))
         picks = np.sort(rng.integers(ready, size=made.batch))
         mirrored = rng.uniform(size=made.batch) < 0.5
-        images = np.stack([pictures.images[i][:, ::-1] if m else pictures.images[i] for i, m in zip(picks, mirrored, strict=True)])
+        images = np.stack(
+            [pictures.images[i][:, ::-1] if m else pictures.images[i] for i, m in zip(picks, mirrored, strict=True)]
+        )
         texts = [caption(specs.at(i, bool(m)), rng).text for i, m in zip(picks, mirrored, strict=True)]
         logits = similarities(images, texts)
         same = torch.tensor([[a == b for b in texts] for a in texts], device=logits.device)
         goal = same.float() / same.sum(1, keepdim=True)
         loss = (F.cross_entropy(logits, goal) + F.cross_entropy(logits.T, goal)) / 2
-        return loss, {"top1": (logits.argmax(1) == torch.arange(len(logits), device=logits.device)).float().mean().item()}
+        return loss, {
+            "top1": (logits.argmax(1) == torch.arange(len(logits), device=logits.device)).float().mean().item()
+        }
 
     def evaluate(step: int) -> dict[str, float]:
         rng = np.random.default_rng(0)
@@ -86,7 +106,9 @@ def main() -> None:
     model.load_state_dict(train(made, model, loss_at, evaluate, evaluate_every=500))
     model.save_pretrained(made.folder / "model")
     tokenizer.save_pretrained(made.folder / "model")
-    CLIPImageProcessor(size={"shortest_edge": 64}, crop_size=64, image_mean=list(MEAN), image_std=list(STD)).save_pretrained(made.folder / "model")
+    CLIPImageProcessor(
+        size={"shortest_edge": 64}, crop_size=64, image_mean=list(MEAN), image_std=list(STD)
+    ).save_pretrained(made.folder / "model")
     print(json.dumps({"saved": str(made.folder / "model")}))
 
 

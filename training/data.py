@@ -1,7 +1,7 @@
 """Renders, cached once: `python -m training.data --count 32000` draws the training pictures into a memory-mapped file.
 
-Picture i is `sample_spec(i)`, so everything else about it (caption, attributes) is computed from its number. The file is
-filled in order and can be read while it grows; a killed run goes on where it stopped.
+Picture i is `sample_spec(i)`, so everything else about it (caption, attributes) is computed from its number. The file
+is filled in order and can be read while it grows; a killed run goes on where it stopped.
 """
 
 import argparse
@@ -19,7 +19,8 @@ CHUNK = 256
 
 
 class Pictures:
-    """The cached renders: `images` uint8 (count, 128, 128, 3), `masks` bool (count, 128, 128), the first `ready` drawn."""
+    """The cached renders: `images` uint8 (count, 128, 128, 3), `masks` bool (count, 128, 128), the first `ready`
+    drawn."""
 
     def __init__(self, name: str = "train") -> None:
         self.folder = ROOT / "data" / name
@@ -54,7 +55,10 @@ def draw(name: str, first_seed: int, count: int, threads: int | None) -> None:
         done = stop
         (folder / "ready").write_text(str(done))
         rate = (done - first) / (time.time() - began)
-        print(f"{name}: {done}/{len(images)} pictures, {rate:.0f}/s, {(len(images) - done) / rate / 60:.1f} min left", flush=True)
+        print(
+            f"{name}: {done}/{len(images)} pictures, {rate:.0f}/s, {(len(images) - done) / rate / 60:.1f} min left",
+            flush=True,
+        )
 
 
 if __name__ == "__main__":

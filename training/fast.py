@@ -1,7 +1,7 @@
 """Group normalisation that is fast in channels-last memory on a CPU.
 
-Torch's own backward pass takes half of an autoencoder's training time there (measured: 53% of a step at 64 px, bf16, one
-core). With x's statistics known, the gradient is one affine combination of x and its output's gradient, whose
+Torch's own backward pass takes half of an autoencoder's training time there (measured: 53% of a step at 64 px, bf16,
+one core). With x's statistics known, the gradient is one affine combination of x and its output's gradient, whose
 coefficients need two sums per channel.
 """
 
@@ -21,7 +21,7 @@ class _GroupNorm(torch.autograd.Function):
         return out
 
     @staticmethod
-    def backward(ctx: Any, *grads: torch.Tensor):  # pyright: ignore
+    def backward(ctx: Any, *grads: torch.Tensor):
         x, weight, mean, rstd = ctx.saved_tensors
         (dy,) = grads
         dy = dy.contiguous(memory_format=torch.channels_last)

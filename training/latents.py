@@ -1,4 +1,5 @@
-"""Latents, cached once: `python -m training.latents` encodes every picture and its mirror image with the trained VAE."""
+"""Latents, cached once: `python -m training.latents` encodes every picture and its mirror image with the trained
+VAE."""
 
 import numpy as np
 import torch
@@ -13,7 +14,9 @@ def main() -> None:
     """Write `runs/data/train/latents.npy`, fp16 (count, 2, channels, 16, 16): plain and mirrored, already scaled;
     `latents-ready` says how many are done, so that training can begin before the last."""
     made, _ = recipe("latents", batch=64)
-    vae = AutoencoderKL.from_pretrained(ROOT / "vae" / "model").to(made.device, memory_format=torch.channels_last).eval()
+    vae = (
+        AutoencoderKL.from_pretrained(ROOT / "vae" / "model").to(made.device, memory_format=torch.channels_last).eval()
+    )
     pictures = Pictures()
     ready = pictures.ready
     shape = (ready, 2, vae.config.latent_channels, 16, 16)

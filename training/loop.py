@@ -8,7 +8,6 @@ written beside the weights.
 import argparse
 import json
 import math
-import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -108,18 +107,55 @@ class Average:
         torch._foreach_lerp_(ours, theirs, 1 - keep)
 
 
+class Log:
+    """Means of what the steps report, shown every 20 seconds and kept for TensorBoard."""
+
+    def __init__(self, made: Recipe, step: int, spent: float) -> None:
+        self.made, self.first, self.begun = made, step, spent
+        self.writer = SummaryWriter(str(made.folder / "log"))
+        self.running: dict[str, list[float]] = {}
+        self.shown = time.monotonic()
+
+    def add(self, numbers: dict[str, float], progress: float, step: int, spent: float) -> None:
+        """Take a step's numbers, and show the means when it is time."""
+        for name, value in numbers.items():
+            self.running.setdefault(name, []).append(value)
+        if time.monotonic() - self.shown < 20:
+            return
+        self.shown = time.monotonic()
+        means = {name: float(np.nanmean(values)) for name, values in self.running.items()}
+        self.running.clear()
+        for name, value in means.items():
+            self.writer.add_scalar(name, value, step)
+        told = ", ".join(f"{name} {value:.4f}" for name, value in means.items())
+        rate = (step - self.first) * self.made.batch / max(spent - self.begun, 1e-9)
+        print(
+            f"{self.made.name} {progress:6.1%} step {step}: {told}; {rate:.0f} samples/s, {spent / 60:.1f} min",
+            flush=True,
+        )
+
+    def held_out(self, numbers: dict[str, float], step: int) -> dict[str, float]:
+        """Show and keep an evaluation."""
+        for name, value in numbers.items():
+            self.writer.add_scalar(f"held-out/{name}", value, step)
+        print(f"{self.made.name} step {step} held out: {json.dumps(numbers)}", flush=True)
+        return numbers
+
+
 def train(
     made: Recipe,
     module: nn.Module,
     loss_at: Callable[[int], tuple[torch.Tensor, dict[str, float]]],
-    evaluate: Callable[[int], dict[str, float]] | None = None,
+    evaluate: Callable[[int], dict[str, float]],
     evaluate_every: int = 2000,
-    groups: list[dict[str, Any]] | None = None,
 ) -> dict[str, torch.Tensor]:
-    """Train a module and return its averaged weights; resumes from `runs/<name>/last.pt` if that is there."""
+    """Train a module and return its averaged weights; resumes from `runs/<name>/last.pt` if that is there.
+
+    What a step draws depends on the seed and the step's number alone, so a resumed run sees what an unbroken one would.
+    """
     made.folder.mkdir(parents=True, exist_ok=True)
     checkpoint = made.folder / "last.pt"
-    optimiser = torch.optim.AdamW(groups or module.parameters(), lr=made.rate, betas=(0.9, 0.99), weight_decay=made.decay)
+    optimiser = torch.optim.AdamW(module.parameters(), lr=made.rate, betas=(0.9, 0.99), weight_decay=made.decay)
     average = Average(module, made.average)
     step, spent = 0, 0.0
     if checkpoint.exists():
@@ -129,27 +165,20 @@ def train(
         average.weights = state["average"]
         step, spent = state["step"], state["spent"]
         print(f"{made.name}: resumed at step {step}", flush=True)
-    rates = [group["lr"] if groups else made.rate for group in optimiser.param_groups]
-    log = SummaryWriter(str(made.folder / "log"))
+    log = Log(made, step, spent)
 
     def save() -> None:
         held = {"module": module.state_dict(), "optimiser": optimiser.state_dict(), "average": average.weights}
         torch.save(held | {"step": step, "spent": spent}, checkpoint.with_suffix(".part"))
-        os.replace(checkpoint.with_suffix(".part"), checkpoint)
+        checkpoint.with_suffix(".part").replace(checkpoint)
 
-    running: dict[str, list[float]] = {}
-    saved = shown = time.monotonic()
-    first, begun = step, spent
-    while True:
-        progress = max(step / made.steps, spent / (made.minutes * 60))
-        if progress >= 1:
-            break
+    saved = time.monotonic()
+    while (progress := max(step / made.steps, spent / (made.minutes * 60))) < 1:
         tick = time.monotonic()
         torch.manual_seed(made.seed * 1_000_003 + step)
-        np.random.seed((made.seed * 1_000_003 + step) % 2**32)
         factor = min(1.0, (step + 1) / made.warmup) * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * progress)))
-        for group, rate in zip(optimiser.param_groups, rates, strict=True):
-            group["lr"] = rate * factor
+        for group in optimiser.param_groups:
+            group["lr"] = made.rate * factor
         loss, numbers = loss_at(step)
         if not torch.isfinite(loss):
             raise SystemExit(f"{made.name}: the loss is {loss.item()} at step {step}; lower --rate and resume")
@@ -158,44 +187,31 @@ def train(
         nn.utils.clip_grad_norm_(module.parameters(), 1.0)
         optimiser.step()
         average.update(module, step)
-        step += 1
-        for name, value in ({"loss": loss.item()} | numbers).items():
-            running.setdefault(name, []).append(value)
-        spent += time.monotonic() - tick
-        if time.monotonic() - shown > 20:
-            shown = time.monotonic()
-            means = {name: float(np.mean(values)) for name, values in running.items()}
-            for name, value in means.items():
-                log.add_scalar(name, value, step)
-            running.clear()
-            told = ", ".join(f"{name} {value:.4f}" for name, value in means.items())
-            rate = (step - first) * made.batch / max(spent - begun, 1e-9)
-            print(f"{made.name} {progress:6.1%} step {step}: {told}; {rate:.0f} samples/s, {spent / 60:.1f} min", flush=True)
-        if evaluate and step % evaluate_every == 0:
-            numbers = evaluated(module, average, lambda: evaluate(step))
-            for name, value in numbers.items():
-                log.add_scalar(f"held-out/{name}", value, step)
-            print(f"{made.name} step {step} held out: {json.dumps(numbers)}", flush=True)
+        step, spent = step + 1, spent + time.monotonic() - tick
+        log.add({"loss": loss.item()} | numbers, progress, step, spent)
+        if step % evaluate_every == 0:
+            log.held_out(evaluated(module, average, evaluate, step), step)
         if time.monotonic() - saved > 120:
             saved = time.monotonic()
             save()
     save()
-    final = evaluated(module, average, lambda: evaluate(step)) if evaluate else {}
+    final = log.held_out(evaluated(module, average, evaluate, step), step)
     facts = {"steps": step, "minutes": round(spent / 60, 1), "batch": made.batch, "rate": made.rate, "seed": made.seed}
     facts |= {"device": str(made.device), "dtype": str(made.dtype), "init_from": str(made.init_from), "held_out": final}
     (made.folder / "facts.json").write_text(json.dumps(facts, indent=2))
-    print(json.dumps(facts), flush=True)
     return average.weights
 
 
-def evaluated(module: nn.Module, average: Average, evaluate: Callable[[], dict[str, float]]) -> dict[str, float]:
+def evaluated(
+    module: nn.Module, average: Average, evaluate: Callable[[int], dict[str, float]], step: int
+) -> dict[str, float]:
     """Run an evaluation with the averaged weights in place, then put the trained ones back."""
     kept = {name: value.clone() for name, value in module.state_dict().items()}
     module.load_state_dict(average.weights)
     module.eval()
     try:
         with torch.no_grad():
-            return evaluate()
+            return evaluate(step)
     finally:
         module.load_state_dict(kept)
         module.train()

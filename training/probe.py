@@ -61,8 +61,12 @@ def main() -> None:
         rng = np.random.default_rng((made.seed, step))
         picks = np.sort(rng.integers(ready, size=made.batch))
         flip = rng.uniform(size=made.batch) < 0.5
-        images = np.stack([pictures.images[i][:, ::-1] if f else pictures.images[i] for i, f in zip(picks, flip, strict=True)])
-        masks = np.stack([pictures.masks[i][:, ::-1] if f else pictures.masks[i] for i, f in zip(picks, flip, strict=True)])
+        images = np.stack(
+            [pictures.images[i][:, ::-1] if f else pictures.images[i] for i, f in zip(picks, flip, strict=True)]
+        )
+        masks = np.stack(
+            [pictures.masks[i][:, ::-1] if f else pictures.masks[i] for i, f in zip(picks, flip, strict=True)]
+        )
         x = roughen(inputs(images)).to(made.device, memory_format=torch.channels_last)
         goal = torch.from_numpy(masks).float().to(made.device)
         flipped = torch.from_numpy(flip)

@@ -1,7 +1,8 @@
-"""Measure the shipped weights: `python -m training.report` prints one table and writes `src/samecast/weights/quality.json`.
+"""Measure the shipped weights: `python -m training.report` prints one table and writes
+`src/samecast/weights/quality.json`.
 
-Everything is on held-out seeds. The probe judges; what it scores on renders and on reconstructions stands beside what it
-says of generated pictures, so that its own errors can be told from the model's.
+Everything is on held-out seeds. The probe judges; what it scores on renders and on reconstructions stands beside what
+it says of generated pictures, so that its own errors can be told from the model's.
 """
 
 import argparse
@@ -49,7 +50,11 @@ def renders_and_reconstructions(pipeline: StableDiffusionPipeline, specs: list[S
     rebuilt: list[np.ndarray] = []
     psnr: list[float] = []
     for start in range(0, len(pictures), 32):
-        x = torch.from_numpy(np.stack([picture.image for picture in pictures[start : start + 32]])).permute(0, 3, 1, 2) / 127.5 - 1
+        x = (
+            torch.from_numpy(np.stack([picture.image for picture in pictures[start : start + 32]])).permute(0, 3, 1, 2)
+            / 127.5
+            - 1
+        )
         with torch.no_grad():
             y = pipeline.vae.decode(pipeline.vae.encode(x).latent_dist.mode()).sample.clamp(-1, 1)
         psnr += (-10 * torch.log10((y - x).square().mean(dim=(1, 2, 3)) / 4)).tolist()
@@ -61,14 +66,21 @@ def renders_and_reconstructions(pipeline: StableDiffusionPipeline, specs: list[S
         readings = probe.read(images)
         scores = judged(readings, truths, clear)
         for which in ("base", "second"):
-            pairs = [(getattr(reading, which), getattr(spec.identity, which)) for reading, spec in zip(readings, specs, strict=True)]
+            pairs = [
+                (getattr(reading, which), getattr(spec.identity, which))
+                for reading, spec in zip(readings, specs, strict=True)
+            ]
             scores[f"{which}_error"] = float(np.mean([ciede2000(a, b) for a, b in pairs]))
-        overlap = [(r.mask & p.mask).sum() / max((r.mask | p.mask).sum(), 1) for r, p in zip(readings, pictures, strict=True)]
+        overlap = [
+            (r.mask & p.mask).sum() / max((r.mask | p.mask).sum(), 1) for r, p in zip(readings, pictures, strict=True)
+        ]
         found[f"probe_{name}"] = scores | {"mask_iou": float(np.mean(overlap))}
     return found
 
 
-def text_to_image(pipeline: StableDiffusionPipeline, specs: list[Spec], steps: int, guidance: float, sheet: Path | None) -> dict[str, Any]:
+def text_to_image(
+    pipeline: StableDiffusionPipeline, specs: list[Spec], steps: int, guidance: float, sheet: Path | None
+) -> dict[str, Any]:
     """Generate a picture per held-out caption and let the probe say what came."""
     rng = np.random.default_rng(0)
     told = [caption(spec, rng) for spec in specs]
@@ -77,16 +89,27 @@ def text_to_image(pipeline: StableDiffusionPipeline, specs: list[Spec], steps: i
     for start in range(0, len(told), 16):
         part = told[start : start + 16]
         generators = [torch.Generator().manual_seed(start + index) for index in range(len(part))]
-        images += pipeline([each.text for each in part], num_inference_steps=steps, guidance_scale=guidance, generator=generators).images
+        images += pipeline(
+            [each.text for each in part], num_inference_steps=steps, guidance_scale=guidance, generator=generators
+        ).images
     seconds = time.perf_counter() - began
-    scores = judged(load_probe().read(images), [each.states for each in told], [word_margin(s.identity.base) >= CLEAR for s in specs])
+    scores = judged(
+        load_probe().read(images),
+        [each.states for each in told],
+        [word_margin(s.identity.base) >= CLEAR for s in specs],
+    )
     if sheet:
         grid = Image.new("RGB", (8 * 128, 6 * 128))
         for index, image in enumerate(images[:48]):
             grid.paste(image, (index % 8 * 128, index // 8 * 128))
         grid.save(sheet)
         sheet.with_suffix(".txt").write_text("\n".join(each.text for each in told[:48]))
-    return scores | {"steps": steps, "guidance": guidance, "count": len(specs), "evaluations_per_second": 2 * steps * len(specs) / seconds}
+    return scores | {
+        "steps": steps,
+        "guidance": guidance,
+        "count": len(specs),
+        "evaluations_per_second": 2 * steps * len(specs) / seconds,
+    }
 
 
 def retrieval(specs: list[Spec]) -> float:
@@ -113,8 +136,11 @@ def main() -> None:
     found = renders_and_reconstructions(pipeline, specs)
     found["clip_top1_of_256"] = retrieval(specs[:256])
     found["text_to_image"] = text_to_image(pipeline, specs, given.steps, given.guidance, given.sheet)
-    found["parameters"] = {name: sum(p.numel() for p in getattr(pipeline, name).parameters()) for name in ("unet", "vae", "text_encoder")}
-    table = Table(title=f"{given.count} held-out scenes; VAE {found['vae_psnr']:.2f} dB; CLIP top-1 {found['clip_top1_of_256']:.1%}")
+    found["parameters"] = {
+        name: sum(p.numel() for p in getattr(pipeline, name).parameters()) for name in ("unet", "vae", "text_encoder")
+    }
+    headline = f"VAE {found['vae_psnr']:.2f} dB; CLIP top-1 {found['clip_top1_of_256']:.1%}"
+    table = Table(title=f"{given.count} held-out scenes; {headline}")
     for heading in ("attribute", "probe on renders", "on reconstructions", "text to image"):
         table.add_column(heading, justify="left" if heading == "attribute" else "right")
     for name, value in found["probe_renders"].items():

@@ -1,4 +1,5 @@
-"""The denoiser: `python -m training.unet --minutes 80` fits a UNet2DConditionModel of SD 1.x's topology to cached latents.
+"""The denoiser: `python -m training.unet --minutes 80` fits a UNet2DConditionModel of SD 1.x's topology to cached
+latents.
 
 Epsilon prediction on SD's noise schedule; min-SNR weighting (Hang et al., 2023, gamma 5); a tenth of the captions
 dropped for classifier-free guidance; the averaged weights are the ones that ship.
@@ -8,7 +9,6 @@ import numpy as np
 import torch
 from diffusers import DDIMScheduler, UNet2DConditionModel
 from diffusers.models.attention_processor import AttnProcessor
-from torch.nn import functional as F
 from transformers import CLIPTextModel, CLIPTokenizer
 
 from samecast.diorama.captions import caption
@@ -30,7 +30,8 @@ SCHEDULE = {
 
 
 def build(channels: int, widths: tuple[int, ...], heads: int, context: int) -> UNet2DConditionModel:
-    """Return the untrained denoiser: three cross-attention levels and a plain one, two layers each, 16 sites of each kind."""
+    """Return the untrained denoiser: three cross-attention levels and a plain one, two layers each, 16 sites of each
+    kind."""
     return UNet2DConditionModel(
         sample_size=16,
         in_channels=channels,
@@ -47,7 +48,9 @@ def build(channels: int, widths: tuple[int, ...], heads: int, context: int) -> U
 
 def main() -> None:
     """Train and save to `runs/<name>/model`."""
-    made, given = recipe("unet", minutes=80.0, rate=1e-3, batch=32, widths="64,96,128,128", heads=4, gamma=5.0, average=0.9995)
+    made, given = recipe(
+        "unet", minutes=80.0, rate=1e-3, batch=32, widths="64,96,128,128", heads=4, gamma=5.0, average=0.9995
+    )
     pictures = Pictures()
     latents = np.load(pictures.folder / "latents.npy", mmap_mode="r")
     specs = Specs(0, len(latents))
@@ -55,7 +58,11 @@ def main() -> None:
     tokenizer = CLIPTokenizer.from_pretrained(ROOT / "tokenizer")
     widths = tuple(int(width) for width in given.widths.split(","))
     channels = latents.shape[2]
-    unet = UNet2DConditionModel.from_pretrained(made.init_from) if made.init_from else build(channels, widths, given.heads, text.config.hidden_size)
+    unet = (
+        UNet2DConditionModel.from_pretrained(made.init_from)
+        if made.init_from
+        else build(channels, widths, given.heads, text.config.hidden_size)
+    )
     unet = quicken(unet).to(made.device, memory_format=torch.channels_last)
     if made.device.type == "cpu":  # fused attention's backward pass in bf16 takes half of a step there: spell it out
         unet.set_attn_processor(AttnProcessor())
@@ -69,7 +76,10 @@ def main() -> None:
         picks = np.sort(rng.integers(ready, size=count))
         flip = rng.integers(2, size=count)
         z = torch.from_numpy(latents[picks, flip].astype(np.float32)).to(made.device)
-        texts = [caption(specs.at(i, bool(f)), rng).text if rng.uniform() > 0.1 else "" for i, f in zip(picks, flip, strict=True)]
+        texts = [
+            caption(specs.at(i, bool(f)), rng).text if rng.uniform() > 0.1 else ""
+            for i, f in zip(picks, flip, strict=True)
+        ]
         ids = tokenizer(texts, padding="max_length", max_length=77, truncation=True, return_tensors="pt").input_ids
         with torch.no_grad(), torch.autocast(made.device.type, made.dtype, enabled=made.dtype != torch.float32):
             context = text(ids.to(made.device)).last_hidden_state.float()
@@ -95,7 +105,10 @@ def main() -> None:
         timesteps = torch.linspace(20, 980, 256, device=made.device).long()
         parts = zip(z.split(64), context.split(64), noise.split(64), timesteps.split(64), strict=True)
         error = torch.cat([predict(*part) for part in parts])
-        return {f"eps_{low}": error[(timesteps >= low) & (timesteps < low + 250)].mean().item() for low in (0, 250, 500, 750)}
+        return {
+            f"eps_{low}": error[(timesteps >= low) & (timesteps < low + 250)].mean().item()
+            for low in (0, 250, 500, 750)
+        }
 
     unet.load_state_dict(train(made, unet, loss_at, evaluate, evaluate_every=1000))
     unet.save_pretrained(made.folder / "model")

@@ -1,8 +1,8 @@
 """The autoencoder: `python -m training.vae --minutes 30` fits an AutoencoderKL (factor 8) to 128 px renders.
 
 Trained on 64 px crops, half of them at the subject: without attention the network is convolutional, so crops teach what
-whole pictures would at a quarter of the cost, and many small steps matter more than few large ones. One step in twenty sees
-whole pictures, so that borders are right.
+whole pictures would at a quarter of the cost, and many small steps matter more than few large ones. One step in
+twenty sees whole pictures, so that borders are right.
 """
 
 import json

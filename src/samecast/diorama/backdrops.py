@@ -1,7 +1,9 @@
+# pyright: basic
+# (numba compiles these by the types they are called with; annotations would be decoration)
 """Backdrops: sky and ground of each background, as functions of direction and of place.
 
-The palette is written in sRGB and used in linear light. Patterns fade with distance, so that they do not alias. Light is
-kept near white in every background: a subject's colours have to stay readable.
+The palette is written in sRGB and used in linear light. Patterns fade with distance, so that they do not alias. Light
+is kept near white in every background: a subject's colours have to stay readable.
 """
 
 from math import exp, floor, sin, sqrt
@@ -66,16 +68,16 @@ def _cloud(across, up, variation):
 
 
 @njit(cache=True, fastmath=True, nogil=True)
-def sky(style, colours, across, up, variation):
+def sky(style, colours, across, up, variation):  # noqa: C901 - one compiled kernel, a branch per background
     """Return the linear colour of a direction: `across` is its tangent to the side, `up` its elevation's (>= 0)."""
     colour = _over((colours[1, 0], colours[1, 1], colours[1, 2]), colours[0], _smooth(0.0, 0.42, up))
     wave = variation * 6.2832
-    if style == GRASS or style == BEACH:
+    if style in (GRASS, BEACH):
         colour = _over(colour, colours[5], _cloud(across, up, variation))
         if style == GRASS:
             hill = 0.045 + 0.028 * sin(across * 4.0 + wave) + 0.012 * sin(across * 9.0 + 2.0 * wave)
             colour = _over(colour, colours[4], _smooth(0.004, -0.004, up - hill))
-    elif style == SNOW or style == LAKE:
+    elif style in (SNOW, LAKE):
         tooth = abs((across * 1.7 + variation * 2.0) % 1.0 - 0.5) * 2.0
         small = abs((across * 4.1 + variation * 3.0) % 1.0 - 0.5) * 2.0
         peak = 0.05 + 0.13 * tooth + 0.025 * small
@@ -160,6 +162,6 @@ def ground(style, colours, x, y, variation):
         return _over(colour, colours[1], 0.55 * _smooth(0.5, 26.0, y))
     blotch = sin(x * 2.3 + wave) * sin(y * 1.9 + 1.7 * wave) + 0.6 * sin(x * 5.1 - y * 3.3 + wave)
     colour = _over(near, colours[3], _smooth(-0.5, 0.9, blotch) * (0.35 + 0.65 * fade))
-    if style == FOREST or style == NIGHT:
+    if style in (FOREST, NIGHT):
         return _over(colour, colours[4], 0.6 * _smooth(1.0, 16.0, y))
     return _over(colour, colours[1], 0.25 * _smooth(3.0, 40.0, y))

@@ -1,7 +1,8 @@
 """Bodies: an identity and a pose become a table of signed-distance primitives in the subject's own frame.
 
 The subject stands at the origin, faces +x, its left is +y, up is +z, and one unit is about its height. Each row of the
-table is one primitive (Quilez, "Distance functions"); soft ones melt into each other, hard ones (eyes, hats) lie on top.
+table is one primitive (Quilez, "Distance functions"); soft ones melt into each other, hard ones (eyes, hats) lie on
+top.
 """
 
 from dataclasses import dataclass, field
@@ -16,8 +17,8 @@ BASE, SECOND, ACCESSORY, DARK, ORANGE, SHINE = range(6)
 
 COLUMNS = 17
 """kind, a (3), b (3), first radius, second radius, blend radius (0: hard), material, offset along the pattern, inverse
-squared length; then a sphere that holds the primitive's influence: centre (3), radius. For a cone b is relative to a; for
-an ellipsoid b holds the inverse radii."""
+squared length; then a sphere that holds the primitive's influence: centre (3), radius. For a cone b is relative to a;
+for an ellipsoid b holds the inverse radii."""
 
 Vector = tuple[float, float, float]
 
@@ -71,8 +72,8 @@ class Body:
         self._add(CUP, base, (height, 0.0, 0.0), radius, wall, 0.02, material, 0.0)
 
     def table(self) -> NDArray[np.float64]:
-        """Return the primitives, shape (n, COLUMNS): soft ones first, so that hard ones lie on top, and large before small,
-        so that most of the rest can be ruled out by their spheres."""
+        """Return the primitives, shape (n, COLUMNS): soft ones first, so that hard ones lie on top, and large before
+        small, so that most of the rest can be ruled out by their spheres."""
         rows = np.array(self.rows, dtype=np.float64)
         return np.ascontiguousarray(rows[np.lexsort((-rows[:, 16], rows[:, 9] == 0.0))])
 

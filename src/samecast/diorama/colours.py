@@ -1,7 +1,8 @@
 """Colours: sRGB, CIE Lab (D65, 2 degrees), the CIEDE2000 difference, and the eleven basic colour words.
 
 Identities take their colours anywhere in Lab, words only name the nearest basic colour (Berlin and Kay, 1969): that gap
-is why a prompt cannot pin a subject down. CIEDE2000 follows Sharma, Wu and Dalal (2005), whose test pairs the tests use.
+is why a prompt cannot pin a subject down. CIEDE2000 follows Sharma, Wu and Dalal (2005), whose test pairs the tests
+use.
 """
 
 import numpy as np

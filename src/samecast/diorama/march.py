@@ -1,3 +1,5 @@
+# pyright: basic
+# (numba compiles these by the types they are called with; annotations would be decoration)
 """The inner loop of the renderer: signed distance, marching, soft shadow and occlusion, compiled by numba.
 
 Sphere tracing after Hart (1996); soft shadows and ambient occlusion after Quilez. All vectors are in the subject's own
@@ -80,7 +82,8 @@ def nearest(parts, x, y, z):
 
 @njit(cache=True, fastmath=True, nogil=True)
 def enter(bound, ox, oy, oz, dx, dy, dz):
-    """Return where a ray enters and leaves the bounding box (low x, y, z, high x, y, z); leaving < entering is a miss."""
+    """Return where a ray enters and leaves the bounding box (low x, y, z, high x, y, z); leaving < entering is a
+    miss."""
     first, last = 0.0, FAR
     for axis in range(3):
         o, d = (ox, dx) if axis == 0 else (oy, dy) if axis == 1 else (oz, dz)
@@ -144,7 +147,8 @@ def hash3(i, j, k):
 
 @njit(cache=True, fastmath=True, nogil=True)
 def pattern(part, style, period, phase, x, y, z):
-    """Return 1 where the second colour shows on a base-coloured primitive, else 0 (style 0 plain, 1 spots, 2 stripes)."""
+    """Return 1 where the second colour shows on a base-coloured primitive, else 0 (style 0 plain, 1 spots, 2
+    stripes)."""
     if style == 0:
         return 0.0
     if style == 2:
@@ -184,7 +188,7 @@ def bounding_box(parts: np.ndarray) -> np.ndarray:
         elif kind == 1:
             spans = [(a, b + row[7])]
         elif kind == 2:
-            spans = [(a + (0.0, 0.0, b[0] / 2), np.array([row[7], row[7], b[0] / 2]))]
+            spans = [(a + np.array([0.0, 0.0, b[0] / 2]), np.array([row[7], row[7], b[0] / 2]))]
         elif kind == 3:
             spans = [(a, row[7] * np.sqrt(np.maximum(1.0 - b * b, 0.0)) + row[8])]
         else:

@@ -1,12 +1,13 @@
 """The probe: the independent judge that reads a picture of the world back into words, colours and a mask.
 
-A small convolutional network trained on renders alone; it shares nothing with CLIP and has never seen a generated image.
-Its colours are pooled under its own mask. What it must get right before it may judge is in the model card.
+A small convolutional network trained on renders alone; it shares nothing with CLIP and has never seen a generated
+image. Its colours are pooled under its own mask. What it must get right before it may judge is in the model card.
 """
 
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -94,8 +95,8 @@ class _Block(nn.Module):
 class ProbeNetwork(nn.Module):
     """Pictures (n, 3, 128, 128) in -1..1 to logits per attribute, Lab colours (n, 2, 3) and mask logits (n, 128, 128).
 
-    4 x 4 pixels become 48 channels at once, and the mask comes back the same way: sharp, at a quarter of the resolution's
-    cost.
+    4 x 4 pixels become 48 channels at once, and the mask comes back the same way: sharp, at a quarter of the
+    resolution's cost.
     """
 
     def __init__(self, widths: Sequence[int] = (64, 96, 128)) -> None:
@@ -103,8 +104,8 @@ class ProbeNetwork(nn.Module):
         self.widths = tuple(widths)
         self.stem = nn.Conv2d(48, widths[0], 3, padding=1)
         self.blocks = nn.ModuleList([nn.Sequential(_Block(width), _Block(width)) for width in widths])
-        self.downs = nn.ModuleList([nn.Conv2d(a, b, 3, 2, 1) for a, b in zip(widths, widths[1:], strict=False)])
-        self.ups = nn.ModuleList([nn.Conv2d(b + a, a, 3, padding=1) for a, b in zip(widths, widths[1:], strict=False)])
+        self.downs = nn.ModuleList([nn.Conv2d(a, b, 3, 2, 1) for a, b in pairwise(widths)])
+        self.ups = nn.ModuleList([nn.Conv2d(b + a, a, 3, padding=1) for a, b in pairwise(widths)])
         self.mask = nn.Conv2d(widths[0], 16, 3, padding=1)
         pooled = sum(widths) + widths[-1] * 5
         self.trunk = nn.Sequential(nn.LayerNorm(pooled), nn.Linear(pooled, 256), nn.SiLU())
@@ -123,7 +124,7 @@ class ProbeNetwork(nn.Module):
         share = mask.sigmoid().detach()
         pooled: list[Tensor] = []
         for level in (y, *levels[1:]):  # what lies under the mask, at every scale
-            weight = F.adaptive_avg_pool2d(share, level.shape[-2:]) + 1e-4
+            weight = F.adaptive_avg_pool2d(share, (level.shape[-2], level.shape[-1])) + 1e-4
             pooled.append((level * weight).sum((2, 3)) / weight.sum((2, 3)))
         pooled += [levels[-1].mean((2, 3)), F.adaptive_max_pool2d(levels[-1], (2, 2)).flatten(1)]
         features = self.trunk(torch.cat([part.float() for part in pooled], dim=1))
@@ -151,7 +152,7 @@ class Probe:
     def __init__(self, network: ProbeNetwork) -> None:
         self.network = network.float().eval()
 
-    @torch.no_grad()
+    @torch.inference_mode()
     def read(self, images: Sequence[Image.Image | NDArray[np.uint8]], batch: int = 64) -> list[Reading]:
         """Read square pictures of any size; a thing's pose is the empty word. Masks have the first picture's size."""
         readings: list[Reading] = []
@@ -169,8 +170,7 @@ class Probe:
                     words |= {"pose": "", "accessory": "none"}
                 sure = {name: float(values[index].max()) for name, values in chances.items()}
                 base, second = (tuple(float(value) for value in lab) for lab in labs[index])
-                readings.append(Reading(**words, base=base, second=second, confidence=sure, mask=masks[index].numpy()))  # pyright: ignore[reportArgumentType]
-        return readings
+                readings.append(Reading(**words, base=base, second=second, confidence=sure, mask=masks[index].numpy()))  # pyright: ignore[reportArgumentType] return readings
 
 
 def load_probe(folder: Path = WEIGHTS) -> Probe:

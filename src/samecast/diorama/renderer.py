@@ -1,31 +1,30 @@
 """The renderer: a spec becomes pixels and the exact mask of its subject.
 
 One sample per pixel first; pixels that differ from a neighbour (in colour or in what they hit) get the full n x n grid,
-so edges are supersampled and flat areas cost one ray. Everything is compiled by numba and releases the interpreter lock:
-`render_many` runs on all cores.
+so edges are supersampled and flat areas cost one ray. Everything is compiled by numba and releases the interpreter
+lock: `render_many` runs on all cores.
 """
 
 import os
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from math import cos, sin, sqrt
+from functools import partial
+from math import cos, sin
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
-from samecast.diorama.backdrops import LAKE, ROOM, ground, palette, sky
+from samecast.diorama.backdrops import palette
 from samecast.diorama.bodies import build
 from samecast.diorama.colours import linear_from_lab, linear_from_srgb
-from samecast.diorama.march import bounding_box, distance, nearest, normal, pattern, shadow, trace
+from samecast.diorama.march import bounding_box
 from samecast.diorama.scenes import BACKGROUNDS, PATTERNS, Spec
+from samecast.diorama.shading import draw
 
 _YAW = {"right": 0.0, "left": 180.0, "front": -90.0}
 _FIXED = linear_from_srgb(np.array([[24, 22, 26], [240, 148, 40], [252, 252, 252]]) / 255)
-_FOCAL = 3.1
 _HEIGHT = 0.82
-_WALL = 2.0
 
 
 @dataclass(frozen=True)
@@ -34,170 +33,6 @@ class Picture:
 
     image: NDArray[np.uint8]
     mask: NDArray[np.bool_]
-
-
-@njit(cache=True, fastmath=True, nogil=True)
-def _surface(parts, bound, colours, materials, style, look, camera, light, x, y, z, dx, dy, dz):
-    """Shade a point on the subject (subject frame): albedo, key light with shadow, ambient, a little sheen and rim."""
-    nx, ny, nz = normal(parts, x, y, z)
-    index = nearest(parts, x, y, z)
-    material = int(parts[index, 10])
-    if material == 0 and pattern(parts[index], int(look[0]), look[1], look[2], x, y, z) > 0.5:
-        material = 1
-    facing = nx * light[0] + ny * light[1] + nz * light[2]
-    lit = 0.0
-    if facing > 0.0:
-        ex, ey, ez = x + nx * 0.012, y + ny * 0.012, z + nz * 0.012
-        lit = facing * shadow(parts, bound, ex, ey, ez, light[0], light[1], light[2], 9.0)
-    hollow = min(max(0.45 + 0.55 * nz, 0.0), 1.0) * min(0.55 + z * 1.6, 1.0)
-    hx, hy, hz = light[0] - dx, light[1] - dy, light[2] - dz
-    half = (nx * hx + ny * hy + nz * hz) / (sqrt(hx * hx + hy * hy + hz * hz) + 1e-9)
-    sheen = 0.10 * max(half, 0.0) ** 24 * (1.0 if lit > 0.0 else 0.0)
-    rim = max(1.0 + nx * dx + ny * dy + nz * dz, 0.0) ** 3 * 0.10
-    red = (
-        materials[material, 0] * (colours[6, 0] * lit * 0.92 + colours[7, 0] * (0.42 + 0.55 * hollow))
-        + sheen
-        + rim * colours[1, 0]
-    )
-    green = (
-        materials[material, 1] * (colours[6, 1] * lit * 0.92 + colours[7, 1] * (0.42 + 0.55 * hollow))
-        + sheen
-        + rim * colours[1, 1]
-    )
-    blue = (
-        materials[material, 2] * (colours[6, 2] * lit * 0.92 + colours[7, 2] * (0.42 + 0.55 * hollow))
-        + sheen
-        + rim * colours[1, 2]
-    )
-    return red, green, blue
-
-
-@njit(cache=True, fastmath=True, nogil=True)
-def _sample(parts, bound, colours, materials, style, look, camera, light, sun, u, v):
-    """Return red, green, blue (linear) and 1.0 on the subject, for one ray through the image plane (u right, v up)."""
-    # camera: x, height, distance, pitch cosine, pitch sine, yaw cosine, yaw sine, variation
-    cp, sp, cy, sy = camera[3], camera[4], camera[5], camera[6]
-    length = sqrt(u * u + v * v + _FOCAL * _FOCAL)
-    wx, wy, wz = u / length, (_FOCAL * cp + v * sp) / length, (v * cp - _FOCAL * sp) / length
-    px, py, pz = camera[0], -camera[2], camera[1]
-    ox, oy = cy * px + sy * py, -sy * px + cy * py
-    dx, dy = cy * wx + sy * wy, -sy * wx + cy * wy
-    t = trace(parts, bound, ox, oy, pz, dx, dy, wz)
-    if t >= 0.0:
-        out = _surface(
-            parts,
-            bound,
-            colours,
-            materials,
-            style,
-            look,
-            camera,
-            light,
-            ox + t * dx,
-            oy + t * dy,
-            pz + t * wz,
-            dx,
-            dy,
-            wz,
-        )
-        return out[0], out[1], out[2], 1.0
-    if style == ROOM and wz > -pz / (_WALL - py) * wy:  # the wall, standing on the floor
-        height = pz + (_WALL - py) / wy * wz
-        out = sky(style, colours, wx / wy, height / 5.0, camera[7])
-        return out[0], out[1], out[2], 0.0
-    if wz >= -1e-4:
-        flat = sqrt(wx * wx + wy * wy)
-        out = sky(style, colours, wx / wy, wz / flat, camera[7])
-        return out[0], out[1], out[2], 0.0
-    t = -pz / wz
-    gx, gy = px + t * wx, py + t * wy
-    base = ground(style, colours, gx, gy, camera[7])
-    sx, sz = cy * gx + sy * gy, -sy * gx + cy * gy
-    lit = 1.0
-    near = gx * gx + gy * gy
-    if near < 9.0:
-        lit = shadow(parts, bound, sx, sz, 0.002, light[0], light[1], light[2], 7.0)
-    under = 1.0
-    if near < 4.0:  # contact: what the body above hides of the sky
-        open_sky = min(max(distance(parts, sx, sz, 0.08) / 0.34, 0.0), 1.0)
-        under = 0.60 + 0.40 * open_sky * (2.0 - open_sky)
-    share = (0.50 + 0.50 * lit) * under
-    red, green, blue = base[0] * share, base[1] * share, base[2] * share
-    if style == LAKE:
-        far = trace(parts, bound, sx, sz, 0.003, dx, dy, -wz)
-        if far >= 0.0:
-            out = _surface(
-                parts,
-                bound,
-                colours,
-                materials,
-                style,
-                look,
-                camera,
-                light,
-                sx + far * dx,
-                sz + far * dy,
-                0.003 - far * wz,
-                dx,
-                dy,
-                -wz,
-            )
-            red, green, blue = (
-                red + (out[0] - red) * 0.34,
-                green + (out[1] - green) * 0.34,
-                blue + (out[2] - blue) * 0.34,
-            )
-    return red, green, blue, 0.0
-
-
-@njit(cache=True, fastmath=True, nogil=True)
-def _encode(value):
-    value = min(max(value, 0.0), 1.0)
-    return 12.92 * value if value <= 0.0031308 else 1.055 * value ** (1.0 / 2.4) - 0.055
-
-
-@njit(cache=True, fastmath=True, nogil=True)
-def _draw(parts, bound, colours, materials, style, look, camera, light, sun, size, grid, image, mask):
-    rough = np.empty((size, size, 4))
-    pixel = 2.0 / size
-    for row in range(size):
-        for column in range(size):
-            u, v = (column + 0.5) * pixel - 1.0, 1.0 - (row + 0.5) * pixel
-            out = _sample(parts, bound, colours, materials, style, look, camera, light, sun, u, v)
-            rough[row, column, 0] = _encode(out[0])
-            rough[row, column, 1] = _encode(out[1])
-            rough[row, column, 2] = _encode(out[2])
-            rough[row, column, 3] = out[3]
-    for row in range(size):
-        for column in range(size):
-            edge = 0.0
-            for c in range(4):
-                here = rough[row, column, c]
-                edge = max(edge, abs(rough[max(row - 1, 0), column, c] - here))
-                edge = max(edge, abs(rough[min(row + 1, size - 1), column, c] - here))
-                edge = max(edge, abs(rough[row, max(column - 1, 0), c] - here))
-                edge = max(edge, abs(rough[row, min(column + 1, size - 1), c] - here))
-            red, green, blue, inside = (
-                rough[row, column, 0],
-                rough[row, column, 1],
-                rough[row, column, 2],
-                rough[row, column, 3],
-            )
-            if edge > 0.08 and grid > 1:
-                red, green, blue, inside = 0.0, 0.0, 0.0, 0.0
-                for i in range(grid):
-                    for j in range(grid):
-                        u = (column + (j + 0.5) / grid) * pixel - 1.0
-                        v = 1.0 - (row + (i + 0.5) / grid) * pixel
-                        out = _sample(parts, bound, colours, materials, style, look, camera, light, sun, u, v)
-                        red, green, blue = red + _encode(out[0]), green + _encode(out[1]), blue + _encode(out[2])
-                        inside += out[3]
-                count = grid * grid
-                red, green, blue, inside = red / count, green / count, blue / count, inside / count
-            image[row, column, 0] = np.uint8(red * 255.0 + 0.5)
-            image[row, column, 1] = np.uint8(green * 255.0 + 0.5)
-            image[row, column, 2] = np.uint8(blue * 255.0 + 0.5)
-            mask[row, column] = inside >= 0.5
 
 
 def render(spec: Spec, size: int = 128, supersampling: int = 2) -> Picture:
@@ -228,7 +63,7 @@ def render(spec: Spec, size: int = 128, supersampling: int = 2) -> Picture:
     mask = np.empty((size, size), dtype=np.bool_)
     style = BACKGROUNDS.index(scene.background)
     colours = palette(scene.background)
-    _draw(
+    draw(
         parts,
         bounding_box(parts),
         colours,
@@ -237,7 +72,6 @@ def render(spec: Spec, size: int = 128, supersampling: int = 2) -> Picture:
         look,
         camera,
         light,
-        sun,
         size,
         supersampling,
         image,
@@ -251,4 +85,4 @@ def render_many(
 ) -> Iterator[Picture]:
     """Draw many specs in order, on all cores unless told otherwise."""
     with ThreadPoolExecutor(threads or os.cpu_count()) as pool:
-        yield from pool.map(lambda spec: render(spec, size, supersampling), specs)
+        yield from pool.map(partial(render, size=size, supersampling=supersampling), specs)

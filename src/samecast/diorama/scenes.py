@@ -28,8 +28,8 @@ Lab = tuple[float, float, float]
 class Identity:
     """The subject: what must stay the same from picture to picture.
 
-    Proportions are in 0..1 about the middle of the class; colours are CIE Lab; `pattern_scale` is the period of spots or
-    stripes in world units (the subject is about one unit tall), `pattern_phase` in 0..1. Things wear no accessory.
+    Proportions are in 0..1 about the middle of the class; colours are CIE Lab; `pattern_scale` is the period of spots
+    or stripes in world units (the subject is about one unit tall), `pattern_phase` in 0..1. Things wear no accessory.
     """
 
     kind: str
