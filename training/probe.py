@@ -5,7 +5,7 @@ import json
 
 import numpy as np
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch.nn import functional as F
 
 from samecast.diorama.colours import ciede2000
@@ -45,7 +45,14 @@ def main() -> None:
     """Train and save to `runs/<name>/model`."""
     made, given = recipe("probe", minutes=15.0, rate=2e-3, batch=64, widths="64,96,128")
     widths = [int(width) for width in given.widths.split(",")]
-    network = quicken(ProbeNetwork(widths)).to(made.device, memory_format=torch.channels_last)
+    network = ProbeNetwork(widths)
+    if made.init_from:  # parts that have changed their shape start afresh
+        held = load_file(made.init_from / "probe.safetensors")
+        ours = network.state_dict()
+        fits = {name: value.float() for name, value in held.items() if name in ours and ours[name].shape == value.shape}
+        print(f"{len(fits)} of {len(ours)} tensors from {made.init_from}", flush=True)
+        network.load_state_dict(fits, strict=False)
+    network = quicken(network).to(made.device, memory_format=torch.channels_last)
     pictures, unseen = Pictures(), Pictures("held-out")
     ready = pictures.ready
     truths = labels([sample_spec(index) for index in range(ready)])

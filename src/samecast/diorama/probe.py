@@ -110,7 +110,8 @@ class ProbeNetwork(nn.Module):
         pooled = sum(widths) + widths[-1] * 5
         self.trunk = nn.Sequential(nn.LayerNorm(pooled), nn.Linear(pooled, 256), nn.SiLU())
         self.heads = nn.ModuleDict({name: nn.Linear(256, len(words)) for name, words in CHOICES.items()})
-        self.colours = nn.Linear(256, 6)
+        self.looks = nn.Conv2d(widths[0], 32, 3, padding=1)
+        self.colours = nn.Sequential(nn.Linear(256 + 6, 128), nn.SiLU(), nn.Linear(128, 6))
 
     def forward(self, x: Tensor) -> tuple[dict[str, Tensor], Tensor, Tensor]:
         """Read a batch."""
@@ -129,7 +130,11 @@ class ProbeNetwork(nn.Module):
         pooled += [levels[-1].mean((2, 3)), F.adaptive_max_pool2d(levels[-1], (2, 2)).flatten(1)]
         features = self.trunk(torch.cat([part.float() for part in pooled], dim=1))
         words = {name: head(features).float() for name, head in self.heads.items()}
-        return words, self.colours(features).float().view(-1, 2, 3), mask.squeeze(1)
+        looks = F.pixel_shuffle(self.looks(y).float(), 4) + (share + 1e-4).log()  # two maps, within the mask
+        weights = looks.flatten(2).softmax(-1)
+        seen = (weights @ x.float().flatten(2).transpose(1, 2)).flatten(1)
+        colours = self.colours(torch.cat([features.float(), seen], dim=1)).float() + seen
+        return words, colours.view(-1, 2, 3), mask.squeeze(1)
 
 
 SIZE = 128

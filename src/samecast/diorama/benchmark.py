@@ -1,0 +1,155 @@
+"""The benchmark: subjects that no model was trained on, four photos of each, twenty scenes to put each in, and a judge.
+
+A method gets a subject's photos and prompts that name nothing but its class ("a dog sitting in the snow, seen from the
+left"), so that colours and pattern can come from the photos alone. The probe then says of every picture whether it
+shows that very subject (`identity`), the scene asked for (`scene`), and both. A second set of photos shows the subject
+30-60% hidden, cut off by the frame or behind a board, to ask what a method makes up for what it cannot see.
+
+Everything follows from the version and a subject's number; nothing is downloaded.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from samecast.diorama.captions import phrase
+from samecast.diorama.probe import Reading, identity_right, scene_right
+from samecast.diorama.renderer import Picture, render
+from samecast.diorama.scenes import HELD_OUT, Identity, Scene, Spec, sample_identity, sample_scene
+
+BENCHMARK_VERSION = 1
+SUBJECTS, PHOTOS, PROMPTS = 32, 4, 20
+HIDDEN = (0.3, 0.6)
+"""The least and the greatest share of the subject that a hidden photo lacks."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """One picture to make: its prompt, the scene that counts as right, and the seed to use where a method takes one."""
+
+    prompt: str
+    scene: Scene
+    seed: int
+
+
+@dataclass(frozen=True)
+class Case:
+    """One subject: its name in the benchmark, who it is, the scenes of its photos, and its tasks."""
+
+    name: str
+    identity: Identity
+    photo_scenes: tuple[Scene, ...]
+    tasks: tuple[Task, ...]
+    seed: int
+
+    @property
+    def noun(self) -> str:
+        """The class noun, all that prompts may say."""
+        return self.identity.kind
+
+    def photos(self, size: int = 128) -> list[Picture]:
+        """Draw the photos, with exact masks."""
+        return [render(Spec(self.identity, scene), size) for scene in self.photo_scenes]
+
+    def hidden_photos(self, size: int = 128) -> list[Picture]:
+        """Draw the photos with 30-60% of the subject hidden; the masks hold what is left to see."""
+        rng = np.random.default_rng((BENCHMARK_VERSION, self.seed, 1))
+        specs = [Spec(self.identity, scene) for scene in self.photo_scenes]
+        return [
+            cut_off(spec, size, rng) if index % 2 else put_behind(render(spec, size), rng)
+            for index, spec in enumerate(specs)
+        ]
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What the judge says of one picture."""
+
+    identity: bool
+    scene: bool
+
+    @property
+    def both(self) -> bool:
+        """Right in both respects: the headline."""
+        return self.identity and self.scene
+
+
+def case(number: int) -> Case:
+    """Return subject `number` (0, 1, ...): identities are drawn from held-out seeds, classes in turn."""
+    seed = HELD_OUT + 5_000_000 + number
+    rng = np.random.default_rng((BENCHMARK_VERSION, seed))
+    kind = ("dog", "cat", "bear", "duck", "chair", "mug")[number % 6]
+    identity = sample_identity(rng, kind)
+    scenes = tuple(sample_scene(rng, kind) for _ in range(PHOTOS))
+    tasks: list[Task] = []
+    while len(tasks) < PROMPTS:
+        scene = sample_scene(rng, kind)
+        words = {"kind": kind, "pose": scene.pose, "background": scene.background, "view": scene.view}
+        prompt = phrase({name: word for name, word in words.items() if word})
+        if prompt not in {task.prompt for task in tasks}:
+            tasks.append(Task(prompt, scene, seed=len(tasks)))
+    return Case(f"{number:02d}-{kind}", identity, scenes, tuple(tasks), seed)
+
+
+def cases(count: int = SUBJECTS) -> list[Case]:
+    """Return the benchmark's first `count` subjects; the whole benchmark is the default."""
+    return [case(number) for number in range(count)]
+
+
+def judge(reading: Reading, subject: Case, task: Task) -> Verdict:
+    """Turn what the probe read off a picture into a verdict."""
+    return Verdict(identity_right(reading, subject.identity), scene_right(reading, task.scene))
+
+
+def shares(verdicts: Sequence[Verdict]) -> dict[str, float]:
+    """Return the share of pictures right in each respect, 0..1.
+
+    Raises:
+        ValueError: if there are no verdicts.
+    """
+    if not verdicts:
+        raise ValueError("no verdicts to take shares of")
+    kinds = ("identity", "scene", "both")
+    return {kind: float(np.mean([getattr(verdict, kind) for verdict in verdicts])) for kind in kinds}
+
+
+def put_behind(photo: Picture, rng: np.random.Generator) -> Picture:
+    """Put a wooden board before one side of the subject, wide enough to hide a share drawn from `HIDDEN`."""
+    size = photo.mask.shape[0]
+    share = rng.uniform(HIDDEN[0] + 0.05, HIDDEN[1] - 0.05)
+    columns = np.cumsum(photo.mask.sum(axis=0)) / max(int(photo.mask.sum()), 1)
+    from_left = bool(rng.uniform() < 0.5)
+    edge = int(np.searchsorted(columns, share if from_left else 1.0 - share))
+    inside = np.nonzero(photo.mask.any(axis=0))[0]
+    reach = (
+        slice(max(int(inside[0]) - size // 24, 0), edge + 1) if from_left else slice(edge, int(inside[-1]) + size // 24)
+    )
+    top = max(int(np.nonzero(photo.mask.any(axis=1))[0][0]) - size // 16, 0)
+    image, mask = photo.image.copy(), photo.mask.copy()
+    height, width = size - top, image[:, reach].shape[1]
+    grain = 0.06 * np.sin(
+        np.arange(height)[:, None] * 0.9 * 128 / size + 3 * np.sin(np.arange(width)[None] * 0.12 * 128 / size)
+    )
+    plank = 1.0 - 0.25 * (np.arange(width)[None] % max(size // 10, 2) == 0)
+    wood = np.array([150.0, 106.0, 66.0]) * ((1.0 + grain) * plank)[..., None]
+    image[top:, reach] = np.clip(wood, 0, 255).astype(np.uint8)
+    mask[top:, reach] = False
+    return Picture(image, mask)
+
+
+def cut_off(spec: Spec, size: int, rng: np.random.Generator) -> Picture:
+    """Step aside until the frame cuts off a share of the subject drawn from `HIDDEN`."""
+    share = rng.uniform(HIDDEN[0] + 0.05, HIDDEN[1] - 0.05)
+    side = 1.0 if rng.uniform() < 0.5 else -1.0
+    whole = render(_shifted(spec, 0.0), size, 1).mask.sum()
+    near, far = 0.0, 2.5 * side
+    for _ in range(9):
+        middle = (near + far) / 2
+        seen = render(_shifted(spec, middle), size, 1).mask.sum() / whole
+        near, far = (middle, far) if seen > 1.0 - share else (near, middle)
+    return render(_shifted(spec, (near + far) / 2), size)
+
+
+def _shifted(spec: Spec, shift: float) -> Spec:
+    return replace(spec, scene=replace(spec.scene, shift=shift))

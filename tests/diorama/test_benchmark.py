@@ -1,0 +1,77 @@
+"""What the benchmark promises: held-out subjects, prompts that give nothing away, photos hidden as much as stated."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from samecast.diorama import benchmark
+from samecast.diorama.colours import COLOUR_WORDS
+from samecast.diorama.probe import Reading
+from samecast.diorama.renderer import render
+from samecast.diorama.scenes import ACCESSORIES, CLASSES, PATTERNS, Spec
+
+
+def reading_of(subject, task, **changes):
+    identity, scene = subject.identity, task.scene
+    seen = Reading(
+        kind=identity.kind,
+        pose=scene.pose,
+        view=scene.view,
+        background=scene.background,
+        pattern=identity.pattern,
+        accessory=identity.accessory,
+        base=identity.base,
+        second=identity.second,
+        confidence={},
+        mask=np.zeros((8, 8), dtype=bool),
+    )
+    return replace(seen, **changes)
+
+
+def test_the_benchmark_is_the_same_every_time_and_its_subjects_differ():
+    assert benchmark.cases(3) == benchmark.cases(3)
+    subjects = benchmark.cases()
+    assert len(subjects) == 32
+    assert len({repr(subject.identity) for subject in subjects}) == 32
+    assert {subject.noun for subject in subjects} == set(CLASSES)
+
+
+def test_prompts_name_the_class_and_give_nothing_of_the_identity_away():
+    for subject in benchmark.cases():
+        prompts = [task.prompt for task in subject.tasks]
+        assert len(set(prompts)) == 20
+        for prompt in prompts:
+            words = set(prompt.replace(",", "").split())
+            assert subject.noun in words
+            assert not words & {*COLOUR_WORDS, *PATTERNS, *ACCESSORIES}
+
+
+def test_hidden_photos_lack_a_third_to_two_thirds_of_the_subject():
+    for subject in benchmark.cases(6):
+        for index, (scene, hidden) in enumerate(zip(subject.photo_scenes, subject.hidden_photos(64), strict=True)):
+            scene = replace(scene, shift=0.0) if index % 2 else scene
+            whole = render(Spec(subject.identity, scene), 64).mask.sum()
+            assert 0.27 <= 1 - hidden.mask.sum() / whole <= 0.63
+
+
+def test_a_true_picture_is_right_and_each_fault_is_found():
+    subject = benchmark.case(0)
+    task = subject.tasks[0]
+    other = {"cat": "dog", "dog": "cat"}.get(subject.noun, "dog")
+    assert benchmark.judge(reading_of(subject, task), subject, task).both
+    for fault in ({"kind": other}, {"base": (50.0, 80.0, -80.0)}, {"second": (1.0, 60.0, 60.0)}):
+        verdict = benchmark.judge(reading_of(subject, task, **fault), subject, task)
+        assert not verdict.identity
+        assert verdict.scene
+    fault = {"background": "room" if task.scene.background != "room" else "lake"}
+    verdict = benchmark.judge(reading_of(subject, task, **fault), subject, task)
+    assert verdict.identity
+    assert not verdict.scene
+
+
+def test_shares_are_means_and_need_pictures():
+    verdicts = [benchmark.Verdict(True, True), benchmark.Verdict(True, False), benchmark.Verdict(False, True)]
+    assert benchmark.shares(verdicts) == pytest.approx({"identity": 2 / 3, "scene": 2 / 3, "both": 1 / 3})
+    with pytest.raises(ValueError, match="no verdicts"):
+        benchmark.shares([])

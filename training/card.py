@@ -1,0 +1,86 @@
+"""The model card: `python -m training.card` writes `src/samecast/weights/README.md` from the recorded facts and
+figures.
+
+Nothing in it is typed by hand that a recipe or `training.report` measured.
+"""
+
+import json
+
+from jinja2 import Template
+
+from training.ship import WEIGHTS
+
+CARD = Template(
+    """\
+# The embedded model
+
+A Stable Diffusion pipeline in miniature, and its judges, trained from scratch on renders of the embedded world
+(`samecast.diorama`, world version {{ world }}). It exists so that every feature of samecast runs for real, on any
+machine, in seconds. It knows {{ classes }} in {{ backgrounds }} backgrounds, and nothing else.
+
+| folder | what | class |
+|---|---|---|
+| `diorama/` | the pipeline: 128 px pictures, latents of 16 x 16 with {{ channels }} channels, SD 1.x topology (16
+attention sites), epsilon prediction, SD's noise schedule | `diffusers.StableDiffusionPipeline` | | `clip/` | text and
+image alignment; its text tower is the pipeline's text encoder | `transformers.CLIPModel` | | `probe/` | reads class,
+pose, view, background, pattern, accessory, colours and mask off a picture; trained on renders alone |
+`samecast.diorama.probe.Probe` |
+
+All weights are safetensors in half precision; they load as float32.
+
+## Data and training
+Renders and captions of seeds below 10,000,000; everything measured below is on seeds from there on. No photograph, no
+other model and no text from elsewhere went in. Recipes: `training/`, each `python -m training.<part>`.
+
+| part | steps | batch | minutes | seed | device | precision |
+|---|---|---|---|---|---|---|
+{% for part, fact in facts.items() -%}
+| {{ part }} | {{ "{:,}".format(fact.steps) }} | {{ fact.batch }} | {{ fact.minutes }} | {{ fact.seed }} | {{
+fact.device }} | {{ fact.dtype.replace("torch.", "") }} | {% endfor %}
+## Measured quality
+`python -m training.report --count {{ quality.text_to_image.count }} --steps {{ quality.text_to_image.steps }}
+--guidance {{ quality.text_to_image.guidance }}` on {{ quality.text_to_image.count }} held-out scenes. Autoencoder:
+**{{ "%.2f"|format(quality.vae_psnr) }} dB** PSNR. CLIP retrieval: **{{ "%.1f"|format(100 * quality.clip_top1_of_256)
+}}%** top-1 among 256 scenes described in full.
+
+| the probe reads | off renders | off reconstructions | off generated pictures, as the caption states |
+|---|---|---|---|
+{% for name, value in quality.probe_renders.items() -%}
+| {{ name }} | {{ show(name, value) }} | {{ show(name, quality.probe_reconstructions[name]) }} | {{ show(name,
+quality.text_to_image[name]) if name in quality.text_to_image else "" }} | {% endfor %}
+Errors are mean CIEDE2000 differences. Colours of generated pictures count where the stated word is away from its
+neighbours (by {{ clear }} CIEDE2000 or more).
+
+## Limits
+First version. Subjects are blurred by the autoencoder before any method touches them, so reconstruction bounds what
+consistency can be measured. Words it was not trained on do nothing. It must not be used to judge real photographs.
+""",
+    keep_trailing_newline=True,
+)
+
+
+def show(name: str, value: float) -> str:
+    """Write a share as a percentage, an error or overlap as a number."""
+    return f"{value:.2f}" if "error" in name or "iou" in name else f"{value:.1%}"
+
+
+def main() -> None:
+    """Write the card."""
+    from samecast.diorama.scenes import BACKGROUNDS, CLASSES, WORLD_VERSION
+    from training.report import CLEAR
+
+    text = CARD.render(
+        facts=json.loads((WEIGHTS / "training.json").read_text()),
+        quality=json.loads((WEIGHTS / "quality.json").read_text()),
+        channels=json.loads((WEIGHTS / "diorama" / "vae" / "config.json").read_text())["latent_channels"],
+        classes=f"{', '.join(CLASSES[:-1])} and {CLASSES[-1]}",
+        backgrounds=len(BACKGROUNDS),
+        world=WORLD_VERSION,
+        clear=CLEAR,
+        show=show,
+    )
+    (WEIGHTS / "README.md").write_text(text)
+
+
+if __name__ == "__main__":
+    main()
