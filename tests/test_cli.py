@@ -87,7 +87,7 @@ def test_help_and_common_mistakes_do_not_import_torch(words: list[str]) -> None:
 @pytest.mark.parametrize(
     ("words", "part"),
     [
-        (["rendr"], "available subcommands: render, demo, diorama"),
+        (["rendr"], "available subcommands: render, demo, sites, diorama"),
         (["render", "a.png", "b", "--fot", "pad"], "did you mean --fit?"),
         (["render", "a.png", "b", "--steps", "many"], "--steps"),
         (["render", "a.png", "b", "--method", "magic"], "'none', 'masactrl', 'masactrl-union'"),
@@ -137,6 +137,16 @@ def test_a_file_that_is_no_photo_is_one_line(
 ) -> None:
     (tmp_path / "rex.png").write_bytes(content)
     assert "rex.png" in mistake(capsys, "render", str(tmp_path / "rex.png"), "a dog")
+
+
+def test_sites_lists_every_layer(capsys: pytest.CaptureFixture[str], tiny_pipeline_dir: Path) -> None:
+    assert main(["sites", "--model", str(tiny_pipeline_dir)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].split() == ["index", "name", "stage", "resolution", "heads"]
+    assert lines[1].split() == ["0", "down.0", "encoder", "16x16", "2"]
+    assert lines[7].split() == ["6", "mid.0", "mid", "2x2", "2"]
+    assert lines[16].split() == ["15", "up.8", "decoder", "16x16", "2"]
+    assert len(lines) == 17
 
 
 def test_an_output_that_cannot_be_is_found_before_the_work(

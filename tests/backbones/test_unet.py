@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -39,6 +40,17 @@ def test_sites_are_stable_diffusions_16(backbone: UNetBackbone) -> None:
         [f"down.{number}" for number in range(6)] + ["mid.0"] + [f"up.{number}" for number in range(9)]
     )
     assert [site.resolution for site in sites] == [16, 16, 8, 8, 4, 4, 2, 4, 4, 4, 8, 8, 8, 16, 16, 16]
+    assert {site.heads for site in sites} == {2}
+
+
+def test_cross_attention_is_numbered_as_the_self_attention_of_its_blocks(backbone: UNetBackbone) -> None:
+    crossed = backbone.cross_attention()
+    assert [replace(entry.site, kind="self") for entry in crossed] == [
+        entry.site for entry in backbone.self_attention()
+    ]
+    assert {entry.site.kind for entry in crossed} == {"cross"}
+    names = {id(module): name for name, module in backbone.denoiser.named_modules()}
+    assert all(names[id(entry.layer)].endswith("attn2") for entry in crossed)
 
 
 def test_resolutions_are_the_sides_that_the_sites_see(backbone: UNetBackbone) -> None:

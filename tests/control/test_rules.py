@@ -10,7 +10,7 @@ from samecast.core.sites import Site
 from samecast.core.steps import Steps
 from samecast.errors import SamecastError
 
-SITES = tuple(Site(f"up.{index}", index, "self", "up", 16) for index in range(16))
+SITES = tuple(Site(f"up.{index}", index, "self", "up", 16, 8) for index in range(16))
 SCHEDULE = Schedule(tuple(range(50, 0, -1)), tuple(0.01 * j for j in range(50)), (*[0.5] * 49, 0.49), 0, "epsilon")
 TARGETS = (Branch("target", 0, "a"), Branch("target", 1, "b"))
 SOURCE = Branch("source", 0, "")
@@ -43,6 +43,16 @@ def test_rules_on_one_site_and_step_add_up() -> None:
     assert reads(rules, 10) == {15: ((2, 0), (2, 1), (2,))}
 
 
+def test_methods_add_up_over_time() -> None:
+    rules = masactrl(0, 9, sites="encoder") + masactrl(10, sites="decoder")
+    down, up = (
+        tuple(Site(f"{stage}.{number}", first + number, "self", stage, 16, 8) for number in range(2))
+        for stage, first in (("down", 0), ("up", 2))
+    )
+    plan = make_plan(rules, (*down, *up), SCHEDULE, len(TARGETS))
+    assert [tuple(plan.acting[step]) for step in (0, 9, 10, 48)] == [(0, 1), (0, 1), (2, 3), (2, 3)]
+
+
 def test_a_rule_acts_on_its_readers_alone() -> None:
     assert reads((Rule(readers=(1,), sites="15"),), 0) == {15: ((0,), (2,), (2,))}
 
@@ -70,7 +80,7 @@ def test_every_method_survives_json(name: str) -> None:
 
 
 def test_readers_survive_json() -> None:
-    rules = (Rule(readers=(0, 2), steps=Steps(1, 5, 3)),)
+    rules = (Rule(readers=(0, 2), steps=Steps(1, 0.5, 3, 2)), Rule(steps=Steps(only=(1, 4))))
     assert rules_from_data(json.loads(json.dumps(rules_to_data(rules)))) == rules
 
 

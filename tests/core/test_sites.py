@@ -1,12 +1,15 @@
+import re
+
 import pytest
 
 from samecast.core.sites import Site, describe_sites, select_sites
 from samecast.errors import SamecastError
 
+SIDES = {"down": (64, 64, 32, 32, 16, 16), "mid": (8,), "up": (16, 16, 16, 32, 32, 32, 64, 64, 64)}
 SITES = tuple(
-    Site(f"{stage}.{within}", first + within, "self", stage, 16)
-    for stage, first, count in (("down", 0, 6), ("mid", 6, 1), ("up", 7, 9))
-    for within in range(count)
+    Site(f"{stage}.{within}", first + within, "self", stage, resolution, 8)
+    for stage, first in (("down", 0), ("mid", 6), ("up", 7))
+    for within, resolution in enumerate(SIDES[stage])
 )
 
 
@@ -29,15 +32,19 @@ def indices(selector: str) -> list[int]:
         ("down.0, mid.0", [0, 6]),
         ("10-12,11-13", range(10, 14)),
         ("15,0", [0, 15]),
+        ("@16", [4, 5, 7, 8, 9]),
+        ("@1/4", [4, 5, 7, 8, 9]),
+        ("@1/1", [0, 1, 13, 14, 15]),
+        ("@8,encoder", range(7)),
     ],
 )
 def test_selector(selector: str, expected: list[int]) -> None:
     assert indices(selector) == list(expected)
 
 
-@pytest.mark.parametrize("selector", ["up.9", "16", "99", "up.9-12"])
+@pytest.mark.parametrize("selector", ["up.9", "16", "99", "up.9-12", "@15", "@1/3"])
 def test_a_term_that_matches_nothing_lists_the_choices(selector: str) -> None:
-    with pytest.raises(SamecastError, match=r"match nothing; this model has down\.0-5 \(0-5\), mid\.0 \(6\), up\.0-8"):
+    with pytest.raises(SamecastError, match=f"match nothing; this model has {re.escape(describe_sites(SITES))}"):
         select_sites(selector, SITES)
 
 
@@ -47,7 +54,7 @@ def test_a_range_that_runs_over_the_end_is_refused(selector: str) -> None:
         select_sites(selector, SITES)
 
 
-@pytest.mark.parametrize("selector", ["", "decodr", "10-", "up", "1.5", "10-15,", "-1"])
+@pytest.mark.parametrize("selector", ["", "decodr", "10-", "up", "1.5", "10-15,", "-1", "@", "@0", "@1/0", "@2/4"])
 def test_what_is_no_selector_is_refused(selector: str) -> None:
     with pytest.raises(SamecastError, match="is not a selector"):
         select_sites(selector, SITES)
@@ -64,4 +71,4 @@ def test_a_stage_that_a_model_lacks_is_refused() -> None:
 
 
 def test_description_numbers_every_stage() -> None:
-    assert describe_sites(SITES) == "down.0-5 (0-5), mid.0 (6), up.0-8 (7-15)"
+    assert describe_sites(SITES) == ("down.0-5 (0-5), mid.0 (6), up.0-8 (7-15), resolutions @64, @32, @16, @8")

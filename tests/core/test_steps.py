@@ -1,3 +1,6 @@
+from collections.abc import Sequence
+from typing import Any
+
 import pytest
 
 from samecast.core.steps import Steps
@@ -18,15 +21,52 @@ def test_skip_omits_the_first_steps_of_every_ten() -> None:
     assert Steps(skip=0).select(50) == Steps().select(50)
 
 
+def test_stride_takes_every_so_many_from_start() -> None:
+    assert Steps(start=4, stride=20).select(50) == (4, 24, 44)
+    assert Steps(start=4, final=23, stride=20).select(50) == (4,)
+    assert Steps(stride=1).select(5) == Steps().select(5)
+
+
+def test_stride_and_skip_both_thin() -> None:
+    assert Steps(stride=3, skip=5).select(20) == (6, 9, 15, 18)
+
+
+@pytest.mark.parametrize(
+    ("fields", "total", "expected"),
+    [
+        ({"start": 0.5}, 10, range(5, 10)),
+        ({"start": 0.08, "final": 0.5}, 50, range(4, 26)),
+        ({"final": 1.0}, 10, range(10)),
+        ({"start": 1, "final": 0.5}, 4, (1, 2)),
+    ],
+)
+def test_a_float_is_a_fraction_of_the_run(fields: dict[str, float], total: int, expected: Sequence[int]) -> None:
+    assert Steps(**fields).select(total) == tuple(expected)
+
+
+def test_only_lists_the_very_steps() -> None:
+    assert Steps(only=(1, 2, 9)).select(10) == (1, 2, 9)
+    with pytest.raises(SamecastError, match="a listed step 9 is beyond the last step"):
+        Steps(only=(1, 2, 9)).select(9)
+
+
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
         ({"start": -1}, "start must be 0 or more; got -1"),
         ({"start": 9, "final": 8}, "start 9 comes after final 8"),
         ({"skip": 10}, r"skip must be 0\.\.9; got 10"),
+        ({"stride": 0}, "stride must be 1 or more; got 0"),
+        ({"start": 1.5}, r"start as a fraction of the run must be 0\.0 to 1\.0; got 1\.5"),
+        ({"final": -0.1}, "final as a fraction"),
+        ({"only": ()}, "only must list steps"),
+        ({"only": (2, 1)}, "only must list steps"),
+        ({"only": (1, 1)}, "only must list steps"),
+        ({"only": (-1,)}, "only must list steps"),
+        ({"only": (5,), "start": 1}, "leave out start, final, skip and stride"),
     ],
 )
-def test_impossible_spans_are_refused(fields: dict[str, int], message: str) -> None:
+def test_impossible_spans_are_refused(fields: dict[str, Any], message: str) -> None:
     with pytest.raises(SamecastError, match=message):
         Steps(**fields)
 
@@ -40,3 +80,5 @@ def test_steps_beyond_the_run_are_refused_with_its_range(steps: Steps) -> None:
 def test_a_span_that_skip_empties_is_refused() -> None:
     with pytest.raises(SamecastError, match="selects none"):
         Steps(start=10, final=14, skip=5).select(50)
+    with pytest.raises(SamecastError, match="selects none"):
+        Steps(start=8, final=0.5).select(10)

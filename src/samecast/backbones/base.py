@@ -100,6 +100,10 @@ class Backbone(Protocol):
         """All self-attention sites, in execution order."""
         ...
 
+    def cross_attention(self) -> tuple[BoundSite, ...]:
+        """All cross-attention sites, in execution order; numbered as the self-attention of their blocks."""
+        ...
+
     def encode_prompts(self, prompts: Sequence[str]) -> Float[Tensor, "prompt token channel"]:
         """Text embeddings.
 

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from samecast.backbones.base import AttentionLayer, BoundSite, ModelIdentity
 from samecast.core.ddim import PredictionType, Schedule
-from samecast.core.sites import Site, Stage
+from samecast.core.sites import Kind, Site, Stage
 from samecast.errors import SamecastError
 
 LIBRARIES = ("samecast", "torch", "diffusers", "transformers")
@@ -86,7 +86,11 @@ class UNetBackbone:
 
     def self_attention(self) -> tuple[BoundSite, ...]:
         """Every `attn1`, in execution order."""
-        return tuple(_walk(self.pipeline.unet))
+        return tuple(_walk(self.pipeline.unet, "self"))
+
+    def cross_attention(self) -> tuple[BoundSite, ...]:
+        """Every `attn2`, in execution order."""
+        return tuple(_walk(self.pipeline.unet, "cross"))
 
     def encode_prompts(self, prompts: Sequence[str]) -> Float[Tensor, "prompt token channel"]:
         """Text embeddings; texts beyond the encoder's length are refused rather than cut."""
@@ -169,8 +173,8 @@ def _version(distribution: str) -> str:
         return "not installed as a package"
 
 
-def _walk(unet: Any) -> Iterator[BoundSite]:
-    """Self-attention in execution order; the U-Net's own lists put `mid` last."""
+def _walk(unet: Any, kind: Kind) -> Iterator[BoundSite]:
+    """Attention of one kind in execution order; the U-Net's own lists put `mid` last."""
     resolution = unet.config.sample_size if isinstance(unet.config.sample_size, int) else unet.config.sample_size[0]
     index = 0
     stages: list[tuple[Stage, list[Any]]] = [
@@ -183,8 +187,9 @@ def _walk(unet: Any) -> Iterator[BoundSite]:
         for block in blocks:
             for transformer in getattr(block, "attentions", None) or ():
                 for layer in transformer.transformer_blocks:
-                    site = Site(f"{stage}.{within}", index, "self", stage, resolution)
-                    yield BoundSite(site, cast(AttentionLayer, layer.attn1))
+                    attention = cast(AttentionLayer, layer.attn1 if kind == "self" else layer.attn2)
+                    site = Site(f"{stage}.{within}", index, kind, stage, resolution, attention.heads)
+                    yield BoundSite(site, attention)
                     index, within = index + 1, within + 1
             if getattr(block, "downsamplers", None):
                 resolution = (resolution + 1) // 2  # stride 2, padding 1

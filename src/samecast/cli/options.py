@@ -38,17 +38,21 @@ class RenderOptions:
     method: Literal["none", "masactrl", "masactrl-union"] = "masactrl"
     """How the subject is kept: not at all, by reading the source, or by reading the source and oneself."""
 
-    start: Annotated[int | None, arg(metavar="STEP", help_behavior_hint="(default: 4)")] = None
-    """First step that reads the source. A later one keeps more of the prompt's layout."""
+    start: Annotated[int | float | None, arg(metavar="STEP", help_behavior_hint="(default: 4)")] = None
+    """First step that reads the source. A later one keeps more of the prompt's layout. 0.5 is the middle of the run."""
 
-    final: Annotated[int | None, arg(metavar="STEP", help_behavior_hint="(default: the last)")] = None
-    """Last step that reads the source. 20 to 25 of 50 follows the prompt more closely."""
+    final: Annotated[int | float | None, arg(metavar="STEP", help_behavior_hint="(default: the last)")] = None
+    """Last step that reads the source. 20 to 25 of 50 follows the prompt more closely; 0.5 is the middle of the run."""
 
     skip: Annotated[int | None, arg(metavar="1-9", help_behavior_hint="(default: none)")] = None
     """Of every ten steps, leave out the first so many."""
 
+    stride: Annotated[int | None, arg(metavar="INT", help_behavior_hint="(default: 1)")] = None
+    """Read the source only at every so many-th step from --start on."""
+
     sites: Annotated[str | None, arg(metavar="SITES", help_behavior_hint="(default: 10-15)")] = None
-    """Attention layers that read the source: encoder, mid, decoder, numbers, or names like up.3-8; commas join."""
+    """Attention layers that read the source: encoder, mid, decoder, numbers, names like up.3-8, or sizes like @16;
+    commas join. `samecast sites` lists them."""
 
     model: Annotated[str, arg(metavar="MODEL", help_behavior_hint="(default: the embedded model)")] = "diorama"
     """A diffusers directory, a .safetensors file or a hub id of the Stable Diffusion 1.x and 2.x family."""
@@ -153,6 +157,20 @@ class DemoOptions:
 
 
 @dataclass(frozen=True)
+class SitesOptions:
+    """List the attention layers of a model, as `--sites` addresses them.
+
+    For example:
+
+      samecast sites
+      samecast sites --model path/to/stable-diffusion-v1-4
+    """
+
+    model: Annotated[str, arg(metavar="MODEL", help_behavior_hint="(default: the embedded model)")] = "diorama"
+    """Any model that `samecast render` takes."""
+
+
+@dataclass(frozen=True)
 class DioramaOptions:
     """Look at the embedded world."""
 
@@ -160,4 +178,4 @@ class DioramaOptions:
     command: Annotated[SheetOptions, tyro.conf.subcommand("sheet")] | Annotated[None, tyro.conf.Suppress]
 
 
-Options = RenderOptions | SheetOptions | DemoOptions
+Options = RenderOptions | SitesOptions | SheetOptions | DemoOptions

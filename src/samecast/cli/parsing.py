@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import tyro
 
-from samecast.cli.options import DemoOptions, DioramaOptions, Options, RenderOptions
+from samecast.cli.options import DemoOptions, DioramaOptions, Options, RenderOptions, SitesOptions
 from samecast.errors import SamecastError
 
 DESCRIPTION = """Cast a subject once, render it in any scene.
@@ -19,12 +19,18 @@ For example:
   samecast render photo.png "a dog running on the beach"     render your own photo
   samecast render --help                                     all that it can be told
 """
-_COMMANDS: dict[str, Any] = {"render": RenderOptions, "demo": DemoOptions, "diorama": DioramaOptions}
+_COMMANDS: dict[str, Any] = {
+    "render": RenderOptions,
+    "demo": DemoOptions,
+    "sites": SitesOptions,
+    "diorama": DioramaOptions,
+}
 _Any = (
     Annotated[RenderOptions, tyro.conf.subcommand("render", description="Render the subject of a photo in new scenes.")]
     | Annotated[
         DemoOptions, tyro.conf.subcommand("demo", description="One subject, six prompts, four settings, judged.")
     ]
+    | Annotated[SitesOptions, tyro.conf.subcommand("sites", description="List the attention layers of a model.")]
     | Annotated[DioramaOptions, tyro.conf.subcommand("diorama", description="Look at the embedded world.")]
 )
 _RULE = re.compile(r"^[\s│|]*[─-]{8,}[\s│|]*$|^[╭╰]")

@@ -141,7 +141,7 @@ def _names_a_photo(word: str) -> bool:
 
 
 def _rules(options: RenderOptions) -> Rules:
-    names = ("start", "final", "skip", "sites")
+    names = ("start", "final", "skip", "stride", "sites")
     given: dict[str, Any] = {name: getattr(options, name) for name in names if getattr(options, name) is not None}
     if options.method == "none" and given:
         raise SamecastError(f"--{next(iter(given))} has no effect with --method none: leave one of them out")

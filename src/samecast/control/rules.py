@@ -52,29 +52,42 @@ def none() -> Rules:
     return ()
 
 
-def masactrl(start: int = 4, final: int | None = None, skip: int | None = None, sites: str = MASACTRL_SITES) -> Rules:
+def masactrl(
+    start: int | float = 4,
+    final: int | float | None = None,
+    skip: int | None = None,
+    sites: str = MASACTRL_SITES,
+    stride: int | None = None,
+) -> Rules:
     """MasaCtrl (Cao et al., ICCV 2023, arXiv 2304.08465, section 4.1): targets read the source's keys and values.
 
     The layout forms first (steps before `start`) and in the early layers; what comes after only queries the source. The
-    defaults are the paper's: from step 4, at the decoder's last six sites.
+    defaults are the paper's: from step 4, at the decoder's last six sites. Methods are tuples and add up, also over
+    time: `masactrl(0, 9, sites="encoder") + masactrl(10, sites="decoder")` reads in the encoder first, then in the
+    decoder.
 
     Args:
-        start: first step that acts.
+        start: first step that acts; a float is a fraction of the run.
         final: last step that acts, inclusive; None is the last of the run. The AIKU study found 20-25 of 50 best.
         skip: None or 1..9: step j acts when `j % 10 >= skip`.
-        sites: where, such as `10-15`, `encoder` or `up.3-8,mid`.
+        sites: where, such as `10-15`, `encoder`, `@16` or `up.3-8,mid`.
+        stride: None, or of the span every so many-th step acts.
     """
-    return (Rule("targets", ("source",), sites, Steps(start, final, skip)),)
+    return (Rule("targets", ("source",), sites, Steps(start, final, skip, stride)),)
 
 
 def masactrl_union(
-    start: int = 4, final: int | None = None, skip: int | None = None, sites: str = MASACTRL_SITES
+    start: int | float = 4,
+    final: int | float | None = None,
+    skip: int | None = None,
+    sites: str = MASACTRL_SITES,
+    stride: int | None = None,
 ) -> Rules:
     """MasaCtrl's union: targets read the source and themselves in one softmax, so that they may keep what is their own.
 
     Args: as for `masactrl`.
     """
-    return (Rule("targets", ("source", "self"), sites, Steps(start, final, skip)),)
+    return (Rule("targets", ("source", "self"), sites, Steps(start, final, skip, stride)),)
 
 
 METHODS: dict[str, Callable[..., Rules]] = {"none": none, "masactrl": masactrl, "masactrl_union": masactrl_union}
@@ -98,9 +111,16 @@ def rules_from_data(data: Sequence[Mapping[str, Any]]) -> Rules:
                 readers="targets" if entry["readers"] == "targets" else tuple(entry["readers"]),
                 sources=tuple(entry["sources"]),
                 sites=entry["sites"],
-                steps=Steps(**entry["steps"]),
+                steps=_steps_from_data(entry["steps"]),
             )
             for entry in data
         )
     except (KeyError, TypeError) as error:
         raise SamecastError(f"the recorded rules are damaged: {error!r}") from error
+
+
+def _steps_from_data(data: Mapping[str, Any]) -> Steps:
+    fields: dict[str, Any] = dict(data)
+    if fields.get("only") is not None:
+        fields["only"] = tuple(fields["only"])
+    return Steps(**fields)

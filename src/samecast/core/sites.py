@@ -1,7 +1,8 @@
-"""Where: the attention layers of a denoiser, addressed by name, stage or execution index.
+"""Where: the attention layers of a denoiser, addressed by name, stage, execution index or resolution.
 
 Indices count in execution order (down, mid, up), as MasaCtrl counts them: Stable Diffusion 1.x has self-attention sites
-0-5 in the encoder, 6 in the middle and 7-15 in the decoder. (diffusers lists its processors down, up, mid.)
+0-5 in the encoder, 6 in the middle and 7-15 in the decoder. (diffusers lists its processors down, up, mid.) A
+transformer block holds one self-attention and one cross-attention layer, so both kinds are numbered alike.
 """
 
 import re
@@ -20,6 +21,8 @@ _STAGE_WORDS: dict[str, tuple[Stage, ...]] = {
     "all": ("down", "mid", "up"),
 }
 _TERM = re.compile(r"(?:(?P<stage>down|mid|up)\.)?(?P<first>\d+)(?:-(?P<last>\d+))?")
+_RESOLUTION = re.compile(r"@(?:(?P<side>[1-9]\d*)|1/(?P<part>[1-9]\d*))")
+Kind = Literal["self", "cross"]
 
 
 @dataclass(frozen=True)
@@ -29,20 +32,22 @@ class Site:
     Args:
         name: stage and position within the stage, like `up.3`.
         index: position in execution order over all sites of its kind.
-        kind: `self`: its keys and values come from the image's own tokens.
+        kind: whether its keys and values come from the image's own tokens (`self`) or from the prompt's (`cross`).
         stage: `down` (encoder), `mid` or `up` (decoder).
         resolution: side in tokens on the model's default image size.
+        heads: of its attention.
     """
 
     name: str
     index: int
-    kind: Literal["self"]
+    kind: Kind
     stage: Stage
     resolution: int
+    heads: int
 
 
 def describe_sites(sites: Sequence[Site]) -> str:
-    """The choices in one line: `down.0-5 (0-5), mid.0 (6), up.0-8 (7-15)`."""
+    """The choices in one line: `down.0-5 (0-5), mid.0 (6), up.0-8 (7-15), resolutions @64, @32, @16, @8`."""
 
     def span(first: int, last: int) -> str:
         return f"{first}-{last}" if last > first else str(first)
@@ -51,7 +56,8 @@ def describe_sites(sites: Sequence[Site]) -> str:
     for stage, members in groupby(sites, key=lambda site: site.stage):
         group = list(members)
         parts.append(f"{stage}.{span(0, len(group) - 1)} ({span(group[0].index, group[-1].index)})")
-    return ", ".join(parts)
+    sides = sorted({site.resolution for site in sites}, reverse=True)
+    return f"{', '.join(parts)}, resolutions {', '.join(f'@{side}' for side in sides)}"
 
 
 def select_sites(selector: str, sites: Sequence[Site]) -> tuple[Site, ...]:
@@ -59,7 +65,9 @@ def select_sites(selector: str, sites: Sequence[Site]) -> tuple[Site, ...]:
 
     Args:
         selector: terms joined by commas, whose union is taken. A term is a stage (`encoder`, `mid`, `decoder`, `all`),
-            an execution index or range (`7`, `10-15`), or a name or range of names (`up.8`, `up.3-8`).
+            an execution index or range (`7`, `10-15`), a name or range of names (`up.8`, `up.3-8`), or a resolution:
+            `@16` is the sites of 16 x 16 tokens on the model's default image size, `@1/4` those at a quarter of the
+            finest site's side.
         sites: all the sites of the model, in execution order.
 
     Raises:
@@ -75,12 +83,18 @@ def _select_term(term: str, sites: Sequence[Site]) -> set[Site]:
     if term in _STAGE_WORDS:
         found = {site for site in sites if site.stage in _STAGE_WORDS[term]}
         wanted = max(1, len(found))
+    elif by_resolution := _RESOLUTION.fullmatch(term):
+        finest = max(site.resolution for site in sites)
+        part = int(by_resolution["part"] or 1)
+        # Rounded up, as a layer of stride 2 halves an odd side.
+        side = int(by_resolution["side"]) if by_resolution["side"] else -(-finest // part)
+        found, wanted = {site for site in sites if site.resolution == side}, 1
     else:
         match = _TERM.fullmatch(term)
         if match is None:
             raise SamecastError(
                 f"sites {term!r} is not a selector;"
-                " use encoder, mid, decoder, all, indices like 10-15 or names like up.8"
+                " use encoder, mid, decoder, all, indices like 10-15, names like up.8 or resolutions like @16"
             )
         first, last = int(match["first"]), int(match["last"] or match["first"])
         if last < first:

@@ -1,6 +1,7 @@
 """When: the denoising steps at which a rule acts.
 
-A step is an index 0..T-1 in denoising order; it is not a timestep (999..0).
+A step is an index 0..T-1 in denoising order; it is not a timestep (999..0). A float is a fraction of the run: in a run
+of 50 steps 0.5 is step 25, in one of 20 steps it is step 10.
 """
 
 from dataclasses import dataclass
@@ -12,48 +13,74 @@ SKIP_PERIOD = 10
 
 @dataclass(frozen=True)
 class Steps:
-    """A span of denoising steps, thinned by the AIKU study's skip.
+    """A span of denoising steps, thinned by a stride or by the AIKU study's skip; or a list of steps.
 
     Args:
-        start: first step that acts.
-        final: last step that acts, inclusive; None is the last step of the run.
+        start: first step that acts; a float from 0 to 1 is a fraction of the run.
+        final: last step that acts, inclusive; None is the last step of the run, and a fraction of 1.0 too.
         skip: None or 0: every step of the span acts. 1..9: step j acts when `j % 10 >= skip`, so that skip=1 omits
             steps 0, 10, 20, ... and skip=9 keeps only 9, 19, 29, ...
+        stride: of the span, every so many-th step acts, from `start` on; None is every one.
+        only: these very steps, ascending; goes with none of the others.
 
     Raises:
         SamecastError: the span is empty or a value is out of range.
     """
 
-    start: int = 0
-    final: int | None = None
+    start: int | float = 0
+    final: int | float | None = None
     skip: int | None = None
+    stride: int | None = None
+    only: tuple[int, ...] | None = None
 
     def __post_init__(self) -> None:
+        for name in ("start", "final"):
+            value: int | float | None = getattr(self, name)
+            if isinstance(value, float) and not 0 <= value <= 1:
+                raise SamecastError(f"{name} as a fraction of the run must be 0.0 to 1.0; got {value}")
         if self.start < 0:
             raise SamecastError(f"start must be 0 or more; got {self.start}")
-        if self.final is not None and self.final < self.start:
+        if self.final is not None and type(self.start) is type(self.final) and self.final < self.start:
             raise SamecastError(f"start {self.start} comes after final {self.final}; start must be at most final")
         if self.skip is not None and not 0 <= self.skip < SKIP_PERIOD:
             raise SamecastError(f"skip must be 0..{SKIP_PERIOD - 1}; got {self.skip}")
+        if self.stride is not None and self.stride < 1:
+            raise SamecastError(f"stride must be 1 or more; got {self.stride}")
+        if self.only is not None:
+            self._check_list(self.only)
 
-    def active(self, step: int) -> bool:
-        """Whether `step` acts, whatever the length of the run."""
-        if step < self.start or (self.final is not None and step > self.final):
-            return False
-        return not self.skip or step % SKIP_PERIOD >= self.skip
+    def _check_list(self, only: tuple[int, ...]) -> None:
+        if not only or min(only) < 0 or list(only) != sorted(set(only)):
+            raise SamecastError(f"only must list steps of 0 or more, ascending, each once; got {list(only)}")
+        if (self.start, self.final, self.skip, self.stride) != (0, None, None, None):
+            raise SamecastError("only lists the very steps: leave out start, final, skip and stride")
 
     def select(self, total: int) -> tuple[int, ...]:
         """The steps that act in a run of `total` steps, ascending.
 
         Raises:
-            SamecastError: start or final lies beyond the last step, or no step is left.
+            SamecastError: start, final or a listed step lies beyond the last step, or no step is left.
         """
-        for name, value in (("start", self.start), ("final", self.final)):
-            if value is not None and value >= total:
-                raise SamecastError(
-                    f"{name} {value} is beyond the last step; a run of {total} steps has 0..{total - 1}"
-                )
-        selected = tuple(step for step in range(total) if self.active(step))
+        start, final = _step("start", self.start, total), _step("final", self.final, total)
+        if self.only is not None:
+            _step("a listed step", self.only[-1], total)
+            return self.only
+        selected = tuple(
+            step
+            for step in range(start, final + 1, self.stride or 1)
+            if not self.skip or step % SKIP_PERIOD >= self.skip
+        )
         if not selected:
             raise SamecastError(f"{self} selects none of the steps 0..{total - 1}")
         return selected
+
+
+def _step(name: str, value: int | float | None, total: int) -> int:
+    """A number or fraction as a step of a run; None is the last."""
+    if value is None:
+        return total - 1
+    if isinstance(value, float):
+        return min(total - 1, round(value * total))
+    if value >= total:
+        raise SamecastError(f"{name} {value} is beyond the last step; a run of {total} steps has 0..{total - 1}")
+    return value
