@@ -155,9 +155,8 @@ class Probe:
     """The trained judge."""
 
     def __init__(self, network: ProbeNetwork) -> None:
-        self.network = network.float().eval()
+        self.network = network.float().eval().requires_grad_(False)
 
-    @torch.inference_mode()
     def read(self, images: Sequence[Image.Image | NDArray[np.uint8]], batch: int = 64) -> list[Reading]:
         """Read square pictures of any size; a thing's pose is the empty word. Masks have the first picture's size."""
         readings: list[Reading] = []
@@ -174,8 +173,10 @@ class Probe:
                 if words["kind"] not in ANIMALS:
                     words |= {"pose": "", "accessory": "none"}
                 sure = {name: float(values[index].max()) for name, values in chances.items()}
-                base, second = (tuple(float(value) for value in lab) for lab in labs[index])
-                readings.append(Reading(**words, base=base, second=second, confidence=sure, mask=masks[index].numpy()))  # pyright: ignore[reportArgumentType] return readings
+                base, second = ((float(lab[0]), float(lab[1]), float(lab[2])) for lab in labs[index])
+                mask = masks[index].numpy()
+                readings.append(Reading(**words, base=base, second=second, confidence=sure, mask=mask))
+        return readings
 
 
 def load_probe(folder: Path = WEIGHTS) -> Probe:
