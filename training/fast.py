@@ -15,10 +15,16 @@ class _GroupNorm(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor, groups: int, eps: float):
         n, c, h, w = x.shape
-        out, mean, rstd = torch.native_group_norm(x, weight.to(x.dtype), bias.to(x.dtype), n, c, h * w, groups, eps)
+        m = h * w * (c // groups)
+        mean = x.sum(dim=(2, 3), dtype=torch.float32).view(n, groups, -1).sum(2, keepdim=True) / m
+        square = (x * x).sum(dim=(2, 3), dtype=torch.float32).view(n, groups, -1).sum(2, keepdim=True) / m
+        rstd = torch.rsqrt((square - mean * mean).clamp(min=0) + eps)
+        scale = weight.float().view(1, groups, -1) * rstd
+        shift = bias.float().view(1, groups, -1) - scale * mean
         ctx.save_for_backward(x, weight, mean, rstd)
         ctx.groups = groups
-        return out
+        scale, shift = (part.reshape(n, c, 1, 1).to(x.dtype) for part in (scale, shift))
+        return torch.addcmul(shift, x, scale)
 
     @staticmethod
     def backward(ctx: Any, *grads: torch.Tensor):
@@ -27,7 +33,6 @@ class _GroupNorm(torch.autograd.Function):
         dy = dy.contiguous(memory_format=torch.channels_last)
         n, c, h, w = x.shape
         g, m = ctx.groups, h * w * (c // ctx.groups)
-        mean, rstd = mean.float().view(n, g, 1), rstd.float().view(n, g, 1)
         gamma = weight.float().view(1, g, -1)
         total = dy.sum(dim=(2, 3), dtype=torch.float32).view(n, g, -1)
         along = (dy * x).sum(dim=(2, 3), dtype=torch.float32).view(n, g, -1)
