@@ -10,11 +10,12 @@ from numpy.typing import ArrayLike, NDArray
 
 FloatArray = NDArray[np.float64]
 
-_XYZ_FROM_RGB = np.array(
+XYZ_FROM_RGB = np.array(
     [[0.4124564, 0.3575761, 0.1804375], [0.2126729, 0.7151522, 0.0721750], [0.0193339, 0.1191920, 0.9503041]]
 )
-_RGB_FROM_XYZ = np.linalg.inv(_XYZ_FROM_RGB)
-_WHITE = _XYZ_FROM_RGB.sum(axis=1)
+RGB_FROM_XYZ = np.linalg.inv(XYZ_FROM_RGB)
+WHITE = XYZ_FROM_RGB.sum(axis=1)
+"""XYZ of white under D65, and before it the matrix from linear sRGB."""
 
 
 def linear_from_srgb(srgb: ArrayLike) -> FloatArray:
@@ -31,7 +32,7 @@ def srgb_from_linear(linear: ArrayLike) -> FloatArray:
 
 def lab_from_linear(linear: ArrayLike) -> FloatArray:
     """Convert linear RGB, shape (..., 3) in 0..1, to Lab: L in 0..100, a and b in about -128..128."""
-    ratio = np.asarray(linear, dtype=np.float64) @ _XYZ_FROM_RGB.T / _WHITE
+    ratio = np.asarray(linear, dtype=np.float64) @ XYZ_FROM_RGB.T / WHITE
     delta = 6 / 29
     f = np.where(ratio > delta**3, np.cbrt(ratio), ratio / (3 * delta**2) + 4 / 29)
     return np.stack([116 * f[..., 1] - 16, 500 * (f[..., 0] - f[..., 1]), 200 * (f[..., 1] - f[..., 2])], axis=-1)
@@ -43,8 +44,8 @@ def linear_from_lab(lab: ArrayLike) -> FloatArray:
     fy = (value[..., 0] + 16) / 116
     f = np.stack([fy + value[..., 1] / 500, fy, fy - value[..., 2] / 200], axis=-1)
     delta = 6 / 29
-    xyz = np.where(f > delta, f**3, 3 * delta**2 * (f - 4 / 29)) * _WHITE
-    return xyz @ _RGB_FROM_XYZ.T
+    xyz = np.where(f > delta, f**3, 3 * delta**2 * (f - 4 / 29)) * WHITE
+    return xyz @ RGB_FROM_XYZ.T
 
 
 def lab_from_srgb(srgb: ArrayLike) -> FloatArray:

@@ -18,7 +18,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from samecast.diorama.colours import ciede2000, colour_word
+from samecast.diorama.colours import WHITE, XYZ_FROM_RGB, ciede2000, colour_word
 from samecast.diorama.scenes import (
     ACCESSORIES,
     ANIMALS,
@@ -45,6 +45,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "accessory": ACCESSORIES,
 }
 LAB_CENTRE, LAB_SCALE = (50.0, 0.0, 0.0), 30.0
+LINEAR_TO_XYZ = (XYZ_FROM_RGB / WHITE[:, None]).tolist()
 
 
 @dataclass(frozen=True)
@@ -130,14 +131,25 @@ class ProbeNetwork(nn.Module):
         pooled += [levels[-1].mean((2, 3)), F.adaptive_max_pool2d(levels[-1], (2, 2)).flatten(1)]
         features = self.trunk(torch.cat([part.float() for part in pooled], dim=1))
         words = {name: head(features).float() for name, head in self.heads.items()}
-        looks = F.pixel_shuffle(self.looks(y).float(), 4) + (share + 1e-4).log()  # two maps, within the mask
-        weights = looks.flatten(2).softmax(-1)
-        seen = (weights @ x.float().flatten(2).transpose(1, 2)).flatten(1)
-        colours = self.colours(torch.cat([features.float(), seen], dim=1)).float() + seen
+        with torch.autocast(x.device.type, enabled=False):  # colours are read in full precision, in training too
+            looks = F.pixel_shuffle(self.looks(y.float()), 4) + (share + 1e-4).log()  # two maps, within the mask
+            weights = looks.flatten(2).softmax(-1)
+            seen = (weights @ pixel_lab(x).flatten(2).transpose(1, 2)).flatten(1)
+            colours = self.colours(torch.cat([features.float(), seen], dim=1)) + seen
         return words, colours.view(-1, 2, 3), mask.squeeze(1)
 
 
 SIZE = 128
+
+
+def pixel_lab(x: Tensor) -> Tensor:
+    """Turn pictures (n, 3, height, width) in -1..1 into Lab, centred and scaled as the network's colours are."""
+    srgb = ((x.float() + 1) / 2).clamp(0, 1)
+    linear = torch.where(srgb <= 0.04045, srgb / 12.92, ((srgb + 0.055) / 1.055) ** 2.4)
+    ratio = torch.einsum("ij,njhw->nihw", torch.tensor(LINEAR_TO_XYZ, dtype=x.dtype, device=x.device).float(), linear)
+    f = torch.where(ratio > 0.008856, ratio.clamp(min=1e-6) ** (1 / 3), 7.787 * ratio + 4 / 29)
+    lab = torch.stack([116 * f[:, 1] - 16, 500 * (f[:, 0] - f[:, 1]), 200 * (f[:, 1] - f[:, 2])], dim=1)
+    return (lab - torch.tensor(LAB_CENTRE, device=x.device).view(1, 3, 1, 1)) / LAB_SCALE
 
 
 def prepare(images: Sequence[Image.Image | NDArray[np.uint8]]) -> Tensor:
