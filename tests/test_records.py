@@ -2,6 +2,7 @@
 
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -34,8 +35,8 @@ def result(*, reference: bool = True, first: int = 0) -> RenderResult:
     prompts = PROVENANCE["prompts"]
     return RenderResult(
         renders=tuple(Render(noise(first + n), prompt, 7) for n, prompt in enumerate(prompts)),
-        source=noise(100),
-        reference=noise(101) if reference else None,
+        sources=(noise(100),),
+        references=(noise(101),) if reference else (),
         source_psnr=30.0,
         evaluations=150,
         provenance=PROVENANCE,
@@ -60,8 +61,7 @@ def test_a_run_is_written_in_full(tmp_path: Path) -> None:
 def test_what_is_read_is_what_was_written(tmp_path: Path) -> None:
     record = read_record(save_run(result(), tmp_path / "rex"))
     assert record.provenance == PROVENANCE
-    assert record.reference is not None
-    assert record.reference.tobytes() == noise(101).tobytes()
+    assert [reference.tobytes() for reference in record.references] == [noise(101).tobytes()]
     assert differing(record, result()) == ()
     assert drift(record, PROVENANCE) == ()
 
@@ -69,7 +69,20 @@ def test_what_is_read_is_what_was_written(tmp_path: Path) -> None:
 def test_a_generated_source_leaves_no_reference(tmp_path: Path) -> None:
     folder = save_run(result(reference=False), tmp_path / "rex")
     assert not (folder / "reference.png").exists()
-    assert read_record(folder / "render.json").reference is None
+    assert read_record(folder / "render.json").references == ()
+
+
+def test_several_references_and_masks_come_back(tmp_path: Path) -> None:
+    mask = noise(7).convert("L")
+    full = replace(result(), references=(noise(1), noise(2)), reference_masks=(mask, mask), target_masks=(mask, mask))
+    folder = save_run(full, tmp_path / "rex")
+    assert {"reference.png", "reference-2.png", "reference-mask-2.png", "picture-mask.png"} <= {
+        path.name for path in folder.iterdir()
+    }
+    record = read_record(folder)
+    assert [image.tobytes() for image in record.references] == [noise(1).tobytes(), noise(2).tobytes()]
+    for masks in (record.reference_masks, record.target_masks):
+        assert [image.convert("L").tobytes() for image in masks] == [mask.tobytes()] * 2
 
 
 def test_an_existing_folder_is_never_touched(tmp_path: Path) -> None:
@@ -160,7 +173,7 @@ def test_paths_of_a_record_stay_in_its_folder(tmp_path: Path, name: str) -> None
     folder = save_run(result(), tmp_path / "rex")
     noise(101).save(tmp_path / "secret.png")
     (folder / "link.png").symlink_to(tmp_path / "secret.png")
-    record = change(folder, reference={"file": name, "pixels": pixel_hash(noise(101))})
+    record = change(folder, references=[{"file": name, "pixels": pixel_hash(noise(101))}])
     with pytest.raises(SamecastError, match="not a file of its own folder"):
         read_record(record)
 
@@ -175,7 +188,7 @@ def test_a_changed_reference_is_reported(tmp_path: Path) -> None:
 def test_a_reference_packed_otherwise_is_the_same(tmp_path: Path) -> None:
     folder = save_run(result(), tmp_path / "rex")
     noise(101).save(folder / "reference.png", compress_level=0)
-    assert read_record(folder).reference is not None
+    assert len(read_record(folder).references) == 1
 
 
 def test_a_missing_reference_is_one_line(tmp_path: Path) -> None:
@@ -194,8 +207,8 @@ def test_a_missing_reference_is_one_line(tmp_path: Path) -> None:
         "3",
         "{}",
         '{"format": 99}',
-        '{"format": 1}',
-        '{"format": 1, "provenance": 3}',
+        '{"format": 2}',
+        '{"format": 2, "provenance": 3}',
         "[" * 100_000,
         "\0\xff",
     ],
@@ -226,7 +239,7 @@ def test_pictures_that_differ_are_numbered(tmp_path: Path) -> None:
     record = read_record(save_run(result(), tmp_path / "rex"))
     assert differing(record, result(first=1)) == (1, 2)
     shorter = result()
-    fewer = RenderResult(shorter.renders[:1], None, None, None, 0, PROVENANCE, ())
+    fewer = RenderResult(shorter.renders[:1], (), (), None, 0, PROVENANCE, ())
     assert differing(record, fewer) == (2,)
 
 
@@ -259,5 +272,5 @@ def test_slugs_of_long_prompts_fit_a_file_name() -> None:
 def test_the_grid_shows_the_reference_and_every_picture() -> None:
     one = result_grid(result())
     assert one.width > one.height
-    many = RenderResult(result().renders * 6, noise(3), None, None, 0, PROVENANCE, ())
+    many = RenderResult(result().renders * 6, (noise(3),), (), None, 0, PROVENANCE, ())
     assert result_grid(many).height > one.height

@@ -13,7 +13,16 @@ What needs torch is imported when it is first used, so that the command line ans
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from samecast.control.rules import Rule, Rules, masactrl, masactrl_union, none
+from samecast.control.rule import Rule, Rules
+from samecast.control.rules import (
+    consistory,
+    free_custom,
+    masactrl,
+    masactrl_masked,
+    masactrl_union,
+    none,
+    style_aligned,
+)
 from samecast.core.settings import RenderSettings
 from samecast.core.steps import Steps
 from samecast.errors import SamecastError
@@ -32,10 +41,14 @@ __all__ = [
     "SamecastError",
     "Steps",
     "Subject",
+    "consistory",
+    "free_custom",
     "load",
     "masactrl",
+    "masactrl_masked",
     "masactrl_union",
     "none",
+    "style_aligned",
 ]
 
 

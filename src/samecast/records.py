@@ -3,7 +3,7 @@
     rex/
       01-a-dog-running-on-the-beach-seed0.png
       grid.png         the source and every picture, labelled
-      reference.png    the photo as the model read it; the record needs no other file
+      reference.png    the photo as the model read it (more: reference-2.png, ...); the record needs no other file
       render.json      prompts, seeds, rules, model, versions, and a hash of every picture
 
 A folder appears complete or not at all, and never over another one. Names in a record are names in its own folder.
@@ -30,7 +30,7 @@ from samecast.report.panels import Panel, Row
 if TYPE_CHECKING:
     from samecast.render import RenderResult
 
-FORMAT = 1
+FORMAT = 2
 RECORD_NAME = "render.json"
 _GRID_COLUMNS = 5
 _LONGEST_SLUG = 60
@@ -44,13 +44,17 @@ class Record:
         folder: where the record lies.
         provenance: `RenderResult.provenance` of the run.
         pictures: hash of the pixels of each picture, in order.
-        reference: the photo as the model read it; None where the source was generated.
+        references: the photos as the model read them; none where the source was generated.
+        reference_masks: their given masks; or none.
+        target_masks: the given masks of the pictures, one for each; or none.
     """
 
     folder: Path
     provenance: Mapping[str, Any]
     pictures: tuple[str, ...]
-    reference: Image.Image | None
+    references: tuple[Image.Image, ...]
+    reference_masks: tuple[Image.Image, ...] = ()
+    target_masks: tuple[Image.Image, ...] = ()
 
 
 def save_run(result: "RenderResult", folder: str | Path) -> Path:
@@ -76,18 +80,15 @@ def save_run(result: "RenderResult", folder: str | Path) -> Path:
             pictures.append(
                 {"file": name, "prompt": render.prompt, "seed": render.seed, "pixels": pixel_hash(render.image)}
             )
-        if result.reference is not None:
-            result.reference.save(place.path / "reference.png")
-        if result.source is not None:
-            result.source.save(place.path / "source.png")
+        _save_all(place.path, "source", result.sources)
         result_grid(result).save(place.path / "grid.png")
         record = {
             "format": FORMAT,
             "created": datetime.now(UTC).isoformat(timespec="seconds"),
             "pictures": pictures,
-            "reference": None
-            if result.reference is None
-            else {"file": "reference.png", "pixels": pixel_hash(result.reference)},
+            "references": _save_all(place.path, "reference", result.references),
+            "reference_masks": _save_all(place.path, "reference-mask", result.reference_masks),
+            "target_masks": _save_all(place.path, "picture-mask", result.target_masks),
             "provenance": result.provenance,
         }
         text = json.dumps(record, indent=2, ensure_ascii=False, allow_nan=False)
@@ -121,7 +122,9 @@ def read_record(path: str | Path) -> Record:
             folder=file.parent,
             provenance=_mapping(data["provenance"]),
             pictures=tuple(str(picture["pixels"]) for picture in data["pictures"]),
-            reference=_read_reference(file.parent, data["reference"]),
+            references=_read_all(file.parent, data["references"]),
+            reference_masks=_read_all(file.parent, data["reference_masks"]),
+            target_masks=_read_all(file.parent, data["target_masks"]),
         )
     except (KeyError, TypeError) as error:
         raise SamecastError(f"{str(file)!r} is damaged: {type(error).__name__} {error}") from None
@@ -162,9 +165,8 @@ def result_grid(result: "RenderResult") -> Image.Image:
     noun = str(result.provenance["class_noun"])
     prompts = [render.prompt for render in result.renders]
     panels: list[Panel] = []
-    first = result.reference or result.source
-    if first is not None:
-        panels.append(Panel(first, "source" if result.reference is None else "reference"))
+    shown = "reference" if result.references else "source"
+    panels += [Panel(image, shown) for image in result.references or result.sources]
     for render in result.renders:
         words = render.prompt.replace("{noun}", noun)
         repeated = prompts.count(render.prompt) > 1
@@ -184,14 +186,27 @@ def pixel_hash(image: Image.Image) -> str:
     return "sha256:" + sha256(head + image.tobytes()).hexdigest()
 
 
-def _read_reference(folder: Path, entry: object) -> Image.Image | None:
-    if entry is None:
-        return None
-    described = _mapping(entry)
+def _save_all(folder: Path, stem: str, images: Sequence[Image.Image]) -> list[dict[str, str]]:
+    """Writes `stem.png`, `stem-2.png`, ..., and says so as the record does."""
+    entries: list[dict[str, str]] = []
+    for number, image in enumerate(images, start=1):
+        name = f"{stem}.png" if number == 1 else f"{stem}-{number}.png"
+        image.save(folder / name)
+        entries.append({"file": name, "pixels": pixel_hash(image.convert("RGB"))})
+    return entries
+
+
+def _read_all(folder: Path, entries: object) -> tuple[Image.Image, ...]:
+    if not isinstance(entries, list):
+        raise TypeError(f"expected a list, got {entries!r:.60}")
+    return tuple(_read_image(folder, _mapping(entry)) for entry in entries)
+
+
+def _read_image(folder: Path, described: Mapping[str, Any]) -> Image.Image:
     image = open_photo(inside(folder, str(described["file"])))
     if pixel_hash(image) != described["pixels"]:
         raise SamecastError(
-            f"{described['file']!r} is not the reference of this record any more: its pixels have changed"
+            f"{described['file']!r} is not what this record speaks of any more: its pixels have changed"
         )
     return image
 

@@ -1,13 +1,14 @@
 """The first job: one subject, any scenes.
 
-photo -> invert -> Trajectory -> Branches -> denoise under rules -> decode. The model is never modified: control is
+photos -> invert -> Trajectory -> Branches -> denoise under rules -> decode. The model is never modified: control is
 attached for the length of one call. Work is exact and done once: one edit of 50 steps from an empty source prompt takes
-50 evaluations to invert and 100 to denoise, N targets 50 + 100 N.
+50 evaluations to invert and 100 to denoise, N targets of R references 50 R + 100 N.
 """
 
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -19,19 +20,21 @@ from torch import Tensor
 
 from samecast.backbones.base import Backbone
 from samecast.backbones.loading import EMBEDDED, load_backbone
+from samecast.control.checks import check_masks, check_one_batch, check_source, wanted_masks
 from samecast.control.denoise import denoise_targets
-from samecast.control.plan import make_plan
-from samecast.control.rules import Rules, masactrl, rules_to_data
+from samecast.control.given import GivenMask, read_mask, to_subject_mask
+from samecast.control.plan import Masks, make_plan
+from samecast.control.rule import Rules, rules_to_data
+from samecast.control.rules import masactrl
 from samecast.control.run import Advance, Run
 from samecast.control.session import Session
-from samecast.control.source import Trajectory, generate_source, invert_reference
-from samecast.control.targets import Target, expand, make_targets, split_targets
+from samecast.control.source import Trajectory, generate_source, invert_references, join_trajectories
+from samecast.control.targets import Target, expand, make_targets, split_evenly
 from samecast.core.branches import Branch, Branches
 from samecast.core.noise import seeded_noise, spherical_blend
 from samecast.core.quality import peak_signal_to_noise
 from samecast.core.settings import RenderSettings
-from samecast.errors import SamecastError
-from samecast.photos import fit_photo, load_photo
+from samecast.photos import fit_photo, open_photo
 from samecast.subject import Subject
 
 Progress = Callable[[str, int, int], None]
@@ -64,21 +67,35 @@ class RenderResult:
 
     Args:
         renders: the pictures, prompt by prompt.
-        source: the replayed source as decoded: what the targets could read. None where there is no source.
-        reference: the photo as it was fed to the model. None where the source was generated.
-        source_psnr: of `source` against `reference`, in dB; replay makes it that of the VAE alone.
+        sources: the replayed sources as decoded: what the targets could read. Empty where there is none.
+        references: the photos as they were fed to the model. Empty where the source was generated.
+        source_psnr: of the worst of `sources` against its reference, in dB; replay makes it that of the VAE alone.
         evaluations: rows that went through the denoiser, counted on it.
-        provenance: all that it takes to make the pictures again; JSON-able.
+        provenance: all that it takes to make the pictures again, beside references and masks; JSON-able.
         warnings: settings without effect, and limits met.
+        reference_masks: the given masks as they were used, one for each reference; or none.
+        target_masks: the given masks as they were used, one for each picture; or none.
     """
 
     renders: tuple[Render, ...]
-    source: Image.Image | None
-    reference: Image.Image | None
+    sources: tuple[Image.Image, ...]
+    references: tuple[Image.Image, ...]
     source_psnr: float | None
     evaluations: int
     provenance: dict[str, Any]
     warnings: tuple[str, ...]
+    reference_masks: tuple[Image.Image, ...] = ()
+    target_masks: tuple[Image.Image, ...] = ()
+
+    @property
+    def source(self) -> Image.Image | None:
+        """The first source: where targets start that start from a source."""
+        return self.sources[0] if self.sources else None
+
+    @property
+    def reference(self) -> Image.Image | None:
+        """The first reference."""
+        return self.references[0] if self.references else None
 
 
 def load(
@@ -111,6 +128,7 @@ class Model:
         *,
         rules: Rules = MASACTRL,
         settings: RenderSettings | None = None,
+        target_masks: Sequence[GivenMask] = (),
         progress: Progress | None = None,
     ) -> RenderResult:
         """Renders the subject in new scenes.
@@ -121,12 +139,15 @@ class Model:
             prompts: one scene each; `{noun}` stands for the subject's class noun.
             rules: who reads whom, where and when; `()` is no control.
             settings: how to render.
+            target_masks: where the subject is to be in each prompt's pictures, for rules that take given masks: one for
+                each prompt, or one for all.
             progress: told how far the work is.
 
         Raises:
             SamecastError: a prompt, setting, rule or photo cannot be used; said in one line before any work is done.
         """
-        return _Job(self.backbone, subject, prompts, rules, settings or RenderSettings(), progress).work()
+        settings = settings or RenderSettings()
+        return _Job(self.backbone, subject, prompts, rules, settings, tuple(target_masks), progress).work()
 
 
 class _Job:
@@ -139,6 +160,7 @@ class _Job:
         prompts: Sequence[str],
         rules: Rules,
         settings: RenderSettings,
+        target_masks: tuple[GivenMask, ...],
         progress: Progress | None,
     ) -> None:
         self.backbone, self.subject, self.rules, self.settings = backbone, subject, rules, settings
@@ -146,95 +168,135 @@ class _Job:
         self.prompts = tuple(prompts)
         self.noun = subject.class_noun if subject is not None else ""
         self.generated = subject is None and bool(settings.source_prompt)
-        _check_source(subject, rules, settings, self.generated)
+        check_source(rules, settings, source=subject is not None or self.generated)
         # A generated source takes the seed itself, so that fresh noise is not its noise again.
         first_seed = settings.seed + self.generated
         self.targets = make_targets(prompts, settings, noun=self.noun, first_seed=first_seed)
-        self.source = Branch("source", 0, expand(settings.source_prompt, self.noun))
+        caption = expand(settings.source_prompt, self.noun)
+        photos = subject.references if subject is not None else (None,)
+        self.sources = tuple(Branch("source", index, caption) for index in range(len(photos)))
         self.size = settings.size or backbone.default_size
         self.shape = backbone.latent_shape(self.size)
         self.session = Session(backbone)
         schedule = backbone.schedule(settings.steps)
         plan = make_plan(rules, self.session.sites, schedule, len(self.targets))
-        self.reference = self._read_reference()
+        self.groups = Branches((), (), settings.guidance_scale).groups
+        largest = min(LARGEST_BATCH, BATCH_TOKENS // (self.shape[1] * self.shape[2]))
+        self.rows = max(len(self.groups), settings.batch_rows or largest)
+        self.together = check_one_batch(rules, len(self.targets), len(self.groups), self.rows)
+        self.references = self._read_references()
+        self.reference_masks, self.target_masks = self._read_masks(target_masks)
         self.run = Run(backbone, self.session, schedule, plan, self._encode_texts())
 
     def work(self) -> RenderResult:
         """Does it all."""
         with self.session:
-            clean_source, trajectory = self._make_source()
+            clean_sources, trajectory = self._make_sources()
             latents = self._denoise(trajectory)
         renders: list[Render] = []
         for target, latent in zip(self.targets, latents, strict=True):
             image = self.backbone.decode(latent[None])[0]
             renders.append(Render(image, target.prompt, target.seed))
             self.progress("decode", len(renders), len(self.targets))
-        source = None if clean_source is None else self.backbone.decode(clean_source[None])[0]
-        reference = self.reference
-        psnr = None if reference is None or source is None else peak_signal_to_noise(reference, source)
+        sources = () if clean_sources is None else tuple(self.backbone.decode(clean_sources))
+        # A generated source has no reference to be held against.
+        psnr = min(map(peak_signal_to_noise, self.references, sources), default=None)
         warnings = self._warnings(psnr)
         return RenderResult(
             renders=tuple(renders),
-            source=source,
-            reference=reference,
+            sources=sources,
+            references=self.references,
             source_psnr=psnr,
             evaluations=self.session.evaluations,
             provenance=self._provenance(psnr, warnings),
             warnings=warnings,
+            reference_masks=self.reference_masks,
+            target_masks=self.target_masks,
         )
 
-    def _read_reference(self) -> Image.Image | None:
-        if self.subject is None:
-            return None
-        photo, *others = self.subject.references
-        if others:
-            raise SamecastError(f"render reads one reference photo; got {1 + len(others)}")
-        if isinstance(photo, Image.Image):
-            return fit_photo(photo, size=self.size, fit=self.settings.fit)
-        return load_photo(photo, size=self.size, fit=self.settings.fit)
+    def _read_references(self) -> tuple[Image.Image, ...]:
+        fit, photos = self.settings.fit, self.subject.references if self.subject is not None else ()
+        return tuple(
+            fit_photo(photo if isinstance(photo, Image.Image) else open_photo(photo), size=self.size, fit=fit)
+            for photo in photos
+        )
+
+    def _read_masks(self, of_prompts: Sequence[GivenMask]) -> tuple[tuple[Image.Image, ...], tuple[Image.Image, ...]]:
+        """The given masks of the references and of the pictures; those that no rule asks for are refused."""
+        photos = self.subject.references if self.subject is not None else ()
+        of_photos = self.subject.masks if self.subject is not None else ()
+        wanted = wanted_masks(self.rules)
+        check_masks(wanted, references=len(of_photos), targets=len(of_prompts), prompts=len(self.prompts))
+        read = partial(read_mask, size=self.size, fit=self.settings.fit)
+        references = tuple(
+            read(
+                mask, f"reference {number}", photo=(photo if isinstance(photo, Image.Image) else open_photo(photo)).size
+            )
+            for number, (mask, photo) in enumerate(zip(of_photos, photos, strict=False), start=1)
+        )
+        pictures = tuple(read(mask, f"prompt {number}", photo=None) for number, mask in enumerate(of_prompts, start=1))
+        spread = pictures if len(pictures) != 1 else pictures * len(self.prompts)
+        return references, tuple(mask for mask in spread for _ in range(self.settings.images_per_prompt))
+
+    def _masks(self) -> Masks:
+        targets = [target.branch for target in self.targets]
+        of_branches = [
+            *zip(self.sources, self.reference_masks, strict=False),
+            *zip(targets, self.target_masks, strict=False),
+        ]
+        return {("given", branch): to_subject_mask(mask) for branch, mask in of_branches}
 
     def _branches(self, targets: Sequence[Target]) -> Branches:
         branches = tuple(target.branch for target in targets)
-        return Branches(branches, (self.source,), self.settings.guidance_scale)
+        return Branches(branches, self.sources, self.settings.guidance_scale)
 
     def _encode_texts(self) -> Mapping[str, Float[Tensor, "token channel"]]:
         # One at a time: a text's embedding must not depend on its company, not even in rounding.
         texts = self._branches(self.targets).layout().texts
         return {text: self.backbone.encode_prompts([text])[0] for text in dict.fromkeys(texts)}
 
-    def _make_source(self) -> tuple[Float[Tensor, "channel height width"] | None, Trajectory | None]:
-        """The source's clean latent, and its trajectory where anybody needs that."""
-        branches = self._branches(())
+    def _make_sources(self) -> tuple[Float[Tensor, "source channel height width"] | None, Trajectory | None]:
+        """The sources' clean latents, and their trajectory where anybody needs that."""
         if self.generated:
             noise = seeded_noise(self.shape, self.settings.seed).to(self.backbone.device)
-            trajectory = generate_source(self.run, branches, noise, advance=self._counter("source", 1))
+            advance = self._counter("source", 1)
+            trajectory = generate_source(self.run, self._branches(()), noise, advance=advance)
             return trajectory.clean, trajectory
-        if self.reference is None:
+        if not self.references:
             return None, None
-        encoded = self.backbone.encode_image(self.reference)
-        if not self.rules and self.settings.noise_share == 1:
-            return encoded, None  # nobody reads it or starts from it
-        pairing, advance = self.settings.pairing, self._counter("invert", 1)
-        trajectory = invert_reference(self.run, branches, encoded, pairing=pairing, advance=advance)
+        encoded = torch.stack([self.backbone.encode_image(reference) for reference in self.references])
+        if not any(rule.reads_source for rule in self.rules) and self.settings.noise_share == 1:
+            return encoded, None  # nobody reads them or starts from them
+        chunks = split_evenly(self.sources, self.rows)
+        advance = self._counter("invert", len(chunks))
+        parts: list[Trajectory] = []
+        for chunk in chunks:
+            branches = Branches((), chunk, self.settings.guidance_scale)
+            latents = encoded[[branch.index for branch in chunk]]
+            pairing = self.settings.pairing
+            parts.append(invert_references(self.run, branches, latents, pairing=pairing, advance=advance))
+        trajectory = join_trajectories(parts)
         return trajectory.clean, trajectory
 
     def _denoise(self, trajectory: Trajectory | None) -> list[Float[Tensor, "channel height width"]]:
-        rows = self.settings.batch_rows or min(LARGEST_BATCH, BATCH_TOKENS // (self.shape[1] * self.shape[2]))
-        groups = self._branches(self.targets).groups
-        chunks = split_targets(self.targets, max(1, rows // len(groups)))
+        largest = len(self.targets) if self.together else self.rows // len(self.groups)
+        chunks = split_evenly(self.targets, largest)
         advance = self._counter("denoise", len(chunks))
         same_start = self.settings.noise_share == 0
+        masks = self._masks()
         latents: list[Tensor] = []
         for chunk in chunks:
             start = torch.stack([self._start(target, trajectory) for target in chunk])
-            branches = self._branches(chunk)
-            latents += denoise_targets(self.run, branches, start, trajectory, same_start=same_start, advance=advance)
+            latents += denoise_targets(
+                self.run, self._branches(chunk), start, trajectory, same_start=same_start, masks=masks, advance=advance
+            )
         return latents
 
     def _start(self, target: Target, trajectory: Trajectory | None) -> Float[Tensor, "channel height width"]:
+        """Of several references the first gives the layout."""
         noise = seeded_noise(self.shape, target.seed).to(self.backbone.device)
         share = self.settings.noise_share
-        return noise if trajectory is None else spherical_blend(trajectory.latents[0], noise, share)
+        return noise if trajectory is None else spherical_blend(trajectory.latents[0, 0], noise, share)
 
     def _counter(self, stage: str, rounds: int) -> Advance:
         total = rounds * len(self.run.schedule.working_steps)
@@ -265,7 +327,9 @@ class _Job:
             "seeds": [target.seed for target in self.targets],
             "class_noun": self.noun,
             "references": [_describe_reference(photo) for photo in self.subject.references] if self.subject else [],
-            "reference_pixels": _pixel_hash(self.reference) if self.reference is not None else None,
+            "reference_pixels": [_pixel_hash(reference) for reference in self.references],
+            "reference_masks": [_pixel_hash(mask) for mask in self.reference_masks],
+            "target_masks": [_pixel_hash(mask) for mask in self.target_masks],
             "rules": rules_to_data(self.rules),
             "settings": asdict(self.settings),
             "size": self.size,
@@ -276,19 +340,6 @@ class _Job:
             "source_psnr": psnr if psnr is not None and math.isfinite(psnr) else None,
             "warnings": list(warnings),
         }
-
-
-def _check_source(subject: Subject | None, rules: Rules, settings: RenderSettings, generated: bool) -> None:
-    if subject is None and not generated:
-        if rules:
-            raise SamecastError("control needs a source to read: give a subject with a photo, or a source_prompt")
-        if settings.noise_share < 1:
-            raise SamecastError("there is no source to start from: give a subject or a source_prompt, or init='noise'")
-    if settings.images_per_prompt > 1 and settings.noise_share == 0:
-        raise SamecastError(
-            f"images_per_prompt={settings.images_per_prompt} would repeat one picture: with init='inverted' nothing is"
-            " random; use init='noise' or a blend such as 0.3"
-        )
 
 
 def _describe_reference(photo: str | Path | Image.Image) -> str | None:

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from PIL import Image
 
@@ -15,17 +16,24 @@ class Subject:
     Args:
         references: photos of it, as paths or PIL images; any format and size.
         class_noun: what it is, in a word ("dog"); stands in for `{noun}` in prompts.
+        masks: where it is in each of the photos, white on black and of the photo's proportions, for methods that take
+            given masks; or none.
 
     Raises:
-        SamecastError: no reference is given.
+        SamecastError: no reference is given, or masks for some of them only.
     """
 
     references: tuple[str | Path | Image.Image, ...]
     class_noun: str = ""
+    masks: tuple[str | Path | Image.Image, ...] = ()
 
     def __post_init__(self) -> None:
         # A lone path is a tuple of characters to tuple(); a list would not be frozen.
-        lone = isinstance(self.references, (str, Path, Image.Image))
-        object.__setattr__(self, "references", (self.references,) if lone else tuple(self.references))
+        for name in ("references", "masks"):
+            given: Any = getattr(self, name)
+            lone = isinstance(given, (str, Path, Image.Image))
+            object.__setattr__(self, name, (given,) if lone else tuple(given))
         if not self.references:
             raise SamecastError("a subject needs at least one reference photo; got none")
+        if self.masks and len(self.masks) != len(self.references):
+            raise SamecastError(f"{len(self.references)} references need as many masks; got {len(self.masks)}")

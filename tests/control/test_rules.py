@@ -3,7 +3,8 @@ import json
 import pytest
 
 from samecast.control.plan import make_plan
-from samecast.control.rules import METHODS, Rule, masactrl, masactrl_union, none, rules_from_data, rules_to_data
+from samecast.control.rule import Rule, rules_from_data, rules_to_data
+from samecast.control.rules import METHODS, masactrl, masactrl_union, none
 from samecast.core.branches import Branch, Branches
 from samecast.core.ddim import Schedule
 from samecast.core.sites import Site

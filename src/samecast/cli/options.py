@@ -31,14 +31,24 @@ class RenderOptions:
 
     inputs: Annotated[
         tyro.conf.Positional[tuple[str, ...]],
-        arg(metavar="[REFERENCE] PROMPT [PROMPT ...]", help_behavior_hint=""),
+        arg(metavar="[REFERENCE ...] PROMPT [PROMPT ...]", help_behavior_hint=""),
     ] = ()
-    """A photo of the subject, then what the new pictures should show. Leave the photo out with --source-prompt."""
+    """Photos of the subject, mostly one, then what the new pictures should show. The first photo gives the layout.
+    Leave photos out with --source-prompt."""
 
-    method: Literal["none", "masactrl", "masactrl-union"] = "masactrl"
-    """How the subject is kept: not at all, by reading the source, or by reading the source and oneself."""
+    method: Literal[
+        "none", "masactrl", "masactrl-union", "masactrl-masked", "style-aligned", "consistory", "free-custom"
+    ] = "masactrl"
+    """How the subject is kept: not at all; by reading the source, or the source and oneself; with masks, the subject
+    reading the subject and the rest the rest; or as other papers do."""
 
-    start: Annotated[int | float | None, arg(metavar="STEP", help_behavior_hint="(default: 4)")] = None
+    mask: Annotated[tyro.conf.UseAppendAction[tuple[Path, ...]], arg(metavar="FILE")] = ()
+    """Where the subject is in the photo, white on black; once for each photo. For masactrl-masked and free-custom."""
+
+    target_mask: Annotated[tyro.conf.UseAppendAction[tuple[Path, ...]], arg(metavar="FILE")] = ()
+    """Where it is to be in the pictures: one for all or one for each prompt. For masactrl-masked and consistory."""
+
+    start: Annotated[int | float | None, arg(metavar="STEP", help_behavior_hint="(default: the method's)")] = None
     """First step that reads the source. A later one keeps more of the prompt's layout. 0.5 is the middle of the run."""
 
     final: Annotated[int | float | None, arg(metavar="STEP", help_behavior_hint="(default: the last)")] = None
@@ -50,7 +60,7 @@ class RenderOptions:
     stride: Annotated[int | None, arg(metavar="INT", help_behavior_hint="(default: 1)")] = None
     """Read the source only at every so many-th step from --start on."""
 
-    sites: Annotated[str | None, arg(metavar="SITES", help_behavior_hint="(default: 10-15)")] = None
+    sites: Annotated[str | None, arg(metavar="SITES", help_behavior_hint="(default: the method's)")] = None
     """Attention layers that read the source: encoder, mid, decoder, numbers, names like up.3-8, or sizes like @16;
     commas join. `samecast sites` lists them."""
 

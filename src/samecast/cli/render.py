@@ -9,10 +9,13 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from PIL import Image
+
 import samecast as sc
 from samecast.cli.console import RESULTS, quiet_libraries, remark, stages, working
 from samecast.cli.options import RenderOptions
-from samecast.control.rules import METHODS, Rules, rules_from_data
+from samecast.control.rule import Rules, rules_from_data
+from samecast.control.rules import METHODS
 from samecast.disk import check_writable
 from samecast.errors import SamecastError
 from samecast.photos import open_photo
@@ -36,6 +39,7 @@ class _Run:
     rules: Rules
     settings: sc.RenderSettings
     out: Path
+    target_masks: tuple[Path | Image.Image, ...] = ()
     revision: str | None = None
 
 
@@ -56,7 +60,14 @@ def run_render(options: RenderOptions) -> bool:
     _log.info("rules %s", run.rules)
     _log.info("settings %s", run.settings)
     with stages() as report:
-        result = model.render(run.subject, run.prompts, rules=run.rules, settings=run.settings, progress=report)
+        result = model.render(
+            run.subject,
+            run.prompts,
+            rules=run.rules,
+            settings=run.settings,
+            target_masks=run.target_masks,
+            progress=report,
+        )
     folder = save_run(result, run.out)
     for warning in result.warnings:
         remark(warning)
@@ -86,23 +97,25 @@ def _record(options: RenderOptions) -> Record | None:
 
 def _run_of(options: RenderOptions) -> _Run:
     """The run that the options describe; what can be wrong without a model is found here."""
-    reference, prompts = _split_inputs(options)
+    references, prompts = _split_inputs(options)
     for number, prompt in enumerate(prompts, start=1):
         if not prompt.strip():
             raise SamecastError(f"prompt {number} is empty: say what the picture should show")
-    if reference is not None:
-        open_photo(reference)
+    for photo in (*references, *options.mask, *options.target_mask):
+        open_photo(photo)
+    if options.mask and len(options.mask) != len(references):
+        raise SamecastError(f"{len(references)} photos need as many --mask; got {len(options.mask)}")
 
     def spelt(text: str) -> str:  # a generated source has no Subject, whose noun the model would fill in
-        return text if reference is not None or not options.noun else text.replace("{noun}", options.noun)
+        return text if references or not options.noun else text.replace("{noun}", options.noun)
 
-    name = slug(Path(reference).stem if reference is not None else spelt(prompts[0]))
+    name = slug(Path(references[0]).stem if references else spelt(prompts[0]))
     return _Run(
         model=options.model,
         device=options.device,
         dtype=options.dtype,
         lora=tuple(str(path) for path in options.lora),
-        subject=None if reference is None else sc.Subject(references=(reference,), class_noun=options.noun),
+        subject=sc.Subject(references, options.noun, options.mask) if references else None,
         prompts=tuple(spelt(prompt) for prompt in prompts),
         rules=_rules(options),
         settings=sc.RenderSettings(
@@ -117,20 +130,25 @@ def _run_of(options: RenderOptions) -> _Run:
             source_prompt=spelt(options.source_prompt),
         ),
         out=options.out or Path("renders") / name,
+        target_masks=options.target_mask,
     )
 
 
-def _split_inputs(options: RenderOptions) -> tuple[str | None, tuple[str, ...]]:
-    """The photo and the prompts. With --source-prompt the photo may be left out: then the first word names no file."""
+def _split_inputs(options: RenderOptions) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The photos and the prompts. With --source-prompt the photo may be left out: then the first word names no file."""
     inputs = options.inputs
     if not inputs:
         raise SamecastError('give a photo and a prompt: samecast render photo.png "a dog running on the beach"')
     if options.source_prompt and not _names_a_photo(inputs[0]):
-        return None, inputs
+        return (), inputs
     if len(inputs) == 1:
         missing = "a prompt" if _names_a_photo(inputs[0]) else "a photo before the prompt, or --source-prompt"
         raise SamecastError(f"{inputs[0]!r} is not enough: give {missing}")
-    return inputs[0], inputs[1:]
+    # The first is a photo, whatever it is called; more are photos while they look like some.
+    count = next((at for at, word in enumerate(inputs) if at and not _names_a_photo(word)), len(inputs))
+    if count == len(inputs):
+        raise SamecastError("all that was given are photos: give a prompt after them")
+    return inputs[:count], inputs[count:]
 
 
 def _names_a_photo(word: str) -> bool:
@@ -157,17 +175,20 @@ def _run_again(record: Record, options: RenderOptions) -> _Run:
         identity: Mapping[str, Any] = told["model"]
         torch.set_num_threads(int(told["threads"]))
         revision = str(identity["revision"])
-        reference = record.reference
         return _Run(
             model=str(identity["id"]) if options.model == RenderOptions.model else options.model,
             device=str(told["device"]),
             dtype=str(told["dtype"]),
             lora=tuple(str(path) for path, _ in identity["lora"]),
-            subject=None if reference is None else sc.Subject((reference,), class_noun=str(told["class_noun"])),
+            subject=sc.Subject(record.references, str(told["class_noun"]), record.reference_masks)
+            if record.references
+            else None,
             prompts=tuple(str(prompt) for prompt in told["prompts"]),
             rules=rules_from_data(told["rules"]),
             settings=sc.RenderSettings(**told["settings"]),
             out=options.out or record.folder.with_name(f"{record.folder.resolve().name}-again"),
+            # One for each picture; render wants one for each prompt.
+            target_masks=record.target_masks[:: int(told["settings"]["images_per_prompt"])],
             revision=None if revision.startswith("sha256:") else revision,
         )
     except SamecastError:

@@ -1,14 +1,18 @@
-"""What rules mean on one model and one run: at each step and site, who reads whom."""
+"""What rules mean on one model and one run: at each step and site, who reads whom, and how."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-from samecast.control.rules import Rules
-from samecast.core.branches import Branches, Layout, Place
+from samecast.control.rule import Rule, Rules, Tokens
+from samecast.core.branches import Branch, Branches, Group, Layout, Place
 from samecast.core.ddim import Schedule
-from samecast.core.routing import Route, make_route
+from samecast.core.masks import SubjectMask
+from samecast.core.routing import Route, Way, make_route
 from samecast.core.sites import Site, select_sites
 from samecast.errors import SamecastError
+
+Masks = Mapping[tuple[Tokens, Branch], SubjectMask]
+"""The masks at hand, by where they come from and whose picture they are of."""
 
 
 @dataclass(frozen=True)
@@ -19,54 +23,125 @@ class Plan:
         acting: for each controlled step, for each controlled site's index, the rules that act there.
     """
 
-    acting: Mapping[int, Mapping[int, Rules]]
+    acting: Mapping[int, Mapping[int, Rules]] = field(default_factory=dict[int, Mapping[int, Rules]])
+
+    def rules_at(self, step: int) -> frozenset[Rule]:
+        """All rules that act anywhere at a step."""
+        return frozenset(rule for rules in self.acting.get(step, {}).values() for rule in rules)
 
     def source_sites_at(self, step: int) -> frozenset[int]:
         """Indices of the sites at which somebody reads a source at a step."""
         at_step = self.acting.get(step, {}).items()
-        return frozenset(site for site, rules in at_step if any("source" in rule.sources for rule in rules))
+        return frozenset(site for site, rules in at_step if any(rule.reads_source for rule in rules))
 
-    def routes(self, step: int, branches: Branches, layout: Layout, kept: Mapping[Place, int]) -> dict[int, Route]:
+    def merges_at(self, step: int) -> bool:
+        """Whether a target of the one source's latent and text computes just what the source does.
+
+        So it is while it reads nothing but the source and itself, and simply reads.
+        """
+        return not any(rule.reads_targets or rule.mode != "read" for rule in self.rules_at(step))
+
+    def routes(
+        self, step: int, branches: Branches, layout: Layout, kept: Mapping[Place, int], masks: Masks | None = None
+    ) -> dict[int, Route]:
         """The route at each controlled site of a step.
 
         Args:
             branches: who is in the run.
             layout: the batch of this step.
             kept: for each source place that was evaluated earlier, its row among the kept rows.
+            masks: of the branches, where rules ask for masks.
         """
         routes: dict[int, Route] = {}
         for site, rules in self.acting.get(step, {}).items():
             reads: dict[Place, Sequence[Place]] = {}
+            ways: dict[Place, Way] = {}
             for target in branches.targets:
-                named = {source for rule in rules if rule.acts_on(target.index) for source in rule.sources}
-                for group in branches.groups if named else ():
-                    sources = [Place(source, group) for source in branches.sources] if "source" in named else []
-                    own = [Place(target, group)] if "self" in named else []
-                    reads[Place(target, group)] = [*sources, *own]
-            route = make_route(layout, kept, reads)
+                applying = [rule for rule in rules if rule.acts_on(target.index)]
+                if not applying:
+                    continue
+                read = _branches_read(applying, target, branches)
+                way = _way(applying[0], target, read, masks or {}, (step, site))
+                for group in branches.groups:
+                    reads[Place(target, group)] = _places(read, group)
+                    if way is not None:
+                        ways[Place(target, group)] = way
+            route = make_route(layout, kept, reads, ways)
             if not route.is_plain:
                 routes[site] = route
         return routes
+
+
+def _branches_read(rules: Sequence[Rule], target: Branch, branches: Branches) -> list[Branch]:
+    """Whom a target reads: the sources, then other targets, then itself; each once."""
+    named = {source for rule in rules for source in rule.sources}
+    others = [other for other in branches.targets if other != target and ("targets" in named or other.index in named)]
+    own = {"self", "targets", target.index} & named
+    return [*(branches.sources if "source" in named else ()), *others, *([target] if own else ())]
+
+
+def _places(branches: Sequence[Branch], group: Group) -> list[Place]:
+    return [Place(branch, group) for branch in branches]
+
+
+def _way(rule: Rule, target: Branch, read: Sequence[Branch], masks: Masks, at: tuple[int, int]) -> Way | None:
+    """How a target reads; None where it simply does."""
+    if rule.mode == "read":
+        return None
+    own = tuple(branch == target for branch in read)
+    if rule.mode == "align":
+        return Way("align", own)
+    step, site = at
+    return Way(
+        rule.mode,
+        own,
+        # Only `separate` asks where the subject is in the reader's own picture.
+        masks[rule.tokens, target] if rule.mode == "separate" else None,
+        tuple(masks[rule.tokens, branch] if rule.mode == "separate" or branch != target else None for branch in read),
+        weight=rule.weight,
+        dropout=rule.dropout,
+        seeds=tuple((step * 1000 + site) * 1000 + branch.index for branch in read),
+    )
 
 
 def make_plan(rules: Rules, sites: Sequence[Site], schedule: Schedule, targets: int) -> Plan:
     """Resolves rules, and refuses those that would do nothing.
 
     Raises:
-        SamecastError: a rule selects no site, no step, only steps that are the identity, or a target that is not there.
+        SamecastError: a rule selects no site, no step, only steps that are the identity, or a target that is not there;
+            or two rules would treat one target differently at one site and step.
     """
     acting: dict[int, dict[int, Rules]] = {}
     for rule in rules:
-        absent = (
-            [reader for reader in rule.readers if reader not in range(targets)] if rule.readers != "targets" else []
-        )
-        if absent:
-            raise SamecastError(f"a rule's reader {absent[0]} is not among the {targets} images, 0..{targets - 1}")
+        _check_targets(rule, targets)
         steps = [step for step in rule.steps.select(schedule.steps) if not schedule.is_identity(step)]
         if not steps:
             raise SamecastError(f"{rule.steps} selects only steps that change nothing under this model's schedule")
+        selected = select_sites(rule.sites, sites)
         for step in steps:
             at_step = acting.setdefault(step, {})
-            for site in select_sites(rule.sites, sites):
+            for site in selected:
                 at_step[site.index] = (*at_step.get(site.index, ()), rule)
+    for step, at_step in acting.items():
+        for rules_at in dict.fromkeys(at_step.values()):
+            _check_manners(rules_at, step, targets)
     return Plan(acting)
+
+
+def _check_targets(rule: Rule, targets: int) -> None:
+    named = {"reader": rule.readers, "source": tuple(source for source in rule.sources if isinstance(source, int))}
+    for role, numbers in named.items():
+        absent = [number for number in numbers if number not in range(targets)] if numbers != "targets" else []
+        if absent:
+            raise SamecastError(f"a rule's {role} {absent[0]} is not among the {targets} images, 0..{targets - 1}")
+
+
+def _check_manners(rules: Rules, step: int, targets: int) -> None:
+    for target in range(targets):
+        manners = {rule.manner for rule in rules if rule.acts_on(target)}
+        if len(manners) > 1:
+            modes = " and ".join(sorted({rule.mode for rule in rules if rule.acts_on(target)}))
+            raise SamecastError(
+                f"two rules act on image {target} at step {step} and one site with different modes, masks or weights"
+                f" ({modes}); give them different steps or sites"
+            )

@@ -1,5 +1,6 @@
 """Self-attention that reads where it is told to: the one place where routed attention is computed."""
 
+from collections.abc import Sequence
 from typing import Any, Protocol, runtime_checkable
 
 import torch
@@ -8,6 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from samecast.backbones.base import AttentionLayer, Processor
+from samecast.control.treatments import align, allowed_keys, weights
 from samecast.core.routing import Route
 from samecast.core.sites import Site
 from samecast.errors import SamecastError
@@ -79,21 +81,30 @@ def attend(
         attn: the layer, whose projections are used.
         hidden_states: what enters the layer (after its norm) in each batch row.
         kept: what entered it in rows evaluated earlier; they follow the batch rows in the pool.
-        route: the pool rows that each batch row reads.
+        route: the pool rows that each batch row reads, and how.
     """
     pool = [*hidden_states, *(kept if kept is not None else ())]
     # One copy of the rows that are read; to_k and to_v skip those that are not.
     read = torch.stack([pool[source] for source in route.used])
-    query = rearrange(
-        attn.to_q(hidden_states), "row token (heads channel) -> row heads token channel", heads=attn.heads
-    )
-    key = rearrange(attn.to_k(read), "row token (heads channel) -> row heads token channel", heads=attn.heads)
-    value = rearrange(attn.to_v(read), "row token (heads channel) -> row heads token channel", heads=attn.heads)
+    query = _split_heads(attn, attn.to_q(hidden_states))
+    key = _split_heads(attn, attn.to_k(read))
+    value = _split_heads(attn, attn.to_v(read))
     output = torch.empty_like(query)
+    tokens = hidden_states.shape[1]
     for rows, sources in route.by_length:
         everybody = len(rows) == len(route.reads)  # in order, then: no need to copy their queries
+        queries = query if everybody else query[list(rows)]
+        keys, values = _join(key, sources), _join(value, sources)
+        ways = [route.ways.get(row) for row in rows]
+        allowed = None
+        if any(way is not None for way in ways):
+            queries, keys = _align(attn, pool, route, rows, queries, keys)
+            weight = weights(ways, tokens, len(sources[0]), keys)
+            if weight is not None:
+                keys, values = weight * keys, weight * values
+            allowed = allowed_keys(ways, tokens, len(sources[0]))
         attended = torch.nn.functional.scaled_dot_product_attention(
-            query if everybody else query[list(rows)], _join(key, sources), _join(value, sources)
+            queries, keys, values, attn_mask=None if allowed is None else allowed.to(keys.device)
         )
         if everybody:
             output = attended
@@ -103,6 +114,12 @@ def attend(
     for layer in attn.to_out:
         merged = layer(merged)
     return merged
+
+
+def _split_heads(
+    attn: AttentionLayer, states: Float[Tensor, "row token channel"]
+) -> Float[Tensor, "row heads token channel_head"]:
+    return rearrange(states, "row token (heads channel) -> row heads token channel", heads=attn.heads)
 
 
 def _join(
@@ -116,3 +133,32 @@ def _join(
     return rearrange(
         states[torch.tensor(sources)], "reader source heads token channel -> reader heads (source token) channel"
     )
+
+
+def _align(
+    attn: AttentionLayer,
+    pool: Sequence[Float[Tensor, "token channel"]],
+    route: Route,
+    rows: tuple[int, ...],
+    queries: Float[Tensor, "reader heads query channel_head"],
+    keys: Float[Tensor, "reader heads key channel_head"],
+) -> tuple[Float[Tensor, "reader heads query channel_head"], Float[Tensor, "reader heads key channel_head"]]:
+    """Queries and own keys of the rows that are to be aligned with the first row, other than themselves, they read."""
+    tokens = queries.shape[2]
+    aligned = [
+        (at, way.own)
+        for at, row in enumerate(rows)
+        if (way := route.ways.get(row)) is not None and way.mode == "align" and not all(way.own)
+    ]
+    if not aligned:
+        return queries, keys
+    queries, keys = queries.clone(), keys.clone()
+    for at, own in aligned:
+        first = own.index(False)
+        style = _split_heads(attn, attn.to_q(pool[route.reads[rows[at]][first]][None]))[0]
+        queries[at] = align(queries[at], style)
+        style_keys = keys[at, :, first * tokens : (first + 1) * tokens]
+        for source in (number for number, mine in enumerate(own) if mine):
+            span = slice(source * tokens, (source + 1) * tokens)
+            keys[at, :, span] = align(keys[at, :, span], style_keys)
+    return queries, keys

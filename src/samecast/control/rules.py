@@ -1,50 +1,19 @@
-"""Methods as data: a method is a tuple of rules, and nothing else in the code knows it by name."""
+"""The named methods: short functions that return rules. Nothing else in the code knows a method by name.
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
-from typing import Any, Literal
+Methods are tuples and add up, also over time: `masactrl(0, 9, sites="encoder") + masactrl(10, sites="decoder")` reads
+in the encoder first, then in the decoder. All of them take the same answers to where and when:
 
+    start: first step that acts; a float is a fraction of the run.
+    final: last step that acts, inclusive; None is the last of the run. The AIKU study found 20-25 of 50 best.
+    skip: None or 1..9: step j acts when `j % 10 >= skip`.
+    sites: where, such as `10-15`, `encoder`, `@16` or `up.3-8,mid`.
+    stride: None, or of the span every so many-th step acts.
+"""
+
+from collections.abc import Callable
+
+from samecast.control.rule import DECODER_SITES, Rule, Rules
 from samecast.core.steps import Steps
-from samecast.errors import SamecastError
-
-Reads = Literal["source", "self"]
-
-MASACTRL_SITES = "10-15"
-
-
-@dataclass(frozen=True)
-class Rule:
-    """Who reads whose keys and values, where and when, within each guidance group.
-
-    Where several rules act on one target at one site and step, it reads all that any of them names.
-
-    Args:
-        readers: the targets that the rule acts on: all, or those at these positions among the prompts' images.
-        sources: what a reader reads there instead of its own keys and values.
-        sites: where, as `samecast.core.sites.select_sites` reads it.
-        steps: when.
-
-    Raises:
-        SamecastError: the rule names no reader or no source.
-    """
-
-    readers: Literal["targets"] | tuple[int, ...] = "targets"
-    sources: tuple[Reads, ...] = ("source",)
-    sites: str = MASACTRL_SITES
-    steps: Steps = field(default_factory=Steps)
-
-    def __post_init__(self) -> None:
-        if not self.sources or not set(self.sources) <= {"source", "self"}:
-            raise SamecastError(f"a rule's sources must be 'source', 'self' or both; got {self.sources!r}")
-        if not self.readers:
-            raise SamecastError("a rule must have at least one reader; got none")
-
-    def acts_on(self, target: int) -> bool:
-        """Whether the target at this position is one of the readers."""
-        return self.readers == "targets" or target in self.readers
-
-
-Rules = tuple[Rule, ...]
 
 
 def none() -> Rules:
@@ -56,22 +25,13 @@ def masactrl(
     start: int | float = 4,
     final: int | float | None = None,
     skip: int | None = None,
-    sites: str = MASACTRL_SITES,
+    sites: str = DECODER_SITES,
     stride: int | None = None,
 ) -> Rules:
     """MasaCtrl (Cao et al., ICCV 2023, arXiv 2304.08465, section 4.1): targets read the source's keys and values.
 
     The layout forms first (steps before `start`) and in the early layers; what comes after only queries the source. The
-    defaults are the paper's: from step 4, at the decoder's last six sites. Methods are tuples and add up, also over
-    time: `masactrl(0, 9, sites="encoder") + masactrl(10, sites="decoder")` reads in the encoder first, then in the
-    decoder.
-
-    Args:
-        start: first step that acts; a float is a fraction of the run.
-        final: last step that acts, inclusive; None is the last of the run. The AIKU study found 20-25 of 50 best.
-        skip: None or 1..9: step j acts when `j % 10 >= skip`.
-        sites: where, such as `10-15`, `encoder`, `@16` or `up.3-8,mid`.
-        stride: None, or of the span every so many-th step acts.
+    defaults are the paper's: from step 4, at the decoder's last six sites. Of several references all are read.
     """
     return (Rule("targets", ("source",), sites, Steps(start, final, skip, stride)),)
 
@@ -80,47 +40,99 @@ def masactrl_union(
     start: int | float = 4,
     final: int | float | None = None,
     skip: int | None = None,
-    sites: str = MASACTRL_SITES,
+    sites: str = DECODER_SITES,
     stride: int | None = None,
 ) -> Rules:
     """MasaCtrl's union: targets read the source and themselves in one softmax, so that they may keep what is their own.
 
-    Args: as for `masactrl`.
+    Arguments as for `masactrl`.
     """
     return (Rule("targets", ("source", "self"), sites, Steps(start, final, skip, stride)),)
 
 
-METHODS: dict[str, Callable[..., Rules]] = {"none": none, "masactrl": masactrl, "masactrl_union": masactrl_union}
-"""The named methods, by the name that the command line takes."""
+def masactrl_masked(
+    start: int | float = 4,
+    final: int | float | None = None,
+    skip: int | None = None,
+    sites: str = DECODER_SITES,
+    stride: int | None = None,
+) -> Rules:
+    """MasaCtrl with given masks (section 4.2): subject reads subject, background reads background.
 
-
-def rules_to_data(rules: Rules) -> list[dict[str, Any]]:
-    """Rules as plain data that JSON can hold; `rules_from_data` reads it back."""
-    return [asdict(rule) for rule in rules]
-
-
-def rules_from_data(data: Sequence[Mapping[str, Any]]) -> Rules:
-    """Rules from what `rules_to_data` gave, also after a round through JSON, which knows no tuples.
-
-    Raises:
-        SamecastError: the data describes no rules.
+    The masks come with the call: `Subject(masks=...)` for the references, `render(target_masks=...)` for the targets.
+    Arguments as for `masactrl`.
     """
-    try:
-        return tuple(
-            Rule(
-                readers="targets" if entry["readers"] == "targets" else tuple(entry["readers"]),
-                sources=tuple(entry["sources"]),
-                sites=entry["sites"],
-                steps=_steps_from_data(entry["steps"]),
-            )
-            for entry in data
-        )
-    except (KeyError, TypeError) as error:
-        raise SamecastError(f"the recorded rules are damaged: {error!r}") from error
+    return (Rule("targets", ("source",), sites, Steps(start, final, skip, stride), "given", "separate"),)
 
 
-def _steps_from_data(data: Mapping[str, Any]) -> Steps:
-    fields: dict[str, Any] = dict(data)
-    if fields.get("only") is not None:
-        fields["only"] = tuple(fields["only"])
-    return Steps(**fields)
+def style_aligned(
+    start: int | float = 0,
+    final: int | float | None = None,
+    skip: int | None = None,
+    sites: str = "all",
+    stride: int | None = None,
+    anchor: int | None = None,
+) -> Rules:
+    """StyleAligned (Hertz et al., CVPR 2024, arXiv 2312.02133, section 3.2): shared attention with AdaIN.
+
+    Each target reads the anchor and itself; its queries and keys take on the anchor's mean and deviation first, so that
+    the anchor's keys are not outdone by its own. The paper's anchor is the first image of the batch; ours is the source
+    unless `anchor` is the number of a picture. Arguments else as for `masactrl`; the paper acts everywhere, always.
+    """
+    source = "source" if anchor is None else anchor
+    return (Rule("targets", (source, "self"), sites, Steps(start, final, skip, stride), mode="align"),)
+
+
+def consistory(
+    start: int | float = 1,
+    final: int | float | None = None,
+    skip: int | None = None,
+    sites: str = "decoder",
+    stride: int | None = None,
+    dropout: float = 0.5,
+) -> Rules:
+    """ConsiStory (Tewel et al., SIGGRAPH 2024, arXiv 2402.03286, section 3.1): subject-driven shared self-attention.
+
+    Each picture reads all of itself and the subject's tokens of all other pictures, of which a share is dropped at
+    random in each layer and step, so that layouts stay varied. The pictures are in one batch. The paper's blending with
+    vanilla query features and its feature injection are not part of it. Masks come with the call (`target_masks`).
+
+    Args:
+        start, final, skip, sites, stride: as for `masactrl`; the paper shares in the decoder.
+        dropout: share of others' subject tokens left out; 0.5 in the paper.
+    """
+    steps = Steps(start, final, skip, stride)
+    return (Rule("targets", ("targets",), sites, steps, "given", "subject", dropout=dropout),)
+
+
+def free_custom(
+    start: int | float = 0,
+    final: int | float | None = None,
+    skip: int | None = None,
+    sites: str = DECODER_SITES,
+    stride: int | None = None,
+    weight: float = 3.0,
+) -> Rules:
+    """FreeCustom (Ding et al., CVPR 2024, arXiv 2405.13870, section 3.3): several references with weighted masks.
+
+    Each target reads itself and all references, whose keys and values are multiplied by their mask and a weight. The
+    masks come with the subject (`Subject(masks=...)`).
+
+    Args:
+        start, final, skip, sites, stride: as for `masactrl`; the paper acts in the last two of seven blocks, always.
+        weight: of the references; the paper's is 3, and 1 for oneself.
+    """
+    steps = Steps(start, final, skip, stride)
+    return (Rule("targets", ("source", "self"), sites, steps, "given", "weigh", weight=weight),)
+
+
+METHODS: dict[str, Callable[..., Rules]] = {
+    "none": none,
+    "masactrl": masactrl,
+    "masactrl_union": masactrl_union,
+    "masactrl_masked": masactrl_masked,
+    "style_aligned": style_aligned,
+    "consistory": consistory,
+    "free_custom": free_custom,
+}
+"""The named methods, by the name that the command line takes."""

@@ -6,7 +6,7 @@ hidden state that enters their key and value projections (half the size of both)
 and the source costs nothing more. Its latent ends bit-identical to the encoded reference.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -21,45 +21,62 @@ from samecast.core.settings import Pairing
 
 @dataclass(frozen=True)
 class Trajectory:
-    """A source's way through the noise levels.
+    """The sources' way through the noise levels.
 
     Args:
-        branch: the source.
+        sources: whose; several where a subject has several references.
         latents: level j is the input of step j; the last level is the clean end.
         kept: for each step at which it was kept, by site index, the states entering it: (row, token, channel).
         kept_rows: the row among the kept rows at which each place is found.
     """
 
-    branch: Branch
-    latents: Float[Tensor, "level channel height width"]
+    sources: tuple[Branch, ...]
+    latents: Float[Tensor, "level source channel height width"]
     kept: Mapping[int, Mapping[int, Tensor]]
     kept_rows: Mapping[Place, int]
 
     @property
-    def clean(self) -> Float[Tensor, "channel height width"]:
-        """The latent that the source ends on."""
+    def clean(self) -> Float[Tensor, "source channel height width"]:
+        """The latents that the sources end on."""
         return self.latents[-1]
 
 
-def invert_reference(
+def join_trajectories(parts: Sequence[Trajectory]) -> Trajectory:
+    """Trajectories of several sources, which went their ways apart, as one."""
+    if len(parts) == 1:
+        return parts[0]
+    kept = {
+        step: {site: torch.cat([part.kept[step][site] for part in parts]) for site in sites}
+        for step, sites in parts[0].kept.items()
+    }
+    rows: dict[Place, int] = {}
+    offset = 0
+    for part in parts:
+        rows |= {place: offset + row for place, row in part.kept_rows.items()}
+        offset += 1 + max(part.kept_rows.values())
+    sources = tuple(source for part in parts for source in part.sources)
+    return Trajectory(sources, torch.cat([part.latents for part in parts], dim=1), kept, rows)
+
+
+def invert_references(
     run: Run,
     branches: Branches,
-    reference: Float[Tensor, "channel height width"],
+    references: Float[Tensor, "source channel height width"],
     *,
     pairing: Pairing,
     advance: Advance,
 ) -> Trajectory:
-    """Inverts an encoded photo, without guidance, under its caption.
+    """Inverts encoded photos in one batch, without guidance, under their caption.
 
     Args:
         run: the render's fixed parts.
-        branches: whose one source this is.
-        reference: the photo's latent.
+        branches: whose sources these are.
+        references: the photos' latents.
         pairing: under `masactrl` the evaluations are not those of a source pass, and nothing is kept.
         advance: called after each evaluated step.
     """
-    source, schedule = branches.sources[0], run.schedule
-    levels = [reference]
+    sources, schedule = branches.sources, run.schedule
+    levels = [references]
     kept: dict[int, Mapping[int, Tensor]] = {}
     for step in reversed(range(schedule.steps)):
         if schedule.is_identity(step):
@@ -72,13 +89,14 @@ def invert_reference(
         groups: tuple[Group, ...] = branches.groups if keep else ("conditional",)
         layout = branches.layout(targets=(), sources=groups)
         timestep = schedule.evaluated_timestep(evaluated)
-        prediction, states = run.evaluate(layout, {source: levels[-1]}, timestep, keep=keep)
+        at_hand = dict(zip(sources, levels[-1], strict=True))
+        prediction, states = run.evaluate(layout, at_hand, timestep, keep=keep)
         if keep:
             kept[evaluated] = states
-        conditional = layout.gather(prediction, [source], "conditional")
-        levels.append(ddim.invert(levels[-1][None], conditional, schedule, step)[0])
+        conditional = layout.gather(prediction, sources, "conditional")
+        levels.append(ddim.invert(levels[-1], conditional, schedule, step))
         advance()
-    return Trajectory(source, torch.stack(levels[::-1]), kept, branches.layout(targets=()).row_of)
+    return Trajectory(sources, torch.stack(levels[::-1]), kept, branches.layout(targets=()).row_of)
 
 
 def generate_source(
@@ -107,4 +125,4 @@ def generate_source(
         guided = branches.guide(layout, prediction, [source])
         levels.append(ddim.denoise(levels[-1][None], guided, schedule, step)[0])
         advance()
-    return Trajectory(source, torch.stack(levels), kept, layout.row_of)
+    return Trajectory((source,), torch.stack(levels)[:, None], kept, layout.row_of)

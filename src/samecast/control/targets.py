@@ -3,12 +3,14 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 from samecast.core.branches import Branch
 from samecast.core.settings import RenderSettings
 from samecast.errors import SamecastError
 
 NOUN = "{noun}"
+_Member = TypeVar("_Member")
 
 
 @dataclass(frozen=True)
@@ -66,8 +68,8 @@ def expand(text: str, noun: str) -> str:
     return text.replace(NOUN, noun)
 
 
-def split_targets(targets: Sequence[Target], largest: int) -> list[tuple[Target, ...]]:
+def split_evenly(members: Sequence[_Member], largest: int) -> list[tuple[_Member, ...]]:
     """Consecutive chunks, as few as `largest` allows and as equal as can be: a small last call wastes its overhead."""
-    count = math.ceil(len(targets) / largest)
-    size = math.ceil(len(targets) / count)
-    return [tuple(targets[at : at + size]) for at in range(0, len(targets), size)]
+    count = math.ceil(len(members) / largest)
+    size = math.ceil(len(members) / count)
+    return [tuple(members[at : at + size]) for at in range(0, len(members), size)]

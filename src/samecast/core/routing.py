@@ -1,31 +1,62 @@
-"""The one mechanism: at one site and step, for each row of the batch, the rows whose keys and values it reads.
+"""The one mechanism: at one site and step, for each row of the batch, the rows whose keys and values it reads, and how.
 
 Readable rows form a *pool*: first the rows of the batch, then rows kept from an earlier pass over the sources. A route
 is the pool indices that each batch row reads. Reading only oneself is plain self-attention; reading a source instead is
-MasaCtrl's mutual self-attention (arXiv 2304.08465, equation 5); reading both is its union.
+MasaCtrl's mutual self-attention (arXiv 2304.08465, equation 5); reading both is its union. A row's *way* says how it
+reads where that is more than attention over all tokens of what it reads: restricted by masks, weighted, or aligned.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 from samecast.core.branches import Layout, Place
+from samecast.core.masks import SubjectMask
+from samecast.core.tokens import Mode
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
+class Way:
+    """How one row reads its sources.
+
+    Args:
+        mode: `separate`: subject tokens read subject tokens, background reads background (MasaCtrl); `subject`: all of
+            its own tokens, and of the others the subject's (ConsiStory); `weigh`: the others' keys and values are
+            multiplied by weight and mask (FreeCustom); `align`: its queries and own keys take on mean and deviation of
+            the first other one's (StyleAligned). `read` is plain, and needs no way.
+        own: for each source, whether it is the row itself.
+        mask: of the row's own picture, where the mode asks for it.
+        masks: of each source's picture, where the mode asks for it; None is all tokens.
+        weight: of the others' keys and values under `weigh`.
+        dropout: share of the others' subject tokens left out under `subject`.
+        seeds: for each source, of that draw.
+    """
+
+    mode: Mode
+    own: tuple[bool, ...]
+    mask: SubjectMask | None = None
+    masks: tuple[SubjectMask | None, ...] = ()
+    weight: float = 1.0
+    dropout: float = 0.0
+    seeds: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, eq=False)
 class Route:
     """What each batch row reads.
 
     Args:
         reads: for each batch row, the distinct pool indices it reads, in order; never empty.
+        ways: for batch rows that do not simply read them, how.
     """
 
     reads: tuple[tuple[int, ...], ...]
+    ways: Mapping[int, Way] = field(default_factory=dict[int, Way])
 
     @property
     def is_plain(self) -> bool:
-        """Whether every row reads itself alone, that is, plain self-attention."""
-        return all(sources == (row,) for row, sources in enumerate(self.reads))
+        """Whether every row reads itself alone and in full, that is, plain self-attention."""
+        return not self.ways and all(sources == (row,) for row, sources in enumerate(self.reads))
 
     @cached_property
     def used(self) -> tuple[int, ...]:
@@ -48,13 +79,19 @@ class Route:
         )
 
 
-def make_route(layout: Layout, kept: Mapping[Place, int], reads: Mapping[Place, Sequence[Place]]) -> Route:
+def make_route(
+    layout: Layout,
+    kept: Mapping[Place, int],
+    reads: Mapping[Place, Sequence[Place]],
+    ways: Mapping[Place, Way] | None = None,
+) -> Route:
     """Turns what places read into pool indices.
 
     Args:
         layout: the batch.
         kept: for each place kept from an earlier pass, its row among the kept rows.
         reads: the places that a place reads; a place that is not listed reads itself.
+        ways: how a place reads, where that is not plain; only for places whose sources are all in rows of their own.
 
     Raises:
         KeyError: a place that is read is neither in the batch nor kept.
@@ -66,5 +103,6 @@ def make_route(layout: Layout, kept: Mapping[Place, int], reads: Mapping[Place, 
     return Route(
         tuple(
             tuple(dict.fromkeys(pool_index(source) for source in reads.get(place, (place,)))) for place in layout.rows
-        )
+        ),
+        {layout.row_of[place]: way for place, way in (ways or {}).items()},
     )

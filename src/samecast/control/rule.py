@@ -1,0 +1,126 @@
+"""What a rule is. Methods are data: a method is a tuple of rules, and the named ones are in `control/rules.py`."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+
+from samecast.core.steps import Steps
+from samecast.core.tokens import Mode
+from samecast.errors import SamecastError
+
+Reads = Literal["source", "self", "targets"] | int
+Tokens = Literal["all", "given"]
+
+DECODER_SITES = "10-15"
+_MASKED_MODES = ("separate", "subject", "weigh")
+
+
+@dataclass(frozen=True)
+class Rule:
+    """Who reads whose keys and values, where and when, which tokens of them, and how, within each guidance group.
+
+    Where several rules act on one target at one site and step, it reads all that any of them names; they must then
+    agree on tokens and mode.
+
+    Args:
+        readers: the targets that the rule acts on: all, or those at these positions among the prompts' images.
+        sources: what a reader reads there instead of its own keys and values: `source` is every reference, `self` the
+            reader, `targets` every target, and a number the target at that position.
+        sites: where, as `samecast.core.sites.select_sites` reads it.
+        steps: when.
+        tokens: where the mode asks for masks, whence they come: `given` with the subject and the call.
+        mode: how: `read` all tokens; `separate`: subject reads subject, background reads background; `subject`: of
+            others only the subject; `weigh`: others' keys and values times weight and mask; `align`: queries and own
+            keys take on the moments of the first other one's.
+        weight: of others under `weigh`.
+        dropout: share of others' subject tokens left out at random under `subject`.
+
+    Raises:
+        SamecastError: the rule names no reader or no source, or fields that do not go together.
+    """
+
+    readers: Literal["targets"] | tuple[int, ...] = "targets"
+    sources: tuple[Reads, ...] = ("source",)
+    sites: str = DECODER_SITES
+    steps: Steps = field(default_factory=Steps)
+    tokens: Tokens = "all"
+    mode: Mode = "read"
+    weight: float = 1.0
+    dropout: float = 0.0
+
+    def __post_init__(self) -> None:
+        names = {source for source in self.sources if not isinstance(source, int)}
+        if not self.sources or not names <= {"source", "self", "targets"}:
+            raise SamecastError(
+                f"a rule's sources must be of 'source', 'self', 'targets' and targets' numbers; got {self.sources!r}"
+            )
+        if not self.readers:
+            raise SamecastError("a rule must have at least one reader; got none")
+        if self.mode not in ("read", "align", *_MASKED_MODES):
+            raise SamecastError(f"mode must be read, align, {', '.join(_MASKED_MODES)}; got {self.mode!r}")
+        if (self.mode in _MASKED_MODES) != (self.tokens != "all"):
+            raise SamecastError(
+                f"mode {self.mode!r} with tokens {self.tokens!r} would do nothing: masks go with"
+                f" {', '.join(_MASKED_MODES)}, and with them only"
+            )
+        if self.weight != 1.0 and self.mode != "weigh":
+            raise SamecastError(f"weight {self.weight} has no effect in mode {self.mode!r}; it goes with weigh")
+        if not 0 <= self.dropout <= 1 or (self.dropout and self.mode != "subject"):
+            raise SamecastError(f"dropout must be 0 to 1, and 0 unless the mode is subject; got {self.dropout}")
+
+    def acts_on(self, target: int) -> bool:
+        """Whether the target at this position is one of the readers."""
+        return self.readers == "targets" or target in self.readers
+
+    @property
+    def reads_source(self) -> bool:
+        """Whether it reads the references."""
+        return "source" in self.sources
+
+    @property
+    def reads_targets(self) -> bool:
+        """Whether a target reads another one, so that they have to be in one batch."""
+        return any(source == "targets" or isinstance(source, int) for source in self.sources)
+
+    @property
+    def manner(self) -> tuple[Any, ...]:
+        """All that rules must agree on which act on one target at one site and step."""
+        return self.tokens, self.mode, self.weight, self.dropout
+
+
+Rules = tuple[Rule, ...]
+
+
+def rules_to_data(rules: Rules) -> list[dict[str, Any]]:
+    """Rules as plain data that JSON can hold; `rules_from_data` reads it back."""
+    return [asdict(rule) for rule in rules]
+
+
+def rules_from_data(data: Sequence[Mapping[str, Any]]) -> Rules:
+    """Rules from what `rules_to_data` gave, also after a round through JSON, which knows no tuples.
+
+    Raises:
+        SamecastError: the data describes no rules.
+    """
+    try:
+        return tuple(_rule_from_data(entry) for entry in data)
+    except (KeyError, TypeError, ValueError) as error:
+        if isinstance(error, SamecastError):
+            raise
+        raise SamecastError(f"the recorded rules are damaged: {error!r}") from error
+
+
+def _rule_from_data(data: Mapping[str, Any]) -> Rule:
+    fields: dict[str, Any] = dict(data)
+    readers = fields["readers"]
+    fields["readers"] = readers if readers == "targets" else tuple(readers)
+    fields["sources"] = tuple(fields["sources"])
+    fields["steps"] = _steps_from_data(fields["steps"])
+    return Rule(**fields)
+
+
+def _steps_from_data(data: Mapping[str, Any]) -> Steps:
+    fields: dict[str, Any] = dict(data)
+    if fields.get("only") is not None:
+        fields["only"] = tuple(fields["only"])
+    return Steps(**fields)

@@ -1,0 +1,49 @@
+"""Which tokens a rule speaks of, and what it does with them; plain data, without torch."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+from samecast.core.sites import Site
+from samecast.core.steps import Steps
+from samecast.errors import SamecastError
+
+Mode = Literal["read", "separate", "subject", "weigh", "align"]
+"""How a row reads; told in `samecast.core.routing.Way`."""
+
+Threshold = float | Literal["otsu"]
+MASACTRL_THRESHOLD = 0.1
+_LARGE_LATENT = 64
+
+
+@dataclass(frozen=True)
+class SubjectTokens:
+    """Which maps say where the subject is.
+
+    Args:
+        phrase: the words whose maps are taken, as they stand in the prompt; every sub-token of every occurrence. Empty
+            is the subject's class noun.
+        sites: cross-attention sites, as `select_sites` reads it. Empty is MasaCtrl's choice: those at a quarter of the
+            latent's side, or the two finest levels where latents are smaller than 64.
+        steps: at which maps are taken. A target's mask at a step is made of the maps of the steps before it.
+        threshold: of the normalised map, from 0 to 1, or `otsu`.
+
+    Raises:
+        SamecastError: the threshold is out of range.
+    """
+
+    phrase: str = ""
+    sites: str = ""
+    steps: Steps = field(default_factory=Steps)
+    threshold: Threshold = MASACTRL_THRESHOLD
+
+    def __post_init__(self) -> None:
+        if self.threshold != "otsu" and (isinstance(self.threshold, str) or not 0 < self.threshold < 1):
+            raise SamecastError(f"threshold must be between 0 and 1, or 'otsu'; got {self.threshold!r}")
+
+    def selector(self, sites: Sequence[Site]) -> str:
+        """The sites to take maps of, given all there are."""
+        if self.sites:
+            return self.sites
+        large = max(site.resolution for site in sites) >= _LARGE_LATENT
+        return "@1/4" if large else "@1/1,@1/2"
