@@ -67,6 +67,16 @@ def test_resolutions_are_the_sides_that_the_sites_see(backbone: UNetBackbone) ->
     assert seen == [entry.site.resolution**2 for entry in bound]
 
 
+def test_words_are_found_with_every_sub_token_and_occurrence(backbone: UNetBackbone) -> None:
+    # The tiny tokenizer has a token for each letter; position 0 is the mark of the beginning.
+    assert backbone.find_words("a dog, a Dog", "dog") == (2, 3, 4, 7, 8, 9)
+    assert backbone.find_words("a hotdog and dog", "dog") == (11, 12, 13)
+    assert backbone.find_words("a red dog", "red dog") == (2, 3, 4, 5, 6, 7)
+    for phrase in ("cat", "og", "", "dog red"):
+        with pytest.raises(SamecastError, match=f"the word '{phrase}' is not in the prompt 'a red dog'"):
+            backbone.find_words("a red dog", phrase)
+
+
 def test_prompts_embed_as_in_the_stock_pipeline(backbone: UNetBackbone) -> None:
     expected, _ = backbone.pipeline.encode_prompt("a dog running", "cpu", 1, False)
     assert torch.equal(backbone.encode_prompts(["a dog running"]), expected)

@@ -1,4 +1,5 @@
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -112,6 +113,37 @@ def test_kept_states_are_what_enters_the_site(backbone: UNetBackbone) -> None:
     hook.remove()
     assert states.keys() == {15}
     assert torch.equal(states[15], seen[0])
+
+
+def test_maps_of_the_wanted_rows_sum_to_1_and_looking_changes_nothing(backbone: UNetBackbone) -> None:
+    expected, before = predict(backbone), processors(backbone)
+    maps: dict[int, torch.Tensor] = {}
+    with Session(backbone, {4, 15}) as session:
+        changed = {name for name, processor in processors(backbone).items() if processor is not before[name]}
+        with session.call(map_rows=[1], maps=maps):
+            assert torch.equal(predict(backbone), expected)
+        with session.call():
+            predict(backbone)
+    assert len([name for name in changed if "attn2" in name]) == 2
+    assert {site: tuple(values.shape) for site, values in maps.items()} == {4: (1, 16, 77), 15: (1, 256, 77)}
+    for values in maps.values():
+        torch.testing.assert_close(values.sum(dim=-1), torch.ones(values.shape[:2]))
+    assert same(processors(backbone), before)
+
+
+def test_a_maps_probabilities_are_those_that_diffusers_computes(backbone: UNetBackbone) -> None:
+    layer: Any = backbone.cross_attention()[15].layer
+    entered: list[tuple[torch.Tensor, torch.Tensor]] = []
+    query_hook = layer.to_q.register_forward_hook(lambda module, inputs, output: entered.append(output))
+    key_hook = layer.to_k.register_forward_hook(lambda module, inputs, output: entered.append(output))
+    predict(backbone)
+    query_hook.remove()
+    key_hook.remove()
+    scores = layer.get_attention_scores(layer.head_to_batch_dim(entered[0]), layer.head_to_batch_dim(entered[1]))
+    maps: dict[int, torch.Tensor] = {}
+    with Session(backbone, {15}) as session, session.call(map_rows=[0, 1], maps=maps):
+        predict(backbone)
+    torch.testing.assert_close(maps[15], scores.unflatten(0, (2, -1)).mean(dim=1), rtol=0, atol=1e-5)
 
 
 def test_evaluations_are_rows_counted_on_the_denoiser(backbone: UNetBackbone) -> None:

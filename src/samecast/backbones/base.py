@@ -112,6 +112,14 @@ class Backbone(Protocol):
         """
         ...
 
+    def find_words(self, prompt: str, phrase: str) -> tuple[int, ...]:
+        """Positions, among the prompt's tokens, of all sub-tokens of all occurrences of a phrase.
+
+        Raises:
+            SamecastError: the phrase is not in the prompt.
+        """
+        ...
+
     def predict(
         self,
         latents: Float[Tensor, "row channel height width"],

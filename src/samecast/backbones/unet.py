@@ -16,6 +16,7 @@ from PIL import Image
 from torch import Tensor
 
 from samecast.backbones.base import AttentionLayer, BoundSite, ModelIdentity
+from samecast.backbones.words import find_phrase, word_starts
 from samecast.core.ddim import PredictionType, Schedule
 from samecast.core.sites import Kind, Site, Stage
 from samecast.errors import SamecastError
@@ -108,6 +109,21 @@ class UNetBackbone:
                 f"the prompt {prompt[:40]!r}... has {tokens - 2} tokens;"
                 f" the model reads at most {limit - 2}: shorten it"
             )
+
+    def find_words(self, prompt: str, phrase: str) -> tuple[int, ...]:
+        """Positions of a phrase's tokens in a prompt; whole words, as the tokenizer splits both."""
+        tokenizer = self.pipeline.tokenizer
+        tokens = [self._tokens(text) for text in (prompt, phrase)]
+        whole = frozenset(tokenizer.get_added_vocab())
+        found = find_phrase(tokens[0], tokens[1][1:-1], word_starts(tokens[0], whole))
+        if not found:
+            raise SamecastError(f"the word {phrase!r} is not in the prompt {prompt[:60]!r}, so no map can show it")
+        return found
+
+    def _tokens(self, text: str) -> list[str]:
+        """What the text encoder reads, with the marks of begin and end."""
+        tokenizer = self.pipeline.tokenizer
+        return tokenizer.convert_ids_to_tokens(tokenizer(self.pipeline.maybe_convert_prompt(text, tokenizer)).input_ids)
 
     def predict(
         self,

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from samecast.backbones.base import AttentionLayer, Processor
 from samecast.control.treatments import align, allowed_keys, weights
+from samecast.core.maps import probabilities
 from samecast.core.routing import Route
 from samecast.core.sites import Site
 from samecast.errors import SamecastError
@@ -64,6 +65,49 @@ class RoutedProcessor:
                 f"site {self.site.name} got an attention mask, which routed self-attention does not take"
             )
         return attend(attn, hidden_states, self.instructions.kept_at(self.site), route)
+
+
+@runtime_checkable
+class MapInstructions(Protocol):
+    """What a cross-attention processor asks the session that installed it, in each call of the denoiser."""
+
+    @property
+    def map_rows(self) -> Sequence[int]:
+        """The batch rows whose maps are wanted."""
+        ...
+
+    def keep_maps(self, site: Site, maps: Float[Tensor, "row pixel text"]) -> None:
+        """Stores the maps of those rows."""
+        ...
+
+
+class MapProcessor:
+    """The processor of one cross-attention site whose maps are wanted.
+
+    The output is the replaced processor's own, so that looking changes nothing; probabilities are computed beside it,
+    for the wanted rows alone.
+    """
+
+    def __init__(self, site: Site, original: Processor, instructions: MapInstructions) -> None:
+        self.site = site
+        self.original = original
+        self.instructions = instructions
+
+    def __call__(
+        self,
+        attn: AttentionLayer,
+        hidden_states: Float[Tensor, "row pixel channel"],
+        encoder_hidden_states: Float[Tensor, "row text channel_text"],
+        *args: Any,
+        **kwargs: Any,
+    ) -> Float[Tensor, "row pixel channel"]:
+        """The layer's output; diffusers calls this, with arguments of its choice."""
+        rows = list(self.instructions.map_rows)
+        if rows:
+            query = _split_heads(attn, attn.to_q(hidden_states[rows]))
+            key = _split_heads(attn, attn.to_k(encoder_hidden_states[rows]))
+            self.instructions.keep_maps(self.site, probabilities(query, key))
+        return self.original(attn, hidden_states, encoder_hidden_states, *args, **kwargs)
 
 
 def attend(

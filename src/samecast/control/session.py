@@ -4,7 +4,7 @@ Attaching binds every self-attention site or raises; detaching puts back the ver
 an exception. Sessions nest: an inner one hands over to the outer one wherever it has nothing to say.
 """
 
-from collections.abc import Generator, Mapping, Set
+from collections.abc import Generator, Mapping, Sequence, Set
 from contextlib import contextmanager
 from types import TracebackType
 from typing import Any
@@ -13,7 +13,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from samecast.backbones.base import Backbone, BoundSite, Processor
-from samecast.control.processors import RoutedProcessor
+from samecast.control.processors import MapProcessor, RoutedProcessor
 from samecast.core.routing import Route
 from samecast.core.sites import Site
 from samecast.errors import SamecastError
@@ -25,6 +25,7 @@ PLAIN_PROCESSORS = {
     "SlicedAttnProcessor",
     "XFormersAttnProcessor",
     "RoutedProcessor",
+    "MapProcessor",
 }
 
 
@@ -33,14 +34,18 @@ class Session:
 
     Args:
         backbone: the model to attach to.
+        map_sites: indices of the cross-attention sites whose maps will be wanted; no other is touched.
 
     Attributes:
         evaluations: rows that went through the denoiser while attached, counted by a forward hook on it.
         batch_shapes: for each number of rows in a call, how many calls had it.
     """
 
-    def __init__(self, backbone: Backbone) -> None:
+    def __init__(self, backbone: Backbone, map_sites: Set[int] = frozenset()) -> None:
         self._backbone = backbone
+        self._map_sites = map_sites
+        self._map_rows: Sequence[int] = ()
+        self._maps: dict[int, Tensor] = {}
         self._bound: tuple[BoundSite, ...] = ()
         self._originals: list[tuple[BoundSite, Processor]] = []
         self._hook: Any = None
@@ -60,8 +65,12 @@ class Session:
         if self._hook is not None:
             raise SamecastError("this session is attached already; make a new one for each use")
         bound = self._backbone.self_attention()
-        for site in bound:
+        looked_at = [site for site in self._backbone.cross_attention() if site.site.index in self._map_sites]
+        for site in (*bound, *looked_at):
             _check_layer(site)
+        for site in looked_at:
+            self._originals.append((site, site.layer.processor))
+            site.layer.set_processor(MapProcessor(site.site, site.layer.processor, self))
         for site in bound:
             self._originals.append((site, site.layer.processor))
             site.layer.set_processor(RoutedProcessor(site.site, site.layer.processor, self))
@@ -84,6 +93,8 @@ class Session:
         routes: Mapping[int, Route] | None = None,
         kept: Mapping[int, Float[Tensor, "kept token channel"]] | None = None,
         keep: Set[int] = frozenset(),
+        map_rows: Sequence[int] = (),
+        maps: dict[int, Tensor] | None = None,
     ) -> Generator[dict[int, Tensor]]:
         """Tells what the next call of the denoiser is to do; afterwards the session is silent again.
 
@@ -91,14 +102,18 @@ class Session:
             routes: for each controlled site's index, who reads whom.
             kept: for each such site's index, the states of the rows that follow the batch in the pool.
             keep: indices of the sites whose states are wanted.
+            map_rows: the batch rows whose cross-attention maps are wanted.
+            maps: where these are put, by site index, as (row, pixel, text): each pixel's sum to 1.
 
         Yields:
             The wanted states by site index, filled by the call.
         """
         self._routes, self._kept, self._keeping, self._states = routes or {}, kept or {}, keep, {}
+        self._map_rows, self._maps = map_rows, {} if maps is None else maps
         try:
             yield self._states
         finally:
+            self._map_rows, self._maps = (), {}
             self._routes, self._kept, self._keeping, self._states = {}, {}, frozenset(), {}
 
     def route_at(self, site: Site) -> Route | None:
@@ -113,6 +128,15 @@ class Session:
         """Stores what enters a site, where it is wanted."""
         if site.index in self._keeping:
             self._states[site.index] = hidden_states
+
+    @property
+    def map_rows(self) -> Sequence[int]:
+        """The batch rows whose maps are wanted in this call."""
+        return self._map_rows
+
+    def keep_maps(self, site: Site, maps: Float[Tensor, "row pixel text"]) -> None:
+        """Stores the maps of those rows at a site."""
+        self._maps[site.index] = maps
 
     def _count(self, module: Any, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
         rows = int((args[0] if args else kwargs["sample"]).shape[0])
@@ -132,7 +156,7 @@ def _check_layer(bound: BoundSite) -> None:
         raise SamecastError(
             f"site {bound.site.name} has a {name}, whose work would be lost; unload what installed it first"
         )
-    extras = ("group_norm", "spatial_norm", "norm_q", "norm_k")
+    extras = ("norm_cross", "group_norm", "spatial_norm", "norm_q", "norm_k")
     present = [extra for extra in extras if getattr(layer, extra, None) is not None]
     if present or layer.residual_connection or layer.rescale_output_factor != 1:
         raise SamecastError(
