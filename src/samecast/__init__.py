@@ -18,6 +18,7 @@ from samecast.control.rules import (
     consistory,
     free_custom,
     masactrl,
+    masactrl_auto_masked,
     masactrl_masked,
     masactrl_union,
     none,
@@ -25,6 +26,7 @@ from samecast.control.rules import (
 )
 from samecast.core.settings import RenderSettings
 from samecast.core.steps import Steps
+from samecast.core.tokens import SubjectTokens
 from samecast.errors import SamecastError
 from samecast.subject import Subject
 
@@ -41,10 +43,12 @@ __all__ = [
     "SamecastError",
     "Steps",
     "Subject",
+    "SubjectTokens",
     "consistory",
     "free_custom",
     "load",
     "masactrl",
+    "masactrl_auto_masked",
     "masactrl_masked",
     "masactrl_union",
     "none",

@@ -23,6 +23,7 @@ from samecast.backbones.loading import EMBEDDED, load_backbone
 from samecast.control.checks import check_masks, check_one_batch, check_source, wanted_masks
 from samecast.control.denoise import denoise_targets
 from samecast.control.given import GivenMask, read_mask, to_subject_mask
+from samecast.control.looking import MapBook, look_at_sources, make_looks
 from samecast.control.plan import Masks, make_plan
 from samecast.control.rule import Rules, rules_to_data
 from samecast.control.rules import masactrl
@@ -75,6 +76,7 @@ class RenderResult:
         warnings: settings without effect, and limits met.
         reference_masks: the given masks as they were used, one for each reference; or none.
         target_masks: the given masks as they were used, one for each picture; or none.
+        map_evaluations: rows beside these that only showed where the subject is in the sources.
     """
 
     renders: tuple[Render, ...]
@@ -86,6 +88,7 @@ class RenderResult:
     warnings: tuple[str, ...]
     reference_masks: tuple[Image.Image, ...] = ()
     target_masks: tuple[Image.Image, ...] = ()
+    map_evaluations: int = 0
 
     @property
     def source(self) -> Image.Image | None:
@@ -177,9 +180,16 @@ class _Job:
         self.sources = tuple(Branch("source", index, caption) for index in range(len(photos)))
         self.size = settings.size or backbone.default_size
         self.shape = backbone.latent_shape(self.size)
-        self.session = Session(backbone)
         schedule = backbone.schedule(settings.steps)
+        crossed = [bound.site for bound in backbone.cross_attention()]
+        self.looks = make_looks(rules, crossed, schedule, self.noun)
+        self.session = Session(backbone, frozenset(site for look in self.looks for site in look.sites))
         plan = make_plan(rules, self.session.sites, schedule, len(self.targets))
+        self.map_evaluations = 0
+        self.watch_caption = caption or f"a photo of a {self.noun}"
+        for look in self.looks:
+            for text in {self.watch_caption, *(target.branch.prompt for target in self.targets)}:
+                backbone.find_words(text, look.phrase)
         self.groups = Branches((), (), settings.guidance_scale).groups
         largest = min(LARGEST_BATCH, BATCH_TOKENS // (self.shape[1] * self.shape[2]))
         self.rows = max(len(self.groups), settings.batch_rows or largest)
@@ -207,7 +217,8 @@ class _Job:
             sources=sources,
             references=self.references,
             source_psnr=psnr,
-            evaluations=self.session.evaluations,
+            evaluations=self.session.evaluations - self.map_evaluations,
+            map_evaluations=self.map_evaluations,
             provenance=self._provenance(psnr, warnings),
             warnings=warnings,
             reference_masks=self.reference_masks,
@@ -253,7 +264,8 @@ class _Job:
     def _encode_texts(self) -> Mapping[str, Float[Tensor, "token channel"]]:
         # One at a time: a text's embedding must not depend on its company, not even in rounding.
         texts = self._branches(self.targets).layout().texts
-        return {text: self.backbone.encode_prompts([text])[0] for text in dict.fromkeys(texts)}
+        watched = (self.watch_caption,) if self.looks else ()
+        return {text: self.backbone.encode_prompts([text])[0] for text in dict.fromkeys((*texts, *watched))}
 
     def _make_sources(self) -> tuple[Float[Tensor, "source channel height width"] | None, Trajectory | None]:
         """The sources' clean latents, and their trajectory where anybody needs that."""
@@ -284,11 +296,21 @@ class _Job:
         advance = self._counter("denoise", len(chunks))
         same_start = self.settings.noise_share == 0
         masks = self._masks()
+        book = MapBook(self.looks, self.backbone) if self.looks else None
+        if book is not None and trajectory is not None:
+            self.map_evaluations = look_at_sources(self.run, book, trajectory, self.watch_caption)
         latents: list[Tensor] = []
         for chunk in chunks:
             start = torch.stack([self._start(target, trajectory) for target in chunk])
             latents += denoise_targets(
-                self.run, self._branches(chunk), start, trajectory, same_start=same_start, masks=masks, advance=advance
+                self.run,
+                self._branches(chunk),
+                start,
+                trajectory,
+                same_start=same_start,
+                masks=masks,
+                book=book,
+                advance=advance,
             )
         return latents
 
@@ -336,7 +358,8 @@ class _Job:
             "model": asdict(self.backbone.identity),
             **self.backbone.describe(),
             "batch_shapes": {str(rows): calls for rows, calls in sorted(self.session.batch_shapes.items())},
-            "evaluations": self.session.evaluations,
+            "evaluations": self.session.evaluations - self.map_evaluations,
+            "map_evaluations": self.map_evaluations,
             "source_psnr": psnr if psnr is not None and math.isfinite(psnr) else None,
             "warnings": list(warnings),
         }

@@ -37,7 +37,14 @@ class RenderOptions:
     Leave photos out with --source-prompt."""
 
     method: Literal[
-        "none", "masactrl", "masactrl-union", "masactrl-masked", "style-aligned", "consistory", "free-custom"
+        "none",
+        "masactrl",
+        "masactrl-union",
+        "masactrl-masked",
+        "masactrl-auto-masked",
+        "style-aligned",
+        "consistory",
+        "free-custom",
     ] = "masactrl"
     """How the subject is kept: not at all; by reading the source, or the source and oneself; with masks, the subject
     reading the subject and the rest the rest; or as other papers do."""

@@ -5,11 +5,11 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 from samecast.core.steps import Steps
-from samecast.core.tokens import Mode
+from samecast.core.tokens import Mode, SubjectTokens
 from samecast.errors import SamecastError
 
 Reads = Literal["source", "self", "targets"] | int
-Tokens = Literal["all", "given"]
+Tokens = Literal["all", "given"] | SubjectTokens
 
 DECODER_SITES = "10-15"
 _MASKED_MODES = ("separate", "subject", "weigh")
@@ -28,7 +28,8 @@ class Rule:
             reader, `targets` every target, and a number the target at that position.
         sites: where, as `samecast.core.sites.select_sites` reads it.
         steps: when.
-        tokens: where the mode asks for masks, whence they come: `given` with the subject and the call.
+        tokens: where the mode asks for masks, whence they come: `given` with the subject and the call, or found by
+            looking for `SubjectTokens` in cross-attention maps.
         mode: how: `read` all tokens; `separate`: subject reads subject, background reads background; `subject`: of
             others only the subject; `weigh`: others' keys and values times weight and mask; `align`: queries and own
             keys take on the moments of the first other one's.
@@ -116,6 +117,11 @@ def _rule_from_data(data: Mapping[str, Any]) -> Rule:
     fields["readers"] = readers if readers == "targets" else tuple(readers)
     fields["sources"] = tuple(fields["sources"])
     fields["steps"] = _steps_from_data(fields["steps"])
+    tokens = fields.get("tokens", "all")
+    if not isinstance(tokens, str):
+        told: dict[str, Any] = dict(tokens)
+        told["steps"] = _steps_from_data(told["steps"])
+        fields["tokens"] = SubjectTokens(**told)
     return Rule(**fields)
 
 

@@ -14,6 +14,10 @@ from collections.abc import Callable
 
 from samecast.control.rule import DECODER_SITES, Rule, Rules
 from samecast.core.steps import Steps
+from samecast.core.tokens import SubjectTokens
+
+SUBJECT = SubjectTokens()
+"""The subject's class noun, at MasaCtrl's sites and threshold."""
 
 
 def none() -> Rules:
@@ -63,6 +67,24 @@ def masactrl_masked(
     Arguments as for `masactrl`.
     """
     return (Rule("targets", ("source",), sites, Steps(start, final, skip, stride), "given", "separate"),)
+
+
+def masactrl_auto_masked(
+    start: int | float = 4,
+    final: int | float | None = None,
+    skip: int | None = None,
+    sites: str = DECODER_SITES,
+    stride: int | None = None,
+    tokens: SubjectTokens = SUBJECT,
+) -> Rules:
+    """MasaCtrl with masks from cross-attention maps (section 4.2): subject reads subject, background background.
+
+    Args:
+        start, final, skip, sites, stride: as for `masactrl`.
+        tokens: which words, cross-attention sites and steps the maps are taken of, and the threshold. The paper takes
+            the maps of the current step; ours are averaged over all of those steps so far.
+    """
+    return (Rule("targets", ("source",), sites, Steps(start, final, skip, stride), tokens, "separate"),)
 
 
 def style_aligned(
@@ -131,6 +153,7 @@ METHODS: dict[str, Callable[..., Rules]] = {
     "masactrl": masactrl,
     "masactrl_union": masactrl_union,
     "masactrl_masked": masactrl_masked,
+    "masactrl_auto_masked": masactrl_auto_masked,
     "style_aligned": style_aligned,
     "consistory": consistory,
     "free_custom": free_custom,

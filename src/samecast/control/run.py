@@ -1,6 +1,6 @@
 """What stays the same through all passes of one render: model, schedule, plan and texts."""
 
-from collections.abc import Callable, Mapping, Set
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass
 
 import torch
@@ -45,6 +45,8 @@ class Run:
         routes: Mapping[int, Route] | None = None,
         kept: Mapping[int, Tensor] | None = None,
         keep: Set[int] = frozenset(),
+        map_rows: Sequence[int] = (),
+        maps: dict[int, Tensor] | None = None,
     ) -> tuple[Float[Tensor, "row channel height width"], dict[int, Tensor]]:
         """One call of the denoiser.
 
@@ -55,10 +57,12 @@ class Run:
             routes: as for `Session.call`, like the rest.
             kept: states that the routes read beyond the batch.
             keep: sites whose states are wanted.
+            map_rows: rows whose maps are wanted.
+            maps: where these are put.
 
         Returns:
             The predictions of all rows, and the wanted states by site index.
         """
         texts = torch.stack([self.embeddings[text] for text in layout.texts])
-        with self.session.call(routes=routes, kept=kept, keep=keep) as states:
+        with self.session.call(routes=routes, kept=kept, keep=keep, map_rows=map_rows, maps=maps) as states:
             return self.backbone.predict(layout.stack(latents), timestep, texts), states

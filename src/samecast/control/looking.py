@@ -1,0 +1,137 @@
+"""Masks found by looking: cross-attention maps over steps, for sources before the run, for targets during it."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from jaxtyping import Float
+from torch import Tensor
+
+from samecast.backbones.base import Backbone
+from samecast.control.plan import Masks
+from samecast.control.rule import Rules
+from samecast.control.run import Run
+from samecast.control.source import Trajectory
+from samecast.core.branches import Branch, Branches
+from samecast.core.ddim import Schedule
+from samecast.core.maps import combine_maps, normalise, threshold_of
+from samecast.core.masks import SubjectMask
+from samecast.core.sites import Site, select_sites
+from samecast.core.tokens import SubjectTokens
+from samecast.errors import SamecastError
+
+
+@dataclass(frozen=True)
+class Look:
+    """What a rule wants to see, resolved to one model and run.
+
+    Args:
+        tokens: as the rule says it.
+        phrase: the words.
+        sites: indices of the cross-attention sites.
+        steps: at which maps are taken.
+    """
+
+    tokens: SubjectTokens
+    phrase: str
+    sites: frozenset[int]
+    steps: frozenset[int]
+
+
+class MapBook:
+    """The maps gathered so far, and the masks they come to.
+
+    Args:
+        looks: what is wanted.
+        backbone: which finds words in prompts.
+    """
+
+    def __init__(self, looks: Sequence[Look], backbone: Backbone) -> None:
+        self.looks = tuple(looks)
+        self._backbone = backbone
+        self._sums: dict[tuple[SubjectTokens, Branch], Tensor] = {}
+
+    def wanted_at(self, step: int) -> bool:
+        """Whether maps are taken at a step."""
+        return any(step in look.steps for look in self.looks)
+
+    def add(self, step: int, branch: Branch, text: str, maps: Mapping[int, Float[Tensor, "_ text"]]) -> None:
+        """Takes the maps, by site, of one branch at a step.
+
+        Args:
+            step: at which they were made.
+            branch: whose picture they are of.
+            text: the prompt they were made under.
+            maps: of each site.
+        """
+        for look in self.looks:
+            if step in look.steps:
+                columns = self._backbone.find_words(text, look.phrase)
+                seen = combine_maps([maps[site].cpu() for site in sorted(look.sites)], columns)
+                before = self._sums.get((look.tokens, branch))
+                self._sums[look.tokens, branch] = seen if before is None else before + seen
+
+    def masks(self) -> Masks:
+        """The masks of all branches that were looked at.
+
+        Raises:
+            SamecastError: a map is constant.
+        """
+        found: dict[tuple[SubjectTokens, Branch], SubjectMask] = {}
+        for (tokens, branch), total in self._sums.items():
+            values = normalise(total, f"{branch.role} {branch.index}")
+            found[tokens, branch] = SubjectMask(values, threshold_of(values, tokens.threshold))
+        return found
+
+
+def make_looks(rules: Rules, sites: Sequence[Site], schedule: Schedule, noun: str) -> tuple[Look, ...]:
+    """What rules want to see.
+
+    Args:
+        rules: of the run.
+        sites: the model's cross-attention sites.
+        schedule: of the run.
+        noun: the words where a rule names none.
+
+    Raises:
+        SamecastError: there are no words, no sites or no steps, or a target's mask is read before its first map.
+    """
+    looks: list[Look] = []
+    for rule in rules:
+        tokens = rule.tokens
+        if not isinstance(tokens, SubjectTokens):
+            continue
+        phrase = tokens.phrase.replace("{noun}", noun) or noun
+        if not phrase:
+            raise SamecastError("masks from maps need a word to look for: give the subject a class_noun, or a phrase")
+        steps = frozenset(step for step in tokens.steps.select(schedule.steps) if not schedule.is_identity(step))
+        first = min(rule.steps.select(schedule.steps))
+        if not steps or ((rule.mode == "separate" or rule.reads_targets) and min(steps) >= first):
+            raise SamecastError(
+                f"a rule reads masks of the pictures at step {first}, before there is a map of them"
+                f" (maps from step {min(steps, default=schedule.steps)}): let it start later"
+            )
+        chosen = select_sites(tokens.selector(sites), sites)
+        looks.append(Look(tokens, phrase, frozenset(site.index for site in chosen), steps))
+    return tuple(dict.fromkeys(looks))
+
+
+def look_at_sources(run: Run, book: MapBook, trajectory: Trajectory, caption: str) -> int:
+    """Takes the sources' maps, by rows captioned with the words, which do nothing else.
+
+    With an empty prompt a source has no word to look for; the rows run beside its own and are counted apart.
+
+    Returns:
+        How many rows that took.
+    """
+    watched = tuple(Branch("source", source.index, caption) for source in trajectory.sources)
+    layout = Branches((), watched, 1.0).layout()
+    rows = 0
+    for step in sorted({step for look in book.looks for step in look.steps}):
+        maps: dict[int, Tensor] = {}
+        at_hand = dict(zip(watched, trajectory.latents[step], strict=True))
+        everyone = range(len(watched))
+        run.evaluate(layout, at_hand, run.schedule.timesteps[step], map_rows=everyone, maps=maps)
+        rows += len(watched)
+        for row, source in enumerate(trajectory.sources):
+            book.add(step, source, caption, {site: values[row] for site, values in maps.items()})
+    return rows

@@ -1,0 +1,89 @@
+"""Rendering with masks found in cross-attention maps."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import samecast as sc
+from samecast.control.rule import rules_from_data, rules_to_data
+
+STEPS = 5
+QUICK = sc.RenderSettings(steps=STEPS)
+PROMPTS = ["a dog running", "a small dog"]
+
+
+@pytest.fixture(scope="module")
+def model(tiny_pipeline_dir: Path) -> sc.Model:
+    return sc.load(tiny_pipeline_dir, device="cpu")
+
+
+def render(model: sc.Model, photo: Image.Image, rules: sc.Rules, prompts: list[str] = PROMPTS) -> sc.RenderResult:
+    return model.render(sc.Subject((photo,), "dog"), prompts, rules=rules, settings=QUICK)
+
+
+def differ(left: sc.RenderResult, right: sc.RenderResult) -> bool:
+    pictures = zip(left.renders, right.renders, strict=True)
+    gaps = [np.asarray(one.image, dtype=np.int16) - np.asarray(two.image, dtype=np.int16) for one, two in pictures]
+    return max(int(np.abs(gap).max()) for gap in gaps) > 1
+
+
+def auto(**tokens: Any) -> sc.Rules:
+    return sc.masactrl_auto_masked(2, sites="all", tokens=sc.SubjectTokens(**tokens))
+
+
+def test_rows_for_the_sources_maps_are_counted_apart(model: sc.Model, photo: Image.Image) -> None:
+    out = render(model, photo, auto())
+    assert (out.evaluations, out.map_evaluations) == (STEPS + 2 * 2 * STEPS, STEPS)
+    few = render(model, photo, auto(steps=sc.Steps(only=(1,))))
+    assert (few.evaluations, few.map_evaluations) == (STEPS + 2 * 2 * STEPS, 1)
+
+
+def test_masks_and_each_choice_about_them_change_the_pictures(model: sc.Model, photo: Image.Image) -> None:
+    outs = [
+        render(model, photo, rules)
+        for rules in (
+            sc.masactrl(2, sites="all"),
+            auto(),
+            auto(threshold="otsu"),
+            auto(phrase="a"),
+            auto(sites="mid"),
+            auto(steps=sc.Steps(only=(1,))),
+        )
+        if rules
+    ]
+    for number, out in enumerate(outs):
+        assert all(differ(out, other) for other in outs[:number])
+
+
+def test_a_picture_does_not_depend_on_its_batch(model: sc.Model, photo: Image.Image) -> None:
+    together, alone = render(model, photo, auto()), render(model, photo, auto(), PROMPTS[1:])
+    assert not differ(alone, model.render(sc.Subject((photo,), "dog"), PROMPTS[1:], rules=auto(), settings=QUICK))
+    gap = np.asarray(together.renders[1].image, dtype=np.int16) - np.asarray(alone.renders[0].image, dtype=np.int16)
+    assert np.abs(gap).max() <= 1
+
+
+def test_the_rules_survive_json() -> None:
+    rules = auto(phrase="red dog", sites="decoder", steps=sc.Steps(only=(0, 1)), threshold="otsu")
+    assert rules_from_data(json.loads(json.dumps(rules_to_data(rules)))) == rules
+
+
+@pytest.mark.parametrize(
+    ("rules", "prompts", "noun", "message"),
+    [
+        (auto(), ["a cat"], "dog", "the word 'dog' is not in the prompt 'a cat'"),
+        (auto(phrase="cat"), ["a cat"], "dog", "the word 'cat' is not in the prompt 'a photo of a dog'"),
+        (auto(), ["a dog"], "", "need a word to look for"),
+        (auto(sites="@5"), ["a dog"], "dog", "'@5' match nothing"),
+        (sc.masactrl_auto_masked(0), ["a dog"], "dog", r"reads masks of the pictures at step 0, before there is a map"),
+    ],
+)
+def test_mistakes_about_maps_are_one_line(
+    model: sc.Model, photo: Image.Image, rules: sc.Rules, prompts: list[str], noun: str, message: str
+) -> None:
+    with pytest.raises(sc.SamecastError, match=message) as caught:
+        model.render(sc.Subject((photo,), noun), prompts, rules=rules, settings=QUICK)
+    assert "\n" not in str(caught.value)
