@@ -8,7 +8,7 @@ from torch import Tensor
 
 from samecast.backbones.base import Backbone
 from samecast.control.plan import Masks
-from samecast.control.rule import Rules
+from samecast.control.rule import Rules, Tokens
 from samecast.control.run import Run
 from samecast.control.source import Trajectory
 from samecast.core.branches import Branch, Branches
@@ -76,7 +76,7 @@ class MapBook:
         Raises:
             SamecastError: a map is constant.
         """
-        found: dict[tuple[SubjectTokens, Branch], SubjectMask] = {}
+        found: dict[tuple[Tokens, Branch], SubjectMask] = {}
         for (tokens, branch), total in self._sums.items():
             values = normalise(total, f"{branch.role} {branch.index}")
             found[tokens, branch] = SubjectMask(values, threshold_of(values, tokens.threshold))
