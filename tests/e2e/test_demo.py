@@ -75,8 +75,8 @@ def test_the_settings_are_those_of_the_study_at_fifty_steps() -> None:
 def test_the_judge_knows_the_photos() -> None:
     """The shipped probe must be right on true pictures of the subject, or its verdicts on others mean nothing.
 
-    Identity needs six things right at once; the first probe, whose card says it is short of its bar in pattern, accessory
-    and colour, manages seven of ten.
+    Identity needs six things right at once; the first probe, whose card says it is short of its bar in pattern,
+    accessory and colour, manages seven of ten.
     """
     photos = [photo_of(IDENTITY, scene, 128) for scene in (*PHOTOS, *SCENES)]
     readings = load_probe().read(photos)
