@@ -54,8 +54,9 @@ neighbours (by {{ clear }} CIEDE2000 or more).
 ## Limits
 First version: the denoiser has had a fraction of the training it needs, so most subjects it draws are not yet
 recognisable, and the probe is short of its bar in pattern, accessory and colour (98%, 98%, 5 CIEDE2000): no method
-should be ranked by this version. Subjects are blurred by the autoencoder before any method touches them, so reconstruction bounds what
-consistency can be measured. Words it was not trained on do nothing. It must not be used to judge real photographs.
+should be ranked by this version. Subjects are blurred by the autoencoder before any method touches them, so
+reconstruction bounds what consistency can be measured. Words it was not trained on do nothing. It must not be used to
+judge real photographs.
 """,
     keep_trailing_newline=True,
 )
