@@ -82,7 +82,7 @@ def main() -> None:
         return out.logits_per_image.float()
 
     def loss_at(step: int) -> tuple[torch.Tensor, dict[str, float]]:
-        rng = np.random.default_rng((made.seed, step))
+        rng = np.random.default_rng(made.draws(step))
         picks = np.sort(rng.integers(ready, size=made.batch))
         mirrored = rng.uniform(size=made.batch) < 0.5
         images = np.stack(

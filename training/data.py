@@ -19,8 +19,8 @@ CHUNK = 256
 
 
 class Pictures:
-    """The cached renders: `images` uint8 (count, 128, 128, 3), `masks` bool (count, 128, 128), the first `ready`
-    drawn."""
+    """The cached renders: `images` uint8 (count, 128, 128, 3), `masks` bool and `parts` uint8 (count, 128, 128), the
+    first `ready` drawn."""
 
     def __init__(self, name: str = "train") -> None:
         self.folder = ROOT / "data" / name
@@ -28,6 +28,7 @@ class Pictures:
             raise SystemExit(f"no pictures in {self.folder}: run 'python -m training.data --name {name}' first")
         self.images = np.load(self.folder / "images.npy", mmap_mode="r")
         self.masks = np.load(self.folder / "masks.npy", mmap_mode="r")
+        self.parts = np.load(self.folder / "parts.npy", mmap_mode="r")
 
     @property
     def ready(self) -> int:
@@ -39,19 +40,24 @@ def draw(name: str, first_seed: int, count: int, threads: int | None) -> None:
     """Draw `count` pictures from `first_seed` on into `runs/data/<name>`."""
     folder = ROOT / "data" / name
     folder.mkdir(parents=True, exist_ok=True)
-    kinds = (("images", np.uint8, (count, SIZE, SIZE, 3)), ("masks", np.bool_, (count, SIZE, SIZE)))
+    kinds = (
+        ("images", np.uint8, (count, SIZE, SIZE, 3)),
+        ("masks", np.bool_, (count, SIZE, SIZE)),
+        ("parts", np.uint8, (count, SIZE, SIZE)),
+    )
     for file, dtype, shape in kinds:
         if not (folder / f"{file}.npy").exists():
             np.lib.format.open_memmap(folder / f"{file}.npy", mode="w+", dtype=dtype, shape=shape).flush()
             (folder / "ready").write_text("0")
     images = np.load(folder / "images.npy", mmap_mode="r+")
     masks = np.load(folder / "masks.npy", mmap_mode="r+")
+    parts = np.load(folder / "parts.npy", mmap_mode="r+")
     done, began, first = int((folder / "ready").read_text()), time.time(), int((folder / "ready").read_text())
     while done < len(images):
         stop = min(done + CHUNK, len(images))
         specs = [sample_spec(first_seed + index) for index in range(done, stop)]
         for index, picture in zip(range(done, stop), render_many(specs, SIZE, threads=threads), strict=True):
-            images[index], masks[index] = picture.image, picture.mask
+            images[index], masks[index], parts[index] = picture.image, picture.mask, picture.parts
         done = stop
         (folder / "ready").write_text(str(done))
         rate = (done - first) / (time.time() - began)

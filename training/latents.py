@@ -1,6 +1,8 @@
 """Latents, cached once: `python -m training.latents` encodes every picture and its mirror image with the trained
 VAE."""
 
+from hashlib import sha256
+
 import numpy as np
 import torch
 from diffusers import AutoencoderKL
@@ -11,25 +13,33 @@ from training.vae import tensor
 
 
 def main() -> None:
-    """Write `runs/data/train/latents.npy`, fp16 (count, 2, channels, 16, 16): plain and mirrored, already scaled;
-    `latents-ready` says how many are done, so that training can begin before the last."""
+    """Write `runs/data/train/latents.npy`, fp16 (count, 2, channels, 16, 16): plain and mirrored, already scaled.
+    Those that the same VAE has encoded before are kept; the file is whole or not there."""
     made, _ = recipe("latents", batch=64)
-    vae = (
-        AutoencoderKL.from_pretrained(ROOT / "vae" / "model").to(made.device, memory_format=torch.channels_last).eval()
-    )
+    folder = ROOT / "vae" / "model"
+    vae = AutoencoderKL.from_pretrained(folder).to(made.device, memory_format=torch.channels_last).eval()
     pictures = Pictures()
     ready = pictures.ready
+    made_by = sha256((folder / "diffusion_pytorch_model.safetensors").read_bytes()).hexdigest()
+    path, maker, part = (pictures.folder / name for name in ("latents.npy", "latents-made-by", "latents.part.npy"))
     shape = (ready, 2, vae.config.latent_channels, 16, 16)
-    out = np.lib.format.open_memmap(pictures.folder / "latents.npy", mode="w+", dtype=np.float16, shape=shape)
+    out = np.lib.format.open_memmap(part, mode="w+", dtype=np.float16, shape=shape)
+    kept = 0
+    if path.exists() and maker.exists() and maker.read_text() == made_by:
+        before = np.load(path, mmap_mode="r")
+        kept = min(len(before), ready)
+        out[:kept] = before[:kept]
     with torch.no_grad():
-        for start in range(0, ready, made.batch):
+        for start in range(kept, ready, made.batch):
             x = tensor(pictures.images[start : min(start + made.batch, ready)]).to(made.device)
             for side, view in enumerate((x, x.flip(-1))):
                 with torch.autocast(made.device.type, made.dtype, enabled=made.dtype != torch.float32):
                     z = vae.encode(view.contiguous(memory_format=torch.channels_last)).latent_dist.mode()
                 out[start : start + len(x), side] = (z.float() * vae.config.scaling_factor).half().cpu().numpy()
-            (pictures.folder / "latents-ready").write_text(str(start + len(x)))
-    print(out.shape, "std per channel", out[:512].astype(np.float32).std(axis=(0, 1, 3, 4)).round(2))
+    out.flush()
+    part.replace(path)
+    maker.write_text(made_by)
+    print(f"kept {kept}", out.shape, "std per channel", out[:512].astype(np.float32).std(axis=(0, 1, 3, 4)).round(2))
 
 
 if __name__ == "__main__":

@@ -2,12 +2,14 @@
 
 A recipe gives `train` a module and a function from step number to loss. Progress is the larger of steps done over steps
 asked and minutes spent over minutes allowed, so the same recipe fits a laptop's hour and a GPU's ten minutes; both are
-written beside the weights.
+written beside the weights. `torchrun --nproc-per-node 2 -m training.unet ...` trains on two devices or two cores at
+once: each process draws its own batches, gradients are averaged.
 """
 
 import argparse
 import json
 import math
+import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -20,6 +22,7 @@ from torch import nn
 from torch.utils.tensorboard import SummaryWriter
 
 from training.data import ROOT
+from training.muon import Muon, split
 
 
 @dataclass
@@ -35,9 +38,16 @@ class Recipe:
     device: torch.device
     dtype: torch.dtype
     init_from: Path | None
+    optimiser: str = "adamw"
+    rank: int = 0
+    world: int = 1
     warmup: int = 200
     decay: float = 0.01
     average: float = 0.999
+
+    def draws(self, step: int) -> tuple[int, int]:
+        """What a step's random numbers are seeded with: of its own for each process."""
+        return self.seed, step * self.world + self.rank
 
     @property
     def folder(self) -> Path:
@@ -72,15 +82,20 @@ def recipe(name: str, **defaults: Any) -> tuple[Recipe, argparse.Namespace]:
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--dtype", choices=("auto", "float32", "bfloat16"), default="auto")
     parser.add_argument("--init-from", type=Path, help="start from these weights with a fresh optimiser")
+    parser.add_argument("--optimiser", choices=("adamw", "muon"), default="adamw")
+    parser.add_argument("--compile", action="store_true", help="compile the module: minutes at first, then faster")
     given = parser.parse_args()
     if given.threads:
         torch.set_num_threads(given.threads)
     torch.manual_seed(given.seed)
     device = torch.device(given.device)
     dtype = fast_dtype(device) if given.dtype == "auto" else getattr(torch, given.dtype)
+    rank, world = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
+    if world > 1:
+        torch.distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
     made = Recipe(
         given.name, given.steps, given.minutes, given.rate, given.batch, given.seed, device, dtype, given.init_from,
-        average=given.average,
+        optimiser=given.optimiser, rank=rank, world=world, average=given.average,
     )  # fmt: skip
     print(f"{made.name}: {device}, {dtype}, {torch.get_num_threads()} threads", flush=True)
     return made, given
@@ -128,7 +143,7 @@ class Log:
         for name, value in means.items():
             self.writer.add_scalar(name, value, step)
         told = ", ".join(f"{name} {value:.4f}" for name, value in means.items())
-        rate = (step - self.first) * self.made.batch / max(spent - self.begun, 1e-9)
+        rate = (step - self.first) * self.made.batch * self.made.world / max(spent - self.begun, 1e-9)
         print(
             f"{self.made.name} {progress:6.1%} step {step}: {told}; {rate:.0f} samples/s, {spent / 60:.1f} min",
             flush=True,
@@ -140,6 +155,91 @@ class Log:
             self.writer.add_scalar(f"held-out/{name}", value, step)
         print(f"{self.made.name} step {step} held out: {json.dumps(numbers)}", flush=True)
         return numbers
+
+
+def share_gradients(module: nn.Module) -> None:
+    """Average the gradients over all processes, in one message."""
+    gradients = [weight.grad for weight in module.parameters() if weight.grad is not None]
+    flat = torch.cat([gradient.flatten() for gradient in gradients])
+    torch.distributed.all_reduce(flat, op=torch.distributed.ReduceOp.SUM)
+    flat /= torch.distributed.get_world_size()
+    parts = flat.split([gradient.numel() for gradient in gradients])
+    for gradient, part in zip(gradients, parts, strict=True):
+        gradient.copy_(part.view(gradient.shape))
+
+
+def agreed(made: Recipe, spent: float) -> float:
+    """Return the first process's clock, so that all stop at the same step and step at the same rate."""
+    if made.world == 1:
+        return spent
+    clock = torch.tensor([spent], dtype=torch.float64)
+    torch.distributed.broadcast(clock, 0)
+    return clock.item()
+
+
+def optimisers_of(made: Recipe, module: nn.Module) -> list[torch.optim.Optimizer]:
+    """Return what steps the weights: AdamW alone, or Muon inside and AdamW for the rest."""
+    inner, outer = split(module) if made.optimiser == "muon" else ([], list(module.parameters()))
+    adamw = torch.optim.AdamW(outer, lr=made.rate, betas=(0.9, 0.99), weight_decay=made.decay, fused=True)
+    return [adamw, Muon(inner, lr=made.rate, weight_decay=made.decay)] if inner else [adamw]
+
+
+class Training:
+    """A module on its way: its weights, their average, its optimisers, how many steps and seconds it has had."""
+
+    def __init__(self, made: Recipe, module: nn.Module) -> None:
+        self.made, self.module = made, module
+        self.optimisers = optimisers_of(made, module)
+        self.average = Average(module, made.average)
+        self.step, self.spent = 0, 0.0
+        self.file = made.folder / "last.pt"
+        if self.file.exists():
+            state = torch.load(self.file, map_location=made.device, weights_only=True)
+            module.load_state_dict(state["module"])
+            for optimiser, held in zip(self.optimisers, state["optimisers"], strict=True):
+                optimiser.load_state_dict(held)
+            self.average.weights = state["average"]
+            self.step, self.spent = state["step"], state["spent"]
+            print(f"{made.name}: resumed at step {self.step}", flush=True)
+
+    @property
+    def progress(self) -> float:
+        """How much of the run is done: by steps or by minutes, whichever is further."""
+        return max(self.step / self.made.steps, self.spent / (self.made.minutes * 60))
+
+    def save(self) -> None:
+        """Write the checkpoint, whole or not at all."""
+        held = {
+            "module": self.module.state_dict(),
+            "optimisers": [optimiser.state_dict() for optimiser in self.optimisers],
+            "average": self.average.weights,
+            "step": self.step,
+            "spent": self.spent,
+        }
+        torch.save(held, self.file.with_suffix(".part"))
+        self.file.with_suffix(".part").replace(self.file)
+
+    def advance(self, loss_at: Callable[[int], tuple[torch.Tensor, dict[str, float]]]) -> dict[str, float]:
+        """Take one step; return its numbers."""
+        made, tick = self.made, time.monotonic()
+        torch.manual_seed(made.seed * 1_000_003 + made.draws(self.step)[1])
+        warm = min(1.0, (self.step + 1) / made.warmup)
+        rate = made.rate * warm * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * self.progress)))
+        for group in (group for optimiser in self.optimisers for group in optimiser.param_groups):
+            group["lr"] = rate
+        loss, numbers = loss_at(self.step)
+        if not torch.isfinite(loss):
+            raise SystemExit(f"{made.name}: the loss is {loss.item()} at step {self.step}; lower --rate and resume")
+        self.module.zero_grad(set_to_none=True)
+        loss.backward()
+        if made.world > 1:
+            share_gradients(self.module)
+        nn.utils.clip_grad_norm_(self.module.parameters(), 1.0)
+        for optimiser in self.optimisers:
+            optimiser.step()
+        self.average.update(self.module, self.step)
+        self.step, self.spent = self.step + 1, agreed(made, self.spent + time.monotonic() - tick)
+        return {"loss": loss.item()} | numbers
 
 
 def train(
@@ -154,52 +254,36 @@ def train(
     What a step draws depends on the seed and the step's number alone, so a resumed run sees what an unbroken one would.
     """
     made.folder.mkdir(parents=True, exist_ok=True)
-    checkpoint = made.folder / "last.pt"
-    optimiser = torch.optim.AdamW(module.parameters(), lr=made.rate, betas=(0.9, 0.99), weight_decay=made.decay)
-    average = Average(module, made.average)
-    step, spent = 0, 0.0
-    if checkpoint.exists():
-        state = torch.load(checkpoint, map_location=made.device, weights_only=True)
-        module.load_state_dict(state["module"])
-        optimiser.load_state_dict(state["optimiser"])
-        average.weights = state["average"]
-        step, spent = state["step"], state["spent"]
-        print(f"{made.name}: resumed at step {step}", flush=True)
-    log = Log(made, step, spent)
-
-    def save() -> None:
-        held = {"module": module.state_dict(), "optimiser": optimiser.state_dict(), "average": average.weights}
-        torch.save(held | {"step": step, "spent": spent}, checkpoint.with_suffix(".part"))
-        checkpoint.with_suffix(".part").replace(checkpoint)
-
-    saved = time.monotonic()
-    while (progress := max(step / made.steps, spent / (made.minutes * 60))) < 1:
-        tick = time.monotonic()
-        torch.manual_seed(made.seed * 1_000_003 + step)
-        factor = min(1.0, (step + 1) / made.warmup) * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * progress)))
-        for group in optimiser.param_groups:
-            group["lr"] = made.rate * factor
-        loss, numbers = loss_at(step)
-        if not torch.isfinite(loss):
-            raise SystemExit(f"{made.name}: the loss is {loss.item()} at step {step}; lower --rate and resume")
-        optimiser.zero_grad(set_to_none=True)
-        loss.backward()
-        nn.utils.clip_grad_norm_(module.parameters(), 1.0)
-        optimiser.step()
-        average.update(module, step)
-        step, spent = step + 1, spent + time.monotonic() - tick
-        log.add({"loss": loss.item()} | numbers, progress, step, spent)
-        if step % evaluate_every == 0:
-            log.held_out(evaluated(module, average, evaluate, step), step)
+    run = Training(made, module)
+    if made.rank:  # the first process alone tells, evaluates and saves
+        while run.progress < 1:
+            run.advance(loss_at)
+        return run.average.weights
+    log, saved = Log(made, run.step, run.spent), time.monotonic()
+    while run.progress < 1:
+        numbers = run.advance(loss_at)
+        log.add(numbers, run.progress, run.step, run.spent)
+        if run.step % evaluate_every == 0:
+            log.held_out(evaluated(module, run.average, evaluate, run.step), run.step)
         if time.monotonic() - saved > 120:
             saved = time.monotonic()
-            save()
-    save()
-    final = log.held_out(evaluated(module, average, evaluate, step), step)
-    facts = {"steps": step, "minutes": round(spent / 60, 1), "batch": made.batch, "rate": made.rate, "seed": made.seed}
-    facts |= {"device": str(made.device), "dtype": str(made.dtype), "init_from": str(made.init_from), "held_out": final}
+            run.save()
+    run.save()
+    final = log.held_out(evaluated(module, run.average, evaluate, run.step), run.step)
+    facts = {
+        "steps": run.step,
+        "minutes": round(run.spent / 60, 1),
+        "batch": made.batch * made.world,
+        "rate": made.rate,
+        "seed": made.seed,
+        "device": str(made.device),
+        "dtype": str(made.dtype),
+        "optimiser": made.optimiser,
+        "init_from": str(made.init_from),
+        "held_out": final,
+    }
     (made.folder / "facts.json").write_text(json.dumps(facts, indent=2))
-    return average.weights
+    return run.average.weights
 
 
 def evaluated(

@@ -9,7 +9,7 @@ from safetensors.torch import load_file, save_file
 from torch.nn import functional as F
 
 from samecast.diorama.colours import ciede2000
-from samecast.diorama.probe import CHOICES, LAB_CENTRE, LAB_SCALE, ProbeNetwork
+from samecast.diorama.probe import CHOICES, LAB_CENTRE, LAB_SCALE, PIXELS, ProbeNetwork, subject_logits
 from samecast.diorama.scenes import HELD_OUT, Spec, sample_spec
 from training.data import Pictures
 from training.fast import quicken
@@ -52,34 +52,38 @@ def main() -> None:
         fits = {name: value.float() for name, value in held.items() if name in ours and ours[name].shape == value.shape}
         print(f"{len(fits)} of {len(ours)} tensors from {made.init_from}", flush=True)
         network.load_state_dict(fits, strict=False)
-    network = quicken(network).to(made.device, memory_format=torch.channels_last)
+    network = network.to(made.device, memory_format=torch.channels_last)
+    learner = torch.compile(network) if given.compile else quicken(network)
     pictures, unseen = Pictures(), Pictures("held-out")
-    ready = pictures.ready
-    truths = labels([sample_spec(index) for index in range(ready)])
-    mirrored_truths = labels([sample_spec(index).mirrored() for index in range(ready)])
+    count = len(pictures.images)
+    truths = labels([sample_spec(index) for index in range(count)])
+    mirrored_truths = labels([sample_spec(index).mirrored() for index in range(count)])
     held_out = labels([sample_spec(HELD_OUT + index) for index in range(512)])
-    print(f"{sum(p.numel() for p in network.parameters()) / 1e6:.2f} M parameters, {ready} pictures", flush=True)
+    print(
+        f"{sum(p.numel() for p in network.parameters()) / 1e6:.2f} M parameters, {pictures.ready} of {count} pictures",
+        flush=True,
+    )
 
     def inputs(images: np.ndarray) -> torch.Tensor:
         x = torch.from_numpy(np.ascontiguousarray(images)).permute(0, 3, 1, 2).float()
         return x / 127.5 - 1.0
 
     def loss_at(step: int) -> tuple[torch.Tensor, dict[str, float]]:
-        rng = np.random.default_rng((made.seed, step))
-        picks = np.sort(rng.integers(ready, size=made.batch))
+        rng = np.random.default_rng(made.draws(step))
+        picks = np.sort(rng.integers(pictures.ready, size=made.batch))  # more of them while they are being drawn
         flip = rng.uniform(size=made.batch) < 0.5
         images = np.stack(
             [pictures.images[i][:, ::-1] if f else pictures.images[i] for i, f in zip(picks, flip, strict=True)]
         )
-        masks = np.stack(
-            [pictures.masks[i][:, ::-1] if f else pictures.masks[i] for i, f in zip(picks, flip, strict=True)]
+        parts = np.stack(
+            [pictures.parts[i][:, ::-1] if f else pictures.parts[i] for i, f in zip(picks, flip, strict=True)]
         )
         x = roughen(inputs(images)).to(made.device, memory_format=torch.channels_last)
-        goal = torch.from_numpy(masks).float().to(made.device)
+        goal = torch.from_numpy(parts).long().clamp(max=len(PIXELS) - 1).to(made.device)
         flipped = torch.from_numpy(flip)
         with torch.autocast(made.device.type, made.dtype, enabled=made.dtype != torch.float32):
-            logits, colours, mask = network(x)
-        loss = F.binary_cross_entropy_with_logits(mask.float(), goal) * 4
+            logits, colours, pixels = learner(x)
+        loss = F.cross_entropy(pixels, goal) * 6
         hits: dict[str, float] = {}
         for name, values in logits.items():
             right = torch.where(flipped, mirrored_truths[0][name][picks], truths[0][name][picks]).to(made.device)
@@ -98,7 +102,7 @@ def main() -> None:
         labs = torch.cat([answer[1] for answer in answers]).cpu().numpy()
         error = ciede2000(labs * LAB_SCALE + LAB_CENTRE, held_out[1].numpy() * LAB_SCALE + LAB_CENTRE)
         scores["base_error"], scores["second_error"] = float(error[:, 0].mean()), float(error[:, 1].mean())
-        masks = torch.cat([answer[2] for answer in answers]).cpu() > 0
+        masks = torch.cat([subject_logits(answer[2]) for answer in answers]).cpu() > 0
         true = torch.from_numpy(unseen.masks[:512])
         scores["mask_iou"] = ((masks & true).sum((1, 2)) / (masks | true).sum((1, 2)).clamp(min=1)).mean().item()
         return scores

@@ -98,7 +98,7 @@ def main() -> None:
     print(f"{sum(p.numel() for p in vae.parameters()) / 1e6:.2f} M parameters", flush=True)
 
     def loss_at(step: int) -> tuple[torch.Tensor, dict[str, float]]:
-        rng = np.random.default_rng((made.seed, step))
+        rng = np.random.default_rng(made.draws(step))
         size, count = (128, max(made.batch // 4, 1)) if step % 20 == 19 else (64, made.batch)
         x = tensor(crops(pictures, count, size, rng)).to(made.device, memory_format=torch.channels_last)
         with torch.autocast(made.device.type, made.dtype, enabled=made.dtype != torch.float32):

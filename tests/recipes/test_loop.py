@@ -1,6 +1,9 @@
 """The training loop: an interrupted run ends where an unbroken one does; the fast normalisation is the slow one."""
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -9,6 +12,7 @@ from torch import nn
 
 from training import loop
 from training.fast import quicken
+from training.muon import Muon, orthogonal, split
 
 KILLED_AT = 7
 
@@ -17,11 +21,11 @@ class Killed(Exception):
     """Stands for the machine going away."""
 
 
-def recipe(name, steps=12):
-    return loop.Recipe(name, steps, 1e9, 1e-2, 4, 0, torch.device("cpu"), torch.float32, None, warmup=2)
+def recipe(name, steps=12, **others):
+    return loop.Recipe(name, steps, 1e9, 1e-2, 4, 0, torch.device("cpu"), torch.float32, None, warmup=2, **others)
 
 
-def fit(name, monkeypatch, kill_at=None, save_always=False):
+def fit(name, monkeypatch, kill_at=None, save_always=False, optimiser="adamw"):
     torch.manual_seed(1)
     module = nn.Linear(3, 1)
     if save_always:
@@ -38,7 +42,7 @@ def fit(name, monkeypatch, kill_at=None, save_always=False):
         x = torch.ones(1, 3)
         return {"error": (module(x) - 3).abs().item()}
 
-    return loop.train(recipe(name), module, loss_at, evaluate, evaluate_every=5)
+    return loop.train(recipe(name, optimiser=optimiser), module, loss_at, evaluate, evaluate_every=5)
 
 
 @pytest.fixture(autouse=True)
@@ -46,13 +50,89 @@ def _elsewhere(tmp_path, monkeypatch):
     monkeypatch.setattr(loop, "ROOT", tmp_path)
 
 
-def test_a_killed_run_resumes_to_the_same_weights(tmp_path, monkeypatch):
-    unbroken = fit("unbroken", monkeypatch, save_always=True)
+@pytest.mark.parametrize("optimiser", ["adamw", "muon"])
+def test_a_killed_run_resumes_to_the_same_weights(tmp_path, monkeypatch, optimiser):
+    unbroken = fit("unbroken", monkeypatch, save_always=True, optimiser=optimiser)
     with pytest.raises(Killed):
-        fit("broken", monkeypatch, kill_at=KILLED_AT, save_always=True)
+        fit("broken", monkeypatch, kill_at=KILLED_AT, save_always=True, optimiser=optimiser)
     assert torch.load(tmp_path / "broken" / "last.pt", weights_only=True)["step"] == KILLED_AT
-    resumed = fit("broken", monkeypatch, save_always=True)
+    resumed = fit("broken", monkeypatch, save_always=True, optimiser=optimiser)
     assert all(torch.equal(unbroken[name], resumed[name]) for name in unbroken)
+
+
+def seeded_module():
+    torch.manual_seed(1)
+    return nn.Linear(3, 1)
+
+
+ONE_OF_TWO = """
+import sys
+from pathlib import Path
+import torch
+from training import loop
+
+rank, folder = int(sys.argv[1]), Path(sys.argv[2])
+loop.ROOT = folder
+torch.distributed.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2)
+device = torch.device("cpu")
+made = loop.Recipe("two", 12, 1e9, 1e-2, 4, 0, device, torch.float32, None, warmup=2, rank=rank, world=2)
+torch.manual_seed(1)
+module = torch.nn.Linear(3, 1)
+
+
+def loss_at(step):
+    x = torch.randn(4, 3)
+    return (module(x) - x.sum(1, keepdim=True)).square().mean(), {}
+
+
+torch.save(loop.train(made, module, loss_at, lambda step: {}), folder / f"{rank}.pt")
+"""
+
+
+def test_two_processes_train_as_one_would_on_both_their_batches(tmp_path):
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(("src", "."))}
+    both = [
+        subprocess.Popen([sys.executable, "-c", ONE_OF_TWO, str(rank), str(tmp_path)], env=environment)
+        for rank in (0, 1)
+    ]
+    assert [process.wait(timeout=120) for process in both] == [0, 0]
+    first, second = (torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in (0, 1))
+    module = seeded_module()
+
+    def loss_at(step):
+        drawn = []
+        for rank in (0, 1):
+            torch.manual_seed(2 * step + rank)
+            drawn.append(torch.randn(4, 3))
+        x = torch.cat(drawn)
+        return (module(x) - x.sum(1, keepdim=True)).square().mean(), {}
+
+    alone = loop.train(recipe("one"), module, loss_at, lambda step: {})
+    for name, value in alone.items():
+        assert torch.equal(first[name], second[name])
+        assert torch.allclose(value, first[name], atol=1e-6)
+    assert json.loads((tmp_path / "two" / "facts.json").read_text())["batch"] == 8
+
+
+@pytest.mark.parametrize("shape", [(64, 200), (200, 64), (32, 32)])
+def test_muon_steps_by_matrices_whose_singular_values_are_near_one(shape):
+    torch.manual_seed(0)
+    values = torch.linalg.svdvals(orthogonal(torch.randn(3, *shape), rounds=5))
+    assert values.min() > 0.3 or shape == (32, 32)  # a square matrix has singular values near nought
+    assert values.max() < 1.3
+
+
+def test_muon_takes_matrices_inside_and_leaves_the_rest():
+    module = nn.ModuleDict({"conv_in": nn.Conv2d(3, 8, 3), "inside": nn.Conv2d(8, 8, 3), "norm": nn.GroupNorm(2, 8)})
+    inner, outer = split(module)
+    assert inner == [module["inside"].weight]
+    assert len(outer) == 5
+    for weight in module.parameters():
+        weight.grad = torch.randn_like(weight)
+    before = [weight.clone() for weight in module.parameters()]
+    Muon(inner, lr=0.1).step()
+    changed = [not torch.equal(a, b) for a, b in zip(before, module.parameters(), strict=True)]
+    assert changed == [weight is inner[0] for weight in module.parameters()]
 
 
 def test_a_finished_run_states_its_facts_and_leaves_no_partial_file(tmp_path, monkeypatch):

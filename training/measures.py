@@ -1,0 +1,181 @@
+"""What `training.report` measures, each on held-out seeds, each by a function of its own."""
+
+import time
+from collections import Counter
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from diffusers import StableDiffusionPipeline
+from PIL import Image
+from torchmetrics.functional.image import structural_similarity_index_measure
+from transformers import CLIPModel, CLIPTokenizer
+
+import samecast as sc
+from samecast.core.quality import peak_signal_to_noise
+from samecast.core.settings import RenderSettings
+from samecast.diorama.captions import caption, facts, phrase
+from samecast.diorama.colours import ciede2000, word_margin
+from samecast.diorama.probe import Reading, load_probe
+from samecast.diorama.renderer import render_many
+from samecast.diorama.scenes import Spec
+from training.clip import small
+from training.ship import WEIGHTS
+
+CLEAR = 6.0
+"""A colour counts as away from word boundaries when its second nearest word is this much further (CIEDE2000)."""
+
+
+def judged(readings: list[Reading], truths: list[dict[str, str]], clear: list[bool]) -> dict[str, float]:
+    """Return the share of right readings per attribute, over the pictures whose truth states it."""
+    scores: dict[str, float] = {}
+    for name in ("kind", "colour", "pattern", "accessory", "pose", "view", "background"):
+        hits = [
+            getattr(reading, name) == truth[name]
+            for reading, truth, sure in zip(readings, truths, clear, strict=True)
+            if name in truth and (name != "colour" or sure)
+        ]
+        scores[name] = float(np.mean(hits)) if hits else float("nan")
+    return scores
+
+
+def renders_and_reconstructions(pipeline: StableDiffusionPipeline, specs: list[Spec]) -> dict[str, Any]:
+    """Score the autoencoder, and the probe on renders and on what the autoencoder makes of them."""
+    pictures = list(render_many(specs, 128))
+    rebuilt: list[np.ndarray] = []
+    psnr: list[float] = []
+    ssim: list[float] = []
+    for start in range(0, len(pictures), 32):
+        x = (
+            torch.from_numpy(np.stack([picture.image for picture in pictures[start : start + 32]])).permute(0, 3, 1, 2)
+            / 127.5
+            - 1
+        )
+        with torch.no_grad():
+            y = pipeline.vae.decode(pipeline.vae.encode(x).latent_dist.mode()).sample.clamp(-1, 1)
+        psnr += (-10 * torch.log10((y - x).square().mean(dim=(1, 2, 3)) / 4)).tolist()
+        alike = structural_similarity_index_measure(y, x, data_range=2.0, reduction="none")
+        assert isinstance(alike, torch.Tensor)
+        ssim += alike.tolist()
+        rebuilt += list(((y + 1) * 127.5).round().byte().permute(0, 2, 3, 1).numpy())
+    probe, truths = load_probe(), [facts(spec) for spec in specs]
+    clear = [word_margin(spec.identity.base) >= CLEAR for spec in specs]
+    found: dict[str, Any] = {"vae_psnr": float(np.mean(psnr)), "vae_ssim": float(np.mean(ssim)), "confusion": {}}
+    for name, images in (("renders", [picture.image for picture in pictures]), ("reconstructions", rebuilt)):
+        readings = probe.read(images)
+        scores = judged(readings, truths, clear)
+        for which in ("base", "second"):
+            pairs = [
+                (getattr(reading, which), getattr(spec.identity, which))
+                for reading, spec in zip(readings, specs, strict=True)
+            ]
+            scores[f"{which}_error"] = float(np.mean([ciede2000(a, b) for a, b in pairs]))
+        overlap = [
+            (r.mask & p.mask).sum() / max((r.mask | p.mask).sum(), 1) for r, p in zip(readings, pictures, strict=True)
+        ]
+        found[f"probe_{name}"] = scores | {"mask_iou": float(np.mean(overlap))}
+        found["confusion"][name] = confusion(readings, truths)
+    return found
+
+
+def text_to_image(
+    pipeline: StableDiffusionPipeline, specs: list[Spec], steps: int, guidance: float, sheet: Path | None
+) -> dict[str, Any]:
+    """Generate a picture per held-out caption and let the probe say what came."""
+    rng = np.random.default_rng(0)
+    told = [caption(spec, rng) for spec in specs]
+    images: list[Image.Image] = []
+    began = time.perf_counter()
+    for start in range(0, len(told), 16):
+        part = told[start : start + 16]
+        generators = [torch.Generator().manual_seed(start + index) for index in range(len(part))]
+        images += pipeline(
+            [each.text for each in part], num_inference_steps=steps, guidance_scale=guidance, generator=generators
+        ).images
+    seconds = time.perf_counter() - began
+    scores = judged(
+        load_probe().read(images),
+        [each.states for each in told],
+        [word_margin(s.identity.base) >= CLEAR for s in specs],
+    )
+    if sheet:
+        grid = Image.new("RGB", (8 * 128, 6 * 128))
+        for index, image in enumerate(images[:48]):
+            grid.paste(image, (index % 8 * 128, index // 8 * 128))
+        grid.save(sheet)
+        sheet.with_suffix(".txt").write_text("\n".join(each.text for each in told[:48]))
+    return scores | {
+        "steps": steps,
+        "guidance": guidance,
+        "count": len(specs),
+        "evaluations_per_second": 2 * steps * len(specs) / seconds,
+    }
+
+
+def retrieval(specs: list[Spec]) -> float:
+    """Return CLIP's top-1 among 256 distinct scenes, each described in full."""
+    model, tokenizer = CLIPModel.from_pretrained(WEIGHTS / "clip"), CLIPTokenizer.from_pretrained(WEIGHTS / "clip")
+    images = small(np.stack([picture.image for picture in render_many(specs, 128)]))
+    ids = tokenizer([phrase(facts(spec)) for spec in specs], padding="max_length", max_length=77, return_tensors="pt")
+    with torch.no_grad():
+        logits = model(pixel_values=images, **ids).logits_per_image
+    return (logits.argmax(1) == torch.arange(len(specs))).float().mean().item()
+
+
+def confusion(readings: list[Reading], truths: list[dict[str, str]]) -> dict[str, dict[str, int]]:
+    """Return what was taken for what, and how often, by attribute: `{"pattern": {"spotted for plain": 3}}`."""
+    found: dict[str, dict[str, int]] = {}
+    for name in ("kind", "pattern", "accessory", "pose", "view", "background"):
+        pairs = Counter(
+            f"{getattr(reading, name)} for {truth[name]}"
+            for reading, truth in zip(readings, truths, strict=True)
+            if name in truth and getattr(reading, name) != truth[name]
+        )
+        found[name] = dict(pairs.most_common())
+    return found
+
+
+def diversity(pipeline: StableDiffusionPipeline, specs: list[Spec], seeds: int, steps: int, guidance: float) -> float:
+    """Return the mean difference of two pictures of one prompt, root mean square in grey levels (0..255)."""
+    rng, apart = np.random.default_rng(1), list[float]()
+    for spec in specs:
+        images = pipeline(
+            [caption(spec, rng).text] * seeds,
+            num_inference_steps=steps,
+            guidance_scale=guidance,
+            generator=[torch.Generator().manual_seed(seed) for seed in range(seeds)],
+        ).images
+        arrays = [np.asarray(image, dtype=np.float32) for image in images]
+        apart += [float(np.sqrt(np.mean((a - b) ** 2))) for a, b in combinations(arrays, 2)]
+    return float(np.mean(apart))
+
+
+def inversion(specs: list[Spec]) -> dict[str, float]:
+    """Invert renders, captioned by their class, and denoise them again so, 50 steps, without guidance and
+    without replay; and the same with replay. Return the mean PSNR of both in dB, the autoencoder's loss included."""
+    model, plain, replayed = sc.load(), list[float](), list[float]()
+    for spec, picture in zip(specs, render_many(specs, 128), strict=True):
+        photo, told = Image.fromarray(picture.image), f"a photo of a {spec.identity.kind}"
+        settings = RenderSettings(guidance_scale=1.0, init="inverted", source_prompt=told)
+        out = model.render(sc.Subject((photo,)), [told], rules=(), settings=settings)
+        plain.append(peak_signal_to_noise(photo, out.renders[0].image))
+        replayed.append(out.source_psnr or float("nan"))
+    return {"plain_psnr": float(np.mean(plain)), "replayed_psnr": float(np.mean(replayed))}
+
+
+def speeds(rows: int = 32) -> dict[str, float]:
+    """Return the seconds to load the pipeline, and evaluations per second in batches of 32 at this many threads."""
+    began = time.perf_counter()
+    pipeline = StableDiffusionPipeline.from_pretrained(WEIGHTS / "diorama")
+    loading = time.perf_counter() - began
+    channels, width = pipeline.unet.config.in_channels, pipeline.unet.config.cross_attention_dim
+    latents, context = torch.randn(rows, channels, 16, 16), torch.randn(rows, 77, width)
+    with torch.no_grad():
+        pipeline.unet(latents, 500, encoder_hidden_states=context)
+        began = time.perf_counter()
+        for _ in range(10):
+            pipeline.unet(latents, 500, encoder_hidden_states=context)
+    rate = 10 * rows / (time.perf_counter() - began)
+    return {"load_seconds": loading, "evaluations_per_second": rate, "threads": float(torch.get_num_threads())}
