@@ -28,8 +28,8 @@ from samecast.subject import Subject
 if TYPE_CHECKING:
     from samecast.render import Model, RenderResult
 
-SUBJECT_SEED = HELD_OUT + 109
-"""A dog with blue and orange stripes: unlike anything that the word dog calls up."""
+SUBJECT_SEED = HELD_OUT + 65
+"""A dog with blue and yellow stripes: unlike anything that the word dog calls up."""
 
 PHOTOS = (
     Scene("standing", "right", "grass"),

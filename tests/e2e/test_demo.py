@@ -13,7 +13,7 @@ from samecast.diorama.probe import Probe, ProbeNetwork, identity_right, load_pro
 from samecast.diorama.scenes import HELD_OUT, sample_spec
 
 IDENTITY = sample_spec(SUBJECT_SEED).identity
-TOLD_BY_WORDS = (IDENTITY.pattern, "blue", "orange")
+TOLD_BY_WORDS = (IDENTITY.pattern, "blue", "yellow")
 
 
 @pytest.fixture(scope="module")
@@ -75,10 +75,9 @@ def test_the_settings_are_those_of_the_study_at_fifty_steps() -> None:
 def test_the_judge_knows_the_photos() -> None:
     """The shipped probe must be right on true pictures of the subject, or its verdicts on others mean nothing.
 
-    Identity needs six things right at once; the first probe, whose card says it is short of its bar in pattern,
-    accessory and colour, manages seven of ten.
+    Identity needs six things right at once, so one slip in ten pictures is allowed.
     """
     photos = [photo_of(IDENTITY, scene, 128) for scene in (*PHOTOS, *SCENES)]
     readings = load_probe().read(photos)
-    assert sum(identity_right(reading, IDENTITY) for reading in readings) >= 6
+    assert sum(identity_right(reading, IDENTITY) for reading in readings) >= 9
     assert sum(scene_right(r, scene) for r, scene in zip(readings, (*PHOTOS, *SCENES), strict=True)) >= len(photos) - 1

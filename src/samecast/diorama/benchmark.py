@@ -126,7 +126,7 @@ def put_behind(photo: Picture, rng: np.random.Generator) -> Picture:
         slice(max(int(inside[0]) - size // 24, 0), edge + 1) if from_left else slice(edge, int(inside[-1]) + size // 24)
     )
     top = max(int(np.nonzero(photo.mask.any(axis=1))[0][0]) - size // 16, 0)
-    image, mask = photo.image.copy(), photo.mask.copy()
+    image, mask, parts = photo.image.copy(), photo.mask.copy(), photo.parts.copy()
     height, width = size - top, image[:, reach].shape[1]
     grain = 0.06 * np.sin(
         np.arange(height)[:, None] * 0.9 * 128 / size + 3 * np.sin(np.arange(width)[None] * 0.12 * 128 / size)
@@ -134,8 +134,8 @@ def put_behind(photo: Picture, rng: np.random.Generator) -> Picture:
     plank = 1.0 - 0.25 * (np.arange(width)[None] % max(size // 10, 2) == 0)
     wood = np.array([150.0, 106.0, 66.0]) * ((1.0 + grain) * plank)[..., None]
     image[top:, reach] = np.clip(wood, 0, 255).astype(np.uint8)
-    mask[top:, reach] = False
-    return Picture(image, mask)
+    mask[top:, reach], parts[top:, reach] = False, 0
+    return Picture(image, mask, parts)
 
 
 def cut_off(spec: Spec, size: int, rng: np.random.Generator) -> Picture:

@@ -141,12 +141,13 @@ def _dress(body: Body, identity: Identity, shoulder: Vector, head: Vector, neck:
     axis = _unit((head[0] - shoulder[0], head[1] - shoulder[1], head[2] - shoulder[2]))
     at = _towards(shoulder, head, 0.52)
     if identity.accessory == "collar":
-        body.ring(at, axis, neck + 0.005, 0.036, ACCESSORY)
-        body.ball(_moved(at, axis[2] * (neck + 0.045), 0.0, -axis[0] * neck - 0.05), (0.045, 0.045, 0.05), ORANGE, 0.0)
+        body.ring(at, axis, neck + 0.015, 0.05, ACCESSORY)
+        body.ball(_moved(at, axis[2] * (neck + 0.06), 0.0, -axis[0] * neck - 0.07), (0.055, 0.055, 0.06), ORANGE, 0.0)
     elif identity.accessory == "scarf":
         body.ring(at, axis, neck + 0.02, 0.078, ACCESSORY)
-        end = _moved(at, axis[2] * (neck + 0.06), -neck * 0.75, -0.02)
-        body.cone(end, _moved(end, 0.03, -0.06, -0.30), 0.055, 0.075, ACCESSORY, 0.0)
+        for side in (-1.0, 1.0):
+            end = _moved(at, axis[2] * (neck + 0.06), side * neck * 0.75, -0.02)
+            body.cone(end, _moved(end, 0.03, side * 0.06, -0.30), 0.055, 0.075, ACCESSORY, 0.0)
     elif identity.accessory == "hat":
         top = _moved(head, -0.03, 0.0, skull * 0.78)
         body.cone(top, _moved(top, -0.02, 0.0, 0.20), skull * 0.62, skull * 0.56, ACCESSORY, 0.0)
@@ -329,12 +330,12 @@ def _duck(body: Body, identity: Identity, pose: str) -> None:
 
 def _chair(body: Body, identity: Identity) -> None:
     seat = _mix(0.34, 0.52, identity.legs)
-    half = _mix(0.25, 0.34, identity.girth)
-    back = _mix(0.40, 0.62, identity.head)
+    half = _mix(0.27, 0.36, identity.girth)
+    back = _mix(0.42, 0.64, identity.head)
     thick = _mix(0.032, 0.055, identity.tail)
-    cushion = _mix(0.045, 0.085, identity.ears)
+    cushion = _mix(0.07, 0.11, identity.ears)
     body.box((0.0, 0.0, seat), (half, half, cushion), 0.04)
-    body.box((-half + 0.05, 0.0, seat + back * 0.5 + 0.04), (0.055, half, back * 0.5), 0.05)
+    body.box((-half + 0.05, 0.0, seat + back * 0.5 + 0.04), (0.085, half, back * 0.5), 0.05)
     body.ring((-half + 0.05, 0.0, seat + back + 0.02), (1.0, 0.0, 0.0), 0.07, 0.035, SECOND)
     for x in (-half + thick, half - thick):
         for side in (-1.0, 1.0):

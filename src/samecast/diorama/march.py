@@ -153,17 +153,15 @@ def pattern(part, style, period, phase, x, y, z):
         return 0.0
     if style == 2:
         kind = part[0]
-        if kind == 0.0:
+        if kind == 0.0 and part[12] * part[7] * part[7] < 1.0:  # longer than thick: stripes go round it
             along = (x - part[1]) * part[4] + (y - part[2]) * part[5] + (z - part[3]) * part[6]
             u = part[11] + along * sqrt(part[12])
-        elif kind == 1.0:
-            u = y
-        elif kind == 2.0:
+        elif kind == 1.0:  # slanted, so that every face of a box shows them
+            u = 0.8 * (x + y + z)
+        else:  # level on cups, balls and heads, so that they show from every side
             u = z
-        else:
-            u = x
-        return 1.0 if cos(2.0 * pi * (u / period + phase)) > 0.1 else 0.0
-    cell = period * 0.92
+        return 1.0 if cos(2.0 * pi * (u / period + phase)) > 0.35 else 0.0
+    cell = period * 0.82
     gx, gy, gz = x / cell + phase, y / cell + 0.5, z / cell + phase * 0.7
     fx, fy, fz = floor(gx), floor(gy), floor(gz)
     for i in range(-1, 2):
@@ -173,7 +171,7 @@ def pattern(part, style, period, phase, x, y, z):
                 rx = cx + 0.5 + 0.45 * (hash3(cx, cy, cz) - 0.5) - gx
                 ry = cy + 0.5 + 0.45 * (hash3(cy, cz, cx) - 0.5) - gy
                 rz = cz + 0.5 + 0.45 * (hash3(cz, cx, cy) - 0.5) - gz
-                if rx * rx + ry * ry + rz * rz < 0.155:
+                if rx * rx + ry * ry + rz * rz < 0.165:
                     return 1.0
     return 0.0
 

@@ -1,7 +1,8 @@
 """The probe: the independent judge that reads a picture of the world back into words, colours and a mask.
 
 A small convolutional network trained on renders alone; it shares nothing with CLIP and has never seen a generated
-image. Its colours are pooled under its own mask. What it must get right before it may judge is in the model card.
+image. It tells the subject's parts apart pixel by pixel and reads each colour off its own part. What it must get right
+before it may judge is in the model card.
 """
 
 import json
@@ -44,6 +45,8 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "pattern": PATTERNS,
     "accessory": ACCESSORIES,
 }
+PIXELS = ("scene", "base", "second", "accessory", "other")
+"""What the probe tells apart pixel by pixel: the scene, and the subject's parts in one colour each."""
 LAB_CENTRE, LAB_SCALE = (50.0, 0.0, 0.0), 30.0
 LINEAR_TO_XYZ = (XYZ_FROM_RGB / WHITE[:, None]).tolist()
 
@@ -94,10 +97,11 @@ class _Block(nn.Module):
 
 
 class ProbeNetwork(nn.Module):
-    """Pictures (n, 3, 128, 128) in -1..1 to logits per attribute, Lab colours (n, 2, 3) and mask logits (n, 128, 128).
+    """Pictures (n, 3, 128, 128) in -1..1 to logits per attribute, Lab colours (n, 2, 3) and logits of what each pixel
+    shows (n, 5, 128, 128), as `PIXELS` lists it.
 
-    4 x 4 pixels become 48 channels at once, and the mask comes back the same way: sharp, at a quarter of the
-    resolution's cost.
+    4 x 4 pixels become 48 channels at once, and the parts come back the same way: sharp, at a quarter of the
+    resolution's cost. Colours are read off the pixels of their own part, then corrected for the light.
     """
 
     def __init__(self, widths: Sequence[int] = (64, 96, 128)) -> None:
@@ -107,12 +111,11 @@ class ProbeNetwork(nn.Module):
         self.blocks = nn.ModuleList([nn.Sequential(_Block(width), _Block(width)) for width in widths])
         self.downs = nn.ModuleList([nn.Conv2d(a, b, 3, 2, 1) for a, b in pairwise(widths)])
         self.ups = nn.ModuleList([nn.Conv2d(b + a, a, 3, padding=1) for a, b in pairwise(widths)])
-        self.mask = nn.Conv2d(widths[0], 16, 3, padding=1)
-        pooled = sum(widths) + widths[-1] * 5
+        self.parts = nn.Conv2d(widths[0], 16 * len(PIXELS), 3, padding=1)
+        pooled = sum(widths) + 3 * widths[0] + widths[-1] * 5 + len(PIXELS)
         self.trunk = nn.Sequential(nn.LayerNorm(pooled), nn.Linear(pooled, 256), nn.SiLU())
         self.heads = nn.ModuleDict({name: nn.Linear(256, len(words)) for name, words in CHOICES.items()})
-        self.looks = nn.Conv2d(widths[0], 32, 3, padding=1)
-        self.colours = nn.Sequential(nn.Linear(256 + 6, 128), nn.SiLU(), nn.Linear(128, 6))
+        self.colours = nn.Sequential(nn.Linear(256 + 12, 128), nn.SiLU(), nn.Linear(128, 6))
 
     def forward(self, x: Tensor) -> tuple[dict[str, Tensor], Tensor, Tensor]:
         """Read a batch."""
@@ -122,21 +125,35 @@ class ProbeNetwork(nn.Module):
         y = levels[-1]
         for level, up in reversed(list(zip(levels[:-1], self.ups, strict=True))):
             y = F.silu(up(torch.cat([F.interpolate(y, scale_factor=2.0), level], dim=1)))
-        mask = F.pixel_shuffle(self.mask(y).float(), 4)
-        share = mask.sigmoid().detach()
-        pooled: list[Tensor] = []
-        for level in (y, *levels[1:]):  # what lies under the mask, at every scale
-            weight = F.adaptive_avg_pool2d(share, (level.shape[-2], level.shape[-1])) + 1e-4
-            pooled.append((level * weight).sum((2, 3)) / weight.sum((2, 3)))
+        parts = F.pixel_shuffle(self.parts(y).float(), 4)
+        shares = parts.detach().softmax(1)
+        subject = 1.0 - shares[:, :1]
+        pooled = [_under(level, subject) for level in (y, *levels[1:])]  # what lies on the subject, at every scale
+        pooled += [_under(y, shares[:, part : part + 1]) for part in (1, 2, 3)]
         pooled += [levels[-1].mean((2, 3)), F.adaptive_max_pool2d(levels[-1], (2, 2)).flatten(1)]
+        pooled.append((shares.mean((2, 3)) + 1e-5).log())  # how much there is of each part
         features = self.trunk(torch.cat([part.float() for part in pooled], dim=1))
         words = {name: head(features).float() for name, head in self.heads.items()}
         with torch.autocast(x.device.type, enabled=False):  # colours are read in full precision, in training too
-            looks = F.pixel_shuffle(self.looks(y.float()), 4) + (share + 1e-4).log()  # two maps, within the mask
-            weights = looks.flatten(2).softmax(-1)
-            seen = (weights @ pixel_lab(x).flatten(2).transpose(1, 2)).flatten(1)
-            colours = self.colours(torch.cat([features.float(), seen], dim=1)) + seen
-        return words, colours.view(-1, 2, 3), mask.squeeze(1)
+            lab = pixel_lab(x).flatten(2).transpose(1, 2)
+            weights = shares[:, 1:3].flatten(2).float() + 1e-7
+            weights = weights / weights.sum(-1, keepdim=True)
+            seen = weights @ lab
+            spread = ((weights @ lab.square()) - seen.square()).clamp(min=1e-8).sqrt()
+            told = torch.cat([features.float(), seen.flatten(1), spread.flatten(1)], dim=1)
+            colours = self.colours(told) + seen.flatten(1)
+        return words, colours.view(-1, 2, 3), parts
+
+
+def _under(level: Tensor, share: Tensor) -> Tensor:
+    """Average features (n, c, h, w) where a share (n, 1, height, width) lies: (n, c)."""
+    weight = F.adaptive_avg_pool2d(share, (level.shape[-2], level.shape[-1])) + 1e-5
+    return (level * weight).sum((2, 3)) / weight.sum((2, 3))
+
+
+def subject_logits(parts: Tensor) -> Tensor:
+    """Turn logits of parts (n, 5, height, width) into those of being on the subject (n, height, width)."""
+    return parts[:, 1:].logsumexp(1) - parts[:, 0]
 
 
 SIZE = 128
@@ -176,8 +193,8 @@ class Probe:
             part = images[start : start + batch]
             first = part[0]
             size = first.size[0] if isinstance(first, Image.Image) else first.shape[0]
-            logits, colours, masks = self.network(prepare(part))
-            masks = F.interpolate(masks.unsqueeze(1), (size, size), mode="bilinear").squeeze(1) > 0
+            logits, colours, parts = self.network(prepare(part))
+            masks = F.interpolate(subject_logits(parts).unsqueeze(1), (size, size), mode="bilinear").squeeze(1) > 0
             labs = colours.numpy() * LAB_SCALE + np.array(LAB_CENTRE)
             chances = {name: values.softmax(1) for name, values in logits.items()}
             for index in range(len(part)):

@@ -22,6 +22,10 @@ from samecast.diorama.march import bounding_box
 from samecast.diorama.scenes import BACKGROUNDS, PATTERNS, Spec
 from samecast.diorama.shading import draw
 
+PARTS = ("scene", "base", "second", "accessory", "dark", "orange", "shine")
+"""What a pixel can show: the scene, or a part of the subject in its base, second or accessory colour, or in one that
+every subject shares."""
+
 _YAW = {"right": 0.0, "left": 180.0, "front": -90.0}
 _FIXED = linear_from_srgb(np.array([[24, 22, 26], [240, 148, 40], [252, 252, 252]]) / 255)
 _HEIGHT = 0.82
@@ -29,10 +33,12 @@ _HEIGHT = 0.82
 
 @dataclass(frozen=True)
 class Picture:
-    """A render: `image` uint8 (height, width, 3) sRGB, and `mask` bool (height, width), true on the subject."""
+    """A render: `image` uint8 (height, width, 3) sRGB; `mask` bool (height, width), true on the subject; and what each
+    pixel's centre shows, `parts` uint8 (height, width), an index into `PARTS`."""
 
     image: NDArray[np.uint8]
     mask: NDArray[np.bool_]
+    parts: NDArray[np.uint8]
 
 
 def render(spec: Spec, size: int = 128, supersampling: int = 2) -> Picture:
@@ -48,7 +54,7 @@ def render(spec: Spec, size: int = 128, supersampling: int = 2) -> Picture:
     albedo = linear_from_lab(np.array([identity.base, identity.second, identity.accessory_colour]))
     materials = np.ascontiguousarray(np.concatenate([np.clip(albedo, 0.0, 1.0), _FIXED]))
     yaw = np.radians(_YAW[scene.view] + scene.turn)
-    away = 2.9 + 1.1 * scene.distance
+    away = 2.9 + 0.8 * scene.distance
     pitch = np.arctan((_HEIGHT - 0.54) / away)
     camera = np.array(
         [-scene.shift, _HEIGHT, away, cos(pitch), sin(pitch), cos(yaw), sin(yaw), scene.variation], dtype=np.float64
@@ -61,6 +67,7 @@ def render(spec: Spec, size: int = 128, supersampling: int = 2) -> Picture:
     )
     image = np.empty((size, size, 3), dtype=np.uint8)
     mask = np.empty((size, size), dtype=np.bool_)
+    hit = np.empty((size, size), dtype=np.uint8)
     style = BACKGROUNDS.index(scene.background)
     colours = palette(scene.background)
     draw(
@@ -76,8 +83,9 @@ def render(spec: Spec, size: int = 128, supersampling: int = 2) -> Picture:
         supersampling,
         image,
         mask,
+        hit,
     )
-    return Picture(image, mask)
+    return Picture(image, mask, hit)
 
 
 def render_many(

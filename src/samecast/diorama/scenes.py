@@ -10,7 +10,7 @@ import numpy as np
 
 from samecast.diorama.colours import PROTOTYPE_LABS, ciede2000, lab_from_linear, linear_from_lab
 
-WORLD_VERSION = 1
+WORLD_VERSION = 2
 
 ANIMALS = ("dog", "cat", "bear", "duck")
 THINGS = ("chair", "mug")
@@ -112,7 +112,7 @@ def sample_identity(rng: np.random.Generator, kind: str | None = None) -> Identi
         base=base,
         second=second,
         pattern=pattern,
-        pattern_scale=float(rng.uniform(0.19, 0.30)),
+        pattern_scale=float(rng.uniform(0.17, 0.25)),
         pattern_phase=float(rng.uniform()),
         accessory=accessory,
         accessory_colour=_unlike(rng, [base, second], 25.0),

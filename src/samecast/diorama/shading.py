@@ -21,7 +21,8 @@ WALL = 2.0
 
 @njit(cache=True, fastmath=True, nogil=True)
 def _surface(parts, bound, colours, materials, look, light, x, y, z, dx, dy, dz):
-    """Shade a point on the subject (subject frame): albedo, key light with shadow, ambient, a little sheen and rim."""
+    """Shade a point on the subject (subject frame): albedo, key light with shadow, ambient, a little sheen and rim;
+    return red, green, blue and the material's number from 1 on."""
     nx, ny, nz = normal(parts, x, y, z)
     index = nearest(parts, x, y, z)
     material = int(parts[index, 10])
@@ -52,12 +53,13 @@ def _surface(parts, bound, colours, materials, look, light, x, y, z, dx, dy, dz)
         + sheen
         + rim * colours[1, 2]
     )
-    return red, green, blue
+    return red, green, blue, 1.0 + material
 
 
 @njit(cache=True, fastmath=True, nogil=True)
 def _sample(parts, bound, colours, materials, style, look, camera, light, u, v):
-    """Return red, green, blue (linear) and 1.0 on the subject, for one ray through the image plane (u right, v up)."""
+    """Return red, green, blue (linear) and what was hit (0 the scene, else the subject's material from 1 on), for one
+    ray through the image plane (u right, v up)."""
     # camera: x, height, distance, pitch cosine, pitch sine, yaw cosine, yaw sine, variation
     cp, sp, cy, sy = camera[3], camera[4], camera[5], camera[6]
     length = sqrt(u * u + v * v + FOCAL * FOCAL)
@@ -67,7 +69,7 @@ def _sample(parts, bound, colours, materials, style, look, camera, light, u, v):
     dx, dy = cy * wx + sy * wy, -sy * wx + cy * wy
     t = trace(parts, bound, ox, oy, pz, dx, dy, wz)
     if t >= 0.0:
-        out = _surface(
+        return _surface(
             parts,
             bound,
             colours,
@@ -81,7 +83,6 @@ def _sample(parts, bound, colours, materials, style, look, camera, light, u, v):
             dy,
             wz,
         )
-        return out[0], out[1], out[2], 1.0
     if style == ROOM and wz > -pz / (WALL - py) * wy:  # the wall, standing on the floor
         height = pz + (WALL - py) / wy * wz
         out = sky(style, colours, wx / wy, height / 5.0, camera[7])
@@ -136,8 +137,8 @@ def _encode(value):
 
 
 @njit(cache=True, fastmath=True, nogil=True)
-def draw(parts, bound, colours, materials, style, look, camera, light, size, grid, image, mask):
-    """Fill `image` (uint8, size x size x 3) and `mask`, supersampling where neighbours differ."""
+def draw(parts, bound, colours, materials, style, look, camera, light, size, grid, image, mask, hit):
+    """Fill `image` (uint8, size x size x 3), `mask` and `hit` (uint8), supersampling where neighbours differ."""
     rough = np.empty((size, size, 4))
     pixel = 2.0 / size
     for row in range(size):
@@ -157,12 +158,8 @@ def draw(parts, bound, colours, materials, style, look, camera, light, size, gri
                 edge = max(edge, abs(rough[min(row + 1, size - 1), column, c] - here))
                 edge = max(edge, abs(rough[row, max(column - 1, 0), c] - here))
                 edge = max(edge, abs(rough[row, min(column + 1, size - 1), c] - here))
-            red, green, blue, inside = (
-                rough[row, column, 0],
-                rough[row, column, 1],
-                rough[row, column, 2],
-                rough[row, column, 3],
-            )
+            red, green, blue = rough[row, column, 0], rough[row, column, 1], rough[row, column, 2]
+            inside = 1.0 if rough[row, column, 3] > 0.0 else 0.0
             if edge > 0.08 and grid > 1:
                 red, green, blue, inside = 0.0, 0.0, 0.0, 0.0
                 for i in range(grid):
@@ -171,10 +168,11 @@ def draw(parts, bound, colours, materials, style, look, camera, light, size, gri
                         v = 1.0 - (row + (i + 0.5) / grid) * pixel
                         out = _sample(parts, bound, colours, materials, style, look, camera, light, u, v)
                         red, green, blue = red + _encode(out[0]), green + _encode(out[1]), blue + _encode(out[2])
-                        inside += out[3]
+                        inside += 1.0 if out[3] > 0.0 else 0.0
                 count = grid * grid
                 red, green, blue, inside = red / count, green / count, blue / count, inside / count
             image[row, column, 0] = np.uint8(red * 255.0 + 0.5)
             image[row, column, 1] = np.uint8(green * 255.0 + 0.5)
             image[row, column, 2] = np.uint8(blue * 255.0 + 0.5)
             mask[row, column] = inside >= 0.5
+            hit[row, column] = np.uint8(rough[row, column, 3])
