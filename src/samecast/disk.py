@@ -101,6 +101,33 @@ def write_picture(image: Image.Image, path: str | Path) -> Path:
     return free
 
 
+def write_text(path: Path, text: str) -> None:
+    """Write a text file in place of what is there, whole or not at all.
+
+    Raises:
+        SamecastError: it cannot be written there.
+    """
+    _replace(path, lambda part: part.write_text(text, encoding="utf-8"))
+
+
+def replace_picture(image: Image.Image, path: Path) -> None:
+    """Write a picture in place of what is there, whole or not at all.
+
+    Raises:
+        SamecastError: it cannot be written there.
+    """
+    _replace(path, image.save)
+
+
+def _replace(path: Path, write: Callable[[Path], object]) -> None:
+    check_writable(path)
+    with _clear_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=f".{path.name}-", dir=path.parent) as place:
+            write(Path(place) / path.name)
+            (Path(place) / path.name).replace(path)
+
+
 def _rename_to_free(pending: PendingFolder) -> None:
     pending.final = free_path(pending.final)
     pending.path.rename(pending.final)

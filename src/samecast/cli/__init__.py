@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 
 from samecast.cli.console import CONSOLE, complain
-from samecast.cli.options import DemoOptions, Options, RenderOptions, SitesOptions
+from samecast.cli.options import BenchmarkOptions, DemoOptions, Options, RenderOptions, SitesOptions
 from samecast.cli.parsing import parse
 from samecast.errors import SamecastError
 
@@ -51,6 +51,10 @@ def _run(options: Options) -> int:
         from samecast.cli.sites import run_sites
 
         run_sites(options)
+    elif isinstance(options, BenchmarkOptions):
+        from samecast.cli.benchmark import run_benchmark
+
+        run_benchmark(options)
     else:
         from samecast.cli.diorama import run_sheet
 

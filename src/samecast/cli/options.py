@@ -188,11 +188,53 @@ class SitesOptions:
 
 
 @dataclass(frozen=True)
+class BenchmarkOptions:
+    """Compare methods on held-out subjects of the embedded world: same subject, scene as asked, and both.
+
+    What is finished is kept in the folder: a run that was stopped goes on where it was. For example:
+
+      samecast diorama benchmark --subjects 8 --prompts 5 --methods prompt decoder encoder
+    """
+
+    out: Annotated[Path, arg(aliases=("-o",), metavar="FOLDER")] = Path("benchmark")
+    """Folder for scores.csv, summary.json, grid.png and all pictures."""
+
+    methods: Annotated[tuple[str, ...], arg(metavar="NAME", help_behavior_hint="(default: all)")] = ()
+    """Which of prompt, decoder, decoder-25, encoder, all, union, shuffled."""
+
+    subjects: Annotated[int, arg(metavar="1-32")] = 32
+    """How many of the benchmark's subjects."""
+
+    prompts: Annotated[int, arg(metavar="1-20")] = 20
+    """How many scenes for each."""
+
+    hidden: Annotated[On, arg(help_behavior_hint="")] = False
+    """Read photos on which 30-60% of the subject is hidden."""
+
+    init: Annotated[Literal["inverted", "noise"] | float, arg(metavar="inverted|noise|0-1")] = "inverted"
+    """Where pictures start: the photo's inverted latent, fresh noise, or between."""
+
+    steps: Annotated[int, arg(metavar="INT")] = 50
+    """Denoising steps."""
+
+    guidance: Annotated[float, arg(metavar="FLOAT")] = 7.5
+    """Scale of classifier-free guidance."""
+
+    model: Annotated[str, arg(metavar="MODEL", help_behavior_hint="(default: the embedded model)")] = "diorama"
+    """Any model that `samecast render` takes, if it knows the embedded world."""
+
+    device: Annotated[str, arg(metavar="auto|cpu|cuda|mps")] = "auto"
+    """Where to compute."""
+
+
+@dataclass(frozen=True)
 class DioramaOptions:
     """Look at the embedded world."""
 
-    # tyro makes subcommands of a union only; the part that is suppressed cannot be chosen.
-    command: Annotated[SheetOptions, tyro.conf.subcommand("sheet")] | Annotated[None, tyro.conf.Suppress]
+    command: (
+        Annotated[SheetOptions, tyro.conf.subcommand("sheet")]
+        | Annotated[BenchmarkOptions, tyro.conf.subcommand("benchmark")]
+    )
 
 
-Options = RenderOptions | SitesOptions | SheetOptions | DemoOptions
+Options = RenderOptions | SitesOptions | SheetOptions | BenchmarkOptions | DemoOptions

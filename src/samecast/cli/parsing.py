@@ -72,7 +72,6 @@ def parse(words: Sequence[str]) -> Options:
         raise SamecastError(f"{_summary(complaint.getvalue())} (see {where})") from None
     if not isinstance(options, DioramaOptions):
         return options
-    assert options.command is not None
     return options.command
 
 

@@ -1,0 +1,228 @@
+"""The Diorama benchmark as a run on disk: every subject under every method, judged, kept, and never done twice.
+
+A unit is one subject under one method. It is written whole when it is finished, under a name made of all that
+determines it, so a run that was killed goes on where it stopped and two settings never mix.
+"""
+
+import csv
+import io
+import json
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, fields, replace
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from samecast.compare.methods import Method
+from samecast.control.rule import rules_to_data
+from samecast.core.settings import RenderSettings
+from samecast.diorama.benchmark import BENCHMARK_VERSION, Case, judge
+from samecast.diorama.probe import Probe
+from samecast.diorama.scenes import WORLD_VERSION
+from samecast.disk import replace_picture, write_text, writing_folder
+from samecast.errors import SamecastError
+from samecast.render import Model
+from samecast.report.grid import draw_grid
+from samecast.report.panels import Mark, Panel, Row
+from samecast.score.alignment import ClipScorer
+from samecast.subject import Subject
+
+Progress = Callable[[str, int, int], None]
+MEASURES = ("identity", "scene", "both", "text_alignment", "image_alignment")
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """What was found in one picture: right or not in identity, scene and both, and the cheap scores beside them."""
+
+    subject: str
+    method: str
+    prompt: str
+    seed: int
+    identity: bool
+    scene: bool
+    both: bool
+    text_alignment: float
+    image_alignment: float
+    picture: str
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """What is run.
+
+    Args:
+        model: renders.
+        probe: says what is in a picture.
+        clip: scores alignment.
+        settings: of every render; methods may replace `init`.
+        prompts: how many of a subject's tasks.
+        hidden: read photos that show the subject 30-60% hidden.
+    """
+
+    model: Model
+    probe: Probe
+    clip: ClipScorer
+    settings: RenderSettings
+    prompts: int = 20
+    hidden: bool = False
+
+    def key(self, case: Case, method: Method) -> str:
+        """A name for the unit, made of everything its pictures depend on."""
+        facts = {
+            "benchmark": BENCHMARK_VERSION,
+            "world": WORLD_VERSION,
+            "subject": case.name,
+            "prompts": self.prompts,
+            "hidden": self.hidden,
+            "rules": rules_to_data(method.rules),
+            "shuffled": method.shuffled,
+            "settings": asdict(self._settings(method)),
+            "model": asdict(self.model.backbone.identity),
+            "dtype": str(self.model.backbone.dtype),
+        }
+        told = json.dumps(facts, sort_keys=True, default=str)
+        return f"{case.name}-{method.name}-{sha256(told.encode()).hexdigest()[:12]}"
+
+    def run(
+        self, folder: Path, cases: Sequence[Case], methods: Sequence[Method], progress: Progress | None = None
+    ) -> list[Judgement]:
+        """Judge every subject under every method, reading finished units from `folder` and writing new ones there.
+
+        Raises:
+            SamecastError: a method reads another subject's photo and there is no other, the folder cannot be written,
+                or a finished unit in it is damaged.
+        """
+        if len(cases) < 2 and any(method.shuffled for method in methods):
+            raise SamecastError("a shuffled method reads another subject's photo: at least 2 subjects are needed")
+        found: list[Judgement] = []
+        total = len(cases) * len(methods)
+        for number, (case, method, other) in enumerate(_units(cases, methods)):
+            place = folder / "units" / self.key(case, method)
+            if not place.is_dir():
+                self._unit(place, case, method, other)
+            found += _read(place)
+            if progress is not None:
+                progress("benchmark", number + 1, total)
+        return found
+
+    def _settings(self, method: Method) -> RenderSettings:
+        return self.settings if method.init is None else replace(self.settings, init=method.init)
+
+    def _unit(self, place: Path, case: Case, method: Method, other: Case) -> None:
+        size = self.model.backbone.default_size
+        photos = [Image.fromarray(photo.image) for photo in case.photos(size)]
+        read = other if method.shuffled else case
+        shown = (read.hidden_photos if self.hidden else read.photos)(size)[0]
+        tasks = case.tasks[: self.prompts]
+        out = self.model.render(
+            Subject((Image.fromarray(shown.image),), class_noun=case.noun),
+            [task.prompt for task in tasks],
+            rules=method.rules,
+            settings=self._settings(method),
+        )
+        images = [render.image for render in out.renders]
+        text = self.clip.text_alignment(images, [task.prompt for task in tasks])
+        alike = self.clip.image_alignment(images, photos)
+        judgements: list[dict[str, Any]] = []
+        with writing_folder(place) as pending:
+            Image.fromarray(shown.image).save(pending.path / "reference.png")
+            for index, (task, reading) in enumerate(zip(tasks, self.probe.read(images), strict=True)):
+                verdict = judge(reading, case, task)
+                images[index].save(pending.path / f"{index:02d}.png")
+                judgement = Judgement(
+                    subject=case.name,
+                    method=method.name,
+                    prompt=task.prompt,
+                    seed=out.renders[index].seed,
+                    identity=verdict.identity,
+                    scene=verdict.scene,
+                    both=verdict.both,
+                    text_alignment=round(text[index], 4),
+                    image_alignment=round(alike[index], 4),
+                    picture=f"{place.name}/{index:02d}.png",
+                )
+                judgements.append(asdict(judgement))
+            told = {"judgements": judgements, "evaluations": out.evaluations}
+            (pending.path / "unit.json").write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
+
+
+def _units(cases: Sequence[Case], methods: Sequence[Method]) -> Iterator[tuple[Case, Method, Case]]:
+    for number, case in enumerate(cases):
+        for method in methods:
+            yield case, method, cases[(number + 1) % len(cases)]
+
+
+def _read(place: Path) -> list[Judgement]:
+    try:
+        return [Judgement(**entry) for entry in json.loads((place / "unit.json").read_text("utf-8"))["judgements"]]
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise SamecastError(f"{place} is damaged ({error!r}): delete it, and it is made again") from None
+
+
+def summary(judgements: Sequence[Judgement], methods: Sequence[Method]) -> dict[str, dict[str, float]]:
+    """Mean of every measure under every method (shares 0..1, cosines -1..1), and how many pictures it is of."""
+    means: dict[str, dict[str, float]] = {}
+    for method in methods:
+        of = [judgement for judgement in judgements if judgement.method == method.name]
+        means[method.name] = {measure: float(np.mean([getattr(j, measure) for j in of])) for measure in MEASURES}
+        means[method.name]["pictures"] = len(of)
+    return means
+
+
+def write_results(
+    folder: Path, benchmark: Benchmark, judgements: Sequence[Judgement], methods: Sequence[Method]
+) -> dict[str, dict[str, float]]:
+    """Write `scores.csv` (a row for each picture), `summary.json` and `grid.png` into the run's folder; return the
+    summary.
+
+    Raises:
+        SamecastError: they cannot be written.
+    """
+    means = summary(judgements, methods)
+    table = io.StringIO()
+    rows = csv.DictWriter(table, [field.name for field in fields(Judgement)], lineterminator="\n")
+    rows.writeheader()
+    rows.writerows(asdict(judgement) for judgement in judgements)
+    told = {
+        "benchmark": BENCHMARK_VERSION,
+        "world": WORLD_VERSION,
+        "model": asdict(benchmark.model.backbone.identity),
+        "settings": asdict(benchmark.settings),
+        "prompts": benchmark.prompts,
+        "hidden": benchmark.hidden,
+        "subjects": len({judgement.subject for judgement in judgements}),
+        "methods": {method.name: {"title": method.title, **means[method.name]} for method in methods},
+    }
+    write_text(folder / "scores.csv", table.getvalue())
+    write_text(folder / "summary.json", json.dumps(told, indent=2) + "\n")
+    replace_picture(draw_grid(_grid(folder, judgements, methods)), folder / "grid.png")
+    return means
+
+
+def _grid(folder: Path, judgements: Sequence[Judgement], methods: Sequence[Method]) -> list[Row]:
+    """The first three subjects with two pictures each, a row for each method."""
+    rows: list[Row] = []
+    subjects = list(dict.fromkeys(judgement.subject for judgement in judgements))[:3]
+    for method in methods:
+        panels: list[Panel] = []
+        for subject in subjects:
+            of = [j for j in judgements if (j.method, j.subject) == (method.name, subject)][:2]
+            reference = folder / "units" / Path(of[0].picture).parent / "reference.png"
+            panels.append(Panel(_picture(reference), "photo"))
+            panels += [
+                Panel(
+                    _picture(folder / "units" / j.picture), j.prompt, (Mark("same", j.identity), Mark("scene", j.scene))
+                )
+                for j in of
+            ]
+        rows.append(Row(tuple(panels), method.title))
+    return rows
+
+
+def _picture(path: Path) -> Image.Image:
+    with Image.open(path) as picture:
+        return picture.convert("RGB")

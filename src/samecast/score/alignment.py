@@ -1,0 +1,96 @@
+"""Text and image alignment by a CLIP model, as the field reports them (Radford et al., 2021; Ruiz et al., 2023).
+
+Text alignment is the cosine of a picture's and its prompt's embedding, image alignment the mean cosine of a picture's
+embedding with those of the subject's photos. Both depend on the CLIP model that is asked: compare numbers of one model
+only. The model that ships with the package knows the embedded world and nothing else.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.nn import functional as F
+from transformers import CLIPImageProcessorPil, CLIPModel, CLIPTokenizer
+
+from samecast.errors import SamecastError
+
+EMBEDDED = Path(__file__).parents[1] / "weights" / "clip"
+
+
+@dataclass(frozen=True)
+class ClipScorer:
+    """A CLIP model that is asked how well pictures fit texts and other pictures. Cosines are in -1..1."""
+
+    model: CLIPModel
+    tokenizer: CLIPTokenizer
+    processor: Any
+
+    @torch.no_grad()
+    def embed_images(self, images: Sequence[Image.Image], batch: int = 64) -> Tensor:
+        """Embed pictures of any size: unit vectors, shape (n, width).
+
+        Raises:
+            ValueError: if there are none.
+        """
+        if not images:
+            raise ValueError("no pictures to embed")
+        parts: list[Tensor] = []
+        for start in range(0, len(images), batch):
+            ready = [image.convert("RGB") for image in images[start : start + batch]]
+            pixels = self.processor(images=ready, return_tensors="pt")["pixel_values"]
+            out = self.model.vision_model(pixel_values=pixels.to(self.model.device, self.model.dtype))
+            parts.append(self.model.visual_projection(out.pooler_output))
+        return F.normalize(torch.cat(parts).float(), dim=-1).cpu()
+
+    @torch.no_grad()
+    def embed_texts(self, texts: Sequence[str]) -> Tensor:
+        """Embed texts, cut to the model's length: unit vectors, shape (n, width).
+
+        Raises:
+            ValueError: if there are none.
+        """
+        if not texts:
+            raise ValueError("no texts to embed")
+        ids = self.tokenizer(list(texts), padding=True, truncation=True, max_length=77, return_tensors="pt")
+        out = self.model.text_model(**ids.to(self.model.device))
+        return F.normalize(self.model.text_projection(out.pooler_output).float(), dim=-1).cpu()
+
+    def text_alignment(self, images: Sequence[Image.Image], prompts: Sequence[str]) -> list[float]:
+        """Score picture i against prompt i.
+
+        Raises:
+            ValueError: if they are not equally many, or none.
+        """
+        if len(images) != len(prompts):
+            raise ValueError(f"as many prompts as pictures are needed, got {len(prompts)} and {len(images)}")
+        return (self.embed_images(images) * self.embed_texts(prompts)).sum(-1).tolist()
+
+    def image_alignment(self, images: Sequence[Image.Image], photos: Sequence[Image.Image]) -> list[float]:
+        """Score every picture against all photos of the subject.
+
+        Raises:
+            ValueError: if there are no pictures or no photos.
+        """
+        return (self.embed_images(images) @ self.embed_images(photos).T).mean(-1).tolist()
+
+
+def load_clip(folder: str | Path = EMBEDDED, device: str = "cpu") -> ClipScorer:
+    """Load a CLIP model from a local folder in transformers' layout; the default is the embedded one.
+
+    Raises:
+        SamecastError: if the folder holds no such model.
+    """
+    try:
+        model = CLIPModel.from_pretrained(folder, local_files_only=True)
+        tokenizer = CLIPTokenizer.from_pretrained(folder, local_files_only=True)
+        processor = CLIPImageProcessorPil.from_pretrained(folder, local_files_only=True)
+    except (OSError, ValueError) as error:
+        reason = str(error).splitlines()[0]
+        raise SamecastError(f"{folder} holds no CLIP model in transformers' layout: {reason}") from None
+    model.requires_grad_(False).eval()
+    torch.nn.Module.to(model, device)
+    return ClipScorer(model, tokenizer, processor)

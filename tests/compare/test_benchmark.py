@@ -1,0 +1,122 @@
+"""The benchmark run: a row for each picture, units kept and never done twice, settings that do not mix."""
+
+import csv
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+import samecast as sc
+from samecast.cli import main
+from samecast.compare.benchmark import MEASURES, Benchmark, summary, write_results
+from samecast.compare.methods import METHODS, Method
+from samecast.control.rules import masactrl
+from samecast.core.settings import RenderSettings
+from samecast.diorama.benchmark import cases
+from samecast.diorama.probe import Probe, ProbeNetwork
+from samecast.errors import SamecastError
+from samecast.score.alignment import load_clip
+
+TWO = (Method("prompt", "prompt alone", ()), Method("decoder", "decoder", masactrl(1)))
+
+
+@pytest.fixture(scope="module")
+def benchmark(tiny_pipeline_dir: Path) -> Benchmark:
+    torch.manual_seed(0)
+    settings = RenderSettings(steps=2)
+    return Benchmark(sc.load(tiny_pipeline_dir), Probe(ProbeNetwork()), load_clip(), settings, prompts=2)
+
+
+def test_every_subject_is_judged_under_every_method_once(benchmark: Benchmark, tmp_path: Path) -> None:
+    seen: list[tuple[int, int]] = []
+    first = benchmark.run(tmp_path, cases(2), TWO, lambda stage, done, total: seen.append((done, total)))
+    assert seen == [(1, 4), (2, 4), (3, 4), (4, 4)]
+    assert len(first) == 2 * 2 * 2
+    stamps = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("unit.json")}
+    assert benchmark.run(tmp_path, cases(2), TWO) == first
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("unit.json")} == stamps
+    for judgement in first:
+        assert (tmp_path / "units" / judgement.picture).is_file()
+        assert judgement.both == (judgement.identity and judgement.scene)
+
+
+def test_a_run_that_was_stopped_makes_only_what_is_missing(benchmark: Benchmark, tmp_path: Path) -> None:
+    whole = benchmark.run(tmp_path, cases(1), TWO)
+    units = sorted(tmp_path.glob("units/*"))
+    shutil.rmtree(units[0])
+    before = (units[1] / "unit.json").stat().st_mtime_ns
+    assert benchmark.run(tmp_path, cases(1), TWO) == whole
+    assert sorted(tmp_path.glob("units/*")) == units
+    assert (units[1] / "unit.json").stat().st_mtime_ns == before
+
+
+def test_all_that_changes_pictures_changes_the_key(benchmark: Benchmark) -> None:
+    case, other = cases(2)
+    method = TWO[1]
+    keys = {
+        benchmark.key(case, method),
+        benchmark.key(other, method),
+        benchmark.key(case, replace(method, rules=masactrl(0))),
+        benchmark.key(case, replace(method, shuffled=True)),
+        benchmark.key(case, replace(method, init="noise")),
+        replace(benchmark, hidden=True).key(case, method),
+        replace(benchmark, prompts=1).key(case, method),
+        replace(benchmark, settings=RenderSettings(steps=3)).key(case, method),
+    }
+    assert len(keys) == 8
+
+
+def test_results_are_a_row_for_each_picture_and_their_means(benchmark: Benchmark, tmp_path: Path) -> None:
+    found = benchmark.run(tmp_path, cases(2), TWO)
+    means = write_results(tmp_path, benchmark, found, TWO)
+    with (tmp_path / "scores.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == len(found)
+    told = json.loads((tmp_path / "summary.json").read_text())
+    for method in TWO:
+        of = [float(row["text_alignment"]) for row in rows if row["method"] == method.name]
+        assert means[method.name]["text_alignment"] == pytest.approx(sum(of) / len(of))
+        assert told["methods"][method.name]["pictures"] == 4
+        assert set(MEASURES) <= set(told["methods"][method.name])
+    assert summary(found, TWO) == means
+    assert (tmp_path / "grid.png").is_file()
+
+
+def test_a_shuffled_method_reads_another_subject(benchmark: Benchmark, tmp_path: Path) -> None:
+    shuffled = Method("shuffled", "another's photo", masactrl(1), shuffled=True)
+    with pytest.raises(SamecastError, match="at least 2 subjects"):
+        benchmark.run(tmp_path, cases(1), (shuffled,))
+    own = benchmark.run(tmp_path, cases(2), (TWO[1],))
+    other = benchmark.run(tmp_path, cases(2), (shuffled,))
+    references = [(tmp_path / "units" / j[0].picture).parent / "reference.png" for j in (own[2:], other)]
+    assert references[0].read_bytes() == references[1].read_bytes()
+
+
+def test_a_damaged_unit_is_named(benchmark: Benchmark, tmp_path: Path) -> None:
+    benchmark.run(tmp_path, cases(1), TWO[:1])
+    unit = next(tmp_path.rglob("unit.json"))
+    unit.write_text('{"judgements": [{}')
+    with pytest.raises(SamecastError, match="damaged"):
+        benchmark.run(tmp_path, cases(1), TWO[:1])
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (("--methods", "dreambooth"), "choose from prompt"),
+        (("--subjects", "0"), "--subjects must be 1 to 32"),
+        (("--prompts", "21"), "--prompts must be 1 to 20"),
+    ],
+)
+def test_mistakes_are_one_line(capsys: pytest.CaptureFixture[str], words: tuple[str, ...], told: str) -> None:
+    assert main(("diorama", "benchmark", *words)) == 2
+    err = capsys.readouterr().err
+    assert told in err
+    assert err.count("\n") == 1
+
+
+def test_the_methods_have_names_of_their_own() -> None:
+    assert len({method.name for method in METHODS}) == len(METHODS)
