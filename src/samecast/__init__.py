@@ -27,10 +27,11 @@ from samecast.control.rules import (
 from samecast.core.settings import RenderSettings
 from samecast.core.steps import Steps
 from samecast.core.tokens import SubjectTokens
-from samecast.errors import SamecastError
+from samecast.errors import SamecastError, SamecastWarning
 from samecast.subject import Subject
 
 if TYPE_CHECKING:
+    from samecast.control.attach import attach
     from samecast.render import Model, Render, RenderResult, load
 
 __all__ = [
@@ -41,9 +42,11 @@ __all__ = [
     "Rule",
     "Rules",
     "SamecastError",
+    "SamecastWarning",
     "Steps",
     "Subject",
     "SubjectTokens",
+    "attach",
     "consistory",
     "free_custom",
     "load",
@@ -57,6 +60,8 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
+    if name == "attach":
+        return import_module("samecast.control.attach").attach
     if name in ("Model", "Render", "RenderResult", "load"):
         return getattr(import_module("samecast.render"), name)
     raise AttributeError(f"module 'samecast' has no attribute {name!r}")

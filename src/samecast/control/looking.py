@@ -12,10 +12,10 @@ from samecast.control.rule import Rules, Tokens
 from samecast.control.run import Run
 from samecast.control.source import Trajectory
 from samecast.core.branches import Branch, Branches
-from samecast.core.ddim import Schedule
 from samecast.core.maps import combine_maps, normalise, threshold_of
 from samecast.core.masks import SubjectMask
 from samecast.core.sites import Site, select_sites
+from samecast.core.steps import Timeline
 from samecast.core.tokens import SubjectTokens
 from samecast.errors import SamecastError
 
@@ -83,7 +83,7 @@ class MapBook:
         return found
 
 
-def make_looks(rules: Rules, sites: Sequence[Site], schedule: Schedule, noun: str) -> tuple[Look, ...]:
+def make_looks(rules: Rules, sites: Sequence[Site], schedule: Timeline, noun: str) -> tuple[Look, ...]:
     """What rules want to see.
 
     Args:

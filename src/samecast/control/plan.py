@@ -5,10 +5,10 @@ from dataclasses import dataclass, field
 
 from samecast.control.rule import Rule, Rules, Tokens
 from samecast.core.branches import Branch, Branches, Group, Layout, Place
-from samecast.core.ddim import Schedule
 from samecast.core.masks import SubjectMask
 from samecast.core.routing import Route, Way, make_route
 from samecast.core.sites import Site, select_sites
+from samecast.core.steps import Timeline
 from samecast.errors import SamecastError
 
 Masks = Mapping[tuple[Tokens, Branch], SubjectMask]
@@ -104,7 +104,7 @@ def _way(rule: Rule, target: Branch, read: Sequence[Branch], masks: Masks, at: t
     )
 
 
-def make_plan(rules: Rules, sites: Sequence[Site], schedule: Schedule, targets: int) -> Plan:
+def make_plan(rules: Rules, sites: Sequence[Site], schedule: Timeline, targets: int) -> Plan:
     """Resolves rules, and refuses those that would do nothing.
 
     Raises:

@@ -32,6 +32,15 @@ class Instructions(Protocol):
         """Stores what enters a site, where it is wanted."""
         ...
 
+    @property
+    def doubted(self) -> bool:
+        """Whether it is still open that control changes anything."""
+        ...
+
+    def compare(self, routed: Float[Tensor, "row token channel"], plain: Float[Tensor, "row token channel"]) -> None:
+        """Takes a site's output with its route and without."""
+        ...
+
 
 class RoutedProcessor:
     """The processor of one self-attention site while a session is attached.
@@ -64,7 +73,11 @@ class RoutedProcessor:
             raise SamecastError(
                 f"site {self.site.name} got an attention mask, which routed self-attention does not take"
             )
-        return attend(attn, hidden_states, self.instructions.kept_at(self.site), route)
+        routed = attend(attn, hidden_states, self.instructions.kept_at(self.site), route)
+        if self.instructions.doubted:  # until the first difference, which as a rule is at once
+            plain = self.original(attn, hidden_states, encoder_hidden_states, attention_mask, temb, *args, **kwargs)
+            self.instructions.compare(routed, plain)
+        return routed
 
 
 @runtime_checkable

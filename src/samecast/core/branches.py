@@ -19,7 +19,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 Group = Literal["unconditional", "conditional"]
-Role = Literal["source", "target"]
+Role = Literal["source", "target", "bystander"]
 
 
 @dataclass(frozen=True)
@@ -27,16 +27,18 @@ class Branch:
     """One image in the making.
 
     Args:
-        role: whether it is read (`source`) or reads (`target`).
+        role: whether it is read (`source`) or reads (`target`); a `bystander` is only in the same batch.
         index: its position among the branches of its role.
         prompt: text of its conditional group.
         negative_prompt: text of its unconditional group; a source's is always empty.
+        image: which of its prompt's pictures it is, where a stock pipeline makes several of each prompt.
     """
 
     role: Role
     index: int
     prompt: str
     negative_prompt: str = ""
+    image: int = 0
 
     def text(self, group: Group) -> str:
         """The text that conditions this branch in one guidance group."""

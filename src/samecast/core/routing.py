@@ -79,6 +79,16 @@ class Route:
         )
 
 
+def join_routes(routes: Sequence[Route]) -> Route:
+    """One route of several over the same batch, each of which leaves the rows of the others to themselves."""
+
+    def reads(row: int) -> tuple[int, ...]:
+        return next((route.reads[row] for route in routes if route.reads[row] != (row,)), (row,))
+
+    ways = {row: way for route in routes for row, way in route.ways.items()}
+    return Route(tuple(reads(row) for row in range(len(routes[0].reads))), ways)
+
+
 def make_route(
     layout: Layout,
     kept: Mapping[Place, int],
