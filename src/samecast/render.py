@@ -341,8 +341,6 @@ class _Job:
             found.append("the negative prompt has no effect with guidance_scale <= 1")
         if psnr is not None and psnr < POOR_PSNR:
             found.append(f"this model's autoencoder reproduces the photo at only {psnr:.1f} dB; finer detail is lost")
-        if self.rules and not self.session.changed:
-            found.append("control changed nothing: what the targets read is what they have themselves")
         return tuple(found)
 
     def _provenance(self, psnr: float | None, warnings: Sequence[str]) -> dict[str, Any]:

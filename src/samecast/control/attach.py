@@ -82,7 +82,7 @@ class Attachment:
         self._run: StockRun | None = None
         self._maps: dict[int, Tensor] = {}
         self._step = 0
-        self._refused = False
+        self._refused = self._acted = False
         self._held = Orders()
 
     @property
@@ -94,6 +94,7 @@ class Attachment:
         if self._on is not None:
             raise SamecastError("this attachment is in use already; call attach again for another one")
         denoiser, self._session = self._backbone.denoiser, Session(self._backbone, self._map_sites)
+        self._refused = self._acted = False
         with ExitStack() as stack:
             stack.enter_context(self._session)
             stack.enter_context(self._listening())
@@ -117,7 +118,7 @@ class Attachment:
             return ""  # and said so
         if not self.evaluations:
             return "attached control did nothing: the pipeline was not called"
-        if self._session.changed is None:
+        if not self._acted:
             return "attached control did nothing: no rule acts at any of the steps that were run"
         if not self._session.changed:
             return "attached control changed nothing: targets read what is already their own (same prompt, same noise)"
@@ -159,9 +160,12 @@ class Attachment:
             self._run = self._begin(sample, timestep)
         self._run.check_rows(sample.shape[0])
         self._step = self._run.step_at(timestep)
-        self._refused, self._maps = False, {}
+        self._maps = {}
         run, step = self._run, self._step
-        self._session.orders = Orders(run.routes(step), run.kept_at(step), map_rows=run.map_rows(step), maps=self._maps)
+        routes = run.routes(step)
+        self._acted = self._acted or bool(routes)
+        self._session.orders = Orders(routes, run.kept_at(step), map_rows=run.map_rows(step), maps=self._maps)
+        self._refused = False
 
     def _after(self, module: Any, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
         """After each call of the U-Net, also a failed one."""
@@ -170,7 +174,7 @@ class Attachment:
                 self._session.orders = self._held
             return
         self._session.orders = Orders()
-        if self._run is not None and self._maps:
+        if self._run is not None and self._maps and output is not None:
             self._run.take_maps(self._step, self._maps)
             self._maps = {}
 

@@ -1,6 +1,7 @@
 """Self-attention that reads where it is told to: the one place where routed attention is computed."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, Protocol, runtime_checkable
 
 import torch
@@ -32,13 +33,8 @@ class Instructions(Protocol):
         """Stores what enters a site, where it is wanted."""
         ...
 
-    @property
-    def doubted(self) -> bool:
-        """Whether it is still open that control changes anything."""
-        ...
-
-    def compare(self, routed: Float[Tensor, "row token channel"], plain: Float[Tensor, "row token channel"]) -> None:
-        """Takes a site's output with its route and without."""
+    def note_effect(self, output: Float[Tensor, "row token channel"], plain: Callable[[], Tensor]) -> None:
+        """Takes note of a controlled output, given how to compute what it would be without control."""
         ...
 
 
@@ -73,11 +69,10 @@ class RoutedProcessor:
             raise SamecastError(
                 f"site {self.site.name} got an attention mask, which routed self-attention does not take"
             )
-        routed = attend(attn, hidden_states, self.instructions.kept_at(self.site), route)
-        if self.instructions.doubted:  # until the first difference, which as a rule is at once
-            plain = self.original(attn, hidden_states, encoder_hidden_states, attention_mask, temb, *args, **kwargs)
-            self.instructions.compare(routed, plain)
-        return routed
+        output = attend(attn, hidden_states, self.instructions.kept_at(self.site), route)
+        plain = partial(self.original, attn, hidden_states, encoder_hidden_states, None, temb, *args, **kwargs)
+        self.instructions.note_effect(output, plain)
+        return output
 
 
 @runtime_checkable

@@ -4,7 +4,7 @@ Attaching binds every self-attention site or raises; detaching puts back the ver
 an exception. Sessions nest: an inner one hands over to the outer one wherever it has nothing to say.
 """
 
-from collections.abc import Generator, Mapping, Sequence, Set
+from collections.abc import Callable, Generator, Mapping, Sequence, Set
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from types import TracebackType
@@ -29,6 +29,8 @@ PLAIN_PROCESSORS = {
     "RoutedProcessor",
     "MapProcessor",
 }
+
+_ROUNDING = 1e-5  # of sums in another order, in float32, as a share of the largest value
 
 
 @dataclass(frozen=True)
@@ -63,7 +65,7 @@ class Session:
         evaluations: rows that went through the denoiser while attached, counted by a forward hook on it.
         orders: what the calls of the denoiser are to do; `call` gives them and takes them back.
         batch_shapes: for each number of rows in a call, how many calls had it.
-        changed: whether routes changed what a site gave; None while there was no route.
+        changed: whether control has made any difference to what a site puts out, beyond rounding.
     """
 
     def __init__(self, backbone: Backbone, map_sites: Set[int] = frozenset()) -> None:
@@ -75,7 +77,7 @@ class Session:
         self.orders = Orders()
         self.evaluations = 0
         self.batch_shapes: dict[int, int] = {}
-        self.changed: bool | None = None
+        self.changed = False
 
     @property
     def sites(self) -> tuple[Site, ...]:
@@ -130,17 +132,6 @@ class Session:
         finally:
             self.orders = Orders()
 
-    @property
-    def doubted(self) -> bool:
-        """Whether no routed call has changed a site's output so far."""
-        return not self.changed
-
-    def compare(self, routed: Float[Tensor, "row token channel"], plain: Float[Tensor, "row token channel"]) -> None:
-        """Takes a site's output with its route and without; what is within rounding is no change."""
-        # Between one rounding and what shows: 6e-6 of the largest value in float32, 6e-3 in float16.
-        tolerance = torch.finfo(plain.dtype).eps ** 0.75 * plain.abs().max()
-        self.changed = bool(((routed - plain).abs() > tolerance).any())
-
     def route_at(self, site: Site) -> Route | None:
         """The route at a site in this call, if it is controlled."""
         return self.orders.routes.get(site.index)
@@ -153,6 +144,13 @@ class Session:
         """Stores what enters a site, where it is wanted."""
         if site.index in self.orders.keep:
             self.orders.states[site.index] = hidden_states
+
+    def note_effect(self, output: Float[Tensor, "row token channel"], plain: Callable[[], Tensor]) -> None:
+        """Compares a controlled output with the plain one until a difference is seen: mostly once in a run."""
+        if not self.changed:
+            without = plain()
+            rounding = max(_ROUNDING, 2 * torch.finfo(output.dtype).eps)
+            self.changed = bool((output - without).abs().max() > rounding * without.abs().max())
 
     @property
     def map_rows(self) -> Sequence[int]:
