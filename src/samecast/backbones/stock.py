@@ -17,6 +17,7 @@ from diffusers.schedulers.scheduling_ddim import DDIMScheduler
 from torch import Tensor
 
 from samecast.backbones.base import ModelIdentity
+from samecast.backbones.loading import adapt
 from samecast.backbones.unet import UNetBackbone, schedule_of
 from samecast.core.ddim import Schedule
 from samecast.errors import SamecastError
@@ -85,7 +86,7 @@ def adopt_pipeline(pipeline: Any) -> UNetBackbone:
             f"{name} cannot be bound: it has no encode_prompt that tells pictures per prompt and guidance, so that"
             " nobody knows whose a row of its batch is"
         )
-    return UNetBackbone(pipeline, ModelIdentity(str(pipeline.config.get("_name_or_path", name)), ""))
+    return adapt(pipeline, ModelIdentity(str(pipeline.config.get("_name_or_path", name)), ""))
 
 
 def _is_compiled(unet: Any) -> bool:

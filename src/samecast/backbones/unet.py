@@ -101,7 +101,7 @@ class UNetBackbone:
         return embeddings.to(self.dtype)
 
     def _check_length(self, prompt: str) -> None:
-        limit = int(self.pipeline.text_encoder.config.max_position_embeddings)
+        limit = int(self.pipeline.text_encoder.config.max_position_embeddings)  # of XL's two, both read 77
         text = self.pipeline.maybe_convert_prompt(prompt, self.pipeline.tokenizer)
         tokens = len(self.pipeline.tokenizer(text, verbose=False).input_ids)
         if tokens > limit:

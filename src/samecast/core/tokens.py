@@ -45,5 +45,8 @@ class SubjectTokens:
         """The sites to take maps of, given all there are."""
         if self.sites:
             return self.sites
-        large = max(site.resolution for site in sites) >= _LARGE_LATENT
-        return "@1/4" if large else "@1/1,@1/2"
+        sides = {site.resolution for site in sites}
+        if max(sides) < _LARGE_LATENT:
+            return "@1/1,@1/2"
+        # XL does not attend at its latent's own side: its finest site is at half of it.
+        return "@1/4" if max(sides) // 4 in sides else "@1/2"
