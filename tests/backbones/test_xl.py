@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from diffusers import EulerDiscreteScheduler, StableDiffusionXLPipeline
+from diffusers import EulerDiscreteScheduler, StableDiffusionXLImg2ImgPipeline, StableDiffusionXLPipeline
 from PIL import Image
 
 import samecast as sc
@@ -184,6 +184,36 @@ def test_control_attaches_under_xls_own_scheduler(pipe: Any) -> None:
         images = stock(pipe, ["a dog", "a cat"], 0, 1)
     assert apart(images[0], expected[0]) < 1e-4
     assert apart(images[1], expected[1]) > 1e-3
+
+
+def test_image_to_image_is_controlled_too(pipe: Any) -> None:
+    img2img = StableDiffusionXLImg2ImgPipeline.from_pipe(pipe, add_watermarker=False)
+    img2img.set_progress_bar_config(disable=True)
+    options = {"image": Image.new("RGB", (64, 64), (200, 40, 90)), "strength": 0.5, "num_inference_steps": STEPS}
+
+    def make() -> np.ndarray:
+        generator = [torch.Generator().manual_seed(seed) for seed in range(4)]
+        prompts, count = ["a dog", "a cat"], 2
+        options["num_images_per_prompt"] = count
+        return img2img(prompts, generator=generator, output_type="np", **options).images
+
+    expected = make()
+    with sc.attach(img2img, sc.masactrl(0, sites="34-69")):
+        images = make()
+    assert apart(images[:2], expected[:2]) < 1e-4
+    assert apart(images[2], expected[2]) > 1e-3
+    assert apart(images[3], expected[3]) > 1e-3
+
+
+def test_masactrls_numbers_for_16_sites_are_not_taken_for_the_decoder(
+    model: sc.Model, pipe: Any, subject: sc.Subject
+) -> None:
+    with pytest.raises(sc.SamecastError, match=r"down\.10 to down\.15: give sites, such as 64-69"):
+        own(model, subject, ["a cat"], sc.masactrl(0))
+    with pytest.raises(sc.SamecastError, match="this model has 70"):
+        sc.attach(pipe, sc.masactrl(0))
+    with torch.inference_mode():
+        assert own(model, subject, ["a cat"], sc.masactrl(0, sites="down.10-15")).any()
 
 
 def test_an_autoencoder_that_overflows_in_half_precision_runs_in_single(tiny_xl_dir: Path, photo: Image.Image) -> None:

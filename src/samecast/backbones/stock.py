@@ -133,7 +133,7 @@ def timeline_from(scheduler: Any, first: float) -> StockTimeline:
     Raises:
         SamecastError: the scheduler does not know the timestep.
     """
-    distinct = tuple(dict.fromkeys(float(timestep) for timestep in scheduler.timesteps))
+    distinct = tuple(dict.fromkeys(map(float, scheduler.timesteps.tolist())))
     if first not in distinct:
         raise SamecastError(
             f"the U-Net was called at timestep {first:g}, which is not among those of the pipeline's"

@@ -72,7 +72,7 @@ class RenderOptions:
     commas join. `samecast sites` lists them."""
 
     model: Annotated[str, arg(metavar="MODEL", help_behavior_hint="(default: the embedded model)")] = "diorama"
-    """A diffusers directory, a .safetensors file or a hub id of the Stable Diffusion 1.x and 2.x family."""
+    """A diffusers directory, a .safetensors file or a hub id of the Stable Diffusion 1.x, 2.x or XL family."""
 
     lora: Annotated[tyro.conf.UseAppendAction[tuple[Path, ...]], arg(metavar="PATH")] = ()
     """A LoRA to add to the model."""

@@ -21,10 +21,10 @@ from torch import Tensor
 from samecast.backbones.stock import PipelineCall, adopt_pipeline, read_arguments, read_call
 from samecast.control.casting import Casting, Sources, part_sources
 from samecast.control.given import GivenMask
+from samecast.control.plan import select_rule_sites
 from samecast.control.rule import Rules
 from samecast.control.session import Orders, Session
 from samecast.control.stock import StockRun
-from samecast.core.sites import select_sites
 from samecast.errors import SamecastError, SamecastWarning
 
 # While one inverts a photo in the midst of a pipeline's call, the U-Net is its own, and all others keep still.
@@ -76,7 +76,7 @@ class Attachment:
         self._map_sites = casting.map_sites(self._backbone)
         self._session = Session(self._backbone, self._map_sites)
         for rule in casting.rules:
-            select_sites(rule.sites, self._session.sites)
+            select_rule_sites(rule, self._session.sites)
         self._on: ExitStack | None = None
         self._call: PipelineCall | None = None
         self._run: StockRun | None = None

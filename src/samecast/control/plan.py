@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from samecast.control.rule import Rule, Rules, Tokens
+from samecast.control.rule import DECODER_SITES, Rule, Rules, Tokens
 from samecast.core.branches import Branch, Branches, Group, Layout, Place
 from samecast.core.masks import SubjectMask
 from samecast.core.routing import Route, Way, make_route
@@ -117,7 +117,7 @@ def make_plan(rules: Rules, sites: Sequence[Site], schedule: Timeline, targets: 
         steps = [step for step in rule.steps.select(schedule.steps) if not schedule.is_identity(step)]
         if not steps:
             raise SamecastError(f"{rule.steps} selects only steps that change nothing under this model's schedule")
-        selected = select_sites(rule.sites, sites)
+        selected = select_rule_sites(rule, sites)
         for step in steps:
             at_step = acting.setdefault(step, {})
             for site in selected:
@@ -126,6 +126,24 @@ def make_plan(rules: Rules, sites: Sequence[Site], schedule: Timeline, targets: 
         for rules_at in dict.fromkeys(at_step.values()):
             _check_manners(rules_at, step, targets)
     return Plan(acting)
+
+
+def select_rule_sites(rule: Rule, sites: Sequence[Site]) -> tuple[Site, ...]:
+    """The sites of a rule.
+
+    Raises:
+        SamecastError: they are not there; or they are MasaCtrl's numbers of late decoder sites, which are the default,
+            on a model whose sites of these numbers come before the decoder.
+    """
+    selected = select_sites(rule.sites, sites)
+    if rule.sites == DECODER_SITES and not any(site.stage == "up" for site in selected):
+        decoder = [site for site in sites if site.stage == "up"]
+        finest = [site.index for site in decoder if site.resolution == max(site.resolution for site in decoder)]
+        raise SamecastError(
+            f"sites {DECODER_SITES} are late decoder sites where there are 16; this model has {len(sites)}, and there"
+            f" they are {selected[0].name} to {selected[-1].name}: give sites, such as {finest[0]}-{finest[-1]}"
+        )
+    return selected
 
 
 def _check_targets(rule: Rule, targets: int) -> None:
