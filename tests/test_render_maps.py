@@ -87,3 +87,59 @@ def test_mistakes_about_maps_are_one_line(
     with pytest.raises(sc.SamecastError, match=message) as caught:
         model.render(sc.Subject((photo,), noun), prompts, rules=rules, settings=QUICK)
     assert "\n" not in str(caught.value)
+
+
+def test_found_masks_come_back_as_pictures(model: sc.Model, photo: Image.Image) -> None:
+    out = render(model, photo, auto())
+    assert [(found.of, found.number, found.phrase) for found in out.found_masks] == [
+        ("reference", 1, "dog"),
+        ("picture", 1, "dog"),
+        ("picture", 2, "dog"),
+    ]
+    for found in out.found_masks:
+        assert found.mask.size == found.map.size == out.renders[0].image.size
+        inside = np.asarray(found.mask) == 255
+        assert set(np.unique(np.asarray(found.mask))) == {0, 255}
+        assert np.mean(inside) == pytest.approx(found.coverage, abs=0.1)  # edges shift with resolution
+        assert 0 < found.coverage < 1
+        assert found.threshold == 0.1
+    assert render(model, photo, sc.masactrl(2)).found_masks == ()
+
+
+def test_a_map_is_bright_where_its_mask_is(model: sc.Model, photo: Image.Image) -> None:
+    for found in render(model, photo, auto(threshold="otsu")).found_masks:
+        inside, values = np.asarray(found.mask) == 255, np.asarray(found.map, dtype=float) / 255
+        half_a_level = 0.5 / 255
+        assert values[inside].min() >= found.threshold - half_a_level
+        assert values[~inside].max() <= found.threshold + half_a_level
+
+
+def test_masks_that_tell_nothing_apart_are_told_in_one_line(model: sc.Model, photo: Image.Image) -> None:
+    dot = Image.new("L", photo.size, 0)
+    dot.paste(255, (60, 44, 68, 52))
+    subject = sc.Subject((photo,), masks=(dot,))
+    rules = sc.masactrl_masked(2, sites="all")
+    out = model.render(subject, PROMPTS, rules=rules, settings=QUICK, target_masks=[dot])
+    told = [warning for warning in out.warnings if "the mask of" in warning]
+    assert len(told) == 1
+    assert told[0].startswith("the mask of picture 1, picture 2, reference 1 is empty at 2 x 2")
+    assert "\n" not in told[0]
+    high = render(model, photo, auto(threshold=0.97))
+    assert any("is empty at" in warning for warning in high.warnings)
+    assert not any("the mask of" in warning for warning in render(model, photo, sc.masactrl(2)).warnings)
+
+
+def test_control_that_changes_nothing_says_so(model: sc.Model, photo: Image.Image) -> None:
+    idle = render(model, photo, (sc.Rule(sources=("self",)),))
+    assert any("control was active and changed nothing" in warning for warning in idle.warnings)
+    for rules in ((), sc.masactrl(2)):
+        assert not any("changed nothing" in warning for warning in render(model, photo, rules).warnings)
+
+
+def test_a_layer_whose_output_is_nothing_hides_control(tiny_pipeline_dir: Path, photo: Image.Image) -> None:
+    model = sc.load(tiny_pipeline_dir, device="cpu")
+    last: Any = model.backbone.self_attention()[15].layer
+    last.to_out[0].weight.data.zero_()
+    silent, heard = (render(model, photo, sc.masactrl(2, sites=sites)) for sites in ("15", "14-15"))
+    assert any("changed nothing" in warning for warning in silent.warnings)
+    assert not any("changed nothing" in warning for warning in heard.warnings)

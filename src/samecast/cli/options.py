@@ -71,6 +71,17 @@ class RenderOptions:
     """Attention layers that read the source: encoder, mid, decoder, numbers, names like up.3-8, or sizes like @16;
     commas join. `samecast sites` lists them."""
 
+    map_words: Annotated[str | None, arg(metavar="TEXT", help_behavior_hint="(default: the noun)")] = None
+    """For masactrl-auto-masked: the words of the prompts whose attention maps show the subject."""
+
+    map_sites: Annotated[str | None, arg(metavar="SITES", help_behavior_hint="(default: MasaCtrl's)")] = None
+    """For masactrl-auto-masked: the cross-attention layers whose maps are taken; written as for --sites."""
+
+    threshold: Annotated[
+        float | Literal["otsu"] | None, arg(metavar="0-1|otsu", help_behavior_hint="(default: 0.1)")
+    ] = None
+    """For masactrl-auto-masked: from which value of the map on is the subject; otsu chooses by itself."""
+
     model: Annotated[str, arg(metavar="MODEL", help_behavior_hint="(default: the embedded model)")] = "diorama"
     """A diffusers directory, a .safetensors file or a hub id of the Stable Diffusion 1.x and 2.x family."""
 

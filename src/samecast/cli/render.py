@@ -6,6 +6,7 @@ torch comes with `sc.load`, after everything that can be checked without it, so 
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from samecast.cli.console import RESULTS, quiet_libraries, remark, stages, worki
 from samecast.cli.options import RenderOptions
 from samecast.control.rule import Rules, rules_from_data
 from samecast.control.rules import METHODS
+from samecast.core.tokens import SubjectTokens
 from samecast.disk import check_writable
 from samecast.errors import SamecastError
 from samecast.photos import open_photo
@@ -163,7 +165,16 @@ def _rules(options: RenderOptions) -> Rules:
     given: dict[str, Any] = {name: getattr(options, name) for name in names if getattr(options, name) is not None}
     if options.method == "none" and given:
         raise SamecastError(f"--{next(iter(given))} has no effect with --method none: leave one of them out")
-    return METHODS[options.method.replace("-", "_")](**given)
+    method = METHODS[options.method.replace("-", "_")]
+    looked = {"phrase": options.map_words, "sites": options.map_sites, "threshold": options.threshold}
+    tokens: dict[str, Any] = {name: value for name, value in looked.items() if value is not None}
+    if tokens and "tokens" not in signature(method).parameters:
+        flags = {"phrase": "--map-words", "sites": "--map-sites", "threshold": "--threshold"}
+        raise SamecastError(
+            f"{flags[next(iter(tokens))]} has no effect with --method {options.method}, which does not look for the"
+            " subject; masactrl-auto-masked does"
+        )
+    return method(**given, **({"tokens": SubjectTokens(**tokens)} if tokens else {}))
 
 
 def _run_again(record: Record, options: RenderOptions) -> _Run:

@@ -11,10 +11,10 @@ from samecast.control.plan import Masks
 from samecast.control.rule import Rules, Tokens
 from samecast.control.run import Run
 from samecast.control.source import Trajectory
-from samecast.core.branches import Branch, Branches
+from samecast.core.branches import Branch, Branches, name_of
 from samecast.core.ddim import Schedule
 from samecast.core.maps import combine_maps, normalise, threshold_of
-from samecast.core.masks import SubjectMask
+from samecast.core.masks import Blank, SubjectMask
 from samecast.core.sites import Site, select_sites
 from samecast.core.tokens import SubjectTokens
 from samecast.errors import SamecastError
@@ -37,6 +37,10 @@ class Look:
     steps: frozenset[int]
 
 
+Blanks = Mapping[tuple[Tokens, Branch], Mapping[int, Blank]]
+"""For each mask, the sides in tokens at which it told nothing apart, and what it was there."""
+
+
 class MapBook:
     """The maps gathered so far, and the masks they come to.
 
@@ -49,6 +53,8 @@ class MapBook:
         self.looks = tuple(looks)
         self._backbone = backbone
         self._sums: dict[tuple[SubjectTokens, Branch], Tensor] = {}
+        self._masks: dict[tuple[SubjectTokens, Branch], SubjectMask] = {}
+        self._blank: dict[tuple[SubjectTokens, Branch], dict[int, Blank]] = {}
 
     def wanted_at(self, step: int) -> bool:
         """Whether maps are taken at a step."""
@@ -69,6 +75,9 @@ class MapBook:
                 seen = combine_maps([maps[site].cpu() for site in sorted(look.sites)], columns)
                 before = self._sums.get((look.tokens, branch))
                 self._sums[look.tokens, branch] = seen if before is None else before + seen
+                outdated = self._masks.pop((look.tokens, branch), None)
+                if outdated is not None:
+                    self._blank.setdefault((look.tokens, branch), {}).update(outdated.blank)
 
     def masks(self) -> Masks:
         """The masks of all branches that were looked at.
@@ -76,11 +85,18 @@ class MapBook:
         Raises:
             SamecastError: a map is constant.
         """
-        found: dict[tuple[Tokens, Branch], SubjectMask] = {}
         for (tokens, branch), total in self._sums.items():
-            values = normalise(total, f"{branch.role} {branch.index}")
-            found[tokens, branch] = SubjectMask(values, threshold_of(values, tokens.threshold))
-        return found
+            if (tokens, branch) not in self._masks:
+                values = normalise(total, name_of(branch))
+                self._masks[tokens, branch] = SubjectMask(values, threshold_of(values, tokens.threshold))
+        return {(tokens, branch): mask for (tokens, branch), mask in self._masks.items()}
+
+    def blank(self) -> Blanks:
+        """Where, at any step so far, a mask that was used told nothing apart."""
+        return {
+            (tokens, branch): {**self._blank.get((tokens, branch), {}), **mask.blank}
+            for (tokens, branch), mask in self._masks.items()
+        }
 
 
 def make_looks(rules: Rules, sites: Sequence[Site], schedule: Schedule, noun: str) -> tuple[Look, ...]:

@@ -1,6 +1,7 @@
 """Self-attention that reads where it is told to: the one place where routed attention is computed."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, Protocol, runtime_checkable
 
 import torch
@@ -30,6 +31,10 @@ class Instructions(Protocol):
 
     def keep_states(self, site: Site, hidden_states: Float[Tensor, "row token channel"]) -> None:
         """Stores what enters a site, where it is wanted."""
+        ...
+
+    def note_effect(self, output: Float[Tensor, "row token channel"], plain: Callable[[], Tensor]) -> None:
+        """Takes note of a controlled output, given how to compute what it would be without control."""
         ...
 
 
@@ -64,7 +69,10 @@ class RoutedProcessor:
             raise SamecastError(
                 f"site {self.site.name} got an attention mask, which routed self-attention does not take"
             )
-        return attend(attn, hidden_states, self.instructions.kept_at(self.site), route)
+        output = attend(attn, hidden_states, self.instructions.kept_at(self.site), route)
+        plain = partial(self.original, attn, hidden_states, encoder_hidden_states, None, temb, *args, **kwargs)
+        self.instructions.note_effect(output, plain)
+        return output
 
 
 @runtime_checkable

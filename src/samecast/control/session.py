@@ -4,11 +4,12 @@ Attaching binds every self-attention site or raises; detaching puts back the ver
 an exception. Sessions nest: an inner one hands over to the outer one wherever it has nothing to say.
 """
 
-from collections.abc import Generator, Mapping, Sequence, Set
+from collections.abc import Callable, Generator, Mapping, Sequence, Set
 from contextlib import contextmanager
 from types import TracebackType
 from typing import Any
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -28,6 +29,8 @@ PLAIN_PROCESSORS = {
     "MapProcessor",
 }
 
+_ROUNDING = 1e-5  # of sums in another order, in float32, as a share of the largest value
+
 
 class Session:
     """Control of one denoiser's self-attention, as a context manager.
@@ -39,6 +42,7 @@ class Session:
     Attributes:
         evaluations: rows that went through the denoiser while attached, counted by a forward hook on it.
         batch_shapes: for each number of rows in a call, how many calls had it.
+        changed: whether control has made any difference to what a site puts out, beyond rounding.
     """
 
     def __init__(self, backbone: Backbone, map_sites: Set[int] = frozenset()) -> None:
@@ -55,6 +59,7 @@ class Session:
         self._states: dict[int, Tensor] = {}
         self.evaluations = 0
         self.batch_shapes: dict[int, int] = {}
+        self.changed = False
 
     @property
     def sites(self) -> tuple[Site, ...]:
@@ -128,6 +133,13 @@ class Session:
         """Stores what enters a site, where it is wanted."""
         if site.index in self._keeping:
             self._states[site.index] = hidden_states
+
+    def note_effect(self, output: Float[Tensor, "row token channel"], plain: Callable[[], Tensor]) -> None:
+        """Compares a controlled output with the plain one until a difference is seen: mostly once in a run."""
+        if not self.changed:
+            without = plain()
+            rounding = max(_ROUNDING, 2 * torch.finfo(output.dtype).eps)
+            self.changed = bool((output - without).abs().max() > rounding * without.abs().max())
 
     @property
     def map_rows(self) -> Sequence[int]:

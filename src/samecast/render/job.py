@@ -15,7 +15,7 @@ from samecast.backbones.base import Backbone
 from samecast.control.checks import check_one_batch
 from samecast.control.denoise import denoise_targets
 from samecast.control.given import to_subject_mask
-from samecast.control.looking import MapBook, look_at_sources, make_looks
+from samecast.control.looking import Blanks, MapBook, look_at_sources, make_looks
 from samecast.control.plan import Masks, make_plan
 from samecast.control.run import Advance, Run
 from samecast.control.session import Session
@@ -24,6 +24,7 @@ from samecast.control.targets import Target, split_evenly
 from samecast.core.branches import Branches
 from samecast.core.noise import seeded_noise, spherical_blend
 from samecast.core.quality import peak_signal_to_noise
+from samecast.render.found import found_masks
 from samecast.render.provenance import describe_model, describe_request, finite
 from samecast.render.remarks import remarks
 from samecast.render.request import Request, read_pictures
@@ -58,6 +59,7 @@ class Job:
         self.session = Session(backbone, frozenset(site for look in self.looks for site in look.sites))
         plan = make_plan(request.rules, self.session.sites, schedule, len(self.targets))
         self.map_evaluations = 0
+        self.book = MapBook(self.looks, backbone) if self.looks else None
         self.watch_caption = request.caption or f"a photo of a {request.noun}"
         for look in self.looks:
             for text in {self.watch_caption, *(target.branch.prompt for target in self.targets)}:
@@ -68,6 +70,7 @@ class Job:
         together = check_one_batch(request.rules, len(self.targets), groups, self.rows)
         self.chunks = split_evenly(self.targets, len(self.targets) if together else self.rows // groups)
         self.pictures = read_pictures(request, self.size)
+        self.given_masks = self._subject_masks()
         self.run = Run(backbone, self.session, schedule, plan, self._encode_texts())
 
     def work(self) -> RenderResult:
@@ -83,7 +86,9 @@ class Job:
         sources = () if clean_sources is None else tuple(self.backbone.decode(clean_sources))
         # A generated source has no reference to be held against.
         psnr = min(map(peak_signal_to_noise, self.pictures.references, sources), default=None)
-        warnings = remarks(self.request, psnr)
+        # Drawing a mask asks it for a size that no site has.
+        warnings = remarks(self.request, psnr, changed=self.session.changed, blanks=self._blanks())
+        found = () if self.book is None else found_masks(self.book.masks(), self.looks, self.size)
         counts = {
             "evaluations": self.session.evaluations - self.map_evaluations,
             "map_evaluations": self.map_evaluations,
@@ -105,6 +110,7 @@ class Job:
             warnings=warnings,
             reference_masks=self.pictures.reference_masks,
             target_masks=self.pictures.target_masks,
+            found_masks=found,
             **counts,
         )
 
@@ -136,10 +142,8 @@ class Job:
         """The targets' clean latents."""
         advance = self._counter("denoise", len(self.chunks))
         same_start = self.settings.noise_share == 0
-        masks = self._given_masks()
-        book = MapBook(self.looks, self.backbone) if self.looks else None
-        if book is not None and trajectory is not None:
-            self.map_evaluations = look_at_sources(self.run, book, trajectory, self.watch_caption)
+        if self.book is not None and trajectory is not None:
+            self.map_evaluations = look_at_sources(self.run, self.book, trajectory, self.watch_caption)
         latents: list[Tensor] = []
         for chunk in self.chunks:
             start = torch.stack([self._start(target, trajectory) for target in chunk])
@@ -149,19 +153,23 @@ class Job:
                 start,
                 trajectory,
                 same_start=same_start,
-                masks=masks,
-                book=book,
+                masks=self.given_masks,
+                book=self.book,
                 advance=advance,
             )
         return latents
 
-    def _given_masks(self) -> Masks:
+    def _subject_masks(self) -> Masks:
         targets = [target.branch for target in self.targets]
         of_branches = [
             *zip(self.sources, self.pictures.reference_masks, strict=False),
             *zip(targets, self.pictures.target_masks, strict=False),
         ]
         return {("given", branch): to_subject_mask(mask) for branch, mask in of_branches}
+
+    def _blanks(self) -> Blanks:
+        given = {key: mask.blank for key, mask in self.given_masks.items()}
+        return given if self.book is None else {**given, **self.book.blank()}
 
     def _start(self, target: Target, trajectory: Trajectory | None) -> Float[Tensor, "channel height width"]:
         """Of several references the first gives the layout."""

@@ -6,6 +6,8 @@ from typing import Any
 
 from PIL import Image
 
+from samecast.render.found import FoundMask
+
 Progress = Callable[[str, int, int], None]
 """Called with the stage's name (`invert`, `source`, `denoise`, `decode`), how much is done, and how much there is."""
 
@@ -39,6 +41,7 @@ class RenderResult:
         warnings: settings without effect, and limits met.
         reference_masks: the given masks as they were used, one for each reference; or none.
         target_masks: the given masks as they were used, one for each picture; or none.
+        found_masks: for methods that look for the subject: where they found it, of all maps of the run; or none.
         map_evaluations: rows beside these that only showed where the subject is in the sources.
     """
 
@@ -51,6 +54,7 @@ class RenderResult:
     warnings: tuple[str, ...]
     reference_masks: tuple[Image.Image, ...] = ()
     target_masks: tuple[Image.Image, ...] = ()
+    found_masks: tuple[FoundMask, ...] = ()
     map_evaluations: int = 0
 
     @property
