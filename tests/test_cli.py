@@ -48,6 +48,7 @@ def mistake(capsys: pytest.CaptureFixture[str], *words: str) -> str:
         (["render", "--help"], ["--method", "--again", 'samecast render rex.png "a dog running on the beach"']),
         (["diorama", "sheet", "--help"], ["--seed", "samecast diorama sheet"]),
         (["demo", "--help"], ["--out"]),
+        (["masks", "--help"], ["--noun", "samecast masks rex.png --noun dog"]),
     ],
 )
 def test_help_says_what_to_type(capsys: pytest.CaptureFixture[str], words: list[str], expected: list[str]) -> None:
@@ -87,7 +88,7 @@ def test_help_and_common_mistakes_do_not_import_torch(words: list[str]) -> None:
 @pytest.mark.parametrize(
     ("words", "part"),
     [
-        (["rendr"], "available subcommands: render, demo, sites, diorama"),
+        (["rendr"], "available subcommands: render, masks, demo, sites, diorama"),
         (["render", "a.png", "b", "--fot", "pad"], "did you mean --fit?"),
         (["render", "a.png", "b", "--steps", "many"], "--steps"),
         (["render", "a.png", "b", "--method", "magic"], "'none', 'masactrl', 'masactrl-union', 'masactrl-masked'"),

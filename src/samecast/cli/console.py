@@ -13,6 +13,7 @@ RESULTS = Console(highlight=False, soft_wrap=True)
 STAGES = {
     "invert": "reading the photo",
     "source": "making the source",
+    "look": "looking",
     "denoise": "rendering",
     "decode": "developing",
 }

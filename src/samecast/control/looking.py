@@ -9,7 +9,7 @@ from torch import Tensor
 from samecast.backbones.base import Backbone
 from samecast.control.plan import Masks
 from samecast.control.rule import Rules, Tokens
-from samecast.control.run import Run
+from samecast.control.run import Advance, Run
 from samecast.control.source import Trajectory
 from samecast.core.branches import Branch, Branches, name_of
 from samecast.core.ddim import Schedule
@@ -113,25 +113,49 @@ def make_looks(rules: Rules, sites: Sequence[Site], schedule: Schedule, noun: st
     """
     looks: list[Look] = []
     for rule in rules:
-        tokens = rule.tokens
-        if not isinstance(tokens, SubjectTokens):
+        if not isinstance(rule.tokens, SubjectTokens):
             continue
-        phrase = tokens.phrase.replace("{noun}", noun) or noun
-        if not phrase:
-            raise SamecastError("masks from maps need a word to look for: give the subject a class_noun, or a phrase")
-        steps = frozenset(step for step in tokens.steps.select(schedule.steps) if not schedule.is_identity(step))
+        look = make_look(rule.tokens, sites, schedule, noun)
         first = min(rule.steps.select(schedule.steps))
-        if not steps or ((rule.mode == "separate" or rule.reads_targets) and min(steps) >= first):
+        if (rule.mode == "separate" or rule.reads_targets) and min(look.steps) >= first:
             raise SamecastError(
                 f"a rule reads masks of the pictures at step {first}, before there is a map of them"
-                f" (maps from step {min(steps, default=schedule.steps)}): let it start later"
+                f" (maps from step {min(look.steps)}): let it start later"
             )
-        chosen = select_sites(tokens.selector(sites), sites)
-        looks.append(Look(tokens, phrase, frozenset(site.index for site in chosen), steps))
+        looks.append(look)
     return tuple(dict.fromkeys(looks))
 
 
-def look_at_sources(run: Run, book: MapBook, trajectory: Trajectory, caption: str) -> int:
+def make_look(tokens: SubjectTokens, sites: Sequence[Site], schedule: Schedule, noun: str) -> Look:
+    """What is to be seen, on one model and run.
+
+    Args:
+        tokens: as it was asked for.
+        sites: the model's cross-attention sites.
+        schedule: of the run.
+        noun: the words where `tokens` names none.
+
+    Raises:
+        SamecastError: there are no words, no sites or no steps.
+    """
+    phrase = tokens.phrase.replace("{noun}", noun) or noun
+    if not phrase:
+        raise SamecastError("masks from maps need a word to look for: give the subject a class_noun, or a phrase")
+    steps = frozenset(step for step in tokens.steps.select(schedule.steps) if not schedule.is_identity(step))
+    if not steps:
+        raise SamecastError(f"maps are asked for at {tokens.steps} alone, which changes nothing under this schedule")
+    chosen = select_sites(tokens.selector(sites), sites)
+    return Look(tokens, phrase, frozenset(site.index for site in chosen), steps)
+
+
+def watch_caption(noun: str, looks: Sequence[Look]) -> str:
+    """What is said of a photo without a caption, so that there are words to look for."""
+    return f"a photo of a {noun or ' '.join(look.phrase for look in looks[:1])}"
+
+
+def look_at_sources(
+    run: Run, book: MapBook, trajectory: Trajectory, caption: str, *, advance: Advance | None = None
+) -> int:
     """Takes the sources' maps, by rows captioned with the words, which do nothing else.
 
     With an empty prompt a source has no word to look for; the rows run beside its own and are counted apart.
@@ -150,4 +174,6 @@ def look_at_sources(run: Run, book: MapBook, trajectory: Trajectory, caption: st
         rows += len(watched)
         for row, source in enumerate(trajectory.sources):
             book.add(step, source, caption, {site: values[row] for site, values in maps.items()})
+        if advance is not None:
+            advance()
     return rows

@@ -15,9 +15,9 @@ from samecast.backbones.base import Backbone
 from samecast.control.checks import check_one_batch
 from samecast.control.denoise import denoise_targets
 from samecast.control.given import to_subject_mask
-from samecast.control.looking import Blanks, MapBook, look_at_sources, make_looks
+from samecast.control.looking import Blanks, MapBook, look_at_sources, make_looks, watch_caption
 from samecast.control.plan import Masks, make_plan
-from samecast.control.run import Advance, Run
+from samecast.control.run import Run
 from samecast.control.session import Session
 from samecast.control.source import Trajectory
 from samecast.control.targets import Target, split_evenly
@@ -29,10 +29,7 @@ from samecast.render.provenance import describe_model, describe_request, finite
 from samecast.render.remarks import remarks
 from samecast.render.request import Request, read_pictures
 from samecast.render.result import Progress, Render, RenderResult
-from samecast.render.sources import encode, generate, invert
-
-# 16 rows of 64 x 64 latents (512 px). Small latents want large batches, as there a call costs more than its rows.
-BATCH_TOKENS, LARGEST_BATCH = 16 * 64 * 64, 64
+from samecast.render.sources import encode, generate, invert, largest_batch, make_counter
 
 
 class Job:
@@ -60,18 +57,18 @@ class Job:
         plan = make_plan(request.rules, self.session.sites, schedule, len(self.targets))
         self.map_evaluations = 0
         self.book = MapBook(self.looks, backbone) if self.looks else None
-        self.watch_caption = request.caption or f"a photo of a {request.noun}"
+        self.watch_caption = request.caption or watch_caption(request.noun, self.looks)
         for look in self.looks:
             for text in {self.watch_caption, *(target.branch.prompt for target in self.targets)}:
                 backbone.find_words(text, look.phrase)
         groups = len(Branches((), (), self.settings.guidance_scale).groups)
-        largest = min(LARGEST_BATCH, BATCH_TOKENS // (self.shape[1] * self.shape[2]))
-        self.rows = max(groups, self.settings.batch_rows or largest)
+        self.rows = largest_batch(self.shape, self.settings, groups)
         together = check_one_batch(request.rules, len(self.targets), groups, self.rows)
         self.chunks = split_evenly(self.targets, len(self.targets) if together else self.rows // groups)
         self.pictures = read_pictures(request, self.size)
         self.given_masks = self._subject_masks()
         self.run = Run(backbone, self.session, schedule, plan, self._encode_texts())
+        self.counter = make_counter(progress, self.run)
 
     def work(self) -> RenderResult:
         """Does it all."""
@@ -128,19 +125,19 @@ class Job:
         """The sources' clean latents, and their trajectory where anybody needs that."""
         settings = self.settings
         if self.request.generated:
-            trajectory = generate(self.run, self.sources[0], settings, self.shape, counter=self._counter)
+            trajectory = generate(self.run, self.sources[0], settings, self.shape, counter=self.counter)
             return trajectory.clean, trajectory
         if not self.pictures.references:
             return None, None
         encoded = encode(self.run, self.pictures.references)
         if not any(rule.reads_source for rule in self.request.rules) and settings.noise_share == 1:
             return encoded, None  # nobody reads them or starts from them
-        trajectory = invert(self.run, self.sources, encoded, settings, rows=self.rows, counter=self._counter)
+        trajectory = invert(self.run, self.sources, encoded, settings, rows=self.rows, counter=self.counter)
         return trajectory.clean, trajectory
 
     def _denoise(self, trajectory: Trajectory | None) -> list[Float[Tensor, "channel height width"]]:
         """The targets' clean latents."""
-        advance = self._counter("denoise", len(self.chunks))
+        advance = self.counter("denoise", len(self.chunks))
         same_start = self.settings.noise_share == 0
         if self.book is not None and trajectory is not None:
             self.map_evaluations = look_at_sources(self.run, self.book, trajectory, self.watch_caption)
@@ -176,14 +173,3 @@ class Job:
         noise = seeded_noise(self.shape, target.seed).to(self.backbone.device)
         share = self.settings.noise_share
         return noise if trajectory is None else spherical_blend(trajectory.latents[0, 0], noise, share)
-
-    def _counter(self, stage: str, rounds: int) -> Advance:
-        total = rounds * len(self.run.schedule.working_steps)
-        done = 0
-
-        def advance() -> None:
-            nonlocal done
-            done += 1
-            self.progress(stage, done, total)
-
-        return advance

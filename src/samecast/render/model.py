@@ -9,8 +9,10 @@ from samecast.backbones.base import Backbone
 from samecast.backbones.loading import EMBEDDED, load_backbone
 from samecast.control.given import GivenMask
 from samecast.control.rule import Rules
-from samecast.control.rules import masactrl
+from samecast.control.rules import SUBJECT, masactrl
 from samecast.core.settings import RenderSettings
+from samecast.core.tokens import SubjectTokens
+from samecast.render.find import MaskSearch, find_masks
 from samecast.render.job import Job
 from samecast.render.request import Request
 from samecast.render.result import Progress, RenderResult
@@ -69,3 +71,30 @@ class Model:
         """
         request = Request(subject, prompts, rules, settings or RenderSettings(), tuple(target_masks))
         return Job(self.backbone, request, progress).work()
+
+    @torch.inference_mode()
+    def find_masks(
+        self,
+        subject: Subject,
+        tokens: SubjectTokens | Sequence[SubjectTokens] = SUBJECT,
+        *,
+        settings: RenderSettings | None = None,
+        progress: Progress | None = None,
+    ) -> MaskSearch:
+        """Looks for the subject in its photos, in cross-attention maps on their inversion.
+
+        A photo takes one evaluation a step to invert and one for each step that maps are taken of.
+
+        Args:
+            subject: its photos, each looked at by itself, and its class noun; masks of it are not used.
+            tokens: what to look for: words, sites, steps and threshold; several cost no more than one.
+            settings: how to invert. `source_prompt` is the caption whose words are looked for; without one it is "a
+                photo of a" and the noun.
+            progress: told how far the work is (`invert`, `look`).
+
+        Raises:
+            SamecastError: a word is not in the caption, no site or step is selected, a photo cannot be read, or a map
+                is the same everywhere.
+        """
+        wanted = (tokens,) if isinstance(tokens, SubjectTokens) else tuple(tokens)
+        return find_masks(self.backbone, subject, wanted, settings or RenderSettings(), progress)

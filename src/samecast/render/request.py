@@ -98,14 +98,14 @@ def read_pictures(request: Request, size: int) -> Pictures:
         SamecastError: one cannot be read, or masks are missing, or given that no rule reads.
     """
     fit = request.settings.fit
-    references = tuple(fit_photo(_opened(photo), size=size, fit=fit) for photo in request.photos)
+    references = tuple(fit_photo(opened(photo), size=size, fit=fit) for photo in request.photos)
     of_photos = request.subject.masks if request.subject is not None else ()
     of_prompts, prompts = request.target_masks, len(request.prompts)
     wanted = wanted_masks(request.rules)
     check_masks(wanted, references=len(of_photos), targets=len(of_prompts), prompts=prompts)
     read = partial(read_mask, size=size, fit=fit)
     reference_masks = tuple(
-        read(mask, f"reference {number}", photo=_opened(photo).size)
+        read(mask, f"reference {number}", photo=opened(photo).size)
         for number, (mask, photo) in enumerate(zip(of_photos, request.photos, strict=False), start=1)
     )
     masks = tuple(read(mask, f"prompt {number}", photo=None) for number, mask in enumerate(of_prompts, start=1))
@@ -114,5 +114,6 @@ def read_pictures(request: Request, size: int) -> Pictures:
     return Pictures(references, reference_masks, target_masks)
 
 
-def _opened(photo: str | Path | Image.Image) -> Image.Image:
+def opened(photo: str | Path | Image.Image) -> Image.Image:
+    """A photo at its own size, read from disk unless it is at hand."""
     return photo if isinstance(photo, Image.Image) else open_photo(photo)

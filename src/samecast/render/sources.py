@@ -1,6 +1,7 @@
 """The sources of a render: photos inverted, in chunks that memory allows, or a picture generated."""
 
 from collections.abc import Callable, Sequence
+from itertools import count
 
 import torch
 from jaxtyping import Float
@@ -13,9 +14,33 @@ from samecast.control.targets import split_evenly
 from samecast.core.branches import Branch, Branches
 from samecast.core.noise import seeded_noise
 from samecast.core.settings import RenderSettings
+from samecast.render.result import Progress
 
 Counter = Callable[[str, int], Advance]
 """Given a stage and how many passes it takes, what is to be called after each step of these."""
+
+# 16 rows of 64 x 64 latents (512 px). Small latents want large batches, as there a call costs more than its rows.
+BATCH_TOKENS, LARGEST_BATCH = 16 * 64 * 64, 64
+
+
+def largest_batch(shape: tuple[int, int, int], settings: RenderSettings, groups: int) -> int:
+    """Most rows in one call of the denoiser, and room for one branch in all its guidance groups at least."""
+    return max(groups, settings.batch_rows or min(LARGEST_BATCH, BATCH_TOKENS // (shape[1] * shape[2])))
+
+
+def make_counter(progress: Progress | None, run: Run) -> Counter:
+    """Counts evaluated steps, and tells `progress`."""
+
+    def counter(stage: str, rounds: int) -> Advance:
+        done, total = count(1), rounds * len(run.schedule.working_steps)
+
+        def advance() -> None:
+            if progress is not None:
+                progress(stage, next(done), total)
+
+        return advance
+
+    return counter
 
 
 def encode(run: Run, photos: Sequence[Image.Image]) -> Float[Tensor, "source channel height width"]:
