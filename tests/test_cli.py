@@ -18,7 +18,7 @@ from samecast.errors import SamecastError
 
 # What --guidance is to guidance_scale; the rest has the same name, or is for the library alone.
 FLAG_OF_SETTING = {"guidance_scale": "guidance"}
-LIBRARY_ONLY = {"pairing", "batch_rows"}
+LIBRARY_ONLY = {"batch_rows"}
 
 
 @pytest.fixture

@@ -15,6 +15,7 @@ STAGES = {
     "source": "making the source",
     "look": "looking",
     "denoise": "rendering",
+    "check": "checking inversion",
     "decode": "developing",
 }
 """How the stages of a render are called in front of people."""

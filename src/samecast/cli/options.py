@@ -124,6 +124,15 @@ class RenderOptions:
     source_prompt: Annotated[str, arg(metavar="TEXT", help_behavior_hint="")] = ""
     """Caption of the photo; without a photo, the source is generated from it."""
 
+    pairing: Literal["matched", "masactrl"] = "matched"
+    """How inversion pairs latents and timesteps: as denoising will see them, or as MasaCtrl's code does."""
+
+    fixed_point: Annotated[int, arg(metavar="INT")] = 0
+    """Refinements of each inversion step, 1 to 3: the photo's latent is found more exactly, for as much work again."""
+
+    check_inversion: Annotated[On, arg(help_behavior_hint="")] = False
+    """Tell how well the photo survives inversion."""
+
     device: Annotated[str, arg(metavar="auto|cpu|cuda|mps")] = "auto"
     """Where to compute."""
 

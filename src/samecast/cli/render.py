@@ -75,10 +75,23 @@ def run_render(options: RenderOptions) -> bool:
         remark(warning)
     if folder != run.out.absolute():
         remark(f"{run.out} is there already and was left alone")
+    if run.settings.check_inversion or options.verbose:
+        _tell_quality(result)
     count = len(result.renders)
     quality = "" if result.source_psnr is None else f", the photo reproduced at {result.source_psnr:.1f} dB"
     RESULTS.print(f"{count} picture{'s' * (count > 1)} in {folder} ({result.evaluations} evaluations{quality})")
     return record is None or _compare(record, result)
+
+
+def _tell_quality(result: "sc.RenderResult") -> None:
+    """How well each photo survived, and whether all measures could be taken."""
+    from samecast.render.quality import lpips_missing
+
+    for what, measured in (("the autoencoder alone", result.autoencoder), ("plain inversion", result.inversion)):
+        for number, fidelity in enumerate(measured, start=1):
+            RESULTS.print(f"reference {number} through {what}: {fidelity}")
+    if result.autoencoder and lpips_missing():
+        RESULTS.print(f"LPIPS was not measured: {lpips_missing()}")
 
 
 def _record(options: RenderOptions) -> Record | None:
@@ -130,6 +143,9 @@ def _run_of(options: RenderOptions) -> _Run:
             size=options.size,
             fit=options.fit,
             source_prompt=spelt(options.source_prompt),
+            pairing=options.pairing,
+            fixed_point=options.fixed_point,
+            check_inversion=options.check_inversion,
         ),
         out=options.out or Path("renders") / name,
         target_masks=options.target_mask,

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 
 import torch
 from jaxtyping import Float
+from PIL import Image
 from torch import Tensor
 
 from samecast.backbones.base import Backbone
@@ -19,13 +20,13 @@ from samecast.control.looking import Blanks, MapBook, look_at_sources, make_look
 from samecast.control.plan import Masks, make_plan
 from samecast.control.run import Run
 from samecast.control.session import Session
-from samecast.control.source import Trajectory
+from samecast.control.source import Trajectory, reconstruct
 from samecast.control.targets import Target, split_evenly
 from samecast.core.branches import Branches
 from samecast.core.noise import seeded_noise, spherical_blend
-from samecast.core.quality import peak_signal_to_noise
 from samecast.render.found import found_masks
-from samecast.render.provenance import describe_model, describe_request, finite
+from samecast.render.provenance import describe_model, describe_quality, describe_request, finite
+from samecast.render.quality import measure
 from samecast.render.remarks import remarks
 from samecast.render.request import Request, read_pictures
 from samecast.render.result import Progress, Render, RenderResult
@@ -55,7 +56,7 @@ class Job:
         self.looks = make_looks(request.rules, crossed, schedule, request.noun)
         self.session = Session(backbone, frozenset(site for look in self.looks for site in look.sites))
         plan = make_plan(request.rules, self.session.sites, schedule, len(self.targets))
-        self.map_evaluations = 0
+        self.map_evaluations = self.check_evaluations = 0
         self.book = MapBook(self.looks, backbone) if self.looks else None
         self.watch_caption = request.caption or watch_caption(request.noun, self.looks)
         for look in self.looks:
@@ -75,6 +76,7 @@ class Job:
         with self.session:
             clean_sources, trajectory = self._make_sources()
             latents = self._denoise(trajectory)
+            reconstructed = self._reconstruct(trajectory) if self.settings.check_inversion else ()
         renders: list[Render] = []
         for target, latent in zip(self.targets, latents, strict=True):
             image = self.backbone.decode(latent[None])[0]
@@ -82,13 +84,23 @@ class Job:
             self.progress("decode", len(renders), len(self.targets))
         sources = () if clean_sources is None else tuple(self.backbone.decode(clean_sources))
         # A generated source has no reference to be held against.
-        psnr = min(map(peak_signal_to_noise, self.pictures.references, sources), default=None)
-        # Drawing a mask asks it for a size that no site has.
-        warnings = remarks(self.request, psnr, changed=self.session.changed, blanks=self._blanks())
+        references = self.pictures.references
+        autoencoder = measure(references, sources) if references else ()
+        inversion = measure(references, reconstructed) if reconstructed else ()
+        psnr = min((each.psnr for each in autoencoder), default=None)
+        warnings = remarks(
+            self.request,
+            autoencoder=autoencoder,
+            inversion=inversion,
+            changed=self.session.changed,
+            # Before any mask is drawn, which asks it for a size that no site has.
+            blanks=self._blanks(),
+        )
         found = () if self.book is None else found_masks(self.book.masks(), self.looks, self.size)
         counts = {
-            "evaluations": self.session.evaluations - self.map_evaluations,
+            "evaluations": self.session.evaluations - self.map_evaluations - self.check_evaluations,
             "map_evaluations": self.map_evaluations,
+            "check_evaluations": self.check_evaluations,
         }
         provenance = {
             **describe_request(self.request, self.pictures, self.targets, self.size),
@@ -96,12 +108,16 @@ class Job:
             "batch_shapes": {str(rows): calls for rows, calls in sorted(self.session.batch_shapes.items())},
             **counts,
             "source_psnr": finite(psnr),
+            "autoencoder": describe_quality(autoencoder),
+            "inversion": describe_quality(inversion),
             "warnings": list(warnings),
         }
         return RenderResult(
             renders=tuple(renders),
             sources=sources,
-            references=self.pictures.references,
+            references=references,
+            autoencoder=autoencoder,
+            inversion=inversion,
             source_psnr=psnr,
             provenance=provenance,
             warnings=warnings,
@@ -130,8 +146,8 @@ class Job:
         if not self.pictures.references:
             return None, None
         encoded = encode(self.run, self.pictures.references)
-        if not any(rule.reads_source for rule in self.request.rules) and settings.noise_share == 1:
-            return encoded, None  # nobody reads them or starts from them
+        if not self.request.inverts:
+            return encoded, None
         trajectory = invert(self.run, self.sources, encoded, settings, rows=self.rows, counter=self.counter)
         return trajectory.clean, trajectory
 
@@ -155,6 +171,20 @@ class Job:
                 advance=advance,
             )
         return latents
+
+    def _reconstruct(self, trajectory: Trajectory | None) -> tuple[Image.Image, ...]:
+        """What plain inversion makes of the references; nothing where none was inverted."""
+        if trajectory is None or self.request.generated:
+            return ()
+        before = self.session.evaluations
+        chunks = split_evenly(self.sources, self.rows)
+        advance = self.counter("check", len(chunks))
+        images: list[Image.Image] = []
+        for chunk in chunks:
+            inverted = trajectory.latents[0][[source.index for source in chunk]]
+            images += self.backbone.decode(reconstruct(self.run, chunk, inverted, advance=advance))
+        self.check_evaluations = self.session.evaluations - before
+        return tuple(images)
 
     def _subject_masks(self) -> Masks:
         targets = [target.branch for target in self.targets]

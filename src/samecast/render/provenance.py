@@ -12,6 +12,7 @@ from PIL import Image
 from samecast.backbones.base import Backbone
 from samecast.control.rule import rules_to_data
 from samecast.control.targets import Target
+from samecast.render.quality import Fidelity
 from samecast.render.request import Pictures, Request
 
 
@@ -41,6 +42,11 @@ def describe_request(request: Request, pictures: Pictures, targets: Sequence[Tar
 def describe_model(backbone: Backbone) -> dict[str, Any]:
     """Which model ran, where, in what precision and versions; JSON-able."""
     return {"model": asdict(backbone.identity), **backbone.describe()}
+
+
+def describe_quality(measured: Sequence[Fidelity]) -> list[dict[str, float | None]]:
+    """How close pictures come to their references; JSON-able, with None for an infinite PSNR."""
+    return [asdict(each) | {"psnr": finite(each.psnr)} for each in measured]
 
 
 def finite(value: float | None) -> float | None:

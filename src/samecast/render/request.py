@@ -52,6 +52,12 @@ class Request:
         return self.subject is None and bool(self.settings.source_prompt)
 
     @property
+    def inverts(self) -> bool:
+        """Whether the photos have to be inverted: somebody reads them or starts from them."""
+        needed = self.settings.noise_share < 1 or any(rule.reads_source for rule in self.rules)
+        return needed and bool(self.photos)
+
+    @property
     def photos(self) -> tuple[str | Path | Image.Image, ...]:
         """The references as they were given."""
         return self.subject.references if self.subject is not None else ()

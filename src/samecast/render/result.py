@@ -7,6 +7,7 @@ from typing import Any
 from PIL import Image
 
 from samecast.render.found import FoundMask
+from samecast.render.quality import Fidelity
 
 Progress = Callable[[str, int, int], None]
 """Called with the stage's name (`invert`, `source`, `denoise`, `decode`), how much is done, and how much there is."""
@@ -43,6 +44,9 @@ class RenderResult:
         target_masks: the given masks as they were used, one for each picture; or none.
         found_masks: for methods that look for the subject: where they found it, of all maps of the run; or none.
         map_evaluations: rows beside these that only showed where the subject is in the sources.
+        check_evaluations: rows beside these that only measured the inversion.
+        autoencoder: how close each of `sources` comes to its reference: what encoding and decoding alone lose.
+        inversion: how close each inverted reference comes when denoised freely, if `check_inversion` asked for it.
     """
 
     renders: tuple[Render, ...]
@@ -56,6 +60,9 @@ class RenderResult:
     target_masks: tuple[Image.Image, ...] = ()
     found_masks: tuple[FoundMask, ...] = ()
     map_evaluations: int = 0
+    check_evaluations: int = 0
+    autoencoder: tuple[Fidelity, ...] = ()
+    inversion: tuple[Fidelity, ...] = ()
 
     @property
     def source(self) -> Image.Image | None:

@@ -73,7 +73,16 @@ def invert(
     for chunk in chunks:
         branches = Branches((), chunk, settings.guidance_scale)
         latents = encoded[[branch.index for branch in chunk]]
-        parts.append(invert_references(run, branches, latents, pairing=settings.pairing, advance=advance))
+        parts.append(
+            invert_references(
+                run,
+                branches,
+                latents,
+                pairing=settings.pairing,
+                fixed_point=settings.fixed_point,
+                advance=advance,
+            )
+        )
     return join_trajectories(parts)
 
 
