@@ -50,8 +50,9 @@ def inverted(run: Run, clean: torch.Tensor, **options: Any) -> Trajectory:
     return invert_references(run, branches, clean, **{"pairing": "matched", "advance": lambda: None, **options})
 
 
-@pytest.mark.parametrize("directory", ["tiny_pipeline_dir", "tiny_velocity_dir"])
-@pytest.mark.parametrize("pairing", ["matched", "masactrl"])
+@pytest.mark.parametrize(
+    ("directory", "pairing"), [("tiny_pipeline_dir", "matched"), ("tiny_velocity_dir", "masactrl")]
+)
 def test_refinement_brings_free_denoising_back_to_the_photo(
     directory: str, pairing: str, request: pytest.FixtureRequest
 ) -> None:
@@ -59,26 +60,26 @@ def test_refinement_brings_free_denoising_back_to_the_photo(
     clean = seeded_noise((4, 16, 16), 0)[None] * 0.5
     errors: list[float] = []
     with torch.inference_mode():
-        run = make_run(model, 50)
+        run = make_run(model, 25)
         with run.session:
-            for fixed_point in (0, 1, 3):
+            for fixed_point in (0, 3):
                 start = inverted(run, clean, pairing=pairing, fixed_point=fixed_point).latents[0]
                 again = reconstruct(run, (SOURCE,), start, advance=lambda: None)
                 errors.append(float((again - clean).square().mean()))
-    assert errors[0] > 2 * errors[1] > 4 * errors[2]
+    assert errors[0] > 10 * errors[1]
 
 
 def test_a_refined_level_denoises_to_the_one_below(model: sc.Model) -> None:
     clean = seeded_noise((4, 16, 16), 0)[None] * 0.5
     with torch.inference_mode():
-        run = make_run(model, 50)
+        run = make_run(model, 25)
         with run.session:
             levels = inverted(run, clean, fixed_point=6).latents
-            for step in range(50):
+            for step in range(0, 25, 4):
                 prediction = predict_sources(run, (SOURCE,), levels[step], step)
                 below = ddim.denoise(levels[step], prediction, run.schedule, step)
-                # Six rounds leave 5e-6; without any the largest gap is 2e-2.
-                torch.testing.assert_close(below, levels[step + 1], rtol=0, atol=1e-4)
+                # Six rounds leave 1e-3; without any the largest gap is 6e-2.
+                torch.testing.assert_close(below, levels[step + 1], rtol=0, atol=3e-3)
 
 
 def test_masactrls_pairing_tells_the_denoiser_where_it_is_heading(model: sc.Model) -> None:
