@@ -12,8 +12,10 @@ from PIL import Image
 from samecast.cli import main
 from samecast.cli.options import RenderOptions, SheetOptions
 from samecast.cli.parsing import parse
+from samecast.cli.render import rules_of
 from samecast.control.rules import masactrl
 from samecast.core.settings import RenderSettings
+from samecast.core.tokens import SubjectTokens
 from samecast.errors import SamecastError
 
 # What --guidance is to guidance_scale; the rest has the same name, or is for the library alone.
@@ -120,6 +122,7 @@ def test_a_mistake_is_one_line(capsys: pytest.CaptureFixture[str], words: list[s
         (["a dog", "--threshold", "otsu"], "--threshold has no effect with --method masactrl"),
         (["a dog", "--method", "none", "--map-words", "dog"], "--map-words has no effect with --method none"),
         (["a dog", "--method", "masactrl-auto-masked", "--threshold", "2"], "threshold must be between 0 and 1"),
+        (["a dog", "--method", "dream-matcher", "--threshold", "-1"], "threshold must be between 0 and 1"),
         (["a dog", "--guidance", "nan"], "guidance"),
         (["a dog", "--steps", "0"], "steps"),
         (["a dog", "--size", "0"], "size"),
@@ -197,3 +200,11 @@ def test_nested_commands_are_found() -> None:
 def test_parsing_raises_rather_than_exits() -> None:
     with pytest.raises(SamecastError, match="unrecognized"):
         parse(["render", "--nonsense"])
+
+
+def test_a_choice_about_maps_leaves_the_methods_other_choices() -> None:
+    options = parse(["render", "a.png", "b", "--method", "dream-matcher", "--map-sites", "mid"])
+    assert isinstance(options, RenderOptions)
+    tokens = rules_of(options)[0].tokens
+    assert isinstance(tokens, SubjectTokens)
+    assert (tokens.sites, tokens.threshold) == ("mid", 0.05)

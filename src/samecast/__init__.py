@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from samecast.control.rule import Rule, Rules
 from samecast.control.rules import (
     consistory,
+    dream_matcher,
     free_custom,
     masactrl,
     masactrl_auto_masked,
@@ -45,6 +46,7 @@ __all__ = [
     "Subject",
     "SubjectTokens",
     "consistory",
+    "dream_matcher",
     "free_custom",
     "load",
     "masactrl",

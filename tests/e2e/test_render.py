@@ -58,6 +58,7 @@ def test_a_photo_and_two_prompts_make_a_folder(
         ("rex.png", "a dog", "--method", "masactrl-union", "--sites", "encoder", "--start", "1", "--final", "3"),
         ("rex.png", "a dog", "--source-prompt", "a photo of a dog", "--negative-prompt", "rain"),
         ("a {noun} in the snow", "--source-prompt", "a {noun}", "--noun", "cat", "--seed", "3"),
+        ("rex.png", "a dog", "--method", "dream-matcher", "--noun", "dog", "--sites", "all"),
         ("rex.png", "a red dog", *AUTO, "--map-words", "red dog", "--map-sites", "mid,@1/2", "--threshold", "otsu"),
     ],
 )

@@ -45,6 +45,7 @@ class RenderOptions:
         "style-aligned",
         "consistory",
         "free-custom",
+        "dream-matcher",
     ] = "masactrl"
     """How the subject is kept: not at all; by reading the source, or the source and oneself; with masks, the subject
     reading the subject and the rest the rest; or as other papers do."""
@@ -72,15 +73,15 @@ class RenderOptions:
     commas join. `samecast sites` lists them."""
 
     map_words: Annotated[str | None, arg(metavar="TEXT", help_behavior_hint="(default: the noun)")] = None
-    """For masactrl-auto-masked: the words of the prompts whose attention maps show the subject."""
+    """For masactrl-auto-masked and dream-matcher: the words of the prompts whose attention maps show the subject."""
 
     map_sites: Annotated[str | None, arg(metavar="SITES", help_behavior_hint="(default: MasaCtrl's)")] = None
-    """For masactrl-auto-masked: the cross-attention layers whose maps are taken; written as for --sites."""
+    """For those: the cross-attention layers whose maps are taken; written as for --sites."""
 
     threshold: Annotated[
-        float | Literal["otsu"] | None, arg(metavar="0-1|otsu", help_behavior_hint="(default: 0.1)")
+        float | Literal["otsu"] | None, arg(metavar="0-1|otsu", help_behavior_hint="(default: the method's)")
     ] = None
-    """For masactrl-auto-masked: from which value of the map on is the subject; otsu chooses by itself."""
+    """For those: from which value of the map on is the subject; otsu chooses by itself."""
 
     model: Annotated[str, arg(metavar="MODEL", help_behavior_hint="(default: the embedded model)")] = "diorama"
     """A diffusers directory, a .safetensors file or a hub id of the Stable Diffusion 1.x and 2.x family."""

@@ -5,7 +5,7 @@ torch comes with `sc.load`, after everything that can be checked without it, so 
 
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from inspect import signature
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,6 @@ from samecast.cli.console import RESULTS, quiet_libraries, remark, stages, worki
 from samecast.cli.options import RenderOptions
 from samecast.control.rule import Rules, rules_from_data
 from samecast.control.rules import METHODS
-from samecast.core.tokens import SubjectTokens
 from samecast.disk import check_writable
 from samecast.errors import SamecastError
 from samecast.photos import open_photo
@@ -132,7 +131,7 @@ def _run_of(options: RenderOptions) -> _Run:
         lora=tuple(str(path) for path in options.lora),
         subject=sc.Subject(references, options.noun, options.mask) if references else None,
         prompts=tuple(spelt(prompt) for prompt in prompts),
-        rules=_rules(options),
+        rules=rules_of(options),
         settings=sc.RenderSettings(
             steps=options.steps,
             guidance_scale=options.guidance,
@@ -176,7 +175,12 @@ def _names_a_photo(word: str) -> bool:
         return False
 
 
-def _rules(options: RenderOptions) -> Rules:
+def rules_of(options: RenderOptions) -> Rules:
+    """The rules that the options ask for.
+
+    Raises:
+        SamecastError: an option has no effect with the method, or is out of range.
+    """
     names = ("start", "final", "skip", "stride", "sites")
     given: dict[str, Any] = {name: getattr(options, name) for name in names if getattr(options, name) is not None}
     if options.method == "none" and given:
@@ -184,13 +188,16 @@ def _rules(options: RenderOptions) -> Rules:
     method = METHODS[options.method.replace("-", "_")]
     looked = {"phrase": options.map_words, "sites": options.map_sites, "threshold": options.threshold}
     tokens: dict[str, Any] = {name: value for name, value in looked.items() if value is not None}
-    if tokens and "tokens" not in signature(method).parameters:
+    takes = signature(method).parameters.get("tokens")
+    if tokens and takes is None:
         flags = {"phrase": "--map-words", "sites": "--map-sites", "threshold": "--threshold"}
         raise SamecastError(
             f"{flags[next(iter(tokens))]} has no effect with --method {options.method}, which does not look for the"
-            " subject; masactrl-auto-masked does"
+            " subject; masactrl-auto-masked and dream-matcher do"
         )
-    return method(**given, **({"tokens": SubjectTokens(**tokens)} if tokens else {}))
+    if tokens and takes is not None:
+        given["tokens"] = replace(takes.default, **tokens)
+    return method(**given)
 
 
 def _run_again(record: Record, options: RenderOptions) -> _Run:

@@ -117,7 +117,7 @@ def make_looks(rules: Rules, sites: Sequence[Site], schedule: Schedule, noun: st
             continue
         look = make_look(rule.tokens, sites, schedule, noun)
         first = min(rule.steps.select(schedule.steps))
-        if (rule.mode == "separate" or rule.reads_targets) and min(look.steps) >= first:
+        if rule.masks_targets and min(look.steps) >= first:
             raise SamecastError(
                 f"a rule reads masks of the pictures at step {first}, before there is a map of them"
                 f" (maps from step {min(look.steps)}): let it start later"

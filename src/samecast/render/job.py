@@ -155,7 +155,8 @@ class Job:
         """The targets' clean latents."""
         advance = self.counter("denoise", len(self.chunks))
         same_start = self.settings.noise_share == 0
-        if self.book is not None and trajectory is not None:
+        asked = any(rule.masks_sources for rule in self.request.rules)
+        if self.book is not None and trajectory is not None and asked:
             self.map_evaluations = look_at_sources(self.run, self.book, trajectory, self.watch_caption)
         latents: list[Tensor] = []
         for chunk in self.chunks:
