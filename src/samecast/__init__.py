@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from samecast.control.rule import Rule, Rules
 from samecast.control.rules import (
     consistory,
+    dream_matcher,
     free_custom,
     masactrl,
     masactrl_auto_masked,
@@ -48,6 +49,7 @@ __all__ = [
     "SubjectTokens",
     "attach",
     "consistory",
+    "dream_matcher",
     "free_custom",
     "load",
     "masactrl",

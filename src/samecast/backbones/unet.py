@@ -83,6 +83,8 @@ class UNetBackbone:
         # SD's PNDM configuration lacks clip_sample, and DDIMScheduler's default of True ruins inversion.
         scheduler: Any = DDIMScheduler.from_config(self.pipeline.scheduler.config, clip_sample=False)
         scheduler.set_timesteps(steps)
+        if int(scheduler.timesteps[0]) >= trained:  # steps_offset moves them up by one
+            raise SamecastError(f"steps must be below {trained} for this model's schedule; got {steps}")
         return schedule_of(scheduler, self.prediction_type)
 
     def self_attention(self) -> tuple[BoundSite, ...]:

@@ -91,6 +91,8 @@ def _way(rule: Rule, target: Branch, read: Sequence[Branch], masks: Masks, at: t
     own = tuple(branch == target for branch in read)
     if rule.mode == "align":
         return Way("align", own)
+    if rule.mode == "match":
+        return Way("match", own, masks[rule.tokens, target], consistency=rule.consistency)
     step, site = at
     return Way(
         rule.mode,

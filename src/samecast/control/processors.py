@@ -10,6 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from samecast.backbones.base import AttentionLayer, Processor
+from samecast.control.matching import warp_values
 from samecast.control.treatments import align, allowed_keys, weights
 from samecast.core.maps import probabilities
 from samecast.core.routing import Route
@@ -151,6 +152,7 @@ def attend(
         allowed = None
         if any(way is not None for way in ways):
             queries, keys = _align(attn, pool, route, rows, queries, keys)
+            values = warp_values(pool, route, rows, values)
             weight = weights(ways, tokens, len(sources[0]), keys)
             if weight is not None:
                 keys, values = weight * keys, weight * values

@@ -45,6 +45,11 @@ class Branch:
         return self.prompt if group == "conditional" else self.negative_prompt
 
 
+def name_of(branch: Branch) -> str:
+    """What people call it, counting from 1: `reference 1`, `picture 2`."""
+    return f"{'reference' if branch.role == 'source' else 'picture'} {branch.index + 1}"
+
+
 @dataclass(frozen=True)
 class Place:
     """One branch in one guidance group."""
