@@ -93,6 +93,84 @@ def make_tiny_pipeline(directory: Path, *, prediction_type: str = "epsilon", see
     )
 
 
+def make_tiny_xl_pipeline(directory: Path, *, seed: int = 0) -> Any:
+    """A random StableDiffusionXLPipeline of XL's topology, 70 sites; 64 px pictures on 16 x 16 latents."""
+    from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionXLPipeline, UNet2DConditionModel
+    from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
+
+    torch.manual_seed(seed)
+    make_tokenizer_files(directory / "tokenizer_source")
+    tokenizers = [
+        CLIPTokenizer.from_pretrained(directory / "tokenizer_source", model_max_length=77, pad_token=pad)
+        for pad in ("<|endoftext|>", "!")
+    ]
+    config = CLIPTextConfig(
+        vocab_size=len(tokenizers[0]),
+        hidden_size=32,
+        intermediate_size=64,
+        projection_dim=24,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        bos_token_id=tokenizers[0].bos_token_id,
+        eos_token_id=tokenizers[0].eos_token_id,
+        pad_token_id=tokenizers[0].pad_token_id,
+    )
+    unet = UNet2DConditionModel(
+        sample_size=LATENT_SIDE,
+        block_out_channels=(8, 16, 16),
+        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
+        up_block_types=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
+        transformer_layers_per_block=(1, 2, 10),
+        attention_head_dim=(1, 2, 2),
+        use_linear_projection=True,
+        norm_num_groups=4,
+        cross_attention_dim=64,
+        addition_embed_type="text_time",
+        addition_time_embed_dim=8,
+        projection_class_embeddings_input_dim=6 * 8 + 24,
+    )
+    # Louder, as in the smaller model: attention by a wrong key, and added conditions, must show in the pixels.
+    with torch.no_grad():
+        for name, weight in unet.named_parameters():
+            if (".attn" in name or "add_embedding" in name) and name.endswith("weight"):
+                weight.mul_(3)
+    vae = AutoencoderKL(
+        block_out_channels=(8, 8, 16),
+        down_block_types=("DownEncoderBlock2D",) * 3,
+        up_block_types=("UpDecoderBlock2D",) * 3,
+        latent_channels=4,
+        norm_num_groups=4,
+        sample_size=TINY_SIZE,
+        scaling_factor=0.13025,
+    )
+    scheduler = DDIMScheduler(
+        beta_start=0.00085,
+        beta_end=0.012,
+        beta_schedule="scaled_linear",
+        clip_sample=False,
+        set_alpha_to_one=False,
+        steps_offset=1,
+    )
+    return StableDiffusionXLPipeline(
+        vae=vae,
+        text_encoder=CLIPTextModel(config),
+        text_encoder_2=CLIPTextModelWithProjection(config),
+        tokenizer=tokenizers[0],
+        tokenizer_2=tokenizers[1],
+        unet=unet,
+        scheduler=scheduler,
+        add_watermarker=False,
+    )
+
+
+@pytest.fixture(scope="session")
+def tiny_xl_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A saved pipeline directory of SDXL's kind."""
+    directory = tmp_path_factory.mktemp("tiny_xl")
+    make_tiny_xl_pipeline(directory).save_pretrained(directory / "model")
+    return directory / "model"
+
+
 @pytest.fixture(scope="session")
 def tiny_pipeline_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A saved pipeline directory, epsilon prediction. Read-only by agreement: the whole test session shares it."""

@@ -12,13 +12,15 @@ from PIL import Image
 from samecast.cli import main
 from samecast.cli.options import RenderOptions, SheetOptions
 from samecast.cli.parsing import parse
+from samecast.cli.render import rules_of
 from samecast.control.rules import masactrl
 from samecast.core.settings import RenderSettings
+from samecast.core.tokens import SubjectTokens
 from samecast.errors import SamecastError
 
 # What --guidance is to guidance_scale; the rest has the same name, or is for the library alone.
 FLAG_OF_SETTING = {"guidance_scale": "guidance"}
-LIBRARY_ONLY = {"pairing", "batch_rows"}
+LIBRARY_ONLY = {"batch_rows"}
 
 
 @pytest.fixture
@@ -48,6 +50,7 @@ def mistake(capsys: pytest.CaptureFixture[str], *words: str) -> str:
         (["render", "--help"], ["--method", "--again", 'samecast render rex.png "a dog running on the beach"']),
         (["diorama", "sheet", "--help"], ["--seed", "samecast diorama sheet"]),
         (["demo", "--help"], ["--out"]),
+        (["masks", "--help"], ["--noun", "samecast masks rex.png --noun dog"]),
     ],
 )
 def test_help_says_what_to_type(capsys: pytest.CaptureFixture[str], words: list[str], expected: list[str]) -> None:
@@ -87,7 +90,7 @@ def test_help_and_common_mistakes_do_not_import_torch(words: list[str]) -> None:
 @pytest.mark.parametrize(
     ("words", "part"),
     [
-        (["rendr"], "available subcommands: render, demo, sites, diorama"),
+        (["rendr"], "available subcommands: render, masks, demo, sites, diorama"),
         (["render", "a.png", "b", "--fot", "pad"], "did you mean --fit?"),
         (["render", "a.png", "b", "--steps", "many"], "--steps"),
         (["render", "a.png", "b", "--method", "magic"], "'none', 'masactrl', 'masactrl-union', 'masactrl-masked'"),
@@ -116,6 +119,10 @@ def test_a_mistake_is_one_line(capsys: pytest.CaptureFixture[str], words: list[s
         (["a dog", "--start", "9", "--final", "4"], "start"),
         (["a dog", "--skip", "12"], "skip"),
         (["a dog", "--method", "none", "--final", "9"], "--final has no effect"),
+        (["a dog", "--threshold", "otsu"], "--threshold has no effect with --method masactrl"),
+        (["a dog", "--method", "none", "--map-words", "dog"], "--map-words has no effect with --method none"),
+        (["a dog", "--method", "masactrl-auto-masked", "--threshold", "2"], "threshold must be between 0 and 1"),
+        (["a dog", "--method", "dream-matcher", "--threshold", "-1"], "threshold must be between 0 and 1"),
         (["a dog", "--guidance", "nan"], "guidance"),
         (["a dog", "--steps", "0"], "steps"),
         (["a dog", "--size", "0"], "size"),
@@ -193,3 +200,11 @@ def test_nested_commands_are_found() -> None:
 def test_parsing_raises_rather_than_exits() -> None:
     with pytest.raises(SamecastError, match="unrecognized"):
         parse(["render", "--nonsense"])
+
+
+def test_a_choice_about_maps_leaves_the_methods_other_choices() -> None:
+    options = parse(["render", "a.png", "b", "--method", "dream-matcher", "--map-sites", "mid"])
+    assert isinstance(options, RenderOptions)
+    tokens = rules_of(options)[0].tokens
+    assert isinstance(tokens, SubjectTokens)
+    assert (tokens.sites, tokens.threshold) == ("mid", 0.05)

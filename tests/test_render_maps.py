@@ -78,6 +78,8 @@ def test_the_rules_survive_json() -> None:
         (auto(phrase="cat"), ["a cat"], "dog", "the word 'cat' is not in the prompt 'a photo of a dog'"),
         (auto(), ["a dog"], "", "need a word to look for"),
         (auto(sites="@5"), ["a dog"], "dog", "'@5' match nothing"),
+        (sc.dream_matcher(0), ["a dog"], "dog", r"reads masks of the pictures at step 0, before there is a map"),
+        (sc.dream_matcher(2), ["a cat"], "dog", "the word 'dog' is not in the prompt 'a cat'"),
         (sc.masactrl_auto_masked(0), ["a dog"], "dog", r"reads masks of the pictures at step 0, before there is a map"),
     ],
 )
@@ -87,3 +89,100 @@ def test_mistakes_about_maps_are_one_line(
     with pytest.raises(sc.SamecastError, match=message) as caught:
         model.render(sc.Subject((photo,), noun), prompts, rules=rules, settings=QUICK)
     assert "\n" not in str(caught.value)
+
+
+def matched(consistency: float = 0.4, **tokens: Any) -> sc.Rules:
+    return sc.dream_matcher(2, sites="all", tokens=sc.SubjectTokens(**tokens), consistency=consistency)
+
+
+def test_dream_matcher_looks_at_the_pictures_alone(model: sc.Model, photo: Image.Image) -> None:
+    out = render(model, photo, matched())
+    assert (out.evaluations, out.map_evaluations) == (STEPS + 2 * 2 * STEPS, 0)
+    assert [(found.of, found.number) for found in out.found_masks] == [("picture", 1), ("picture", 2)]
+
+
+def test_dream_matcher_and_each_choice_about_it_change_the_pictures(model: sc.Model, photo: Image.Image) -> None:
+    outs = [
+        render(model, photo, rules)
+        for rules in ((), sc.masactrl(2, sites="all"), matched(), matched(2.0), matched(threshold=0.6))
+    ]
+    for number, out in enumerate(outs):
+        assert all(differ(out, other) for other in outs[:number])
+        assert not any("changed nothing" in warning for warning in out.warnings)
+
+
+def test_dream_matcher_keeps_what_the_prompt_lays_out_more_than_masactrl(model: sc.Model, photo: Image.Image) -> None:
+    """It replaces values on the subject only, MasaCtrl keys and values everywhere."""
+
+    def gap(rules: sc.Rules) -> float:
+        pairs = zip(render(model, photo, rules).renders, render(model, photo, ()).renders, strict=True)
+        return sum(
+            float(np.abs(np.asarray(one.image, dtype=float) - np.asarray(two.image)).mean()) for one, two in pairs
+        )
+
+    assert 0 < gap(matched(threshold=0.5)) < gap(sc.masactrl(2, sites="all"))
+
+
+def test_dream_matcher_takes_given_masks_too(model: sc.Model, photo: Image.Image) -> None:
+    mask = Image.new("L", photo.size, 0)
+    mask.paste(255, (0, 0, 64, 96))
+    rules = (sc.Rule(sources=("source", "self"), sites="all", tokens="given", mode="match"),)
+    out = model.render(sc.Subject((photo,)), PROMPTS, rules=rules, settings=QUICK, target_masks=[mask])
+    assert differ(out, render(model, photo, ()))
+    assert out.found_masks == ()
+
+
+def test_found_masks_come_back_as_pictures(model: sc.Model, photo: Image.Image) -> None:
+    out = render(model, photo, auto())
+    assert [(found.of, found.number, found.phrase) for found in out.found_masks] == [
+        ("reference", 1, "dog"),
+        ("picture", 1, "dog"),
+        ("picture", 2, "dog"),
+    ]
+    for found in out.found_masks:
+        assert found.mask.size == found.map.size == out.renders[0].image.size
+        inside = np.asarray(found.mask) == 255
+        assert set(np.unique(np.asarray(found.mask))) == {0, 255}
+        assert np.mean(inside) == pytest.approx(found.coverage, abs=0.1)  # edges shift with resolution
+        assert 0 < found.coverage < 1
+        assert found.threshold == 0.1
+    assert render(model, photo, sc.masactrl(2)).found_masks == ()
+
+
+def test_a_map_is_bright_where_its_mask_is(model: sc.Model, photo: Image.Image) -> None:
+    for found in render(model, photo, auto(threshold="otsu")).found_masks:
+        inside, values = np.asarray(found.mask) == 255, np.asarray(found.map, dtype=float) / 255
+        half_a_level = 0.5 / 255
+        assert values[inside].min() >= found.threshold - half_a_level
+        assert values[~inside].max() <= found.threshold + half_a_level
+
+
+def test_masks_that_tell_nothing_apart_are_told_in_one_line(model: sc.Model, photo: Image.Image) -> None:
+    dot = Image.new("L", photo.size, 0)
+    dot.paste(255, (60, 44, 68, 52))
+    subject = sc.Subject((photo,), masks=(dot,))
+    rules = sc.masactrl_masked(2, sites="all")
+    out = model.render(subject, PROMPTS, rules=rules, settings=QUICK, target_masks=[dot])
+    told = [warning for warning in out.warnings if "the mask of" in warning]
+    assert len(told) == 1
+    assert told[0].startswith("the mask of picture 1, picture 2, reference 1 is empty at 2 x 2")
+    assert "\n" not in told[0]
+    high = render(model, photo, auto(threshold=0.97))
+    assert any("is empty at" in warning for warning in high.warnings)
+    assert not any("the mask of" in warning for warning in render(model, photo, sc.masactrl(2)).warnings)
+
+
+def test_control_that_changes_nothing_says_so(model: sc.Model, photo: Image.Image) -> None:
+    idle = render(model, photo, (sc.Rule(sources=("self",)),))
+    assert any("control was active and changed nothing" in warning for warning in idle.warnings)
+    for rules in ((), sc.masactrl(2)):
+        assert not any("changed nothing" in warning for warning in render(model, photo, rules).warnings)
+
+
+def test_a_layer_whose_output_is_nothing_hides_control(tiny_pipeline_dir: Path, photo: Image.Image) -> None:
+    model = sc.load(tiny_pipeline_dir, device="cpu")
+    last: Any = model.backbone.self_attention()[15].layer
+    last.to_out[0].weight.data.zero_()
+    silent, heard = (render(model, photo, sc.masactrl(2, sites=sites)) for sites in ("15", "14-15"))
+    assert any("changed nothing" in warning for warning in silent.warnings)
+    assert not any("changed nothing" in warning for warning in heard.warnings)

@@ -45,8 +45,8 @@ other model and no text from elsewhere went in. Recipes: `training/`, each `pyth
 
 `python -m training.report --count {{ quality.text_to_image.count }} --steps {{ quality.text_to_image.steps }} \
 --guidance {{ quality.text_to_image.guidance }}` on {{ quality.text_to_image.count }} held-out scenes.
-Autoencoder: **{{ "%.2f"|format(quality.vae_psnr) }} dB** PSNR, SSIM {{ "%.3f"|format(quality.vae_ssim) }}. CLIP retrieval:
-**{{ "%.1f"|format(100 * quality.clip_top1_of_256) }}%** top-1 among 256 scenes described in full.
+Autoencoder: **{{ "%.2f"|format(quality.vae_psnr) }} dB** PSNR, SSIM {{ "%.3f"|format(quality.vae_ssim) }}.
+CLIP retrieval: **{{ "%.1f"|format(100 * quality.clip_top1_of_256) }}%** top-1 among 256 scenes described in full.
 
 | the probe reads | off renders | off reconstructions | off generated pictures, as the caption states |
 |---|---|---|---|

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from samecast.control.rule import Rule, Rules
 from samecast.control.rules import (
     consistory,
+    dream_matcher,
     free_custom,
     masactrl,
     masactrl_auto_masked,
@@ -27,10 +28,11 @@ from samecast.control.rules import (
 from samecast.core.settings import RenderSettings
 from samecast.core.steps import Steps
 from samecast.core.tokens import SubjectTokens
-from samecast.errors import SamecastError
+from samecast.errors import SamecastError, SamecastWarning
 from samecast.subject import Subject
 
 if TYPE_CHECKING:
+    from samecast.control.attach import attach
     from samecast.render import Model, Render, RenderResult, load
 
 __all__ = [
@@ -41,10 +43,13 @@ __all__ = [
     "Rule",
     "Rules",
     "SamecastError",
+    "SamecastWarning",
     "Steps",
     "Subject",
     "SubjectTokens",
+    "attach",
     "consistory",
+    "dream_matcher",
     "free_custom",
     "load",
     "masactrl",
@@ -57,6 +62,8 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
+    if name == "attach":
+        return import_module("samecast.control.attach").attach
     if name in ("Model", "Render", "RenderResult", "load"):
         return getattr(import_module("samecast.render"), name)
     raise AttributeError(f"module 'samecast' has no attribute {name!r}")

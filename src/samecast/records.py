@@ -4,6 +4,7 @@
       01-a-dog-running-on-the-beach-seed0.png
       grid.png         the source and every picture, labelled
       reference.png    the photo as the model read it (more: reference-2.png, ...); the record needs no other file
+      found-mask-picture-1-dog.png   where a method found the subject, for those that look
       render.json      prompts, seeds, rules, model, versions, and a hash of every picture
 
 A folder appears complete or not at all, and never over another one. Names in a record are names in its own folder.
@@ -21,14 +22,14 @@ from typing import TYPE_CHECKING, Any
 
 from PIL import Image
 
-from samecast.disk import writing_folder
+from samecast.disk import free_path, writing_folder
 from samecast.errors import SamecastError
 from samecast.photos import open_photo
 from samecast.report.grid import draw_grid
 from samecast.report.panels import Panel, Row
 
 if TYPE_CHECKING:
-    from samecast.render import RenderResult
+    from samecast.render import FoundMask, RenderResult
 
 FORMAT = 2
 RECORD_NAME = "render.json"
@@ -89,6 +90,7 @@ def save_run(result: "RenderResult", folder: str | Path) -> Path:
             "references": _save_all(place.path, "reference", result.references),
             "reference_masks": _save_all(place.path, "reference-mask", result.reference_masks),
             "target_masks": _save_all(place.path, "picture-mask", result.target_masks),
+            "found_masks": _save_found(place.path, result.found_masks),
             "provenance": result.provenance,
         }
         text = json.dumps(record, indent=2, ensure_ascii=False, allow_nan=False)
@@ -193,6 +195,17 @@ def _save_all(folder: Path, stem: str, images: Sequence[Image.Image]) -> list[di
         name = f"{stem}.png" if number == 1 else f"{stem}-{number}.png"
         image.save(folder / name)
         entries.append({"file": name, "pixels": pixel_hash(image.convert("RGB"))})
+    return entries
+
+
+def _save_found(folder: Path, masks: Sequence["FoundMask"]) -> list[dict[str, Any]]:
+    """Writes `found-mask-reference-1-dog.png`, ..., which no repetition needs, and says what is in them."""
+    entries: list[dict[str, Any]] = []
+    for found in masks:
+        file = free_path(folder / f"found-mask-{found.of}-{found.number}-{slug(found.phrase)}.png")
+        found.mask.save(file)
+        told = {"of": found.of, "number": found.number, "phrase": found.phrase, "threshold": found.threshold}
+        entries.append({"file": file.name, **told, "coverage": found.coverage})
     return entries
 
 

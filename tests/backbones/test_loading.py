@@ -90,9 +90,9 @@ def test_a_damaged_index_is_refused(copy: Path) -> None:
 
 def test_another_family_is_refused_by_name(copy: Path) -> None:
     index = json.loads((copy / "model_index.json").read_text())
-    index |= {"_class_name": "StableDiffusionXLPipeline", "text_encoder_2": ["transformers", "CLIPTextModel"]}
+    index |= {"_class_name": "StableDiffusion3Pipeline", "text_encoder_2": ["transformers", "CLIPTextModel"]}
     (copy / "model_index.json").write_text(json.dumps(index))
-    assert "is a StableDiffusionXLPipeline; samecast runs the Stable Diffusion 1.x and 2.x family" in refusal(copy)
+    assert "is a StableDiffusion3Pipeline; samecast runs the Stable Diffusion 1.x, 2.x and XL families" in refusal(copy)
 
 
 def test_a_missing_part_is_named(copy: Path) -> None:

@@ -5,7 +5,7 @@ import torch
 from diffusers import DDIMScheduler
 
 from samecast.backbones.unet import schedule_of
-from samecast.core.ddim import PredictionType, Schedule, denoise, invert
+from samecast.core.ddim import PredictionType, Schedule, denoise, invert, undo
 
 STABLE_DIFFUSION: dict[str, Any] = {
     "beta_start": 0.00085,
@@ -65,3 +65,13 @@ def test_inversion_undoes_a_step_of_known_noise(prediction_type: PredictionType)
         before, after = at_level(schedule.alphas[step]), at_level(schedule.alphas_after[step])
         torch.testing.assert_close(denoise(*before, schedule, step), after[0])
         torch.testing.assert_close(invert(*after, schedule, step), before[0])
+
+
+@pytest.mark.parametrize("prediction_type", TYPES)
+@pytest.mark.parametrize("changes", [{}, {"set_alpha_to_one": True}], ids=str)
+def test_undo_solves_denoising_for_its_input(prediction_type: PredictionType, changes: dict[str, Any]) -> None:
+    _, schedule = make_schedule(10, prediction_type, **changes)
+    latents, prediction = torch.randn(1, 3, 4, 4).double(), torch.randn(1, 3, 4, 4).double()
+    for step in range(10):
+        after = denoise(latents, prediction, schedule, step)
+        torch.testing.assert_close(undo(after, prediction, schedule, step), latents)

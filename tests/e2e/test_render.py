@@ -24,6 +24,9 @@ def rex(tmp_path: Path, photo: Image.Image, monkeypatch: pytest.MonkeyPatch) -> 
     return tmp_path
 
 
+AUTO = ("--method", "masactrl-auto-masked", "--noun", "red dog")
+
+
 def render(model: Path, *words: str) -> int:
     return main(["render", *words, "--model", str(model), "--steps", "6"])
 
@@ -55,6 +58,8 @@ def test_a_photo_and_two_prompts_make_a_folder(
         ("rex.png", "a dog", "--method", "masactrl-union", "--sites", "encoder", "--start", "1", "--final", "3"),
         ("rex.png", "a dog", "--source-prompt", "a photo of a dog", "--negative-prompt", "rain"),
         ("a {noun} in the snow", "--source-prompt", "a {noun}", "--noun", "cat", "--seed", "3"),
+        ("rex.png", "a dog", "--method", "dream-matcher", "--noun", "dog", "--sites", "all"),
+        ("rex.png", "a red dog", *AUTO, "--map-words", "red dog", "--map-sites", "mid,@1/2", "--threshold", "otsu"),
     ],
 )
 def test_again_makes_the_same_pictures_bit_for_bit(
@@ -65,6 +70,20 @@ def test_again_makes_the_same_pictures_bit_for_bit(
     assert main(["render", "--again", "first/render.json", "--out", "second"]) == 0
     assert "bit for bit" in capsys.readouterr().out
     assert pixels(rex / "first") == pixels(rex / "second") != []
+
+
+def test_found_masks_lie_beside_the_pictures(rex: Path, tiny_pipeline_dir: Path) -> None:
+    assert render(tiny_pipeline_dir, "rex.png", "a red dog", *AUTO, "--threshold", "0.3") == 0
+    folder = rex / "renders" / "rex"
+    entries = json.loads((folder / "render.json").read_text())["found_masks"]
+    assert [(entry["of"], entry["number"], entry["threshold"]) for entry in entries] == [
+        ("reference", 1, 0.3),
+        ("picture", 1, 0.3),
+    ]
+    for entry in entries:
+        assert entry["file"] == f"found-mask-{entry['of']}-1-red-dog.png"
+        with Image.open(folder / entry["file"]) as mask:
+            assert mask.size == (64, 64)
 
 
 def test_again_says_when_the_model_is_another(
@@ -96,6 +115,8 @@ def test_a_second_run_leaves_the_first_alone(
         (("--size", "65"), "multiple"),
         (("--images-per-prompt", "2"), "init"),
         (("--lora", "none.safetensors"), "none.safetensors"),
+        ((*AUTO, "--map-sites", "@5"), "'@5' match nothing"),
+        ((*AUTO, "--map-words", "cat"), "the word 'cat' is not in the prompt"),
     ],
 )
 def test_a_mistake_that_only_the_model_knows_is_one_line(

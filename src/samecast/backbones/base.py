@@ -105,7 +105,7 @@ class Backbone(Protocol):
         ...
 
     def encode_prompts(self, prompts: Sequence[str]) -> Float[Tensor, "prompt token channel"]:
-        """Text embeddings.
+        """What `predict` takes of each text, one matrix each; its form is the family's own.
 
         Raises:
             SamecastError: a prompt has more tokens than the model reads.

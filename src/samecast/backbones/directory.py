@@ -2,7 +2,7 @@
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
@@ -12,16 +12,31 @@ from samecast.errors import SamecastError
 INDEX = "model_index.json"
 # What samecast runs of a model directory. A safety checker, where there is one, stays on the disk.
 PARTS = ("unet", "vae", "text_encoder", "tokenizer", "scheduler")
+XL_PARTS = (*PARTS, "text_encoder_2", "tokenizer_2")
 SKIPPED: dict[str, Any] = {
     "safety_checker": None,
     "feature_extractor": None,
     "image_encoder": None,
     "requires_safety_checker": False,
 }
+XL_SKIPPED: dict[str, Any] = {"feature_extractor": None, "image_encoder": None, "add_watermarker": False}
+
+Family = Literal["sd", "xl"]
+
+
+def pipeline_class(family: Family) -> Any:
+    """The diffusers pipeline of a family."""
+    if family == "xl":
+        from diffusers.pipelines.stable_diffusion_xl.pipeline_stable_diffusion_xl import StableDiffusionXLPipeline
+
+        return StableDiffusionXLPipeline
+    from diffusers.pipelines.stable_diffusion.pipeline_stable_diffusion import StableDiffusionPipeline
+
+    return StableDiffusionPipeline
 
 
 def read_directory(path: Path, name: str, dtype: torch.dtype) -> Any:
-    """Loads a directory as a StableDiffusionPipeline.
+    """Loads a directory as a StableDiffusionPipeline, or a StableDiffusionXLPipeline.
 
     Args:
         path: the directory.
@@ -31,12 +46,11 @@ def read_directory(path: Path, name: str, dtype: torch.dtype) -> Any:
     Raises:
         SamecastError: it is incomplete, damaged, or of another family.
     """
-    _check_directory(path, name)
-    from diffusers.pipelines.stable_diffusion.pipeline_stable_diffusion import StableDiffusionPipeline
-
+    family = _check_directory(path, name)
+    skipped = XL_SKIPPED if family == "xl" else SKIPPED
     try:
-        pipeline: Any = StableDiffusionPipeline.from_pretrained(
-            str(path), dtype=dtype, use_safetensors=True, local_files_only=True, **SKIPPED
+        pipeline: Any = pipeline_class(family).from_pretrained(
+            str(path), dtype=dtype, use_safetensors=True, local_files_only=True, **skipped
         )
     except Exception as error:  # every broken file raises a type of its own
         raise SamecastError(f"model {name} cannot be loaded: {first_line(error)}") from error
@@ -46,23 +60,31 @@ def read_directory(path: Path, name: str, dtype: torch.dtype) -> Any:
     return pipeline
 
 
-def _check_directory(path: Path, name: str) -> None:
+def _check_directory(path: Path, name: str) -> Family:
     if not (path / INDEX).is_file():
         raise SamecastError(f"model {name} is not a diffusers pipeline directory: it has no {INDEX}")
-    check_index(path / INDEX, name)
-    missing = [part for part in PARTS if not (path / part).is_dir()]
+    family = check_index(path / INDEX, name)
+    missing = [part for part in (XL_PARTS if family == "xl" else PARTS) if not (path / part).is_dir()]
     if missing:
         raise SamecastError(f"model {name} lacks {', '.join(missing)}; the download may be incomplete")
+    return family
 
 
-def check_index(index: Path, name: str) -> None:
-    """Refuses what is not of the family, by the file that names a pipeline's parts."""
+def check_index(index: Path, name: str) -> Family:
+    """The family, by the file that names a pipeline's parts.
+
+    Raises:
+        SamecastError: it is none that samecast runs, or the file is damaged.
+    """
     try:
         parts: dict[str, Any] = json.loads(index.read_text(encoding="utf-8"))
     except ValueError as error:
         raise SamecastError(f"model {name} has a damaged {INDEX}: {first_line(error)}") from error
-    if "text_encoder_2" in parts or parts.get("unet", [None, None])[1] != "UNet2DConditionModel":
-        raise SamecastError(
-            f"model {name} is a {parts.get('_class_name', 'model of another kind')};"
-            " samecast runs the Stable Diffusion 1.x and 2.x family"
-        )
+    kind = parts.get("_class_name", "model of another kind")
+    has_unet = parts.get("unet", [None, None])[1] == "UNet2DConditionModel"
+    is_xl = "text_encoder_2" in parts
+    if not has_unet or (is_xl and not kind.startswith("StableDiffusionXL")):
+        raise SamecastError(f"model {name} is a {kind}; samecast runs the Stable Diffusion 1.x, 2.x and XL families")
+    if is_xl and parts.get("text_encoder", [None, None])[1] is None:
+        raise SamecastError(f"model {name} is a refiner, which only finishes pictures; samecast runs base models")
+    return "xl" if is_xl else "sd"

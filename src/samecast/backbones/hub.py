@@ -1,11 +1,12 @@
 """Models from the Hugging Face hub."""
 
 from pathlib import Path
+from typing import Any
 
 from huggingface_hub import get_hf_file_metadata, hf_hub_download, hf_hub_url
 from huggingface_hub.errors import LocalEntryNotFoundError, RepositoryNotFoundError
 
-from samecast.backbones.directory import INDEX, check_index
+from samecast.backbones.directory import INDEX, check_index, pipeline_class
 from samecast.backbones.quiet import first_line, quiet_libraries
 from samecast.errors import SamecastError
 
@@ -18,12 +19,11 @@ def download(hub_id: str, revision: str | None) -> Path:
     """
     try:
         with quiet_libraries(keep_bars=True):
-            check_index(_fetch_index(hub_id, revision), hub_id)  # before gigabytes of another family come down
-            from diffusers.pipelines.stable_diffusion.pipeline_stable_diffusion import StableDiffusionPipeline
-
-            return Path(
-                StableDiffusionPipeline.download(hub_id, revision=revision, use_safetensors=True, safety_checker=None)
-            )
+            # Before gigabytes of another family come down.
+            family = check_index(_fetch_index(hub_id, revision), hub_id)
+            skipped = {"safety_checker": None} if family == "sd" else {}
+            download: Any = pipeline_class(family).download
+            return Path(download(hub_id, revision=revision, use_safetensors=True, **skipped))
     except SamecastError:
         raise
     except RepositoryNotFoundError as error:

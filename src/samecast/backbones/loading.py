@@ -6,17 +6,19 @@ Weights are read from safetensors only: a pickle runs whatever code its author p
 import re
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from samecast.backbones.base import ModelIdentity
-from samecast.backbones.directory import PARTS, SKIPPED, read_directory
+from samecast.backbones.directory import SKIPPED, XL_PARTS, read_directory
 from samecast.backbones.fingerprint import PICKLES, directory_revision, file_revision
 from samecast.backbones.hub import download
 from samecast.backbones.lora import add_lora
 from samecast.backbones.quiet import first_line, quiet_libraries
 from samecast.backbones.single_file import read_single_file
 from samecast.backbones.unet import UNetBackbone
+from samecast.backbones.xl import XLBackbone
 from samecast.errors import SamecastError
 
 EMBEDDED = "diorama"
@@ -33,7 +35,7 @@ def load_backbone(
     lora: Sequence[str | Path] = (),
     revision: str | None = None,
 ) -> UNetBackbone:
-    """Loads a model of the Stable Diffusion 1.x / 2.x family.
+    """Loads a model of the Stable Diffusion 1.x, 2.x or XL family.
 
     Args:
         model: `diorama` (the embedded model), a pipeline directory, a single `.safetensors` file, or a hub id.
@@ -56,10 +58,17 @@ def load_backbone(
         pipeline.set_progress_bar_config(disable=True)
         if lora:
             identity = add_lora(pipeline, identity, [Path(path) for path in lora])
-        for part in (pipeline.unet, pipeline.vae, pipeline.text_encoder):
-            part.eval().requires_grad_(False)
+        for part in (pipeline.unet, pipeline.vae, pipeline.text_encoder, getattr(pipeline, "text_encoder_2", None)):
+            if part is not None:
+                part.eval().requires_grad_(False)
         pipeline.to(place)
-    return UNetBackbone(pipeline, identity)
+    return adapt(pipeline, identity)
+
+
+def adapt(pipeline: Any, identity: ModelIdentity) -> UNetBackbone:
+    """A pipeline behind the adapter of its family; a U-Net that asks for pooled text and time ids is XL's."""
+    kind = XLBackbone if pipeline.unet.config.addition_embed_type == "text_time" else UNetBackbone
+    return kind(pipeline, identity)
 
 
 def choose_device(device: str) -> torch.device:
@@ -101,7 +110,7 @@ def _locate(model: str | Path, revision: str | None) -> tuple[Path, ModelIdentit
     if path.is_file():
         return path, ModelIdentity(name, file_revision(path))
     if path.is_dir():
-        return path, ModelIdentity(name, directory_revision(path, PARTS))
+        return path, ModelIdentity(name, directory_revision(path, XL_PARTS))
     if name == EMBEDDED:
         raise SamecastError(f"the embedded model is missing at {path}; reinstall samecast")
     if not _HUB_ID.fullmatch(name):

@@ -134,7 +134,7 @@ def _read_header(path: Path) -> Header:
 def _check(path: Path, header: Header) -> None:
     if header.has("conditioner.embedders."):
         raise SamecastError(
-            f"model {path} is an SDXL checkpoint; samecast runs the Stable Diffusion 1.x and 2.x family"
+            f"model {path} is an SDXL checkpoint in a single file; samecast reads SDXL from a diffusers directory"
         )
     parts = {"a U-Net": header.has(UNET), "an autoencoder": header.has(VAE + "encoder.")}
     parts["a text encoder"] = header.has(CLIP) or header.has(OPEN_CLIP)

@@ -83,6 +83,8 @@ class UNetBackbone:
         # SD's PNDM configuration lacks clip_sample, and DDIMScheduler's default of True ruins inversion.
         scheduler: Any = DDIMScheduler.from_config(self.pipeline.scheduler.config, clip_sample=False)
         scheduler.set_timesteps(steps)
+        if int(scheduler.timesteps[0]) >= trained:  # steps_offset moves them up by one
+            raise SamecastError(f"steps must be below {trained} for this model's schedule; got {steps}")
         return schedule_of(scheduler, self.prediction_type)
 
     def self_attention(self) -> tuple[BoundSite, ...]:
@@ -101,7 +103,7 @@ class UNetBackbone:
         return embeddings.to(self.dtype)
 
     def _check_length(self, prompt: str) -> None:
-        limit = int(self.pipeline.text_encoder.config.max_position_embeddings)
+        limit = int(self.pipeline.text_encoder.config.max_position_embeddings)  # of XL's two, both read 77
         text = self.pipeline.maybe_convert_prompt(prompt, self.pipeline.tokenizer)
         tokens = len(self.pipeline.tokenizer(text, verbose=False).input_ids)
         if tokens > limit:

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 
 from samecast.cli.console import CONSOLE, complain
-from samecast.cli.options import BenchmarkOptions, DemoOptions, Options, RenderOptions, SitesOptions
+from samecast.cli.options import BenchmarkOptions, DemoOptions, MasksOptions, Options, RenderOptions, SitesOptions
 from samecast.cli.parsing import parse
 from samecast.errors import SamecastError
 
@@ -47,6 +47,10 @@ def _run(options: Options) -> int:
         from samecast.cli.demo import run_demo
 
         run_demo(options)
+    elif isinstance(options, MasksOptions):
+        from samecast.cli.masks import run_masks
+
+        run_masks(options)
     elif isinstance(options, SitesOptions):
         from samecast.cli.sites import run_sites
 

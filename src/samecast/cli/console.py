@@ -13,7 +13,9 @@ RESULTS = Console(highlight=False, soft_wrap=True)
 STAGES = {
     "invert": "reading the photo",
     "source": "making the source",
+    "look": "looking",
     "denoise": "rendering",
+    "check": "checking inversion",
     "decode": "developing",
 }
 """How the stages of a render are called in front of people."""

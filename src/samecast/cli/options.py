@@ -45,6 +45,7 @@ class RenderOptions:
         "style-aligned",
         "consistory",
         "free-custom",
+        "dream-matcher",
     ] = "masactrl"
     """How the subject is kept: not at all; by reading the source, or the source and oneself; with masks, the subject
     reading the subject and the rest the rest; or as other papers do."""
@@ -71,8 +72,19 @@ class RenderOptions:
     """Attention layers that read the source: encoder, mid, decoder, numbers, names like up.3-8, or sizes like @16;
     commas join. `samecast sites` lists them."""
 
+    map_words: Annotated[str | None, arg(metavar="TEXT", help_behavior_hint="(default: the noun)")] = None
+    """For masactrl-auto-masked and dream-matcher: the words of the prompts whose attention maps show the subject."""
+
+    map_sites: Annotated[str | None, arg(metavar="SITES", help_behavior_hint="(default: MasaCtrl's)")] = None
+    """For those: the cross-attention layers whose maps are taken; written as for --sites."""
+
+    threshold: Annotated[
+        float | Literal["otsu"] | None, arg(metavar="0-1|otsu", help_behavior_hint="(default: the method's)")
+    ] = None
+    """For those: from which value of the map on is the subject; otsu chooses by itself."""
+
     model: Annotated[str, arg(metavar="MODEL", help_behavior_hint="(default: the embedded model)")] = "diorama"
-    """A diffusers directory, a .safetensors file or a hub id of the Stable Diffusion 1.x and 2.x family."""
+    """A diffusers directory, a .safetensors file or a hub id of the Stable Diffusion 1.x, 2.x or XL family."""
 
     lora: Annotated[tyro.conf.UseAppendAction[tuple[Path, ...]], arg(metavar="PATH")] = ()
     """A LoRA to add to the model."""
@@ -113,6 +125,15 @@ class RenderOptions:
     source_prompt: Annotated[str, arg(metavar="TEXT", help_behavior_hint="")] = ""
     """Caption of the photo; without a photo, the source is generated from it."""
 
+    pairing: Literal["matched", "masactrl"] = "matched"
+    """How inversion pairs latents and timesteps: as denoising will see them, or as MasaCtrl's code does."""
+
+    fixed_point: Annotated[int, arg(metavar="INT")] = 0
+    """Refinements of each inversion step, 1 to 3: the photo's latent is found more exactly, for as much work again."""
+
+    check_inversion: Annotated[On, arg(help_behavior_hint="")] = False
+    """Tell how well the photo survives inversion."""
+
     device: Annotated[str, arg(metavar="auto|cpu|cuda|mps")] = "auto"
     """Where to compute."""
 
@@ -124,6 +145,64 @@ class RenderOptions:
 
     verbose: Annotated[On, arg(aliases=("-v",), help_behavior_hint="")] = False
     """Tell what happens in detail."""
+
+
+@dataclass(frozen=True)
+class MasksOptions:
+    """Find the subject of a photo in cross-attention maps, without rendering anything.
+
+    The map, the mask and an overlay go into a new folder, with the photo as the model read it: mask.png fits
+    reference.png. For example:
+
+      samecast masks rex.png --noun dog
+      samecast masks rex.png --noun dog --sites encoder --threshold otsu
+      samecast masks rex.png --source-prompt "a red dog on a sofa" --words "red dog" --start 10 --final 30
+    """
+
+    references: Annotated[
+        tyro.conf.Positional[tuple[Path, ...]], arg(metavar="REFERENCE [REFERENCE ...]", help_behavior_hint="")
+    ] = ()
+    """Photos of the subject; each is looked at by itself."""
+
+    noun: Annotated[str, arg(metavar="WORD", help_behavior_hint="")] = ""
+    """What the subject is, in a word."""
+
+    words: Annotated[str, arg(metavar="TEXT", help_behavior_hint="(default: the noun)")] = ""
+    """The words of the caption whose maps are taken."""
+
+    source_prompt: Annotated[str, arg(metavar="TEXT", help_behavior_hint="(default: a photo of a NOUN)")] = ""
+    """Caption of the photo."""
+
+    sites: Annotated[str, arg(metavar="SITES", help_behavior_hint="(default: MasaCtrl's)")] = ""
+    """Cross-attention layers whose maps are taken: encoder, mid, decoder, numbers, names like up.3-8, or sizes like
+    @16; commas join. `samecast sites` lists them."""
+
+    start: Annotated[int | float, arg(metavar="STEP")] = 0
+    """First denoising step whose maps are taken; 0.5 is the middle of the run."""
+
+    final: Annotated[int | float | None, arg(metavar="STEP", help_behavior_hint="(default: the last)")] = None
+    """Last denoising step whose maps are taken."""
+
+    threshold: Annotated[float | Literal["otsu"], arg(metavar="0-1|otsu")] = 0.1
+    """From which value of the map on is the subject; otsu chooses by itself."""
+
+    steps: Annotated[int, arg(metavar="INT")] = 50
+    """Steps of the inversion."""
+
+    model: Annotated[str, arg(metavar="MODEL", help_behavior_hint="(default: the embedded model)")] = "diorama"
+    """Any model that `samecast render` takes."""
+
+    out: Annotated[Path | None, arg(aliases=("-o",), metavar="FOLDER", help_behavior_hint="")] = None
+    """Folder to write; masks/ and the photo's name unless given. Where it exists, the next free name is taken."""
+
+    size: Annotated[int | None, arg(metavar="PIXELS", help_behavior_hint="(default: the model's)")] = None
+    """Side of the picture the model reads."""
+
+    fit: Literal["crop", "pad"] = "crop"
+    """How a photo becomes square: cut to its centre, or padded with white."""
+
+    device: Annotated[str, arg(metavar="auto|cpu|cuda|mps")] = "auto"
+    """Where to compute."""
 
 
 @dataclass(frozen=True)
@@ -237,4 +316,4 @@ class DioramaOptions:
     )
 
 
-Options = RenderOptions | SitesOptions | SheetOptions | BenchmarkOptions | DemoOptions
+Options = RenderOptions | MasksOptions | SitesOptions | SheetOptions | BenchmarkOptions | DemoOptions

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import tyro
 
-from samecast.cli.options import DemoOptions, DioramaOptions, Options, RenderOptions, SitesOptions
+from samecast.cli.options import DemoOptions, DioramaOptions, MasksOptions, Options, RenderOptions, SitesOptions
 from samecast.errors import SamecastError
 
 DESCRIPTION = """Cast a subject once, render it in any scene.
@@ -21,12 +21,16 @@ For example:
 """
 _COMMANDS: dict[str, Any] = {
     "render": RenderOptions,
+    "masks": MasksOptions,
     "demo": DemoOptions,
     "sites": SitesOptions,
     "diorama": DioramaOptions,
 }
 _Any = (
     Annotated[RenderOptions, tyro.conf.subcommand("render", description="Render the subject of a photo in new scenes.")]
+    | Annotated[
+        MasksOptions, tyro.conf.subcommand("masks", description="Find the subject of a photo, and draw its mask.")
+    ]
     | Annotated[
         DemoOptions, tyro.conf.subcommand("demo", description="One subject, six prompts, four settings, judged.")
     ]

@@ -5,7 +5,8 @@ torch comes with `sc.load`, after everything that can be checked without it, so 
 
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -73,10 +74,23 @@ def run_render(options: RenderOptions) -> bool:
         remark(warning)
     if folder != run.out.absolute():
         remark(f"{run.out} is there already and was left alone")
+    if run.settings.check_inversion or options.verbose:
+        _tell_quality(result)
     count = len(result.renders)
     quality = "" if result.source_psnr is None else f", the photo reproduced at {result.source_psnr:.1f} dB"
     RESULTS.print(f"{count} picture{'s' * (count > 1)} in {folder} ({result.evaluations} evaluations{quality})")
     return record is None or _compare(record, result)
+
+
+def _tell_quality(result: "sc.RenderResult") -> None:
+    """How well each photo survived, and whether all measures could be taken."""
+    from samecast.render.quality import lpips_missing
+
+    for what, measured in (("the autoencoder alone", result.autoencoder), ("plain inversion", result.inversion)):
+        for number, fidelity in enumerate(measured, start=1):
+            RESULTS.print(f"reference {number} through {what}: {fidelity}")
+    if result.autoencoder and lpips_missing():
+        RESULTS.print(f"LPIPS was not measured: {lpips_missing()}")
 
 
 def _record(options: RenderOptions) -> Record | None:
@@ -117,7 +131,7 @@ def _run_of(options: RenderOptions) -> _Run:
         lora=tuple(str(path) for path in options.lora),
         subject=sc.Subject(references, options.noun, options.mask) if references else None,
         prompts=tuple(spelt(prompt) for prompt in prompts),
-        rules=_rules(options),
+        rules=rules_of(options),
         settings=sc.RenderSettings(
             steps=options.steps,
             guidance_scale=options.guidance,
@@ -128,6 +142,9 @@ def _run_of(options: RenderOptions) -> _Run:
             size=options.size,
             fit=options.fit,
             source_prompt=spelt(options.source_prompt),
+            pairing=options.pairing,
+            fixed_point=options.fixed_point,
+            check_inversion=options.check_inversion,
         ),
         out=options.out or Path("renders") / name,
         target_masks=options.target_mask,
@@ -158,12 +175,29 @@ def _names_a_photo(word: str) -> bool:
         return False
 
 
-def _rules(options: RenderOptions) -> Rules:
+def rules_of(options: RenderOptions) -> Rules:
+    """The rules that the options ask for.
+
+    Raises:
+        SamecastError: an option has no effect with the method, or is out of range.
+    """
     names = ("start", "final", "skip", "stride", "sites")
     given: dict[str, Any] = {name: getattr(options, name) for name in names if getattr(options, name) is not None}
     if options.method == "none" and given:
         raise SamecastError(f"--{next(iter(given))} has no effect with --method none: leave one of them out")
-    return METHODS[options.method.replace("-", "_")](**given)
+    method = METHODS[options.method.replace("-", "_")]
+    looked = {"phrase": options.map_words, "sites": options.map_sites, "threshold": options.threshold}
+    tokens: dict[str, Any] = {name: value for name, value in looked.items() if value is not None}
+    takes = signature(method).parameters.get("tokens")
+    if tokens and takes is None:
+        flags = {"phrase": "--map-words", "sites": "--map-sites", "threshold": "--threshold"}
+        raise SamecastError(
+            f"{flags[next(iter(tokens))]} has no effect with --method {options.method}, which does not look for the"
+            " subject; masactrl-auto-masked and dream-matcher do"
+        )
+    if tokens and takes is not None:
+        given["tokens"] = replace(takes.default, **tokens)
+    return method(**given)
 
 
 def _run_again(record: Record, options: RenderOptions) -> _Run:

@@ -46,10 +46,7 @@ def check_one_batch(rules: Rules, targets: int, groups: int, batch_rows: int) ->
 def wanted_masks(rules: Rules) -> tuple[bool, bool]:
     """Whether rules ask for given masks of the references, and of the pictures."""
     asking = [rule for rule in rules if rule.tokens == "given"]
-    return (
-        any(rule.reads_source for rule in asking),
-        any(rule.mode == "separate" or rule.reads_targets for rule in asking),
-    )
+    return any(rule.masks_sources for rule in asking), any(rule.masks_targets for rule in asking)
 
 
 def check_masks(wanted: tuple[bool, bool], *, references: int, targets: int, prompts: int) -> None:

@@ -9,13 +9,13 @@ from torch import Tensor
 from samecast.backbones.base import Backbone
 from samecast.control.plan import Masks
 from samecast.control.rule import Rules, Tokens
-from samecast.control.run import Run
+from samecast.control.run import Advance, Run
 from samecast.control.source import Trajectory
-from samecast.core.branches import Branch, Branches
-from samecast.core.ddim import Schedule
+from samecast.core.branches import Branch, Branches, name_of
 from samecast.core.maps import combine_maps, normalise, threshold_of
-from samecast.core.masks import SubjectMask
+from samecast.core.masks import Blank, SubjectMask
 from samecast.core.sites import Site, select_sites
+from samecast.core.steps import Timeline
 from samecast.core.tokens import SubjectTokens
 from samecast.errors import SamecastError
 
@@ -37,6 +37,10 @@ class Look:
     steps: frozenset[int]
 
 
+Blanks = Mapping[tuple[Tokens, Branch], Mapping[int, Blank]]
+"""For each mask, the sides in tokens at which it told nothing apart, and what it was there."""
+
+
 class MapBook:
     """The maps gathered so far, and the masks they come to.
 
@@ -49,6 +53,8 @@ class MapBook:
         self.looks = tuple(looks)
         self._backbone = backbone
         self._sums: dict[tuple[SubjectTokens, Branch], Tensor] = {}
+        self._masks: dict[tuple[SubjectTokens, Branch], SubjectMask] = {}
+        self._blank: dict[tuple[SubjectTokens, Branch], dict[int, Blank]] = {}
 
     def wanted_at(self, step: int) -> bool:
         """Whether maps are taken at a step."""
@@ -69,6 +75,9 @@ class MapBook:
                 seen = combine_maps([maps[site].cpu() for site in sorted(look.sites)], columns)
                 before = self._sums.get((look.tokens, branch))
                 self._sums[look.tokens, branch] = seen if before is None else before + seen
+                outdated = self._masks.pop((look.tokens, branch), None)
+                if outdated is not None:
+                    self._blank.setdefault((look.tokens, branch), {}).update(outdated.blank)
 
     def masks(self) -> Masks:
         """The masks of all branches that were looked at.
@@ -76,14 +85,21 @@ class MapBook:
         Raises:
             SamecastError: a map is constant.
         """
-        found: dict[tuple[Tokens, Branch], SubjectMask] = {}
         for (tokens, branch), total in self._sums.items():
-            values = normalise(total, f"{branch.role} {branch.index}")
-            found[tokens, branch] = SubjectMask(values, threshold_of(values, tokens.threshold))
-        return found
+            if (tokens, branch) not in self._masks:
+                values = normalise(total, name_of(branch))
+                self._masks[tokens, branch] = SubjectMask(values, threshold_of(values, tokens.threshold))
+        return {(tokens, branch): mask for (tokens, branch), mask in self._masks.items()}
+
+    def blank(self) -> Blanks:
+        """Where, at any step so far, a mask that was used told nothing apart."""
+        return {
+            (tokens, branch): {**self._blank.get((tokens, branch), {}), **mask.blank}
+            for (tokens, branch), mask in self._masks.items()
+        }
 
 
-def make_looks(rules: Rules, sites: Sequence[Site], schedule: Schedule, noun: str) -> tuple[Look, ...]:
+def make_looks(rules: Rules, sites: Sequence[Site], schedule: Timeline, noun: str) -> tuple[Look, ...]:
     """What rules want to see.
 
     Args:
@@ -97,25 +113,49 @@ def make_looks(rules: Rules, sites: Sequence[Site], schedule: Schedule, noun: st
     """
     looks: list[Look] = []
     for rule in rules:
-        tokens = rule.tokens
-        if not isinstance(tokens, SubjectTokens):
+        if not isinstance(rule.tokens, SubjectTokens):
             continue
-        phrase = tokens.phrase.replace("{noun}", noun) or noun
-        if not phrase:
-            raise SamecastError("masks from maps need a word to look for: give the subject a class_noun, or a phrase")
-        steps = frozenset(step for step in tokens.steps.select(schedule.steps) if not schedule.is_identity(step))
+        look = make_look(rule.tokens, sites, schedule, noun)
         first = min(rule.steps.select(schedule.steps))
-        if not steps or ((rule.mode == "separate" or rule.reads_targets) and min(steps) >= first):
+        if rule.masks_targets and min(look.steps) >= first:
             raise SamecastError(
                 f"a rule reads masks of the pictures at step {first}, before there is a map of them"
-                f" (maps from step {min(steps, default=schedule.steps)}): let it start later"
+                f" (maps from step {min(look.steps)}): let it start later"
             )
-        chosen = select_sites(tokens.selector(sites), sites)
-        looks.append(Look(tokens, phrase, frozenset(site.index for site in chosen), steps))
+        looks.append(look)
     return tuple(dict.fromkeys(looks))
 
 
-def look_at_sources(run: Run, book: MapBook, trajectory: Trajectory, caption: str) -> int:
+def make_look(tokens: SubjectTokens, sites: Sequence[Site], schedule: Timeline, noun: str) -> Look:
+    """What is to be seen, on one model and run.
+
+    Args:
+        tokens: as it was asked for.
+        sites: the model's cross-attention sites.
+        schedule: of the run.
+        noun: the words where `tokens` names none.
+
+    Raises:
+        SamecastError: there are no words, no sites or no steps.
+    """
+    phrase = tokens.phrase.replace("{noun}", noun) or noun
+    if not phrase:
+        raise SamecastError("masks from maps need a word to look for: give the subject a class_noun, or a phrase")
+    steps = frozenset(step for step in tokens.steps.select(schedule.steps) if not schedule.is_identity(step))
+    if not steps:
+        raise SamecastError(f"maps are asked for at {tokens.steps} alone, which changes nothing under this schedule")
+    chosen = select_sites(tokens.selector(sites), sites)
+    return Look(tokens, phrase, frozenset(site.index for site in chosen), steps)
+
+
+def watch_caption(noun: str, looks: Sequence[Look]) -> str:
+    """What is said of a photo without a caption, so that there are words to look for."""
+    return f"a photo of a {noun or ' '.join(look.phrase for look in looks[:1])}"
+
+
+def look_at_sources(
+    run: Run, book: MapBook, trajectory: Trajectory, caption: str, *, advance: Advance | None = None
+) -> int:
     """Takes the sources' maps, by rows captioned with the words, which do nothing else.
 
     With an empty prompt a source has no word to look for; the rows run beside its own and are counted apart.
@@ -134,4 +174,6 @@ def look_at_sources(run: Run, book: MapBook, trajectory: Trajectory, caption: st
         rows += len(watched)
         for row, source in enumerate(trajectory.sources):
             book.add(step, source, caption, {site: values[row] for site, values in maps.items()})
+        if advance is not None:
+            advance()
     return rows

@@ -3,12 +3,12 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from samecast.control.rule import Rule, Rules, Tokens
+from samecast.control.rule import DECODER_SITES, Rule, Rules, Tokens
 from samecast.core.branches import Branch, Branches, Group, Layout, Place
-from samecast.core.ddim import Schedule
 from samecast.core.masks import SubjectMask
 from samecast.core.routing import Route, Way, make_route
 from samecast.core.sites import Site, select_sites
+from samecast.core.steps import Timeline
 from samecast.errors import SamecastError
 
 Masks = Mapping[tuple[Tokens, Branch], SubjectMask]
@@ -91,6 +91,8 @@ def _way(rule: Rule, target: Branch, read: Sequence[Branch], masks: Masks, at: t
     own = tuple(branch == target for branch in read)
     if rule.mode == "align":
         return Way("align", own)
+    if rule.mode == "match":
+        return Way("match", own, masks[rule.tokens, target], consistency=rule.consistency)
     step, site = at
     return Way(
         rule.mode,
@@ -104,7 +106,7 @@ def _way(rule: Rule, target: Branch, read: Sequence[Branch], masks: Masks, at: t
     )
 
 
-def make_plan(rules: Rules, sites: Sequence[Site], schedule: Schedule, targets: int) -> Plan:
+def make_plan(rules: Rules, sites: Sequence[Site], schedule: Timeline, targets: int) -> Plan:
     """Resolves rules, and refuses those that would do nothing.
 
     Raises:
@@ -117,7 +119,7 @@ def make_plan(rules: Rules, sites: Sequence[Site], schedule: Schedule, targets: 
         steps = [step for step in rule.steps.select(schedule.steps) if not schedule.is_identity(step)]
         if not steps:
             raise SamecastError(f"{rule.steps} selects only steps that change nothing under this model's schedule")
-        selected = select_sites(rule.sites, sites)
+        selected = select_rule_sites(rule, sites)
         for step in steps:
             at_step = acting.setdefault(step, {})
             for site in selected:
@@ -126,6 +128,24 @@ def make_plan(rules: Rules, sites: Sequence[Site], schedule: Schedule, targets: 
         for rules_at in dict.fromkeys(at_step.values()):
             _check_manners(rules_at, step, targets)
     return Plan(acting)
+
+
+def select_rule_sites(rule: Rule, sites: Sequence[Site]) -> tuple[Site, ...]:
+    """The sites of a rule.
+
+    Raises:
+        SamecastError: they are not there; or they are MasaCtrl's numbers of late decoder sites, which are the default,
+            on a model whose sites of these numbers come before the decoder.
+    """
+    selected = select_sites(rule.sites, sites)
+    if rule.sites == DECODER_SITES and not any(site.stage == "up" for site in selected):
+        decoder = [site for site in sites if site.stage == "up"]
+        finest = [site.index for site in decoder if site.resolution == max(site.resolution for site in decoder)]
+        raise SamecastError(
+            f"sites {DECODER_SITES} are late decoder sites where there are 16; this model has {len(sites)}, and there"
+            f" they are {selected[0].name} to {selected[-1].name}: give sites, such as {finest[0]}-{finest[-1]}"
+        )
+    return selected
 
 
 def _check_targets(rule: Rule, targets: int) -> None:

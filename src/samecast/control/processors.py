@@ -1,6 +1,7 @@
 """Self-attention that reads where it is told to: the one place where routed attention is computed."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, Protocol, runtime_checkable
 
 import torch
@@ -9,6 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from samecast.backbones.base import AttentionLayer, Processor
+from samecast.control.matching import warp_values
 from samecast.control.treatments import align, allowed_keys, weights
 from samecast.core.maps import probabilities
 from samecast.core.routing import Route
@@ -30,6 +32,10 @@ class Instructions(Protocol):
 
     def keep_states(self, site: Site, hidden_states: Float[Tensor, "row token channel"]) -> None:
         """Stores what enters a site, where it is wanted."""
+        ...
+
+    def note_effect(self, output: Float[Tensor, "row token channel"], plain: Callable[[], Tensor]) -> None:
+        """Takes note of a controlled output, given how to compute what it would be without control."""
         ...
 
 
@@ -64,7 +70,10 @@ class RoutedProcessor:
             raise SamecastError(
                 f"site {self.site.name} got an attention mask, which routed self-attention does not take"
             )
-        return attend(attn, hidden_states, self.instructions.kept_at(self.site), route)
+        output = attend(attn, hidden_states, self.instructions.kept_at(self.site), route)
+        plain = partial(self.original, attn, hidden_states, encoder_hidden_states, None, temb, *args, **kwargs)
+        self.instructions.note_effect(output, plain)
+        return output
 
 
 @runtime_checkable
@@ -143,6 +152,7 @@ def attend(
         allowed = None
         if any(way is not None for way in ways):
             queries, keys = _align(attn, pool, route, rows, queries, keys)
+            values = warp_values(pool, route, rows, values)
             weight = weights(ways, tokens, len(sources[0]), keys)
             if weight is not None:
                 keys, values = weight * keys, weight * values

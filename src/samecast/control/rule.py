@@ -5,14 +5,14 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 from samecast.core.steps import Steps
-from samecast.core.tokens import Mode, SubjectTokens
+from samecast.core.tokens import MATCH_CONSISTENCY, Mode, SubjectTokens
 from samecast.errors import SamecastError
 
 Reads = Literal["source", "self", "targets"] | int
 Tokens = Literal["all", "given"] | SubjectTokens
 
 DECODER_SITES = "10-15"
-_MASKED_MODES = ("separate", "subject", "weigh")
+_MASKED_MODES = ("separate", "subject", "weigh", "match")
 
 
 @dataclass(frozen=True)
@@ -32,9 +32,12 @@ class Rule:
             looking for `SubjectTokens` in cross-attention maps.
         mode: how: `read` all tokens; `separate`: subject reads subject, background reads background; `subject`: of
             others only the subject; `weigh`: others' keys and values times weight and mask; `align`: queries and own
-            keys take on the moments of the first other one's.
+            keys take on the moments of the first other one's; `match`: attend to oneself, with others' values put where
+            they match one's own subject.
         weight: of others under `weigh`.
         dropout: share of others' subject tokens left out at random under `subject`.
+        consistency: under `match`, how far from a token the way to its match and back may lead, as a share of the
+            picture's side times the subject's share of the picture.
 
     Raises:
         SamecastError: the rule names no reader or no source, or fields that do not go together.
@@ -48,6 +51,7 @@ class Rule:
     mode: Mode = "read"
     weight: float = 1.0
     dropout: float = 0.0
+    consistency: float = MATCH_CONSISTENCY
 
     def __post_init__(self) -> None:
         names = {source for source in self.sources if not isinstance(source, int)}
@@ -69,6 +73,11 @@ class Rule:
         if not 0 <= self.dropout <= 1 or (self.dropout and self.mode != "subject"):
             raise SamecastError(f"dropout must be 0 to 1, and 0 unless the mode is subject; got {self.dropout}")
 
+        if self.mode == "match" and ("self" not in self.sources or len(self.sources) < 2):
+            raise SamecastError(f"mode match reads 'self' and somebody else; got sources {self.sources!r}")
+        if self.consistency <= 0 or (self.consistency != MATCH_CONSISTENCY and self.mode != "match"):
+            raise SamecastError(f"consistency must be above 0, and goes with mode match; got {self.consistency}")
+
     def acts_on(self, target: int) -> bool:
         """Whether the target at this position is one of the readers."""
         return self.readers == "targets" or target in self.readers
@@ -84,9 +93,19 @@ class Rule:
         return any(source == "targets" or isinstance(source, int) for source in self.sources)
 
     @property
+    def masks_sources(self) -> bool:
+        """Whether it asks where the subject is in the references."""
+        return self.tokens != "all" and self.reads_source and self.mode != "match"
+
+    @property
+    def masks_targets(self) -> bool:
+        """Whether it asks where the subject is in the pictures that are made."""
+        return self.tokens != "all" and (self.mode in ("separate", "match") or self.reads_targets)
+
+    @property
     def manner(self) -> tuple[Any, ...]:
         """All that rules must agree on which act on one target at one site and step."""
-        return self.tokens, self.mode, self.weight, self.dropout
+        return self.tokens, self.mode, self.weight, self.dropout, self.consistency
 
 
 Rules = tuple[Rule, ...]

@@ -6,7 +6,8 @@ in the encoder first, then in the decoder. All of them take the same answers to 
     start: first step that acts; a float is a fraction of the run.
     final: last step that acts, inclusive; None is the last of the run. The AIKU study found 20-25 of 50 best.
     skip: None or 1..9: step j acts when `j % 10 >= skip`.
-    sites: where, such as `10-15`, `encoder`, `@16` or `up.3-8,mid`.
+    sites: where, such as `10-15`, `encoder`, `@16` or `up.3-8,mid`. The default is for the 16 sites of Stable Diffusion
+        1.x and 2.x; of XL's 70 MasaCtrl's authors take those from 44, 54 or 64 on (`64-69`).
     stride: None, or of the span every so many-th step acts.
 """
 
@@ -14,10 +15,13 @@ from collections.abc import Callable
 
 from samecast.control.rule import DECODER_SITES, Rule, Rules
 from samecast.core.steps import Steps
-from samecast.core.tokens import SubjectTokens
+from samecast.core.tokens import MATCH_CONSISTENCY, SubjectTokens
 
 SUBJECT = SubjectTokens()
 """The subject's class noun, at MasaCtrl's sites and threshold."""
+
+MATCHED = SubjectTokens(threshold=0.05)
+"""The same at DreamMatcher's threshold."""
 
 
 def none() -> Rules:
@@ -148,6 +152,32 @@ def free_custom(
     return (Rule("targets", ("source", "self"), sites, steps, "given", "weigh", weight=weight),)
 
 
+def dream_matcher(
+    start: int | float = 4,
+    final: int | float | None = None,
+    skip: int | None = None,
+    sites: str = DECODER_SITES,
+    stride: int | None = None,
+    tokens: SubjectTokens = MATCHED,
+    consistency: float = MATCH_CONSISTENCY,
+) -> Rules:
+    """DreamMatcher (Nam et al., CVPR 2024, arXiv 2402.09812, section 4): the source's values, put where they match.
+
+    Targets keep their queries and keys, and with them the structure that the prompt asks for; where they show the
+    subject, their values become those of the source's matching tokens. The paper's gradient on the latent (its matching
+    guidance) is not part of it; what its descriptors are here is told in `samecast.control.matching`. It is meant for
+    models that know the subject a little already, by fine-tuning.
+
+    Args:
+        start, final, skip, sites, stride: as for `masactrl`; the defaults are the paper's.
+        tokens: which words, cross-attention sites and steps show where the target's subject is; the paper's threshold
+            is 0.05.
+        consistency: how far from a token the way to its match and back may lead; 0.4 in the authors' code.
+    """
+    steps = Steps(start, final, skip, stride)
+    return (Rule("targets", ("source", "self"), sites, steps, tokens, "match", consistency=consistency),)
+
+
 METHODS: dict[str, Callable[..., Rules]] = {
     "none": none,
     "masactrl": masactrl,
@@ -157,5 +187,6 @@ METHODS: dict[str, Callable[..., Rules]] = {
     "style_aligned": style_aligned,
     "consistory": consistory,
     "free_custom": free_custom,
+    "dream_matcher": dream_matcher,
 }
 """The named methods, by the name that the command line takes."""

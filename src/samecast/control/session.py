@@ -4,11 +4,13 @@ Attaching binds every self-attention site or raises; detaching puts back the ver
 an exception. Sessions nest: an inner one hands over to the outer one wherever it has nothing to say.
 """
 
-from collections.abc import Generator, Mapping, Sequence, Set
+from collections.abc import Callable, Generator, Mapping, Sequence, Set
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -28,6 +30,29 @@ PLAIN_PROCESSORS = {
     "MapProcessor",
 }
 
+_ROUNDING = 1e-5  # of sums in another order, in float32, as a share of the largest value
+
+
+@dataclass(frozen=True)
+class Orders:
+    """What a call of the denoiser is to do: by default nothing of its own.
+
+    Args:
+        routes: for each controlled site's index, who reads whom.
+        kept: for each such site's index, the states of the rows that follow the batch in the pool.
+        keep: indices of the sites whose states are wanted.
+        states: where these are put, by site index.
+        map_rows: the batch rows whose cross-attention maps are wanted.
+        maps: where these are put, by site index, as (row, pixel, text): each pixel's sum to 1.
+    """
+
+    routes: Mapping[int, Route] = field(default_factory=dict[int, Route])
+    kept: Mapping[int, Tensor] = field(default_factory=dict[int, Tensor])
+    keep: Set[int] = frozenset()
+    states: dict[int, Tensor] = field(default_factory=dict[int, Tensor])
+    map_rows: Sequence[int] = ()
+    maps: dict[int, Tensor] = field(default_factory=dict[int, Tensor])
+
 
 class Session:
     """Control of one denoiser's self-attention, as a context manager.
@@ -38,23 +63,21 @@ class Session:
 
     Attributes:
         evaluations: rows that went through the denoiser while attached, counted by a forward hook on it.
+        orders: what the calls of the denoiser are to do; `call` gives them and takes them back.
         batch_shapes: for each number of rows in a call, how many calls had it.
+        changed: whether control has made any difference to what a site puts out, beyond rounding.
     """
 
     def __init__(self, backbone: Backbone, map_sites: Set[int] = frozenset()) -> None:
         self._backbone = backbone
         self._map_sites = map_sites
-        self._map_rows: Sequence[int] = ()
-        self._maps: dict[int, Tensor] = {}
         self._bound: tuple[BoundSite, ...] = ()
         self._originals: list[tuple[BoundSite, Processor]] = []
         self._hook: Any = None
-        self._routes: Mapping[int, Route] = {}
-        self._kept: Mapping[int, Tensor] = {}
-        self._keeping: Set[int] = frozenset()
-        self._states: dict[int, Tensor] = {}
+        self.orders = Orders()
         self.evaluations = 0
         self.batch_shapes: dict[int, int] = {}
+        self.changed = False
 
     @property
     def sites(self) -> tuple[Site, ...]:
@@ -98,45 +121,45 @@ class Session:
     ) -> Generator[dict[int, Tensor]]:
         """Tells what the next call of the denoiser is to do; afterwards the session is silent again.
 
-        Args:
-            routes: for each controlled site's index, who reads whom.
-            kept: for each such site's index, the states of the rows that follow the batch in the pool.
-            keep: indices of the sites whose states are wanted.
-            map_rows: the batch rows whose cross-attention maps are wanted.
-            maps: where these are put, by site index, as (row, pixel, text): each pixel's sum to 1.
+        Arguments as for `Orders`.
 
         Yields:
             The wanted states by site index, filled by the call.
         """
-        self._routes, self._kept, self._keeping, self._states = routes or {}, kept or {}, keep, {}
-        self._map_rows, self._maps = map_rows, {} if maps is None else maps
+        self.orders = Orders(routes or {}, kept or {}, keep, {}, map_rows, {} if maps is None else maps)
         try:
-            yield self._states
+            yield self.orders.states
         finally:
-            self._map_rows, self._maps = (), {}
-            self._routes, self._kept, self._keeping, self._states = {}, {}, frozenset(), {}
+            self.orders = Orders()
 
     def route_at(self, site: Site) -> Route | None:
         """The route at a site in this call, if it is controlled."""
-        return self._routes.get(site.index)
+        return self.orders.routes.get(site.index)
 
     def kept_at(self, site: Site) -> Float[Tensor, "kept token channel"] | None:
         """The states of the kept rows at a site, if there are any."""
-        return self._kept.get(site.index)
+        return self.orders.kept.get(site.index)
 
     def keep_states(self, site: Site, hidden_states: Float[Tensor, "row token channel"]) -> None:
         """Stores what enters a site, where it is wanted."""
-        if site.index in self._keeping:
-            self._states[site.index] = hidden_states
+        if site.index in self.orders.keep:
+            self.orders.states[site.index] = hidden_states
+
+    def note_effect(self, output: Float[Tensor, "row token channel"], plain: Callable[[], Tensor]) -> None:
+        """Compares a controlled output with the plain one until a difference is seen: mostly once in a run."""
+        if not self.changed:
+            without = plain()
+            rounding = max(_ROUNDING, 2 * torch.finfo(output.dtype).eps)
+            self.changed = bool((output - without).abs().max() > rounding * without.abs().max())
 
     @property
     def map_rows(self) -> Sequence[int]:
         """The batch rows whose maps are wanted in this call."""
-        return self._map_rows
+        return self.orders.map_rows
 
     def keep_maps(self, site: Site, maps: Float[Tensor, "row pixel text"]) -> None:
         """Stores the maps of those rows at a site."""
-        self._maps[site.index] = maps
+        self.orders.maps[site.index] = maps
 
     def _count(self, module: Any, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
         rows = int((args[0] if args else kwargs["sample"]).shape[0])

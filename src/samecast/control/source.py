@@ -64,6 +64,7 @@ def invert_references(
     references: Float[Tensor, "source channel height width"],
     *,
     pairing: Pairing,
+    fixed_point: int = 0,
     advance: Advance,
 ) -> Trajectory:
     """Inverts encoded photos in one batch, without guidance, under their caption.
@@ -73,6 +74,8 @@ def invert_references(
         branches: whose sources these are.
         references: the photos' latents.
         pairing: under `masactrl` the evaluations are not those of a source pass, and nothing is kept.
+        fixed_point: refinements of each step. The source's own evaluations, and so what is kept, stay those of the
+            first guess: they are at the level that the step starts from, which is settled by then.
         advance: called after each evaluated step.
     """
     sources, schedule = branches.sources, run.schedule
@@ -94,9 +97,41 @@ def invert_references(
         if keep:
             kept[evaluated] = states
         conditional = layout.gather(prediction, sources, "conditional")
-        levels.append(ddim.invert(levels[-1], conditional, schedule, step))
+        guess = ddim.invert(levels[-1], conditional, schedule, step)
+        for _ in range(fixed_point):
+            guess = ddim.undo(levels[-1], predict_sources(run, sources, guess, step), schedule, step)
+        levels.append(guess)
         advance()
     return Trajectory(sources, torch.stack(levels[::-1]), kept, branches.layout(targets=()).row_of)
+
+
+def predict_sources(
+    run: Run, sources: tuple[Branch, ...], latents: Float[Tensor, "source channel height width"], step: int
+) -> Float[Tensor, "source channel height width"]:
+    """The denoiser's predictions on the inputs of a step under the sources' captions, without guidance or control."""
+    layout = Branches((), sources, 1.0).layout()
+    at_hand = dict(zip(sources, latents, strict=True))
+    prediction, _ = run.evaluate(layout, at_hand, run.schedule.timesteps[step])
+    return layout.gather(prediction, sources, "conditional")
+
+
+def reconstruct(
+    run: Run,
+    sources: tuple[Branch, ...],
+    latents: Float[Tensor, "source channel height width"],
+    *,
+    advance: Advance,
+) -> Float[Tensor, "source channel height width"]:
+    """Plain DDIM inversion's reconstruction: denoises the inverted latents freely, without guidance or replay.
+
+    What it misses of the sources is the error of the inversion, which replay keeps from the sources but which targets
+    that start from the inverted latent inherit.
+    """
+    for step in run.schedule.working_steps:
+        prediction = predict_sources(run, sources, latents, step)
+        latents = ddim.denoise(latents, prediction, run.schedule, step)
+        advance()
+    return latents
 
 
 def generate_source(

@@ -13,6 +13,7 @@ from samecast.core.masks import dropped, open_empty, separate
 from samecast.core.routing import Way
 
 _EPSILON = 1e-5  # as instance normalisation has it
+_RESTRICTED = ("separate", "subject", "match")
 
 
 def allowed_keys(ways: Sequence[Way | None], tokens: int, sources: int) -> Bool[Tensor, "reader 1 query key"] | None:
@@ -23,7 +24,7 @@ def allowed_keys(ways: Sequence[Way | None], tokens: int, sources: int) -> Bool[
         tokens: of one row.
         sources: how many rows each reader reads.
     """
-    if not any(way is not None and way.mode in ("separate", "subject") for way in ways):
+    if not any(way is not None and way.mode in _RESTRICTED for way in ways):
         return None
     everything = torch.ones(tokens, dtype=torch.bool)
     queries = torch.stack([everything if way is None or way.mask is None else way.mask.tokens(tokens) for way in ways])
@@ -36,8 +37,10 @@ def allowed_keys(ways: Sequence[Way | None], tokens: int, sources: int) -> Bool[
 
 def _readable(way: Way | None, tokens: int, sources: int) -> Bool[Tensor, " key"]:
     """Under `separate` where the subject is in what is read; otherwise what may be read."""
-    if way is None or way.mode not in ("separate", "subject"):
+    if way is None or way.mode not in _RESTRICTED:
         return torch.ones(tokens * sources, dtype=torch.bool)
+    if way.mode == "match":
+        return torch.tensor(way.own).repeat_interleave(tokens)
     parts = [_tokens_of(way, at, tokens) for at in range(sources)]
     if way.mode == "subject":
         for at, own in enumerate(way.own):

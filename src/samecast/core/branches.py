@@ -19,7 +19,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 Group = Literal["unconditional", "conditional"]
-Role = Literal["source", "target"]
+Role = Literal["source", "target", "bystander"]
 
 
 @dataclass(frozen=True)
@@ -27,20 +27,27 @@ class Branch:
     """One image in the making.
 
     Args:
-        role: whether it is read (`source`) or reads (`target`).
+        role: whether it is read (`source`) or reads (`target`); a `bystander` is only in the same batch.
         index: its position among the branches of its role.
         prompt: text of its conditional group.
         negative_prompt: text of its unconditional group; a source's is always empty.
+        image: which of its prompt's pictures it is, where a stock pipeline makes several of each prompt.
     """
 
     role: Role
     index: int
     prompt: str
     negative_prompt: str = ""
+    image: int = 0
 
     def text(self, group: Group) -> str:
         """The text that conditions this branch in one guidance group."""
         return self.prompt if group == "conditional" else self.negative_prompt
+
+
+def name_of(branch: Branch) -> str:
+    """What people call it, counting from 1: `reference 1`, `picture 2`."""
+    return f"{'reference' if branch.role == 'source' else 'picture'} {branch.index + 1}"
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,8 @@ Levels: step j takes the latent from its noise level to that of step j+1; the la
 
 Inversion needs the noise at a level it has not reached yet. *Matched* pairing takes it at the level it is on, so that
 its evaluations are those of a source branch that replays the inversion; *MasaCtrl's* pairing tells the denoiser the
-timestep it is heading for.
+timestep it is heading for. Either is a first guess z of the level above, which fixed-point iterations z <- undo(eps(z))
+refine (Pan et al., ICCV 2023, arXiv 2309.04907), for one more evaluation each.
 """
 
 from dataclasses import dataclass
@@ -75,6 +76,25 @@ def invert(
 ) -> Float[Tensor, "branch channel height width"]:
     """The input of `step`, from its output and the denoiser's prediction on that (at either pairing's timestep)."""
     return _move(latents, prediction, schedule.alphas_after[step], schedule.alphas[step], schedule.prediction_type)
+
+
+def undo(
+    latents: Float[Tensor, "branch channel height width"],
+    prediction: Float[Tensor, "branch channel height width"],
+    schedule: Schedule,
+    step: int,
+) -> Float[Tensor, "branch channel height width"]:
+    """The input of `step`, from its output and the denoiser's prediction on the input itself: `denoise`, solved for it.
+
+    As nobody has that prediction yet, it is what a fixed-point iteration converges to.
+    """
+    alpha, alpha_after = schedule.alphas[step], schedule.alphas_after[step]
+    signal, noise, signal_after, noise_after = (x**0.5 for x in (alpha, 1 - alpha, alpha_after, 1 - alpha_after))
+    if schedule.prediction_type == "epsilon":
+        return signal * (latents - noise_after * prediction) / signal_after + noise * prediction
+    # denoise: latents = (signal signal_after + noise noise_after) z + (signal noise_after - noise signal_after) v
+    drift = (signal * noise_after - noise * signal_after) * prediction
+    return (latents - drift) / (signal * signal_after + noise * noise_after)
 
 
 def _move(

@@ -7,10 +7,13 @@ keys, background queries background keys) are one attention in which query i may
 
 import math
 from dataclasses import dataclass, field
+from typing import Literal
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
+
+Blank = Literal["empty", "full"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,6 +37,17 @@ class SubjectMask:
                 raise ValueError(f"{count} tokens are no square; masks are for square pictures")
             self._sizes[count] = (resize_map(self.values, side) >= self.threshold).flatten()
         return self._sizes[count]
+
+    @property
+    def coverage(self) -> float:
+        """The subject's share of the picture, 0 to 1, at the mask's own resolution."""
+        return float((self.values >= self.threshold).float().mean())
+
+    @property
+    def blank(self) -> dict[int, Blank]:
+        """The sides, in tokens, that were asked for and at which the mask tells nothing apart; and what it is there."""
+        shares = {math.isqrt(count): float(mask.float().mean()) for count, mask in self._sizes.items()}
+        return {side: "empty" if share == 0 else "full" for side, share in shares.items() if share in (0, 1)}
 
 
 def resize_map(values: Float[Tensor, "height width"], side: int) -> Float[Tensor, "side side"]:

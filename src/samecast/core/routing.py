@@ -12,7 +12,7 @@ from functools import cached_property
 
 from samecast.core.branches import Layout, Place
 from samecast.core.masks import SubjectMask
-from samecast.core.tokens import Mode
+from samecast.core.tokens import MATCH_CONSISTENCY, Mode
 
 
 @dataclass(frozen=True, eq=False)
@@ -23,13 +23,15 @@ class Way:
         mode: `separate`: subject tokens read subject tokens, background reads background (MasaCtrl); `subject`: all of
             its own tokens, and of the others the subject's (ConsiStory); `weigh`: the others' keys and values are
             multiplied by weight and mask (FreeCustom); `align`: its queries and own keys take on mean and deviation of
-            the first other one's (StyleAligned). `read` is plain, and needs no way.
+            the first other one's (StyleAligned); `match`: it attends to itself, where the subject is with the others'
+            values that match its own tokens (DreamMatcher). `read` is plain, and needs no way.
         own: for each source, whether it is the row itself.
         mask: of the row's own picture, where the mode asks for it.
         masks: of each source's picture, where the mode asks for it; None is all tokens.
         weight: of the others' keys and values under `weigh`.
         dropout: share of the others' subject tokens left out under `subject`.
         seeds: for each source, of that draw.
+        consistency: under `match`, how far there and back may lead astray, as a share of side and subject.
     """
 
     mode: Mode
@@ -39,6 +41,7 @@ class Way:
     weight: float = 1.0
     dropout: float = 0.0
     seeds: tuple[int, ...] = ()
+    consistency: float = MATCH_CONSISTENCY
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,6 +80,16 @@ class Route:
             (tuple(rows), tuple(tuple(position[source] for source in self.reads[row]) for row in rows))
             for rows in groups.values()
         )
+
+
+def join_routes(routes: Sequence[Route]) -> Route:
+    """One route of several over the same batch, each of which leaves the rows of the others to themselves."""
+
+    def reads(row: int) -> tuple[int, ...]:
+        return next((route.reads[row] for route in routes if route.reads[row] != (row,)), (row,))
+
+    ways = {row: way for route in routes for row, way in route.ways.items()}
+    return Route(tuple(reads(row) for row in range(len(routes[0].reads))), ways)
 
 
 def make_route(

@@ -49,6 +49,14 @@ class RenderSettings:
     """Which timestep inversion tells the denoiser: `matched` to the latent it is given (least work), or the next one,
     as `masactrl`'s code does (one more evaluation for each controlled step)."""
 
+    fixed_point: int = 0
+    """Fixed-point refinements of each inversion step: each costs one more evaluation for each step and photo, and
+    brings the inverted latent closer to one that denoises to the photo. 1 to 3 is what pays."""
+
+    check_inversion: bool = False
+    """Measure the inversion: denoise the inverted photo freely and compare, for one evaluation more for each step and
+    photo. Changes no picture."""
+
     batch_rows: int | None = None
     """Most rows in one call of the denoiser, to bound memory; a picture takes two under guidance. None chooses by size,
     and a source that has to be computed beside the pictures comes on top."""
@@ -57,6 +65,7 @@ class RenderSettings:
         for name in ("steps", "images_per_prompt", "size", "batch_rows"):
             value: int | None = getattr(self, name)
             _require(value is None or value >= 1, f"{name} must be 1 or more; got {value}")
+        _require(self.fixed_point >= 0, f"fixed_point must be 0 or more; got {self.fixed_point}")
         _require(0 <= self.seed < 2**63, f"seed must be 0..2^63-1; got {self.seed}")
         scale = self.guidance_scale
         _require(0 <= scale < float("inf"), f"guidance_scale must be a number of 0 or more; got {scale}")

@@ -5,10 +5,25 @@ of 50 steps 0.5 is step 25, in one of 20 steps it is step 10.
 """
 
 from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
 
 from samecast.errors import SamecastError
 
 SKIP_PERIOD = 10
+
+
+@runtime_checkable
+class Timeline(Protocol):
+    """A run, as far as rules have to know it: whoever steps through it, our own loop or a stock pipeline."""
+
+    @property
+    def steps(self) -> int:
+        """How many steps the run has."""
+        ...
+
+    def is_identity(self, step: int) -> bool:
+        """Whether a step changes nothing."""
+        ...
 
 
 @dataclass(frozen=True)

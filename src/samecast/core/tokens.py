@@ -8,11 +8,12 @@ from samecast.core.sites import Site
 from samecast.core.steps import Steps
 from samecast.errors import SamecastError
 
-Mode = Literal["read", "separate", "subject", "weigh", "align"]
+Mode = Literal["read", "separate", "subject", "weigh", "align", "match"]
 """How a row reads; told in `samecast.core.routing.Way`."""
 
 Threshold = float | Literal["otsu"]
 MASACTRL_THRESHOLD = 0.1
+MATCH_CONSISTENCY = 0.4
 _LARGE_LATENT = 64
 
 
@@ -45,5 +46,8 @@ class SubjectTokens:
         """The sites to take maps of, given all there are."""
         if self.sites:
             return self.sites
-        large = max(site.resolution for site in sites) >= _LARGE_LATENT
-        return "@1/4" if large else "@1/1,@1/2"
+        sides = {site.resolution for site in sites}
+        if max(sides) < _LARGE_LATENT:
+            return "@1/1,@1/2"
+        # XL does not attend at its latent's own side: its finest site is at half of it.
+        return "@1/4" if max(sides) // 4 in sides else "@1/2"

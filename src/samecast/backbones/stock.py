@@ -1,0 +1,172 @@
+"""Stock diffusers pipelines: what is needed to know of one, and of each of its calls, to control it from outside.
+
+A pipeline is not changed and its loop is not ours. How its batch is made up it says when it asks its own
+`encode_prompt` for embeddings (so many prompts, so many pictures of each, with guidance or without); the step is read
+off the `timestep` argument of its U-Net. Rows are guidance group by guidance group, in each prompt by prompt, in each
+picture by picture.
+"""
+
+import inspect
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
+from diffusers.schedulers.scheduling_ddim import DDIMScheduler
+from torch import Tensor
+
+from samecast.backbones.base import ModelIdentity
+from samecast.backbones.loading import adapt
+from samecast.backbones.unet import UNetBackbone, schedule_of
+from samecast.core.ddim import Schedule
+from samecast.errors import SamecastError
+
+_SAYS_THE_BATCH = {"num_images_per_prompt", "do_classifier_free_guidance"}
+
+
+@dataclass(frozen=True)
+class PipelineCall:
+    """How the batch of one call of a pipeline is made up.
+
+    Args:
+        prompts: the texts; None for one that came as an embedding.
+        images_per_prompt: how many pictures of each.
+        guided: whether there is an unconditional half beside the conditional one.
+    """
+
+    prompts: tuple[str | None, ...]
+    images_per_prompt: int
+    guided: bool
+
+    @property
+    def rows(self) -> int:
+        """How many rows the U-Net is called with."""
+        return len(self.prompts) * self.images_per_prompt * (2 if self.guided else 1)
+
+
+@dataclass(frozen=True)
+class StockTimeline:
+    """The steps of one call of a pipeline, whatever its scheduler.
+
+    Args:
+        timesteps: each distinct timestep once, in the order of denoising, from the first that is evaluated.
+    """
+
+    timesteps: tuple[float, ...]
+
+    @property
+    def steps(self) -> int:
+        """How many there are."""
+        return len(self.timesteps)
+
+    def is_identity(self, step: int) -> bool:
+        """No: only the scheduler could tell."""
+        return False
+
+
+def adopt_pipeline(pipeline: Any) -> UNetBackbone:
+    """A stock pipeline behind the `Backbone` protocol, held and never changed.
+
+    Raises:
+        SamecastError: it is no pipeline of the family, or does not tell how its batch is made up.
+    """
+    name = type(pipeline).__name__
+    unet = getattr(pipeline, "unet", None)
+    if _is_compiled(unet):
+        raise SamecastError(f"the U-Net of this {name} is compiled, which fixes its attention: attach before compiling")
+    if not isinstance(unet, UNet2DConditionModel):
+        what = "has no U-Net" if unet is None else f"has a {type(unet).__name__}"
+        raise SamecastError(
+            f"{name} cannot be bound: it {what}; attach takes diffusers pipelines of the Stable Diffusion family"
+        )
+    encode = getattr(pipeline, "encode_prompt", None)
+    if encode is None or not set(inspect.signature(encode).parameters) >= _SAYS_THE_BATCH:
+        raise SamecastError(
+            f"{name} cannot be bound: it has no encode_prompt that tells pictures per prompt and guidance, so that"
+            " nobody knows whose a row of its batch is"
+        )
+    return adapt(pipeline, ModelIdentity(str(pipeline.config.get("_name_or_path", name)), ""))
+
+
+def _is_compiled(unet: Any) -> bool:
+    modules = unet.modules() if isinstance(unet, torch.nn.Module) else ()
+    return any(
+        hasattr(module, "_orig_mod") or getattr(module, "_compiled_call_impl", None) is not None for module in modules
+    )
+
+
+def read_call(encode_prompt: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> PipelineCall:
+    """How a batch is made up, from the arguments with which a pipeline asks for its embeddings."""
+    bound = inspect.signature(encode_prompt).bind(*args, **kwargs)
+    bound.apply_defaults()
+    asked = bound.arguments
+    prompt: Any = asked.get("prompt")
+    if prompt is None:
+        prompts: tuple[str | None, ...] = (None,) * int(asked["prompt_embeds"].shape[0])
+    else:
+        prompts = (prompt,) if isinstance(prompt, str) else tuple(prompt)
+    return PipelineCall(prompts, int(asked["num_images_per_prompt"]), bool(asked["do_classifier_free_guidance"]))
+
+
+def read_arguments(args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[Tensor, float]:
+    """What a U-Net is called with: the latents (row, channel, height, width), and the timestep of all rows.
+
+    Raises:
+        SamecastError: rows are at different timesteps.
+    """
+    sample: Tensor = args[0] if args else kwargs["sample"]
+    timestep: Any = args[1] if len(args) > 1 else kwargs["timestep"]
+    if not isinstance(timestep, Tensor):
+        return sample, float(timestep)
+    values = timestep.detach().flatten()
+    if not bool((values == values[0]).all()):
+        raise SamecastError("the pipeline's rows are at different timesteps, so that there is no one step")
+    return sample, float(values[0])
+
+
+def timeline_from(scheduler: Any, first: float) -> StockTimeline:
+    """The steps of a call whose first evaluation is at timestep `first`: img2img starts late in the schedule.
+
+    A timestep that a scheduler evaluates twice, as PNDM and Heun do, is one step.
+
+    Raises:
+        SamecastError: the scheduler does not know the timestep.
+    """
+    distinct = tuple(dict.fromkeys(map(float, scheduler.timesteps.tolist())))
+    if first not in distinct:
+        raise SamecastError(
+            f"the U-Net was called at timestep {first:g}, which is not among those of the pipeline's"
+            f" {type(scheduler).__name__}: the step cannot be told"
+        )
+    return StockTimeline(distinct[distinct.index(first) :])
+
+
+def check_inverts(scheduler: Any) -> None:
+    """Refuses a scheduler whose steps cannot be run upward exactly, which a real photo needs.
+
+    Raises:
+        SamecastError: so it is.
+    """
+    remedy = (
+        "set pipeline.scheduler = DDIMScheduler.from_config(pipeline.scheduler.config, clip_sample=False,"
+        " thresholding=False)"
+    )
+    if type(scheduler) is not DDIMScheduler:
+        raise SamecastError(f"a photo cannot be inverted with {type(scheduler).__name__}: {remedy}")
+    config: Any = scheduler.config
+    if config.clip_sample or config.thresholding:
+        clips = "clip_sample" if config.clip_sample else "thresholding"
+        raise SamecastError(f"a photo cannot be inverted with {clips}, which forgets what it cuts: {remedy}")
+
+
+def schedule_from(backbone: UNetBackbone, timeline: StockTimeline) -> Schedule:
+    """The noise levels of a call's steps, under a scheduler that `check_inverts` has passed."""
+    whole = schedule_of(backbone.pipeline.scheduler, backbone.prediction_type)
+    begin = whole.steps - timeline.steps
+    return replace(
+        whole,
+        timesteps=whole.timesteps[begin:],
+        alphas=whole.alphas[begin:],
+        alphas_after=whole.alphas_after[begin:],
+    )

@@ -1,0 +1,191 @@
+"""Control of a stock diffusers pipeline: the same rules, plan and session, told from hooks instead of our own loop.
+
+    with samecast.attach(pipeline, samecast.masactrl(), sources=[0], targets=[1, 2]):
+        images = pipeline(["a dog", "a dog running", "a dog sleeping"]).images
+
+What the pipeline computes beside stays its own: guidance, scheduler, ControlNet, T2I-Adapter, LoRA, image to image.
+Three things are put on and taken off again: the session's processors, hooks on the U-Net that read the timestep, and a
+listener on the pipeline's `encode_prompt`, which hears how the batch is made up.
+"""
+
+import functools
+import warnings
+from collections.abc import Generator, Sequence
+from contextlib import ExitStack, contextmanager
+from contextvars import ContextVar
+from types import TracebackType
+from typing import Any
+
+from torch import Tensor
+
+from samecast.backbones.stock import PipelineCall, adopt_pipeline, read_arguments, read_call
+from samecast.control.casting import Casting, Sources, part_sources
+from samecast.control.given import GivenMask
+from samecast.control.plan import select_rule_sites
+from samecast.control.rule import Rules
+from samecast.control.session import Orders, Session
+from samecast.control.stock import StockRun
+from samecast.errors import SamecastError, SamecastWarning
+
+# While one inverts a photo in the midst of a pipeline's call, the U-Net is its own, and all others keep still.
+_INVERTING: ContextVar["Attachment | None"] = ContextVar("inverting", default=None)
+
+
+def attach(
+    pipeline: Any,
+    rules: Rules,
+    *,
+    sources: Sources | None = None,
+    targets: Sequence[int] | None = None,
+    source_masks: Sequence[GivenMask] = (),
+    target_masks: Sequence[GivenMask] = (),
+    class_noun: str = "",
+) -> "Attachment":
+    """Control for a stock diffusers pipeline, to be used in a `with` block around its calls.
+
+    Steps are counted in the run that takes place: image to image with strength 0.6 has 30 steps of 50. Where a prompt
+    gets several pictures, its n-th reads the sources' n-th. Shapes and seeds are the pipeline's business.
+
+    Args:
+        pipeline: of the Stable Diffusion family: text or image to image, inpainting, ControlNet, T2I-Adapter.
+        rules: who reads whom, where and when; `()` is no control.
+        sources: what is read: rows of the pipeline's list of prompts, or real photos, which are inverted at the
+            beginning of each call and take no rows; one or a list. None is row 0 where a rule reads a source, else
+            nothing.
+        targets: the rows that read; None is all but the sources. A rule's numbers count along these.
+        source_masks: for rules that take given masks: one for each source.
+        target_masks: one for each target.
+        class_noun: what the subject is, for rules that look for it in cross-attention maps.
+
+    Raises:
+        SamecastError: the pipeline cannot be bound, or sources, targets, masks and rules do not go together; what only
+            a call can tell (steps, prompts, scheduler) is raised in the call.
+    """
+    rows, photos = part_sources(sources, rules)
+    reading = None if targets is None else tuple(targets)
+    casting = Casting(tuple(rules), rows, photos, reading, tuple(source_masks), tuple(target_masks), class_noun)
+    return Attachment(pipeline, casting)
+
+
+class Attachment:
+    """A pipeline under control, as a context manager; made by `attach`."""
+
+    def __init__(self, pipeline: Any, casting: Casting) -> None:
+        self._backbone = adopt_pipeline(pipeline)
+        self._casting = casting
+        self._map_sites = casting.map_sites(self._backbone)
+        self._session = Session(self._backbone, self._map_sites)
+        for rule in casting.rules:
+            select_rule_sites(rule, self._session.sites)
+        self._on: ExitStack | None = None
+        self._call: PipelineCall | None = None
+        self._run: StockRun | None = None
+        self._maps: dict[int, Tensor] = {}
+        self._step = 0
+        self._refused = self._acted = False
+        self._held = Orders()
+
+    @property
+    def evaluations(self) -> int:
+        """Rows that have gone through the U-Net in the block, those of inversion among them."""
+        return self._session.evaluations
+
+    def __enter__(self) -> "Attachment":
+        if self._on is not None:
+            raise SamecastError("this attachment is in use already; call attach again for another one")
+        denoiser, self._session = self._backbone.denoiser, Session(self._backbone, self._map_sites)
+        self._refused = self._acted = False
+        with ExitStack() as stack:
+            stack.enter_context(self._session)
+            stack.enter_context(self._listening())
+            stack.callback(denoiser.register_forward_pre_hook(self._before, with_kwargs=True).remove)
+            stack.callback(denoiser.register_forward_hook(self._after, with_kwargs=True, always_call=True).remove)
+            self._on = stack.pop_all()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        assert self._on is not None
+        self._on.close()
+        self._on = self._call = self._run = None
+        if kind is None and self._casting.rules and (idle := self._idle()):
+            warnings.warn(idle, SamecastWarning, stacklevel=2)
+
+    def _idle(self) -> str:
+        """Why control was for nothing; empty where it was not."""
+        if self._refused:
+            return ""  # and said so
+        if not self.evaluations:
+            return "attached control did nothing: the pipeline was not called"
+        if not self._acted:
+            return "attached control did nothing: no rule acts at any of the steps that were run"
+        if not self._session.changed:
+            return "attached control changed nothing: targets read what is already their own (same prompt, same noise)"
+        return ""
+
+    @contextmanager
+    def _listening(self) -> Generator[None]:
+        """Hears how the batch of each call is made up, when the pipeline asks itself for embeddings."""
+        pipeline = self._backbone.pipeline
+        own = vars(pipeline).get("encode_prompt")  # an outer attachment's
+        original = pipeline.encode_prompt
+
+        @functools.wraps(original)
+        def encode_prompt(*args: Any, **kwargs: Any) -> Any:
+            if _INVERTING.get() is None:
+                self._call, self._run = read_call(original, args, kwargs), None
+            return original(*args, **kwargs)
+
+        vars(pipeline)["encode_prompt"] = encode_prompt
+        try:
+            yield
+        finally:
+            if own is None:
+                del vars(pipeline)["encode_prompt"]
+            else:
+                vars(pipeline)["encode_prompt"] = own
+
+    def _before(self, module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        """Before each call of the U-Net: tells the session what this step is to do."""
+        if (inverting := _INVERTING.get()) is not None:
+            if inverting is not self:
+                self._held, self._session.orders = self._session.orders, Orders()
+            return
+        if not self._casting.rules:
+            return
+        sample, timestep = read_arguments(args, kwargs)
+        self._refused = True  # unless all goes well
+        if self._run is None:
+            self._run = self._begin(sample, timestep)
+        self._run.check_rows(sample.shape[0])
+        self._step = self._run.step_at(timestep)
+        self._maps = {}
+        run, step = self._run, self._step
+        routes = run.routes(step)
+        self._acted = self._acted or bool(routes)
+        self._session.orders = Orders(routes, run.kept_at(step), map_rows=run.map_rows(step), maps=self._maps)
+        self._refused = False
+
+    def _after(self, module: Any, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
+        """After each call of the U-Net, also a failed one."""
+        if (inverting := _INVERTING.get()) is not None:
+            if inverting is not self:
+                self._session.orders = self._held
+            return
+        self._session.orders = Orders()
+        if self._run is not None and self._maps and output is not None:
+            self._run.take_maps(self._step, self._maps)
+            self._maps = {}
+
+    def _begin(self, sample: Tensor, timestep: float) -> StockRun:
+        """What rules come to in the call whose first evaluation this is."""
+        if self._call is None:
+            raise SamecastError(
+                "the U-Net was called, but not by the pipeline that was attached to: attach to that one"
+            )
+        ours = _INVERTING.set(self)
+        try:
+            return self._casting.begin(self._backbone, self._session, self._call, sample, timestep)
+        finally:
+            _INVERTING.reset(ours)

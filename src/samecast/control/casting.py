@@ -1,0 +1,188 @@
+"""Who reads whom in a stock pipeline, as the user said it, and what that comes to in one of its calls."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from PIL import Image
+from torch import Tensor
+
+from samecast.backbones.stock import (
+    PipelineCall,
+    StockTimeline,
+    check_inverts,
+    schedule_from,
+    timeline_from,
+)
+from samecast.backbones.unet import UNetBackbone
+from samecast.control.checks import wanted_masks
+from samecast.control.given import GivenMask, read_mask, to_subject_mask
+from samecast.control.looking import MapBook, make_looks
+from samecast.control.plan import Masks, make_plan
+from samecast.control.replay import trace_photos
+from samecast.control.rule import Rules
+from samecast.control.session import Session
+from samecast.control.stock import Batch, StockRun, lay_out
+from samecast.core.sites import select_sites
+from samecast.core.tokens import SubjectTokens
+from samecast.errors import SamecastError
+from samecast.photos import fit_photo, open_photo
+
+Photo = str | Path | Image.Image
+Sources = int | Photo | Sequence[int | Photo]
+
+
+@dataclass(frozen=True)
+class Casting:
+    """Who reads whom, checked as far as that can be done before a call.
+
+    Args:
+        rules: who reads whom, where and when.
+        sources: rows of the list of prompts.
+        photos: the sources, where they are photos.
+        targets: rows of the list of prompts; None is all but the sources.
+        source_masks: given, one for each source or none.
+        target_masks: given, one for each target or none.
+        class_noun: what the subject is, or nothing.
+
+    Raises:
+        SamecastError: rows are named twice, or masks and rules do not go together.
+    """
+
+    rules: Rules
+    sources: tuple[int, ...]
+    photos: tuple[Photo, ...]
+    targets: tuple[int, ...] | None
+    source_masks: tuple[GivenMask, ...] = ()
+    target_masks: tuple[GivenMask, ...] = ()
+    class_noun: str = ""
+
+    def __post_init__(self) -> None:
+        _check_rows(self.sources, "source")
+        if self.targets is not None:
+            _check_rows(self.targets, "target")
+            if not self.targets:
+                raise SamecastError("targets must name at least one row; got none")
+            if shared := sorted({*self.sources} & {*self.targets}):
+                raise SamecastError(f"row {shared[0]} is both source and target; it can be one of them")
+        given = (self.source_masks, self.target_masks)
+        for role, wants, masks in zip(("source", "target"), wanted_masks(self.rules), given, strict=True):
+            if wants and not masks:
+                raise SamecastError(f"these rules need masks of the {role}s: give {role}_masks, or let them be found")
+            if masks and not wants:
+                raise SamecastError(f"{role}_masks were given that no rule reads: leave them out, or mask the method")
+        if self.photos and self.tokens:
+            raise SamecastError(
+                "masks are not looked for in photos in a stock pipeline: use masactrl_masked with source_masks and"
+                " target_masks, or samecast.load(...).render"
+            )
+
+    @property
+    def tokens(self) -> tuple[SubjectTokens, ...]:
+        """What rules look for in cross-attention maps."""
+        return tuple(rule.tokens for rule in self.rules if isinstance(rule.tokens, SubjectTokens))
+
+    def map_sites(self, backbone: UNetBackbone) -> frozenset[int]:
+        """Indices of the cross-attention sites whose maps are wanted.
+
+        Raises:
+            SamecastError: some are not there.
+        """
+        crossed = [bound.site for bound in backbone.cross_attention()]
+        chosen = [select_sites(tokens.selector(crossed), crossed) for tokens in self.tokens]
+        return frozenset(site.index for sites in chosen for site in sites)
+
+    def begin(
+        self, backbone: UNetBackbone, session: Session, call: PipelineCall, sample: Tensor, timestep: float
+    ) -> StockRun:
+        """What it comes to in a call; photos are inverted now.
+
+        Args:
+            backbone: the pipeline.
+            session: attached to it.
+            call: how the batch is made up.
+            sample: what the U-Net is first called with, (row, channel, height, width).
+            timestep: at which that is.
+
+        Raises:
+            SamecastError: rows, steps, words or masks are not those of the call, or its scheduler cannot invert photos.
+        """
+        scheduler = backbone.pipeline.scheduler
+        timeline = timeline_from(scheduler, timestep)
+        batch = lay_out(call, self.sources, self.targets, len(self.photos))
+        number = len(batch.companies[0].targets)
+        size = self._check_size(backbone, sample)
+        masks = self._masks(batch, size)
+        if not self.photos:
+            plan = make_plan(self.rules, session.sites, timeline, number)
+            return StockRun(call, timeline, batch, plan, masks, self._book(backbone, timeline, batch), None)
+        check_inverts(scheduler)
+        schedule = schedule_from(backbone, timeline)
+        plan = make_plan(self.rules, session.sites, schedule, number)
+        opened = [photo if isinstance(photo, Image.Image) else open_photo(photo) for photo in self.photos]
+        fitted = [fit_photo(photo, size=size, fit="crop") for photo in opened]
+        trajectory = trace_photos(backbone, session, schedule, plan, batch.companies[0], fitted)
+        return StockRun(call, timeline, batch, plan, masks, None, trajectory)
+
+    def _check_size(self, backbone: UNetBackbone, sample: Tensor) -> int:
+        """The side of the pictures in pixels; that they are square, where that matters."""
+        height, width = sample.shape[-2:]
+        if height != width and (self.photos or any(rule.tokens != "all" for rule in self.rules)):
+            what = "photos" if self.photos else "masks"
+            raise SamecastError(f"{what} need square pictures; this call's latents are {height} x {width}")
+        return width * int(backbone.pipeline.vae_scale_factor)
+
+    def _book(self, backbone: UNetBackbone, timeline: StockTimeline, batch: Batch) -> MapBook | None:
+        crossed = [bound.site for bound in backbone.cross_attention()]
+        looks = make_looks(self.rules, crossed, timeline, self.class_noun)
+        for look in looks:
+            for branch in (*batch.companies[0].targets, *batch.companies[0].sources):
+                backbone.find_words(branch.prompt, look.phrase)
+            first = min(min(rule.steps.select(timeline.steps)) for rule in self.rules if rule.tokens == look.tokens)
+            if min(look.steps) >= first:  # the sources, too, are first seen in this very call
+                raise SamecastError(
+                    f"a rule reads masks at step {first}, before there is a map (maps from step {min(look.steps)}):"
+                    " let it start later"
+                )
+        return MapBook(looks, backbone) if looks else None
+
+    def _masks(self, batch: Batch, size: int) -> Masks:
+        masks: Masks = {}
+        for role, given in (("source", self.source_masks), ("target", self.target_masks)):
+            read = [
+                to_subject_mask(read_mask(mask, f"{role} {number}", size=size, fit="crop", photo=None))
+                for number, mask in enumerate(given)
+            ]
+            for company in batch.companies:
+                branches = company.sources if role == "source" else company.targets
+                if given and len(given) != len(branches):
+                    raise SamecastError(f"{len(branches)} {role}s need as many {role}_masks; got {len(given)}")
+                masks = {**masks, **{("given", branch): mask for branch, mask in zip(branches, read, strict=False)}}
+        return masks
+
+
+def part_sources(sources: Sources | None, rules: Rules) -> tuple[tuple[int, ...], tuple[Photo, ...]]:
+    """Sources as rows of the list of prompts, and as photos.
+
+    Raises:
+        SamecastError: they are both, or rules read none, or there are none to read.
+    """
+    reading = any(rule.reads_source for rule in rules)
+    if sources is None:
+        return ((0,) if reading else ()), ()
+    several = (sources,) if isinstance(sources, (int, str, Path, Image.Image)) else tuple(sources)
+    rows = tuple(source for source in several if isinstance(source, int))
+    photos = tuple(source for source in several if not isinstance(source, int))
+    if rows and photos:
+        raise SamecastError("sources must be rows of the batch or photos, not both")
+    if reading != bool(several):
+        told = "these rules read a source: name one" if reading else "no rule reads a source: leave out sources"
+        raise SamecastError(told)
+    return rows, photos
+
+
+def _check_rows(rows: Sequence[int], role: str) -> None:
+    if any(row < 0 for row in rows):
+        raise SamecastError(f"{role}s are prompts' numbers, counted from 0; got {list(rows)}")
+    if len(set(rows)) != len(rows):
+        raise SamecastError(f"{role}s must name each row once; got {list(rows)}")

@@ -1,0 +1,96 @@
+"""Values moved to where they belong: DreamMatcher (Nam et al., CVPR 2024, arXiv 2402.09812, section 4).
+
+Replacing keys and values disturbs the structure that the prompt asks for; so the reader keeps its queries and keys, and
+takes over only values: those of the source, warped to its own layout by dense semantic matching. Each of its tokens
+matches the source token with the most similar descriptor (cosine). A match counts where it is cycle-consistent, that
+is, where the way back from it leads near to where it came from, and where the reader shows the subject:
+
+    out = softmax(Q K' / sqrt d) (M V_warped + (1 - M) V)
+
+The paper's descriptors are features of several decoder layers, of a pass before the one that is controlled. Ours are
+the states that enter the very site, so that matching costs no evaluation; like the paper's they go through a PCA.
+"""
+
+import math
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from samecast.core.routing import Route, Way
+
+_COMPONENTS = 64
+
+
+def warp_values(
+    pool: Sequence[Float[Tensor, "token channel"]],
+    route: Route,
+    rows: Sequence[int],
+    values: Float[Tensor, "reader heads key channel_head"],
+) -> Float[Tensor, "reader heads key channel_head"]:
+    """Own values of the rows that match, replaced where a match counts; all other values as they are.
+
+    Args:
+        pool: what enters the site in each row, which is what matching compares.
+        route: who reads whom, and how.
+        rows: the readers.
+        values: of all that each reads, end to end.
+    """
+    matching = [(at, way) for at, row in enumerate(rows) if (way := route.ways.get(row)) and way.mode == "match"]
+    if not matching:
+        return values
+    values, tokens = values.clone(), len(pool[0])
+    for at, way in matching:
+        own = way.own.index(True)
+        others = [number for number, mine in enumerate(way.own) if not mine]
+        sources = [pool[route.reads[rows[at]][number]] for number in others]
+        match, error = correspond(pool[rows[at]], torch.cat(sources))
+        counts = _counting(way, error)
+        spans = torch.cat([torch.arange(number * tokens, (number + 1) * tokens) for number in others])
+        warped = values[at][:, spans.to(match.device)[match]]
+        mine = slice(own * tokens, (own + 1) * tokens)
+        values[at, :, mine] = torch.where(counts[:, None], warped, values[at, :, mine])
+    return values
+
+
+def correspond(
+    target: Float[Tensor, "token channel"], sources: Float[Tensor, "key channel"]
+) -> tuple[Int[Tensor, " token"], Float[Tensor, " token"]]:
+    """For each token of a square picture its match, and how far the way there and back leads astray.
+
+    Args:
+        target: descriptors of its tokens, row by row.
+        sources: descriptors of all tokens that may match.
+
+    Returns:
+        The index of the most similar source token; and the distance, in tokens, from the target token to the one that
+        is most similar to that match.
+    """
+    first, second = (torch.nn.functional.normalize(each, dim=1) for each in _principal(target, sources))
+    similarity = first @ second.T
+    match, back = similarity.argmax(dim=1), similarity.argmax(dim=0)
+    side = math.isqrt(len(target))
+    places = torch.stack([torch.arange(len(target)) // side, torch.arange(len(target)) % side], dim=1).to(target)
+    return match, (places[back[match]] - places).norm(dim=1)
+
+
+def _principal(
+    target: Float[Tensor, "token channel"], sources: Float[Tensor, "key channel"]
+) -> tuple[Float[Tensor, "token component"], Float[Tensor, "key component"]]:
+    """Both on their common principal components; of few channels all are kept, which leaves angles as they are."""
+    states = torch.cat([target, sources])
+    states = states.to(torch.promote_types(states.dtype, torch.float32))
+    states = states - states.mean(dim=0)
+    if states.shape[1] > _COMPONENTS:
+        _, axes = torch.linalg.eigh(states.T @ states)
+        states = states @ axes[:, -_COMPONENTS:]
+    return states[: len(target)], states[len(target) :]
+
+
+def _counting(way: Way, error: Float[Tensor, " token"]) -> Bool[Tensor, " token"]:
+    """Where matches count: on the subject, with an error below `consistency` times side times the subject's share."""
+    tokens = len(error)
+    subject = torch.ones(tokens, dtype=torch.bool) if way.mask is None else way.mask.tokens(tokens)
+    limit = way.consistency * math.isqrt(tokens) * float(subject.float().mean())
+    return subject.to(error.device) & (error < limit)

@@ -1,0 +1,95 @@
+"""Where is the subject in a photo? Masks from cross-attention maps on the photo's own inversion, without rendering."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from PIL import Image
+
+from samecast.backbones.base import Backbone
+from samecast.control.looking import MapBook, look_at_sources, make_look, watch_caption
+from samecast.control.plan import Plan
+from samecast.control.run import Advance, Run
+from samecast.control.session import Session
+from samecast.control.targets import split_evenly
+from samecast.core.settings import RenderSettings
+from samecast.core.tokens import SubjectTokens
+from samecast.errors import SamecastError
+from samecast.photos import fit_photo
+from samecast.render.found import FoundMask, found_masks
+from samecast.render.request import Request, opened
+from samecast.render.result import Progress
+from samecast.render.sources import encode, invert, largest_batch, make_counter
+from samecast.subject import Subject
+
+ALMOST_ALL, ALMOST_NONE = 0.9, 0.01
+
+
+@dataclass(frozen=True)
+class MaskSearch:
+    """What one call of `Model.find_masks` gave.
+
+    Args:
+        references: the photos as they were fed to the model.
+        masks: for each photo, for each thing looked for, where it was found; photo by photo.
+        caption: the prompt whose words were looked for.
+        evaluations: rows that went through the denoiser.
+        warnings: masks that show next to nothing, or next to everything.
+    """
+
+    references: tuple[Image.Image, ...]
+    masks: tuple[FoundMask, ...]
+    caption: str
+    evaluations: int
+    warnings: tuple[str, ...]
+
+
+def find_masks(
+    backbone: Backbone,
+    subject: Subject,
+    tokens: Sequence[SubjectTokens],
+    settings: RenderSettings,
+    progress: Progress | None,
+) -> MaskSearch:
+    """Looks for the subject in its photos; arguments and errors as for `Model.find_masks`."""
+    request = Request(subject, (), (), settings)
+    size = settings.size or backbone.default_size
+    shape, schedule = backbone.latent_shape(size), backbone.schedule(settings.steps)
+    crossed = [bound.site for bound in backbone.cross_attention()]
+    if not tokens:
+        raise SamecastError("nothing to look for: give at least one SubjectTokens")
+    looks = tuple(dict.fromkeys(make_look(each, crossed, schedule, request.noun) for each in tokens))
+    caption = request.caption or watch_caption(request.noun, looks)
+    for look in looks:
+        backbone.find_words(caption, look.phrase)
+    references = tuple(fit_photo(opened(photo), size=size, fit=settings.fit) for photo in request.photos)
+    session = Session(backbone, frozenset(site for look in looks for site in look.sites))
+    texts = {text: backbone.encode_prompts([text])[0] for text in dict.fromkeys(("", request.caption, caption))}
+    run, book = Run(backbone, session, schedule, Plan(), texts), MapBook(looks, backbone)
+    chunks = split_evenly(request.sources(), largest_batch(shape, settings, 1))
+    counter = make_counter(progress, run)
+    inverted, looked = counter("invert", len(chunks)), counter("look", len(chunks))
+
+    def inverting(stage: str, rounds: int) -> Advance:
+        return inverted
+
+    with session:
+        encoded = encode(run, references)
+        for chunk in chunks:
+            trajectory = invert(run, chunk, encoded, settings, rows=len(chunk), counter=inverting)
+            look_at_sources(run, book, trajectory, caption, advance=looked)
+    masks = found_masks(book.masks(), looks, size)
+    return MaskSearch(references, masks, caption, session.evaluations, _remarks(masks))
+
+
+def _remarks(masks: Sequence[FoundMask]) -> tuple[str, ...]:
+    found: list[str] = []
+    for mask in masks:
+        if ALMOST_NONE <= mask.coverage <= ALMOST_ALL:
+            continue
+        few = mask.coverage < ALMOST_NONE
+        found.append(
+            f"the mask of {mask.phrase!r} in {mask.of} {mask.number} is {'almost empty' if few else 'almost full'}"
+            f" ({mask.coverage:.1%} of the picture): try {'a lower' if few else 'a higher'} threshold, otsu,"
+            " or maps of other sites"
+        )
+    return tuple(found)

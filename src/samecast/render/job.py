@@ -1,0 +1,206 @@
+"""One render: photos -> invert -> Trajectory -> Branches -> denoise under rules -> decode.
+
+The model is never modified: control is attached for the length of one call. Work is exact and done once: one edit of 50
+steps from an empty source prompt takes 50 evaluations to invert and 100 to denoise, N targets of R references
+50 R + 100 N.
+"""
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from jaxtyping import Float
+from PIL import Image
+from torch import Tensor
+
+from samecast.backbones.base import Backbone
+from samecast.control.checks import check_one_batch
+from samecast.control.denoise import denoise_targets
+from samecast.control.given import to_subject_mask
+from samecast.control.looking import Blanks, MapBook, look_at_sources, make_looks, watch_caption
+from samecast.control.plan import Masks, make_plan
+from samecast.control.run import Run
+from samecast.control.session import Session
+from samecast.control.source import Trajectory, reconstruct
+from samecast.control.targets import Target, split_evenly
+from samecast.core.branches import Branches
+from samecast.core.noise import seeded_noise, spherical_blend
+from samecast.render.found import found_masks
+from samecast.render.provenance import describe_model, describe_quality, describe_request, finite
+from samecast.render.quality import measure
+from samecast.render.remarks import remarks
+from samecast.render.request import Request, read_pictures
+from samecast.render.result import Progress, Render, RenderResult
+from samecast.render.sources import encode, generate, invert, largest_batch, make_counter
+
+
+class Job:
+    """One call of `Model.render`: checks everything first, then works.
+
+    Args:
+        backbone: the model.
+        request: what is asked for.
+        progress: told how far the work is.
+
+    Raises:
+        SamecastError: it cannot be done.
+    """
+
+    def __init__(self, backbone: Backbone, request: Request, progress: Progress | None) -> None:
+        self.backbone, self.request, self.settings = backbone, request, request.settings
+        self.progress: Progress = progress or (lambda stage, done, total: None)
+        self.targets, self.sources = request.targets(), request.sources()
+        self.size = self.settings.size or backbone.default_size
+        self.shape = backbone.latent_shape(self.size)
+        schedule = backbone.schedule(self.settings.steps)
+        crossed = [bound.site for bound in backbone.cross_attention()]
+        self.looks = make_looks(request.rules, crossed, schedule, request.noun)
+        self.session = Session(backbone, frozenset(site for look in self.looks for site in look.sites))
+        plan = make_plan(request.rules, self.session.sites, schedule, len(self.targets))
+        self.map_evaluations = self.check_evaluations = 0
+        self.book = MapBook(self.looks, backbone) if self.looks else None
+        self.watch_caption = request.caption or watch_caption(request.noun, self.looks)
+        for look in self.looks:
+            for text in {self.watch_caption, *(target.branch.prompt for target in self.targets)}:
+                backbone.find_words(text, look.phrase)
+        groups = len(Branches((), (), self.settings.guidance_scale).groups)
+        self.rows = largest_batch(self.shape, self.settings, groups)
+        together = check_one_batch(request.rules, len(self.targets), groups, self.rows)
+        self.chunks = split_evenly(self.targets, len(self.targets) if together else self.rows // groups)
+        self.pictures = read_pictures(request, self.size)
+        self.given_masks = self._subject_masks()
+        self.run = Run(backbone, self.session, schedule, plan, self._encode_texts())
+        self.counter = make_counter(progress, self.run)
+
+    def work(self) -> RenderResult:
+        """Does it all."""
+        with self.session:
+            clean_sources, trajectory = self._make_sources()
+            latents = self._denoise(trajectory)
+            reconstructed = self._reconstruct(trajectory) if self.settings.check_inversion else ()
+        renders: list[Render] = []
+        for target, latent in zip(self.targets, latents, strict=True):
+            image = self.backbone.decode(latent[None])[0]
+            renders.append(Render(image, target.prompt, target.seed))
+            self.progress("decode", len(renders), len(self.targets))
+        sources = () if clean_sources is None else tuple(self.backbone.decode(clean_sources))
+        # A generated source has no reference to be held against.
+        references = self.pictures.references
+        autoencoder = measure(references, sources) if references else ()
+        inversion = measure(references, reconstructed) if reconstructed else ()
+        psnr = min((each.psnr for each in autoencoder), default=None)
+        warnings = remarks(
+            self.request,
+            autoencoder=autoencoder,
+            inversion=inversion,
+            changed=self.session.changed,
+            # Before any mask is drawn, which asks it for a size that no site has.
+            blanks=self._blanks(),
+        )
+        found = () if self.book is None else found_masks(self.book.masks(), self.looks, self.size)
+        counts = {
+            "evaluations": self.session.evaluations - self.map_evaluations - self.check_evaluations,
+            "map_evaluations": self.map_evaluations,
+            "check_evaluations": self.check_evaluations,
+        }
+        provenance = {
+            **describe_request(self.request, self.pictures, self.targets, self.size),
+            **describe_model(self.backbone),
+            "batch_shapes": {str(rows): calls for rows, calls in sorted(self.session.batch_shapes.items())},
+            **counts,
+            "source_psnr": finite(psnr),
+            "autoencoder": describe_quality(autoencoder),
+            "inversion": describe_quality(inversion),
+            "warnings": list(warnings),
+        }
+        return RenderResult(
+            renders=tuple(renders),
+            sources=sources,
+            references=references,
+            autoencoder=autoencoder,
+            inversion=inversion,
+            source_psnr=psnr,
+            provenance=provenance,
+            warnings=warnings,
+            reference_masks=self.pictures.reference_masks,
+            target_masks=self.pictures.target_masks,
+            found_masks=found,
+            **counts,
+        )
+
+    def _branches(self, targets: Sequence[Target]) -> Branches:
+        branches = tuple(target.branch for target in targets)
+        return Branches(branches, self.sources, self.settings.guidance_scale)
+
+    def _encode_texts(self) -> Mapping[str, Float[Tensor, "token channel"]]:
+        # One at a time: a text's embedding must not depend on its company, not even in rounding.
+        texts = self._branches(self.targets).layout().texts
+        watched = (self.watch_caption,) if self.looks else ()
+        return {text: self.backbone.encode_prompts([text])[0] for text in dict.fromkeys((*texts, *watched))}
+
+    def _make_sources(self) -> tuple[Float[Tensor, "source channel height width"] | None, Trajectory | None]:
+        """The sources' clean latents, and their trajectory where anybody needs that."""
+        settings = self.settings
+        if self.request.generated:
+            trajectory = generate(self.run, self.sources[0], settings, self.shape, counter=self.counter)
+            return trajectory.clean, trajectory
+        if not self.pictures.references:
+            return None, None
+        encoded = encode(self.run, self.pictures.references)
+        if not self.request.inverts:
+            return encoded, None
+        trajectory = invert(self.run, self.sources, encoded, settings, rows=self.rows, counter=self.counter)
+        return trajectory.clean, trajectory
+
+    def _denoise(self, trajectory: Trajectory | None) -> list[Float[Tensor, "channel height width"]]:
+        """The targets' clean latents."""
+        advance = self.counter("denoise", len(self.chunks))
+        same_start = self.settings.noise_share == 0
+        asked = any(rule.masks_sources for rule in self.request.rules)
+        if self.book is not None and trajectory is not None and asked:
+            self.map_evaluations = look_at_sources(self.run, self.book, trajectory, self.watch_caption)
+        latents: list[Tensor] = []
+        for chunk in self.chunks:
+            start = torch.stack([self._start(target, trajectory) for target in chunk])
+            latents += denoise_targets(
+                self.run,
+                self._branches(chunk),
+                start,
+                trajectory,
+                same_start=same_start,
+                masks=self.given_masks,
+                book=self.book,
+                advance=advance,
+            )
+        return latents
+
+    def _reconstruct(self, trajectory: Trajectory | None) -> tuple[Image.Image, ...]:
+        """What plain inversion makes of the references; nothing where none was inverted."""
+        if trajectory is None or self.request.generated:
+            return ()
+        before = self.session.evaluations
+        chunks = split_evenly(self.sources, self.rows)
+        advance = self.counter("check", len(chunks))
+        images: list[Image.Image] = []
+        for chunk in chunks:
+            inverted = trajectory.latents[0][[source.index for source in chunk]]
+            images += self.backbone.decode(reconstruct(self.run, chunk, inverted, advance=advance))
+        self.check_evaluations = self.session.evaluations - before
+        return tuple(images)
+
+    def _subject_masks(self) -> Masks:
+        targets = [target.branch for target in self.targets]
+        of_branches = [
+            *zip(self.sources, self.pictures.reference_masks, strict=False),
+            *zip(targets, self.pictures.target_masks, strict=False),
+        ]
+        return {("given", branch): to_subject_mask(mask) for branch, mask in of_branches}
+
+    def _blanks(self) -> Blanks:
+        given = {key: mask.blank for key, mask in self.given_masks.items()}
+        return given if self.book is None else {**given, **self.book.blank()}
+
+    def _start(self, target: Target, trajectory: Trajectory | None) -> Float[Tensor, "channel height width"]:
+        """Of several references the first gives the layout."""
+        noise = seeded_noise(self.shape, target.seed).to(self.backbone.device)
+        share = self.settings.noise_share
+        return noise if trajectory is None else spherical_blend(trajectory.latents[0, 0], noise, share)

@@ -1,0 +1,85 @@
+"""What is worth a warning after a render: settings without effect, and limits met; each in one line."""
+
+from collections.abc import Sequence
+
+from samecast.control.looking import Blanks
+from samecast.core.branches import name_of
+from samecast.render.quality import Fidelity
+from samecast.render.request import Request
+
+POOR_PSNR = 20.0
+POOR_INVERSION = 3.0
+"""In dB below the autoencoder: there the inversion doubles the squared error."""
+
+
+def remarks(
+    request: Request,
+    *,
+    autoencoder: Sequence[Fidelity] = (),
+    inversion: Sequence[Fidelity] = (),
+    changed: bool,
+    blanks: Blanks,
+) -> tuple[str, ...]:
+    """All warnings of a run.
+
+    Args:
+        request: what was asked for.
+        autoencoder: how close the replayed sources come to their references.
+        inversion: how close the inverted references come when denoised freely, if that was asked for.
+        changed: whether control made any difference.
+        blanks: masks that told nothing apart, and where.
+    """
+    settings, found = request.settings, list[str]()
+    if settings.noise_share == 0 and not request.generated:
+        found.append("the seed has no effect with init='inverted': nothing is random; init='noise' or a blend uses it")
+    if settings.negative_prompt and settings.guidance_scale <= 1:
+        found.append("the negative prompt has no effect with guidance_scale <= 1")
+    found += _poor_autoencoder(autoencoder)
+    if settings.check_inversion and not inversion:
+        found.append("check_inversion has no effect: no photo is inverted for this request")
+    if settings.fixed_point and not request.inverts:
+        found.append("fixed_point has no effect: no photo is inverted for this request")
+    found += _poor_inversion(autoencoder, inversion)
+    if request.rules and not changed:
+        found.append(
+            "control was active and changed nothing: every picture is as it would be without; see what the rules read"
+        )
+    return (*found, *_blank_masks(blanks))
+
+
+def _poor_autoencoder(autoencoder: Sequence[Fidelity]) -> list[str]:
+    worst = min((each.psnr for each in autoencoder), default=POOR_PSNR)
+    if worst >= POOR_PSNR:
+        return []
+    return [
+        f"this model's autoencoder reproduces the photo at only {worst:.1f} dB; finer detail is lost: try a larger"
+        " size, a photo that shows the subject larger, or a model with a better autoencoder"
+    ]
+
+
+def _poor_inversion(autoencoder: Sequence[Fidelity], inversion: Sequence[Fidelity]) -> list[str]:
+    pairs = [(one.psnr, two.psnr) for one, two in zip(autoencoder, inversion, strict=False)]
+    alone, inverted = max(pairs, key=lambda pair: pair[0] - pair[1], default=(0.0, 0.0))
+    if alone - inverted < POOR_INVERSION:
+        return []
+    return [
+        f"inversion is what limits here: denoised freely the photo comes back at {inverted:.1f} dB, from the"
+        f" autoencoder alone at {alone:.1f} dB; the source is replayed exactly all the same, but pictures that start"
+        " from its latent inherit the error: try fixed_point=3, more steps, a source_prompt that tells the photo, or"
+        " init='noise'"
+    ]
+
+
+def _blank_masks(blanks: Blanks) -> list[str]:
+    """One line for all empty masks and one for all full ones."""
+    found: list[str] = []
+    for kind, consequence in (("empty", "nothing counts as the subject"), ("full", "everything counts as the subject")):
+        named = {name_of(branch) for (_, branch), sides in blanks.items() if kind in sides.values()}
+        places = {side for sides in blanks.values() for side, what in sides.items() if what == kind}
+        if named:
+            sizes = " and ".join(f"{side} x {side}" for side in sorted(places))
+            found.append(
+                f"the mask of {', '.join(sorted(named))} is {kind} at {sizes} tokens, where {consequence};"
+                " try another mask, threshold or finer sites"
+            )
+    return found

@@ -1,0 +1,103 @@
+"""The sources of a render: photos inverted, in chunks that memory allows, or a picture generated."""
+
+from collections.abc import Callable, Sequence
+from itertools import count
+
+import torch
+from jaxtyping import Float
+from PIL import Image
+from torch import Tensor
+
+from samecast.control.run import Advance, Run
+from samecast.control.source import Trajectory, generate_source, invert_references, join_trajectories
+from samecast.control.targets import split_evenly
+from samecast.core.branches import Branch, Branches
+from samecast.core.noise import seeded_noise
+from samecast.core.settings import RenderSettings
+from samecast.render.result import Progress
+
+Counter = Callable[[str, int], Advance]
+"""Given a stage and how many passes it takes, what is to be called after each step of these."""
+
+# 16 rows of 64 x 64 latents (512 px). Small latents want large batches, as there a call costs more than its rows.
+BATCH_TOKENS, LARGEST_BATCH = 16 * 64 * 64, 64
+
+
+def largest_batch(shape: tuple[int, int, int], settings: RenderSettings, groups: int) -> int:
+    """Most rows in one call of the denoiser, and room for one branch in all its guidance groups at least."""
+    return max(groups, settings.batch_rows or min(LARGEST_BATCH, BATCH_TOKENS // (shape[1] * shape[2])))
+
+
+def make_counter(progress: Progress | None, run: Run) -> Counter:
+    """Counts evaluated steps, and tells `progress`."""
+
+    def counter(stage: str, rounds: int) -> Advance:
+        done, total = count(1), rounds * len(run.schedule.working_steps)
+
+        def advance() -> None:
+            if progress is not None:
+                progress(stage, next(done), total)
+
+        return advance
+
+    return counter
+
+
+def encode(run: Run, photos: Sequence[Image.Image]) -> Float[Tensor, "source channel height width"]:
+    """The latents of square photos."""
+    return torch.stack([run.backbone.encode_image(photo) for photo in photos])
+
+
+def invert(
+    run: Run,
+    sources: Sequence[Branch],
+    encoded: Float[Tensor, "source channel height width"],
+    settings: RenderSettings,
+    *,
+    rows: int,
+    counter: Counter,
+) -> Trajectory:
+    """Inverts photos, however many.
+
+    Args:
+        run: the render's fixed parts.
+        sources: one for each photo.
+        encoded: their latents.
+        settings: how to invert.
+        rows: most sources in one call of the denoiser.
+        counter: as for `generate`.
+    """
+    chunks = split_evenly(sources, rows)
+    advance = counter("invert", len(chunks))
+    parts: list[Trajectory] = []
+    for chunk in chunks:
+        branches = Branches((), chunk, settings.guidance_scale)
+        latents = encoded[[branch.index for branch in chunk]]
+        parts.append(
+            invert_references(
+                run,
+                branches,
+                latents,
+                pairing=settings.pairing,
+                fixed_point=settings.fixed_point,
+                advance=advance,
+            )
+        )
+    return join_trajectories(parts)
+
+
+def generate(
+    run: Run, source: Branch, settings: RenderSettings, shape: tuple[int, int, int], *, counter: Counter
+) -> Trajectory:
+    """Generates the source from its prompt.
+
+    Args:
+        run: the render's fixed parts.
+        source: what is to be generated.
+        settings: how; the seed is that of its noise.
+        shape: (channel, height, width) of a latent.
+        counter: told how far the work is.
+    """
+    branches = Branches((), (source,), settings.guidance_scale)
+    noise = seeded_noise(shape, settings.seed).to(run.backbone.device)
+    return generate_source(run, branches, noise, advance=counter("source", 1))

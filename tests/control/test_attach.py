@@ -1,0 +1,379 @@
+"""Control of unmodified diffusers pipelines, against our own loop and against the pipelines left alone."""
+
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from diffusers import (
+    ControlNetModel,
+    DDIMScheduler,
+    EulerDiscreteScheduler,
+    HeunDiscreteScheduler,
+    PNDMScheduler,
+    StableDiffusionAdapterPipeline,
+    StableDiffusionControlNetPipeline,
+    StableDiffusionImg2ImgPipeline,
+    StableDiffusionPipeline,
+    T2IAdapter,
+)
+from PIL import Image
+
+import samecast as sc
+from samecast.core.steps import Steps
+
+PROMPTS = ["a dog", "a dog on the beach", "a cat"]
+STEPS = 4
+HALF = torch.arange(64).expand(64, 64) / 64
+SQUARE = Image.new("RGB", (64, 64), (200, 40, 90))
+# The same steps in another order of float32 operations, on pictures of 0 to 1.
+TOLERANCE = 1e-4
+
+
+@pytest.fixture
+def pipe(tiny_pipeline_dir: Path) -> Any:
+    pipeline = StableDiffusionPipeline.from_pretrained(tiny_pipeline_dir)
+    pipeline.set_progress_bar_config(disable=True)
+    return pipeline
+
+
+def seeds(*numbers: int) -> list[torch.Generator]:
+    return [torch.Generator().manual_seed(number) for number in numbers]
+
+
+def run(pipeline: Any, prompts: list[str] = PROMPTS, generator: Any = None, **options: Any) -> np.ndarray:
+    generator = generator or seeds(*range(len(prompts) * options.get("num_images_per_prompt", 1)))
+    options = {"num_inference_steps": STEPS, "output_type": "np"} | options
+    images = pipeline(prompts, generator=generator, **options).images
+    return images.numpy() if isinstance(images, torch.Tensor) else images
+
+
+def state(pipeline: Any) -> tuple[Any, ...]:
+    unet = pipeline.unet
+    hooks = (len(unet._forward_pre_hooks), len(unet._forward_hooks), len(unet._forward_hooks_always_called))
+    processors = {name: id(processor) for name, processor in unet.attn_processors.items()}
+    return processors, hooks, vars(pipeline).get("encode_prompt")
+
+
+def apart(one: np.ndarray, other: np.ndarray) -> list[float]:
+    """The largest difference of each picture."""
+    return [float(np.abs(left - right).max()) for left, right in zip(one, other, strict=True)]
+
+
+def test_without_rules_the_pipeline_is_itself_bit_for_bit(pipe: Any) -> None:
+    expected = run(pipe)
+    with sc.attach(pipe, sc.none()):
+        assert np.array_equal(run(pipe), expected)
+
+
+def own_loop(directory: Path, rules: sc.Rules, **settings: Any) -> list[np.ndarray]:
+    model = sc.load(directory, device="cpu")
+    out = model.render(
+        settings.pop("subject", None), PROMPTS[1:], rules=rules, settings=sc.RenderSettings(steps=STEPS, **settings)
+    )
+    return [np.asarray(render.image) / 255.0 for render in out.renders]
+
+
+@pytest.mark.parametrize("guidance", [7.5, 1.0])
+@pytest.mark.parametrize(
+    "rules",
+    [sc.masactrl(1, 2), sc.masactrl_union(0, sites="all"), sc.style_aligned(anchor=1), sc.masactrl(1, skip=2)],
+    ids=["masactrl", "union", "aligned to a target", "skip"],
+)
+def test_a_stock_pipeline_makes_what_our_own_loop_makes(
+    pipe: Any, tiny_pipeline_dir: Path, rules: sc.Rules, guidance: float
+) -> None:
+    expected = own_loop(tiny_pipeline_dir, rules, source_prompt=PROMPTS[0], init="noise", guidance_scale=guidance)
+    plain = run(pipe, generator=seeds(0, 1, 1), guidance_scale=guidance)
+    with sc.attach(pipe, rules, sources=[0] if any(rule.reads_source for rule in rules) else [], targets=[1, 2]):
+        images = run(pipe, generator=seeds(0, 1, 1), guidance_scale=guidance)
+    # The own loop's pictures are of 8 bits.
+    assert max(apart(images[1:], np.stack(expected))) < 0.5 / 255 + TOLERANCE
+    assert max(apart(images[1:], plain[1:])) > 0.01
+    assert apart(images[:1], plain[:1])[0] < TOLERANCE
+
+
+def test_each_prompts_nth_picture_reads_the_sources_nth(pipe: Any) -> None:
+    rules = sc.masactrl(0, sites="all")
+    apart_calls = []
+    for number in range(2):
+        with sc.attach(pipe, rules):
+            apart_calls.append(run(pipe, PROMPTS[:2], seeds(number, 10 + number)))
+    with sc.attach(pipe, rules):
+        together = run(pipe, PROMPTS[:2], seeds(0, 1, 10, 11), num_images_per_prompt=2)
+    expected = np.stack([call[row] for row in range(2) for call in apart_calls])
+    assert max(apart(together, expected)) < TOLERANCE
+    assert apart(expected[2:3], expected[3:4])[0] > 0.01
+
+
+def test_only_targets_change(pipe: Any) -> None:
+    expected = run(pipe)
+    with sc.attach(pipe, sc.masactrl(0), sources=[2], targets=[0]):
+        images = run(pipe)
+    changes = apart(images, expected)
+    assert changes[0] > 0.01
+    assert max(changes[1:]) < TOLERANCE
+
+
+def test_steps_are_read_off_the_timestep_for_any_scheduler(pipe: Any) -> None:
+    acting = []
+    for scheduler in (DDIMScheduler, PNDMScheduler, EulerDiscreteScheduler, HeunDiscreteScheduler):
+        config = {"skip_prk_steps": True} if scheduler is PNDMScheduler else {}
+        pipe.scheduler = scheduler.from_config(pipe.scheduler.config, **config)
+        with sc.attach(pipe, (sc.Rule(steps=Steps(only=(STEPS - 1,))),)) as control:
+            run(pipe)
+            acting.append((len(control._run.timeline.timesteps), control.evaluations // 6))
+    # PNDM evaluates one timestep twice, Heun all but the last; the steps are four all the same.
+    assert acting == [(4, 4), (4, 5), (4, 4), (4, 7)]
+
+
+def test_image_to_image_counts_the_steps_that_it_runs(pipe: Any) -> None:
+    img2img = StableDiffusionImg2ImgPipeline.from_pipe(pipe)
+    img2img.set_progress_bar_config(disable=True)
+    options = {"image": SQUARE, "strength": 0.5}
+    expected = run(img2img, **options)
+    with sc.attach(img2img, (sc.Rule(steps=Steps(only=(1,)), sites="all"),)):
+        images = run(img2img, **options)
+    assert min(apart(images, expected)[1:]) > 1e-3
+    assert apart(images, expected)[0] < TOLERANCE
+    with (
+        sc.attach(img2img, (sc.Rule(steps=Steps(only=(2,))),)),
+        pytest.raises(sc.SamecastError, match=r"a run of 2 steps has 0\.\.1"),
+    ):
+        run(img2img, **options)
+
+
+def with_controlnet(pipe: Any) -> tuple[Any, dict[str, Any]]:
+    torch.manual_seed(1)
+    controlnet = ControlNetModel.from_unet(pipe.unet, conditioning_embedding_out_channels=(16, 32, 96))
+    for block in (*controlnet.controlnet_down_blocks, controlnet.controlnet_mid_block):
+        torch.nn.init.normal_(block.weight, std=0.1)
+    parts = {name: part for name, part in pipe.components.items() if name != "image_encoder"}
+    pipeline = StableDiffusionControlNetPipeline(**parts, controlnet=controlnet, requires_safety_checker=False)
+    return pipeline, {"image": [SQUARE] * 3}
+
+
+def with_adapter(pipe: Any) -> tuple[Any, dict[str, Any]]:
+    torch.manual_seed(1)
+    adapter = T2IAdapter(channels=[16, 16, 32, 32], num_res_blocks=2, downscale_factor=4)
+    parts = {name: part for name, part in pipe.components.items() if name != "image_encoder"}
+    pipeline = StableDiffusionAdapterPipeline(**parts, adapter=adapter, requires_safety_checker=False)
+    return pipeline, {"image": [SQUARE] * 3}
+
+
+def with_lora(pipe: Any) -> tuple[Any, dict[str, Any]]:
+    from peft import LoraConfig
+
+    torch.manual_seed(1)
+    pipe.unet.add_adapter(LoraConfig(r=2, target_modules=["to_k", "to_v"], init_lora_weights=False))
+    return pipe, {"cross_attention_kwargs": {"scale": 0.5}}
+
+
+@pytest.mark.parametrize("extend", [with_controlnet, with_adapter, with_lora])
+def test_what_steers_the_pipeline_beside_goes_on_steering(
+    pipe: Any, extend: Callable[[Any], tuple[Any, dict[str, Any]]]
+) -> None:
+    # The adapter's pipeline turns latents into numbers along a deprecated path.
+    bare = run(pipe, output_type="latent")
+    steered, options = extend(pipe)
+    options["output_type"] = "latent"
+    steered.set_progress_bar_config(disable=True)
+    expected = run(steered, **options)
+    assert max(apart(expected, bare)) > 1e-3
+    before = state(steered)
+    with sc.attach(steered, sc.masactrl(0)):
+        images = run(steered, **options)
+    changes = apart(images, expected)
+    assert changes[0] < 10 * TOLERANCE  # latents are not of 0 to 1
+    assert min(changes[1:]) > 1e-2
+    assert state(steered) == before
+
+
+def test_a_photo_is_read_as_our_own_loop_reads_it(pipe: Any, tiny_pipeline_dir: Path, photo: Image.Image) -> None:
+    rules = sc.masactrl(0, sites="all")
+    subject = sc.Subject((photo,))
+    expected = own_loop(tiny_pipeline_dir, rules, subject=subject, init="noise", seed=5)
+    with sc.attach(pipe, rules, sources=photo) as control:
+        images = run(pipe, PROMPTS[1:], seeds(5, 5))
+    assert max(apart(images, np.stack(expected))) < 0.5 / 255 + TOLERANCE
+    # Four rows of the photo (its two guidance groups are one row) and one more at the first step, beside 4 x 4.
+    assert control.evaluations == STEPS + 1 + 4 * STEPS
+
+
+def test_a_photo_is_read_in_image_to_image_too(pipe: Any, photo: Image.Image) -> None:
+    img2img = StableDiffusionImg2ImgPipeline.from_pipe(pipe)
+    img2img.set_progress_bar_config(disable=True)
+    options = {"image": SQUARE, "strength": 0.5}
+    expected = run(img2img, **options)
+    with sc.attach(img2img, sc.masactrl(0), sources=[photo]) as control:
+        images = run(img2img, **options)
+    assert min(apart(images, expected)) > 1e-3
+    assert control.evaluations == 2 + 1 + 6 * 2
+
+
+@pytest.mark.parametrize(
+    ("scheduler", "options", "part"),
+    [(EulerDiscreteScheduler, {}, "EulerDiscreteScheduler"), (DDIMScheduler, {"clip_sample": True}, "clip_sample")],
+)
+def test_a_scheduler_that_cannot_invert_is_refused_for_photos(
+    pipe: Any, photo: Image.Image, scheduler: Any, options: dict[str, Any], part: str
+) -> None:
+    pipe.scheduler = scheduler.from_config(pipe.scheduler.config, **options)
+    with (
+        sc.attach(pipe, sc.masactrl(0), sources=[photo]),
+        pytest.raises(sc.SamecastError, match=f"cannot be inverted with {part}"),
+    ):
+        run(pipe)
+
+
+def test_masks_are_found_in_the_batch(pipe: Any) -> None:
+    prompts = ["a dog", "a dog on the beach", "the dog"]
+    expected = run(pipe, prompts)
+    with sc.attach(pipe, sc.masactrl(1)):
+        unmasked = run(pipe, prompts)
+    with sc.attach(pipe, sc.masactrl_auto_masked(1), class_noun="dog"):
+        masked = run(pipe, prompts)
+    assert apart(masked, expected)[0] < TOLERANCE
+    assert min(apart(masked, expected)[1:]) > 1e-3
+    assert min(apart(masked, unmasked)[1:]) > 1e-3
+
+
+def test_given_masks_are_used(pipe: Any) -> None:
+    half = torch.zeros(64, 64)
+    half[:, :32] = 1
+    images = []
+    for mask in (half, half.T):
+        with sc.attach(pipe, sc.masactrl_masked(0), source_masks=[half], target_masks=[mask, mask]):
+            images.append(run(pipe))
+    assert apart(*images)[0] < TOLERANCE
+    assert min(apart(*images)[1:]) > 1e-3
+
+
+def test_the_pipeline_is_restored_exactly(pipe: Any) -> None:
+    before = state(pipe)
+    attachment = sc.attach(pipe, sc.masactrl(0))
+    for _ in range(2):
+        with attachment:
+            assert state(pipe) != before
+            run(pipe)
+        assert state(pipe) == before
+
+
+def test_an_exception_restores_too(pipe: Any) -> None:
+    before = state(pipe)
+
+    def stop(*args: Any) -> Any:
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError), sc.attach(pipe, sc.masactrl(0)):
+        run(pipe, callback_on_step_end=stop)
+    assert state(pipe) == before
+    with pytest.raises(sc.SamecastError, match="beyond the last step"), sc.attach(pipe, sc.masactrl(9)):
+        run(pipe)
+    assert state(pipe) == before
+
+
+def test_nested_attachments_act_together_and_restore_in_turn(pipe: Any) -> None:
+    inner, outer = sc.masactrl(0, sites="15"), sc.masactrl(0, sites="10")
+    with sc.attach(pipe, inner + outer):
+        expected = run(pipe)
+    before = state(pipe)
+    with sc.attach(pipe, outer):
+        between = state(pipe)
+        with sc.attach(pipe, inner):
+            assert max(apart(run(pipe), expected)) < TOLERANCE
+        assert state(pipe) == between
+    assert state(pipe) == before
+
+
+def test_a_photo_inside_another_attachment_is_left_alone_by_it(pipe: Any, photo: Image.Image) -> None:
+    with sc.attach(pipe, sc.masactrl(0, sites="10")), sc.attach(pipe, sc.masactrl(0, sites="15"), sources=[photo]):
+        run(pipe)
+
+
+def test_attaching_one_twice_is_refused(pipe: Any) -> None:
+    attachment = sc.attach(pipe, sc.none())
+    with attachment, pytest.raises(sc.SamecastError, match="in use already"), attachment:
+        pass
+
+
+def test_control_that_changes_nothing_is_warned_of(pipe: Any) -> None:
+    noise = torch.randn(1, 4, 16, 16, generator=torch.Generator().manual_seed(0)).repeat(2, 1, 1, 1)
+    with pytest.warns(sc.SamecastWarning, match="changed nothing"), sc.attach(pipe, sc.masactrl(0)):
+        run(pipe, ["a dog", "a dog"], latents=noise)
+    with pytest.warns(sc.SamecastWarning, match="was not called"), sc.attach(pipe, sc.masactrl(0)):
+        pass
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with sc.attach(pipe, sc.masactrl(0)):
+            run(pipe, ["a dog", "a cat"], latents=noise)
+
+
+@pytest.mark.parametrize(
+    ("options", "part"),
+    [
+        ({"sources": [3]}, r"source 3 is not in the batch: the pipeline was called with 3 prompts, 0\.\.2"),
+        ({"targets": [1, 7]}, "target 7 is not in the batch"),
+        ({"sources": [0, 1, 2]}, "all of them sources"),
+        ({"sources": [1], "targets": [1]}, "row 1 is both source and target"),
+        ({"sources": []}, "these rules read a source: name one"),
+        ({"sources": [0, SQUARE]}, "not both"),
+        ({"sources": [-1]}, "counted from 0"),
+        ({"targets": []}, "at least one"),
+        ({"rules": sc.none()}, "no rule reads a source"),
+        ({"rules": sc.masactrl(0, sites="99")}, "this model has"),
+        ({"rules": sc.masactrl_masked(0)}, "give source_masks"),
+        ({"rules": sc.masactrl_masked(0), "source_masks": [HALF], "target_masks": [HALF]}, "2 targets need as many"),
+        ({"source_masks": [SQUARE]}, "leave them out"),
+        ({"rules": sc.masactrl_auto_masked(1), "class_noun": "bird"}, "is not in the prompt"),
+        ({"rules": sc.masactrl_auto_masked(1)}, "class_noun"),
+        ({"rules": sc.masactrl_auto_masked(0), "class_noun": "a"}, "before there is a map"),
+    ],
+)
+def test_mistakes_are_one_line(pipe: Any, options: dict[str, Any], part: str) -> None:
+    options = {"rules": sc.masactrl(0), "sources": [0]} | options
+    with pytest.raises(sc.SamecastError, match=part) as caught, sc.attach(pipe, options.pop("rules"), **options):
+        run(pipe)
+    assert "\n" not in str(caught.value)
+
+
+def test_what_cannot_be_bound_says_why(pipe: Any, tiny_pipeline_dir: Path) -> None:
+    for thing, part in (
+        (sc.load(tiny_pipeline_dir, device="cpu"), "Model cannot be bound: it has no U-Net"),
+        (torch.nn.Linear(1, 1), "Linear cannot be bound"),
+    ):
+        with pytest.raises(sc.SamecastError, match=part):
+            sc.attach(thing, sc.none())
+    from diffusers import StableDiffusionInstructPix2PixPipeline
+
+    parts = {name: part for name, part in pipe.components.items() if name != "image_encoder"}
+    edit = StableDiffusionInstructPix2PixPipeline(**parts, requires_safety_checker=False)
+    with pytest.raises(sc.SamecastError, match="no encode_prompt that tells"):
+        sc.attach(edit, sc.none())
+
+
+@pytest.mark.parametrize("compiled", [torch.compile, lambda unet: unet.compile() or unet])
+def test_a_compiled_unet_is_refused(pipe: Any, compiled: Callable[[Any], Any]) -> None:
+    pipe.unet = compiled(pipe.unet)
+    with pytest.raises(sc.SamecastError, match="attach before compiling"):
+        sc.attach(pipe, sc.none())
+
+
+def test_a_batch_of_three_guidance_groups_is_refused(pipe: Any) -> None:
+    from diffusers import StableDiffusionPAGPipeline
+
+    parts = {name: part for name, part in pipe.components.items() if name != "image_encoder"}
+    pag = StableDiffusionPAGPipeline(**parts, requires_safety_checker=False, pag_applied_layers=["mid"])
+    pag.set_progress_bar_config(disable=True)
+    with pytest.raises(sc.SamecastError, match="9 rows, where 3 prompts"), sc.attach(pag, sc.masactrl(0)):
+        run(pag)
+
+
+def test_another_pipeline_on_the_same_unet_is_refused(pipe: Any) -> None:
+    other = StableDiffusionImg2ImgPipeline.from_pipe(pipe)
+    other.set_progress_bar_config(disable=True)
+    with pytest.raises(sc.SamecastError, match="not by the pipeline"), sc.attach(pipe, sc.masactrl(0)):
+        run(other, image=SQUARE, strength=0.5)
