@@ -254,6 +254,7 @@ def train(
     What a step draws depends on the seed and the step's number alone, so a resumed run sees what an unbroken one would.
     """
     made.folder.mkdir(parents=True, exist_ok=True)
+    module.train()  # what was loaded from a folder comes in evaluation mode
     run = Training(made, module)
     if made.rank:  # the first process alone tells, evaluates and saves
         while run.progress < 1:

@@ -6,6 +6,9 @@ would make it the loss of v-prediction, so that large shapes, decided in much no
 the captions dropped for classifier-free guidance; the averaged weights are the ones that ship.
 """
 
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
 import torch
 from diffusers import DDIMScheduler, UNet2DConditionModel
@@ -15,7 +18,7 @@ from transformers import CLIPTextModel, CLIPTokenizer
 from samecast.diorama.captions import caption
 from training.clip import Specs
 from training.data import ROOT, Pictures
-from training.fast import quicken
+from training.fast import checked, quicken
 from training.loop import recipe, train
 
 SCHEDULE = {
@@ -75,9 +78,7 @@ def main() -> None:
     unet = unet.to(made.device, memory_format=torch.channels_last)
     if made.device.type == "cpu":  # fused attention's backward pass in bf16 takes half of a step there: spell it out
         unet.set_attn_processor(AttnProcessor())
-        if not given.compile:
-            quicken(unet)
-    learner = torch.compile(unet) if given.compile else unet
+        quicken(unet)
     scheduler = DDIMScheduler(**SCHEDULE)
     alphas = scheduler.alphas_cumprod.to(made.device)
     print(f"{sum(p.numel() for p in unet.parameters()) / 1e6:.2f} M parameters, {len(latents)} latents x 2", flush=True)
@@ -102,6 +103,19 @@ def main() -> None:
         with torch.autocast(made.device.type, made.dtype, enabled=made.dtype != torch.float32):
             out = network(noisy, timesteps, encoder_hidden_states=context, return_dict=False)[0]
         return (out.float() - noise).square().mean(dim=(1, 2, 3))
+
+    def sample_loss(network: Callable[..., Any]) -> torch.Tensor:
+        nonlocal learner
+        learner, kept = network, learner
+        z, context = batch((made.seed, 0), made.batch)
+        noise = torch.randn(z.shape, generator=torch.Generator().manual_seed(0)).to(made.device)
+        error = predict(z, context, noise, torch.linspace(20, 980, made.batch, device=made.device).long())
+        learner = kept
+        return error.mean()
+
+    learner: Callable[..., Any] = unet.train()
+    if given.compile:
+        learner = checked(unet, torch.compile(unet), sample_loss)
 
     def loss_at(step: int) -> tuple[torch.Tensor, dict[str, float]]:
         z, context = batch(made.draws(step), made.batch)

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from training import loop
-from training.fast import quicken
+from training.fast import checked, quicken
 from training.muon import Muon, orthogonal, split
 
 KILLED_AT = 7
@@ -174,3 +174,23 @@ def test_fast_group_normalisation_is_group_normalisation(groups):
         results.append((out.detach(), leaf.grad, norm.weight.grad, norm.bias.grad))
     for expected, got in zip(*results, strict=True):
         assert torch.allclose(expected, got, atol=2e-5)  # sums in another order, float32
+
+
+def test_a_compiled_module_with_other_gradients_is_not_trusted(capsys):
+    module = nn.Sequential(nn.Linear(4, 8), nn.SiLU(), nn.Linear(8, 1))
+    x = torch.randn(5, 4)
+
+    def loss(network):
+        return network(x).square().mean()
+
+    def forgetful(x):
+        return module[2](module[1](module[0](x).detach()))
+
+    def faithful(x):
+        return module[2](module[1](module[0](x)))
+
+    assert torch.equal(loss(module), loss(forgetful))
+    assert checked(module, faithful, loss) is faithful
+    assert checked(module, forgetful, loss) is module
+    assert "gradients are wrong" in capsys.readouterr().out
+    assert all(weight.grad is None for weight in module.parameters())
