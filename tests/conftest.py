@@ -32,9 +32,39 @@ def make_tokenizer_files(directory: Path) -> None:
     (directory / "merges.txt").write_text("#version: 0.2\n", encoding="utf-8")
 
 
+def make_tiny_vae(**others: Any) -> Any:
+    """A random AutoencoderKL for 64 px pictures and 16 x 16 latents of 4 channels."""
+    from diffusers import AutoencoderKL
+
+    return AutoencoderKL(
+        block_out_channels=(8, 8, 16),
+        down_block_types=("DownEncoderBlock2D",) * 3,
+        up_block_types=("UpDecoderBlock2D",) * 3,
+        latent_channels=4,
+        norm_num_groups=4,
+        sample_size=TINY_SIZE,
+        **others,
+    )
+
+
+def make_scheduler(prediction_type: str = "epsilon") -> Any:
+    """Stable Diffusion's noise schedule, as DDIM steps it."""
+    from diffusers import DDIMScheduler
+
+    return DDIMScheduler(
+        beta_start=0.00085,
+        beta_end=0.012,
+        beta_schedule="scaled_linear",
+        clip_sample=False,
+        set_alpha_to_one=False,
+        steps_offset=1,
+        prediction_type=prediction_type,
+    )
+
+
 def make_tiny_pipeline(directory: Path, *, prediction_type: str = "epsilon", seed: int = 0) -> Any:
     """A random StableDiffusionPipeline of SD 1.x's topology; 64 px pictures on 16 x 16 latents of 4 channels."""
-    from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
+    from diffusers import StableDiffusionPipeline, UNet2DConditionModel
     from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
     torch.manual_seed(seed)
@@ -64,23 +94,8 @@ def make_tiny_pipeline(directory: Path, *, prediction_type: str = "epsilon", see
         for name, weight in unet.named_parameters():
             if ".attn" in name and name.endswith("weight"):
                 weight.mul_(3)
-    vae = AutoencoderKL(
-        block_out_channels=(8, 8, 16),
-        down_block_types=("DownEncoderBlock2D",) * 3,
-        up_block_types=("UpDecoderBlock2D",) * 3,
-        latent_channels=4,
-        norm_num_groups=4,
-        sample_size=TINY_SIZE,
-    )
-    scheduler = DDIMScheduler(
-        beta_start=0.00085,
-        beta_end=0.012,
-        beta_schedule="scaled_linear",
-        clip_sample=False,
-        set_alpha_to_one=False,
-        steps_offset=1,
-        prediction_type=prediction_type,
-    )
+    vae = make_tiny_vae()
+    scheduler = make_scheduler(prediction_type)
     return StableDiffusionPipeline(
         vae=vae,
         text_encoder=text_encoder,
@@ -95,7 +110,7 @@ def make_tiny_pipeline(directory: Path, *, prediction_type: str = "epsilon", see
 
 def make_tiny_xl_pipeline(directory: Path, *, seed: int = 0) -> Any:
     """A random StableDiffusionXLPipeline of XL's topology, 70 sites; 64 px pictures on 16 x 16 latents."""
-    from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionXLPipeline, UNet2DConditionModel
+    from diffusers import StableDiffusionXLPipeline, UNet2DConditionModel
     from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
     torch.manual_seed(seed)
@@ -134,23 +149,8 @@ def make_tiny_xl_pipeline(directory: Path, *, seed: int = 0) -> Any:
         for name, weight in unet.named_parameters():
             if (".attn" in name or "add_embedding" in name) and name.endswith("weight"):
                 weight.mul_(3)
-    vae = AutoencoderKL(
-        block_out_channels=(8, 8, 16),
-        down_block_types=("DownEncoderBlock2D",) * 3,
-        up_block_types=("UpDecoderBlock2D",) * 3,
-        latent_channels=4,
-        norm_num_groups=4,
-        sample_size=TINY_SIZE,
-        scaling_factor=0.13025,
-    )
-    scheduler = DDIMScheduler(
-        beta_start=0.00085,
-        beta_end=0.012,
-        beta_schedule="scaled_linear",
-        clip_sample=False,
-        set_alpha_to_one=False,
-        steps_offset=1,
-    )
+    vae = make_tiny_vae(scaling_factor=0.13025)
+    scheduler = make_scheduler()
     return StableDiffusionXLPipeline(
         vae=vae,
         text_encoder=CLIPTextModel(config),

@@ -295,7 +295,7 @@ def evaluated(
     module.load_state_dict(average.weights)
     module.eval()
     try:
-        with torch.no_grad():
+        with torch.no_grad(), torch.compiler.set_stance("force_eager"):  # compiling again for this would take minutes
             return evaluate(step)
     finally:
         module.load_state_dict(kept)

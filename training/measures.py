@@ -10,18 +10,16 @@ import numpy as np
 import torch
 from diffusers import StableDiffusionPipeline
 from PIL import Image
-from torchmetrics.functional.image import structural_similarity_index_measure
-from transformers import CLIPModel, CLIPTokenizer
 
 import samecast as sc
-from samecast.core.quality import peak_signal_to_noise
 from samecast.core.settings import RenderSettings
 from samecast.diorama.captions import caption, facts, phrase
 from samecast.diorama.colours import ciede2000, word_margin
 from samecast.diorama.probe import Reading, load_probe
 from samecast.diorama.renderer import render_many
 from samecast.diorama.scenes import Spec
-from training.clip import small
+from samecast.render.quality import measure
+from samecast.score.alignment import load_clip
 from training.ship import WEIGHTS
 
 CLEAR = 6.0
@@ -45,8 +43,6 @@ def renders_and_reconstructions(pipeline: StableDiffusionPipeline, specs: list[S
     """Score the autoencoder, and the probe on renders and on what the autoencoder makes of them."""
     pictures = list(render_many(specs, 128))
     rebuilt: list[np.ndarray] = []
-    psnr: list[float] = []
-    ssim: list[float] = []
     for start in range(0, len(pictures), 32):
         x = (
             torch.from_numpy(np.stack([picture.image for picture in pictures[start : start + 32]])).permute(0, 3, 1, 2)
@@ -55,14 +51,15 @@ def renders_and_reconstructions(pipeline: StableDiffusionPipeline, specs: list[S
         )
         with torch.no_grad():
             y = pipeline.vae.decode(pipeline.vae.encode(x).latent_dist.mode()).sample.clamp(-1, 1)
-        psnr += (-10 * torch.log10((y - x).square().mean(dim=(1, 2, 3)) / 4)).tolist()
-        alike = structural_similarity_index_measure(y, x, data_range=2.0, reduction="none")
-        assert isinstance(alike, torch.Tensor)
-        ssim += alike.tolist()
         rebuilt += list(((y + 1) * 127.5).round().byte().permute(0, 2, 3, 1).numpy())
     probe, truths = load_probe(), [facts(spec) for spec in specs]
     clear = [word_margin(spec.identity.base) >= CLEAR for spec in specs]
-    found: dict[str, Any] = {"vae_psnr": float(np.mean(psnr)), "vae_ssim": float(np.mean(ssim)), "confusion": {}}
+    kept = measure([Image.fromarray(p.image) for p in pictures], [Image.fromarray(image) for image in rebuilt])
+    found: dict[str, Any] = {
+        "vae_psnr": float(np.mean([fidelity.psnr for fidelity in kept])),
+        "vae_ssim": float(np.mean([fidelity.ssim for fidelity in kept])),
+        "confusion": {},
+    }
     for name, images in (("renders", [picture.image for picture in pictures]), ("reconstructions", rebuilt)):
         readings = probe.read(images)
         scores = judged(readings, truths, clear)
@@ -115,13 +112,11 @@ def text_to_image(
 
 
 def retrieval(specs: list[Spec]) -> float:
-    """Return CLIP's top-1 among 256 distinct scenes, each described in full."""
-    model, tokenizer = CLIPModel.from_pretrained(WEIGHTS / "clip"), CLIPTokenizer.from_pretrained(WEIGHTS / "clip")
-    images = small(np.stack([picture.image for picture in render_many(specs, 128)]))
-    ids = tokenizer([phrase(facts(spec)) for spec in specs], padding="max_length", max_length=77, return_tensors="pt")
-    with torch.no_grad():
-        logits = model(pixel_values=images, **ids).logits_per_image
-    return (logits.argmax(1) == torch.arange(len(specs))).float().mean().item()
+    """Return CLIP's top-1 among as many distinct scenes, each described in full."""
+    scorer = load_clip()
+    images = scorer.embed_images([Image.fromarray(picture.image) for picture in render_many(specs, 128)])
+    cosines = images @ scorer.embed_texts([phrase(facts(spec)) for spec in specs]).T
+    return (cosines.argmax(1) == torch.arange(len(specs))).float().mean().item()
 
 
 def confusion(readings: list[Reading], truths: list[dict[str, str]]) -> dict[str, dict[str, int]]:
@@ -153,14 +148,14 @@ def diversity(pipeline: StableDiffusionPipeline, specs: list[Spec], seeds: int, 
 
 
 def inversion(specs: list[Spec]) -> dict[str, float]:
-    """Invert renders, captioned by their class, and denoise them again so, 50 steps, without guidance and
-    without replay; and the same with replay. Return the mean PSNR of both in dB, the autoencoder's loss included."""
+    """Invert renders, captioned by their class, and denoise them again so, 50 steps, without guidance and without
+    replay; and the same with replay. Return the mean PSNR of both in dB, the autoencoder's loss included."""
     model, plain, replayed = sc.load(), list[float](), list[float]()
     for spec, picture in zip(specs, render_many(specs, 128), strict=True):
-        photo, told = Image.fromarray(picture.image), f"a photo of a {spec.identity.kind}"
-        settings = RenderSettings(guidance_scale=1.0, init="inverted", source_prompt=told)
-        out = model.render(sc.Subject((photo,)), [told], rules=(), settings=settings)
-        plain.append(peak_signal_to_noise(photo, out.renders[0].image))
+        told = f"a photo of a {spec.identity.kind}"
+        settings = RenderSettings(guidance_scale=1.0, source_prompt=told, check_inversion=True)
+        out = model.render(sc.Subject((Image.fromarray(picture.image),)), [told], rules=(), settings=settings)
+        plain.append(out.inversion[0].psnr)
         replayed.append(out.source_psnr or float("nan"))
     return {"plain_psnr": float(np.mean(plain)), "replayed_psnr": float(np.mean(replayed))}
 

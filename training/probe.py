@@ -53,7 +53,10 @@ def main() -> None:
         print(f"{len(fits)} of {len(ours)} tensors from {made.init_from}", flush=True)
         network.load_state_dict(fits, strict=False)
     network = network.to(made.device, memory_format=torch.channels_last)
-    learner = torch.compile(network) if given.compile else quicken(network)
+    if given.compile:
+        network.compile()
+    else:
+        quicken(network)
     pictures, unseen = Pictures(), Pictures("held-out")
     count = len(pictures.images)
     truths = labels([sample_spec(index) for index in range(count)])
@@ -82,7 +85,7 @@ def main() -> None:
         goal = torch.from_numpy(parts).long().clamp(max=len(PIXELS) - 1).to(made.device)
         flipped = torch.from_numpy(flip)
         with torch.autocast(made.device.type, made.dtype, enabled=made.dtype != torch.float32):
-            logits, colours, pixels = learner(x)
+            logits, colours, pixels = network(x)
         loss = F.cross_entropy(pixels, goal) * 6
         hits: dict[str, float] = {}
         for name, values in logits.items():

@@ -6,19 +6,18 @@ would make it the loss of v-prediction, so that large shapes, decided in much no
 the captions dropped for classifier-free guidance; the averaged weights are the ones that ship.
 """
 
-from collections.abc import Callable
-from typing import Any
-
 import numpy as np
 import torch
 from diffusers import DDIMScheduler, UNet2DConditionModel
+from diffusers.models.attention import BasicTransformerBlock
 from diffusers.models.attention_processor import AttnProcessor
+from diffusers.models.resnet import ResnetBlock2D
 from transformers import CLIPTextModel, CLIPTokenizer
 
 from samecast.diorama.captions import caption
 from training.clip import Specs
 from training.data import ROOT, Pictures
-from training.fast import checked, quicken
+from training.fast import compile_checked, quicken
 from training.loop import recipe, train
 
 SCHEDULE = {
@@ -78,7 +77,9 @@ def main() -> None:
     unet = unet.to(made.device, memory_format=torch.channels_last)
     if made.device.type == "cpu":  # fused attention's backward pass in bf16 takes half of a step there: spell it out
         unet.set_attn_processor(AttnProcessor())
-        quicken(unet)
+        if not given.compile:
+            quicken(unet)
+    unet.train()
     scheduler = DDIMScheduler(**SCHEDULE)
     alphas = scheduler.alphas_cumprod.to(made.device)
     print(f"{sum(p.numel() for p in unet.parameters()) / 1e6:.2f} M parameters, {len(latents)} latents x 2", flush=True)
@@ -98,24 +99,20 @@ def main() -> None:
         return z, context
 
     def predict(z: torch.Tensor, context: torch.Tensor, noise: torch.Tensor, timesteps: torch.Tensor) -> torch.Tensor:
-        network = learner if unet.training else unet
         noisy = scheduler.add_noise(z, noise, timesteps).contiguous(memory_format=torch.channels_last)
         with torch.autocast(made.device.type, made.dtype, enabled=made.dtype != torch.float32):
-            out = network(noisy, timesteps, encoder_hidden_states=context, return_dict=False)[0]
+            out = unet(noisy, timesteps, encoder_hidden_states=context, return_dict=False)[0]
         return (out.float() - noise).square().mean(dim=(1, 2, 3))
 
-    def sample_loss(network: Callable[..., Any]) -> torch.Tensor:
-        nonlocal learner
-        learner, kept = network, learner
+    def example_loss() -> torch.Tensor:
+        torch.manual_seed(0)
         z, context = batch((made.seed, 0), made.batch)
-        noise = torch.randn(z.shape, generator=torch.Generator().manual_seed(0)).to(made.device)
-        error = predict(z, context, noise, torch.linspace(20, 980, made.batch, device=made.device).long())
-        learner = kept
-        return error.mean()
+        timesteps = torch.linspace(20, 980, made.batch, device=made.device).long()
+        return predict(z, context, torch.randn_like(z), timesteps).mean()
 
-    learner: Callable[..., Any] = unet.train()
     if given.compile:
-        learner = checked(unet, torch.compile(unet), sample_loss)
+        blocks = [part for part in unet.modules() if isinstance(part, (BasicTransformerBlock, ResnetBlock2D))]
+        compile_checked(blocks, unet, example_loss)
 
     def loss_at(step: int) -> tuple[torch.Tensor, dict[str, float]]:
         z, context = batch(made.draws(step), made.batch)
@@ -137,7 +134,7 @@ def main() -> None:
             for low in (0, 250, 500, 750)
         }
 
-    unet.load_state_dict(train(made, unet, loss_at, evaluate, evaluate_every=5000))
+    unet.load_state_dict(train(made, unet, loss_at, evaluate, evaluate_every=1000))
     if made.rank:
         return
     unet.save_pretrained(made.folder / "model")

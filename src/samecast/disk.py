@@ -91,14 +91,7 @@ def write_picture(image: Image.Image, path: str | Path) -> Path:
     wanted = Path(path).expanduser()
     if wanted.suffix.lower() not in (".png", ".jpg", ".jpeg", ".webp"):
         raise SamecastError(f"cannot write {str(path)!r}: expected a name that ends in .png, .jpg or .webp")
-    check_writable(wanted)
-    with _clear_errors(path):
-        wanted.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=f".{wanted.name}-", dir=wanted.parent) as place:
-            image.save(Path(place) / wanted.name)
-            free = free_path(wanted)
-            (Path(place) / wanted.name).rename(free)
-    return free
+    return _write(wanted, image.save, replace=False)
 
 
 def write_text(path: Path, text: str) -> None:
@@ -107,7 +100,7 @@ def write_text(path: Path, text: str) -> None:
     Raises:
         SamecastError: it cannot be written there.
     """
-    _replace(path, lambda part: part.write_text(text, encoding="utf-8"))
+    _write(path, lambda part: part.write_text(text, encoding="utf-8"), replace=True)
 
 
 def replace_picture(image: Image.Image, path: Path) -> None:
@@ -116,16 +109,19 @@ def replace_picture(image: Image.Image, path: Path) -> None:
     Raises:
         SamecastError: it cannot be written there.
     """
-    _replace(path, image.save)
+    _write(path, image.save, replace=True)
 
 
-def _replace(path: Path, write: Callable[[Path], object]) -> None:
+def _write(path: Path, write: Callable[[Path], object], *, replace: bool) -> Path:
+    """Make a file beside its place and rename it, over what is there or to the next free name; returns where."""
     check_writable(path)
     with _clear_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=f".{path.name}-", dir=path.parent) as place:
             write(Path(place) / path.name)
-            (Path(place) / path.name).replace(path)
+            final = path if replace else free_path(path)
+            (Path(place) / path.name).replace(final)
+    return final
 
 
 def _rename_to_free(pending: PendingFolder) -> None:

@@ -24,6 +24,7 @@ from samecast.diorama.probe import Probe
 from samecast.diorama.scenes import WORLD_VERSION
 from samecast.disk import replace_picture, write_text, writing_folder
 from samecast.errors import SamecastError
+from samecast.photos import open_photo
 from samecast.render import Model
 from samecast.report.grid import draw_grid
 from samecast.report.panels import Mark, Panel, Row
@@ -212,17 +213,14 @@ def _grid(folder: Path, judgements: Sequence[Judgement], methods: Sequence[Metho
         for subject in subjects:
             of = [j for j in judgements if (j.method, j.subject) == (method.name, subject)][:2]
             reference = folder / "units" / Path(of[0].picture).parent / "reference.png"
-            panels.append(Panel(_picture(reference), "photo"))
+            panels.append(Panel(open_photo(reference), "photo"))
             panels += [
                 Panel(
-                    _picture(folder / "units" / j.picture), j.prompt, (Mark("same", j.identity), Mark("scene", j.scene))
+                    open_photo(folder / "units" / j.picture),
+                    j.prompt,
+                    (Mark("same", j.identity), Mark("scene", j.scene)),
                 )
                 for j in of
             ]
         rows.append(Row(tuple(panels), method.title))
     return rows
-
-
-def _picture(path: Path) -> Image.Image:
-    with Image.open(path) as picture:
-        return picture.convert("RGB")
