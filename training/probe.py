@@ -41,6 +41,19 @@ def roughen(x: torch.Tensor) -> torch.Tensor:
     return x + grain * torch.randn_like(x)
 
 
+def zoomed(x: torch.Tensor, parts: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Cut a square of at least seven eighths out of half of the pictures (n, 3, 128, 128) and part maps (n, 128, 128),
+    and bring it to full size."""
+    n = len(x)
+    side = torch.where(torch.rand(n) < 0.5, torch.empty(n).uniform_(0.875, 1.0), 1.0)
+    boxes = torch.zeros(n, 2, 3)
+    boxes[:, 0, 0] = boxes[:, 1, 1] = side
+    boxes[:, :, 2] = (1 - side).unsqueeze(1) * torch.empty(n, 2).uniform_(-1, 1)
+    grid = F.affine_grid(boxes, list(x.shape), align_corners=False)
+    near = F.grid_sample(parts.float().unsqueeze(1), grid, mode="nearest", align_corners=False)
+    return F.grid_sample(x, grid, padding_mode="border", align_corners=False), near.squeeze(1).long()
+
+
 def main() -> None:
     """Train and save to `runs/<name>/model`."""
     made, given = recipe("probe", minutes=15.0, rate=2e-3, batch=64, widths="64,96,128")
@@ -81,8 +94,8 @@ def main() -> None:
         parts = np.stack(
             [pictures.parts[i][:, ::-1] if f else pictures.parts[i] for i, f in zip(picks, flip, strict=True)]
         )
-        x = roughen(inputs(images)).to(made.device, memory_format=torch.channels_last)
-        goal = torch.from_numpy(parts).long().clamp(max=len(PIXELS) - 1).to(made.device)
+        x, goal = zoomed(inputs(images), torch.from_numpy(parts).clamp(max=len(PIXELS) - 1))
+        x, goal = roughen(x).to(made.device, memory_format=torch.channels_last), goal.to(made.device)
         flipped = torch.from_numpy(flip)
         with torch.autocast(made.device.type, made.dtype, enabled=made.dtype != torch.float32):
             logits, colours, pixels = network(x)
