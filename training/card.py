@@ -68,8 +68,9 @@ HISTORY = """\
 The figures are each part's last run. Parts that were trained on from earlier weights say so in `training/NOTES.md`."""
 
 LIMITS = """\
-The denoiser has had a part of the training it needs: many subjects it draws are not yet recognisable. The probe meets
-its bar on renders but in pattern (98%), and not yet on reconstructions: no method should be ranked by this version.
+The denoiser has had a part of the training it needs: a third of the subjects it draws are not yet what they should be.
+The probe meets its bar on renders but in pattern (98%), and not yet on reconstructions: no method should be ranked by
+this version. CLIP finds few of the scenes it should tell apart.
 Subjects are blurred by the autoencoder before any method touches them, so reconstruction bounds what consistency can
 be measured. Words it was not trained on do nothing. It must not be used to judge real photographs."""
 
