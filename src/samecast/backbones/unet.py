@@ -163,6 +163,7 @@ class UNetBackbone:
         return {
             "device": str(self.device),
             "dtype": str(self.dtype).removeprefix("torch."),
+            "prediction_type": self.prediction_type,
             "threads": torch.get_num_threads(),
             "versions": {"python": platform.python_version()} | {name: _version(name) for name in LIBRARIES},
         }
