@@ -111,7 +111,7 @@ def test_over_budget_the_sources_are_computed_again(
 
 
 def test_a_generated_source_is_computed_again_too(model: sc.Model) -> None:
-    settings = replace(QUICK, source_prompt="a dog")
+    settings = replace(QUICK, source_prompt="a cat")
     kept, again = (render(model, None, EVERYWHERE, replace(settings, source_memory=budget)) for budget in (None, 0.0))
     # Of step 0 the source's row without a prompt is the targets', which start where it does.
     assert again.evaluations == kept.evaluations + 2 * (2 * STEPS - 1)

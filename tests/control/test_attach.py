@@ -203,6 +203,84 @@ def test_a_photo_is_read_as_our_own_loop_reads_it(pipe: Any, tiny_pipeline_dir: 
     assert control.evaluations == STEPS + 1 + 4 * STEPS
 
 
+def test_a_photo_is_inverted_once_while_nothing_changes(pipe: Any, photo: Image.Image) -> None:
+    pictures = 4 * STEPS
+    with sc.attach(pipe, sc.masactrl(0), sources=photo) as control:
+        first = run(pipe, PROMPTS[1:])
+        once = control.evaluations
+        assert once == STEPS + 1 + pictures
+        again = run(pipe, PROMPTS[1:])
+        assert control.evaluations == once + pictures
+        with torch.no_grad():
+            pipe.unet.conv_in.bias += 0.1
+        changed = run(pipe, PROMPTS[1:])
+        assert control.evaluations == 2 * once + pictures
+        run(pipe, PROMPTS[1:], num_inference_steps=2)
+        assert control.evaluations == 2 * once + pictures + 2 + 1 + 8
+    assert np.array_equal(first, again)
+    assert min(apart(first, changed)) > 1e-3
+    with sc.attach(pipe, sc.masactrl(0), sources=photo) as control:
+        assert np.array_equal(run(pipe, PROMPTS[1:]), changed)
+        assert control.evaluations == once
+
+
+def test_a_loras_strength_holds_for_the_photo_too(pipe: Any, photo: Image.Image) -> None:
+    options = with_lora(pipe)[1]
+    with sc.attach(pipe, sc.masactrl(0), sources=photo) as control:
+        by_call = run(pipe, PROMPTS[1:], **options)
+        once = control.evaluations
+        full = run(pipe, PROMPTS[1:])
+        assert control.evaluations == 2 * once  # another strength is another source
+        pipe.unet.set_adapters("default", 0.5)
+        by_weight = run(pipe, PROMPTS[1:])
+    assert max(apart(by_call, by_weight)) < TOLERANCE
+    assert min(apart(by_call, full)) > 1e-3
+
+
+def test_over_its_budget_a_photo_is_evaluated_again(pipe: Any, photo: Image.Image) -> None:
+    pictures = 4 * STEPS
+    with sc.attach(pipe, sc.masactrl(1), sources=photo) as control:
+        kept = run(pipe, PROMPTS[1:])
+        assert control.evaluations == STEPS + pictures
+    with sc.attach(pipe, sc.masactrl(1), sources=photo, source_memory=0.0) as control:
+        again = run(pipe, PROMPTS[1:])
+        assert control.evaluations == STEPS + (STEPS - 1) + pictures
+    assert max(apart(kept, again)) < TOLERANCE
+
+
+def test_a_photos_mask_is_found_as_our_own_loop_finds_it(
+    pipe: Any, tiny_pipeline_dir: Path, photo: Image.Image
+) -> None:
+    rules = sc.masactrl_auto_masked(1, sites="all")
+    subject, prompts = sc.Subject((photo,), "dog"), ["a dog on the beach", "the dog"]
+    model = sc.load(tiny_pipeline_dir, device="cpu")
+    settings = sc.RenderSettings(steps=STEPS, init="noise", seed=5)
+    out = model.render(subject, prompts, rules=rules, settings=settings)
+    expected = np.stack([np.asarray(render.image) / 255.0 for render in out.renders])
+    with sc.attach(pipe, rules, sources=photo, class_noun="dog") as control:
+        images = run(pipe, prompts, seeds(5, 5))
+        once = control.evaluations
+        assert once == out.evaluations + out.map_evaluations
+        assert np.array_equal(run(pipe, prompts, seeds(5, 5)), images)
+        assert control.evaluations == once + 4 * STEPS  # neither inverted nor looked at again
+    assert max(apart(images, expected)) < 0.5 / 255 + TOLERANCE
+
+
+@pytest.mark.parametrize(
+    ("offload", "options"),
+    [
+        ("enable_model_cpu_offload", {"device": "cpu"}),
+        ("enable_group_offload", {"onload_device": torch.device("cpu"), "offload_type": "leaf_level"}),
+    ],
+)
+def test_parts_may_wait_elsewhere(pipe: Any, photo: Image.Image, offload: str, options: dict[str, Any]) -> None:
+    with sc.attach(pipe, sc.masactrl(0), sources=photo):
+        expected = run(pipe, PROMPTS[1:])
+    getattr(pipe, offload)(**options)
+    with sc.attach(pipe, sc.masactrl(0), sources=photo):
+        assert max(apart(run(pipe, PROMPTS[1:]), expected)) < TOLERANCE
+
+
 def test_a_photo_is_read_in_image_to_image_too(pipe: Any, photo: Image.Image) -> None:
     img2img = StableDiffusionImg2ImgPipeline.from_pipe(pipe)
     img2img.set_progress_bar_config(disable=True)
