@@ -8,7 +8,7 @@ random weights and a small autoencoder, so that it is the denoiser that is measu
 Contestants take turns and the median counts. On a CPU their CPU seconds are compared, which other programs on the
 machine hardly disturb; memory is the peak of a process of its own, less what the libraries take.
 
-    python benchmarks/edit.py [--models diorama sd15] [--out edit.md]
+    python -m benchmarks.edit [--models diorama sd15] [--out edit.md]
 """
 
 import gc
@@ -33,34 +33,32 @@ from rich.progress import track
 from rich.table import Table
 
 import samecast as sc
+from benchmarks.reference import GUIDANCE, edit
 from samecast.backbones.base import ModelIdentity
 from samecast.backbones.clip_tokenizer import write_tokenizer
 from samecast.backbones.loading import adapt, load_backbone
 from samecast.core.settings import RenderSettings
 
-sys.path.insert(0, str(Path(__file__).parents[1]))
-from benchmarks.reference import GUIDANCE, edit
-
-Kind = Literal["diorama", "sd15"]
 Contestant = Literal["samecast", "plain", "stock"]
 CONTESTANTS: tuple[Contestant, ...] = ("samecast", "plain", "stock")
 SCENES = ("on the beach", "in the snow", "asleep in a room", "at night", "from the front", "running", "sitting", "far")
 PROMPTS = tuple(f"a {colour} dog {scene}" for colour in ("red", "blue") for scene in SCENES)
 GIB = 2**30
+RANDOM = "sd15"
 
 
 @dataclass(frozen=True)
 class Benchmark:
     """What to measure."""
 
-    models: tuple[Kind, ...] = ("diorama", "sd15")
-    """The embedded model, and a random one of Stable Diffusion 1.5's size."""
+    models: tuple[str, ...] = ("diorama", RANDOM)
+    """The embedded model, a random one of Stable Diffusion 1.5's size, or any that `samecast render` takes."""
 
     counts: tuple[int, ...] = (1, 4, 16)
     """Targets, at most 16."""
 
     steps: int = 10
-    """Denoising steps on the embedded model."""
+    """Denoising steps; of the random model `sd15_steps`."""
 
     sd15_steps: int = 3
     """Denoising steps on the large one."""
@@ -90,15 +88,16 @@ class Arena:
         benchmark: how to use it.
     """
 
-    kind: Kind
+    kind: str
     benchmark: Benchmark
 
     def __post_init__(self) -> None:
-        self.steps = self.benchmark.steps if self.kind == "diorama" else self.benchmark.sd15_steps
+        random = self.kind == RANDOM
+        self.steps = self.benchmark.sd15_steps if random else self.benchmark.steps
         self.start = max(1, 4 * self.steps // 50)
-        backbone = load_backbone() if self.kind == "diorama" else adapt(make_sd15(), ModelIdentity("sd15", ""))
+        backbone = adapt(make_sd15(), ModelIdentity(RANDOM, "")) if random else load_backbone(self.kind)
         self.model, self.pipeline = sc.Model(backbone), as_ddim(backbone.pipeline)
-        self.size = backbone.default_size if self.kind == "diorama" else self.benchmark.sd15_size
+        self.size = self.benchmark.sd15_size if random else backbone.default_size
         noise = np.random.default_rng(0).integers(0, 256, (8, 8, 3), dtype=np.uint8)
         self.photo = Image.fromarray(noise).resize((self.size,) * 2, Image.Resampling.BICUBIC)
         self.cuda = backbone.device.type == "cuda"
@@ -204,12 +203,13 @@ def make_sd15() -> Any:
     return pipeline.to("cuda") if torch.cuda.is_available() else pipeline
 
 
-def peak_memory(kind: Kind, contestant: Contestant, count: int, benchmark: Benchmark) -> int:
+def peak_memory(kind: str, contestant: Contestant, count: int, benchmark: Benchmark) -> int:
     """Bytes, in a process of its own."""
-    words = [sys.executable, __file__, "--models", kind, "--only", f"{contestant} {count}"]
+    words = [sys.executable, "-m", "benchmarks.edit", "--models", kind, "--only", f"{contestant} {count}"]
     words += ["--steps", str(benchmark.steps), "--sd15-steps", str(benchmark.sd15_steps)]
     words += ["--sd15-size", str(benchmark.sd15_size)]
-    told = subprocess.run(words, check=True, capture_output=True, text=True).stdout
+    here = Path(__file__).parents[1]
+    told = subprocess.run(words, check=True, capture_output=True, text=True, cwd=here).stdout
     return int(json.loads(told.splitlines()[-1]))
 
 
@@ -223,7 +223,7 @@ def tell_peak(benchmark: Benchmark) -> None:
     print(json.dumps(torch.cuda.max_memory_allocated() if arena.cuda else peak))
 
 
-def measure(kind: Kind, benchmark: Benchmark, console: Console) -> tuple[str, list[list[str]]]:
+def measure(kind: str, benchmark: Benchmark, console: Console) -> tuple[str, list[list[str]]]:
     """A title, and the rows of the table."""
     peaks: dict[tuple[Contestant, int], int] = {}
     if benchmark.memory:

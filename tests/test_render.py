@@ -1,5 +1,5 @@
 import json
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -250,21 +250,29 @@ def test_velocity_checkpoints_render_real_photos(tiny_velocity_dir: Path, subjec
     assert np.ptp(pixels(out.renders[0].image)) > 0
 
 
-@pytest.mark.parametrize(
-    "changes",
-    [
-        {"seed": 1},
-        {"steps": 6},
-        {"guidance_scale": 3.0},
-        {"init": 0.8},
-        {"init": "inverted"},
-        {"negative_prompt": "blue"},
-        {"fit": "pad"},
-        {"source_prompt": "a cat"},
-        {"pairing": "masactrl"},
-    ],
-    ids=str,
-)
+CHANGES: list[dict[str, Any]] = [
+    {"seed": 1},
+    {"steps": 6},
+    {"guidance_scale": 3.0},
+    {"init": 0.8},
+    {"init": "inverted"},
+    {"negative_prompt": "blue"},
+    {"fit": "pad"},
+    {"source_prompt": "a cat"},
+    {"pairing": "masactrl"},
+    {"fixed_point": 1},
+]
+# How many pictures and how large have tests of their own; the rest say how to work, and change no picture.
+SHAPES, MANNERS = {"images_per_prompt", "size"}, {"check_inversion", "source_memory", "batch_rows"}
+
+
+def test_no_setting_is_forgotten_here() -> None:
+    assert {name for changes in CHANGES for name in changes} | SHAPES | MANNERS == {
+        field.name for field in fields(sc.RenderSettings)
+    }
+
+
+@pytest.mark.parametrize("changes", CHANGES, ids=str)
 def test_every_setting_changes_the_image(
     model: sc.Model, subject: sc.Subject, blended: Image.Image, changes: dict[str, Any]
 ) -> None:
