@@ -104,10 +104,14 @@ def test_source_is_unaffected_by_targets(model: sc.Model, subject: sc.Subject) -
     assert np.array_equal(pixels(one.source), pixels(many.source))
 
 
-@pytest.mark.parametrize("settings", [QUICK, FRESH], ids=["inverted", "noise"])
-def test_permuting_targets_permutes_results(model: sc.Model, subject: sc.Subject, settings: sc.RenderSettings) -> None:
-    forward = model.render(subject, PROMPTS, rules=CONTROL, settings=settings)
-    backward = model.render(subject, PROMPTS[::-1], rules=CONTROL, settings=settings)
+@pytest.mark.parametrize(
+    ("settings", "rules"), [(QUICK, CONTROL), (FRESH, sc.style_aligned())], ids=["inverted, read", "noise, aligned"]
+)
+def test_permuting_targets_permutes_results(
+    model: sc.Model, subject: sc.Subject, settings: sc.RenderSettings, rules: sc.Rules
+) -> None:
+    forward = model.render(subject, PROMPTS, rules=rules, settings=settings)
+    backward = model.render(subject, PROMPTS[::-1], rules=rules, settings=settings)
     for left, right in zip(forward.renders, backward.renders[::-1], strict=True):
         assert left.prompt == right.prompt
         assert_close(left.image, right.image)

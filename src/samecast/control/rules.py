@@ -125,7 +125,7 @@ def consistory(
 
     Args:
         start, final, skip, sites, stride: as for `masactrl`; the paper shares in the decoder.
-        dropout: share of others' subject tokens left out; 0.5 in the paper.
+        dropout: share of others' subject tokens left out; 0.5 in the paper and in what was built after it.
     """
     steps = Steps(start, final, skip, stride)
     return (Rule("targets", ("targets",), sites, steps, "given", "subject", dropout=dropout),)
