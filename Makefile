@@ -42,7 +42,7 @@ check: $(STAMP)
 	@$(BIN)/lint-imports
 
 bench: $(STAMP)
-	@for file in benchmarks/*.py; do $(BIN)/python "$$file" || exit 1; done
+	@for name in diorama edit; do $(BIN)/python -m benchmarks.$$name || exit 1; done
 
 docs: $(STAMP)
 	@$(BIN)/samecast demo --out demo

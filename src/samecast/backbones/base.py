@@ -21,9 +21,13 @@ Processor = Callable[..., Tensor]
 
 @runtime_checkable
 class AttentionLayer(Protocol):
-    """The part of diffusers' `Attention` module that control uses. `to_out` is a projection and a dropout."""
+    """The part of diffusers' `Attention` module that control uses.
+
+    `query_dim` counts the channels that enter it; `to_out` is a projection and a dropout.
+    """
 
     heads: int
+    query_dim: int
     to_q: Linear
     to_k: Linear
     to_v: Linear

@@ -45,8 +45,8 @@ class UNetBackbone:
 
     @property
     def device(self) -> torch.device:
-        """Where the U-Net lives."""
-        return self.pipeline.unet.device
+        """Where the parts compute; parts that are offloaded wait elsewhere in between."""
+        return self.pipeline._execution_device
 
     @property
     def dtype(self) -> torch.dtype:
@@ -142,7 +142,7 @@ class UNetBackbone:
     def encode_image(self, image: Image.Image) -> Float[Tensor, "channel height width"]:
         """Latent of a picture."""
         vae = self.pipeline.vae
-        pixels = self.pipeline.image_processor.preprocess(image).to(vae.device, vae.dtype)
+        pixels = self.pipeline.image_processor.preprocess(image).to(self.device, vae.dtype)
         return (vae.encode(pixels).latent_dist.mean * vae.config.scaling_factor)[0].float()
 
     def decode(self, latents: Float[Tensor, "branch channel height width"]) -> list[Image.Image]:
@@ -163,6 +163,7 @@ class UNetBackbone:
         return {
             "device": str(self.device),
             "dtype": str(self.dtype).removeprefix("torch."),
+            "prediction_type": self.prediction_type,
             "threads": torch.get_num_threads(),
             "versions": {"python": platform.python_version()} | {name: _version(name) for name in LIBRARIES},
         }

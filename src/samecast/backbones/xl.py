@@ -32,6 +32,11 @@ class XLBackbone(UNetBackbone):
         tokens, _, pooled, _ = self.pipeline.encode_prompt(
             list(prompts), device=self.device, num_images_per_prompt=1, do_classifier_free_guidance=False
         )
+        if pooled.shape[-1] > tokens.shape[-1]:
+            raise SamecastError(
+                f"model {self.identity.id} has pooled texts of {pooled.shape[-1]} numbers, more than the"
+                f" {tokens.shape[-1]} of a token, which is not supported"
+            )
         below = torch.nn.functional.pad(pooled, (0, tokens.shape[-1] - pooled.shape[-1]))
         packed = torch.cat([tokens, below[:, None]], dim=1).to(self.dtype)
         if self.pipeline.config.force_zeros_for_empty_prompt:

@@ -67,8 +67,9 @@ def _run(options: Options) -> int:
 
 
 def _set_up_logging(*, verbose: bool) -> None:
-    """Our own log in detail if asked for; the libraries' chatter only then too."""
+    """Our own log in detail if asked for, otherwise its warnings; the libraries' chatter only if asked for."""
     from rich.logging import RichHandler
 
     handler = RichHandler(console=CONSOLE, show_path=False)
     logging.basicConfig(level=logging.INFO if verbose else logging.ERROR, handlers=[handler], format="%(message)s")
+    logging.getLogger("samecast").setLevel(logging.INFO if verbose else logging.WARNING)

@@ -134,11 +134,21 @@ class RenderOptions:
     check_inversion: Annotated[On, arg(help_behavior_hint="")] = False
     """Tell how well the photo survives inversion."""
 
+    source_memory: Annotated[float | None, arg(metavar="GIB", help_behavior_hint="(default: half of what is free)")] = (
+        None
+    )
+    """Most memory for what is kept of the photo's inversion; beyond it the photo is computed again beside the pictures.
+    -v tells what is taken."""
+
     device: Annotated[str, arg(metavar="auto|cpu|cuda|mps")] = "auto"
     """Where to compute."""
 
     dtype: Annotated[Literal["auto", "float32", "float16", "bfloat16"], arg(metavar="TYPE")] = "auto"
     """Precision of the model: auto, float32, float16 or bfloat16."""
+
+    prediction_type: Annotated[Literal["auto", "epsilon", "v_prediction"], arg(metavar="TYPE")] = "auto"
+    """What the model predicts: auto, epsilon (the noise) or v_prediction (the velocity). A single file of Stable
+    Diffusion 2.x may not say, and is then taken for the velocity's."""
 
     again: Annotated[Path | None, arg(metavar="RENDER.JSON", help_behavior_hint="")] = None
     """Repeat the run of this record bit for bit, into a new folder. Goes with --out, and with --model if that moved."""

@@ -42,6 +42,7 @@ class _Run:
     out: Path
     target_masks: tuple[Path | Image.Image, ...] = ()
     revision: str | None = None
+    prediction_type: str = "auto"
 
 
 def run_render(options: RenderOptions) -> bool:
@@ -56,7 +57,14 @@ def run_render(options: RenderOptions) -> bool:
     with working("loading the model"):
         if not options.verbose:
             quiet_libraries()
-        model = sc.load(run.model, device=run.device, dtype=run.dtype, lora=run.lora, revision=run.revision)
+        model = sc.load(
+            run.model,
+            device=run.device,
+            dtype=run.dtype,
+            lora=run.lora,
+            revision=run.revision,
+            prediction_type=run.prediction_type,
+        )
     _log.info("model %s", model.backbone.identity)
     _log.info("rules %s", run.rules)
     _log.info("settings %s", run.settings)
@@ -145,9 +153,11 @@ def _run_of(options: RenderOptions) -> _Run:
             pairing=options.pairing,
             fixed_point=options.fixed_point,
             check_inversion=options.check_inversion,
+            source_memory=options.source_memory,
         ),
         out=options.out or Path("renders") / name,
         target_masks=options.target_mask,
+        prediction_type=options.prediction_type,
     )
 
 
@@ -224,6 +234,7 @@ def _run_again(record: Record, options: RenderOptions) -> _Run:
             # One for each picture; render wants one for each prompt.
             target_masks=record.target_masks[:: int(told["settings"]["images_per_prompt"])],
             revision=None if revision.startswith("sha256:") else revision,
+            prediction_type=str(told.get("prediction_type", "auto")),
         )
     except SamecastError:
         raise

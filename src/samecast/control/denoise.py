@@ -25,7 +25,7 @@ def denoise_targets(
     """Denoises one batch of targets.
 
     At a step where a source is read but was not kept (the first one after matched inversion, all after MasaCtrl's
-    pairing) its rows join the batch, on the replayed latent.
+    pairing, and those that memory did not allow) its rows join the batch, on the replayed latent.
 
     Args:
         run: the render's fixed parts.

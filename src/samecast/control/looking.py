@@ -56,6 +56,12 @@ class MapBook:
         self._masks: dict[tuple[SubjectTokens, Branch], SubjectMask] = {}
         self._blank: dict[tuple[SubjectTokens, Branch], dict[int, Blank]] = {}
 
+    def fork(self) -> "MapBook":
+        """A book that begins with what is in this one, and leaves it as it is."""
+        other = MapBook(self.looks, self._backbone)
+        other._sums.update(self._sums)
+        return other
+
     def wanted_at(self, step: int) -> bool:
         """Whether maps are taken at a step."""
         return any(step in look.steps for look in self.looks)

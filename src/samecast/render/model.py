@@ -28,9 +28,12 @@ def load(
     dtype: str = "auto",
     lora: Sequence[str | Path] = (),
     revision: str | None = None,
+    prediction_type: str = "auto",
 ) -> "Model":
     """Loads a model; arguments and errors as for `samecast.backbones.loading.load_backbone`."""
-    return Model(load_backbone(model, device=device, dtype=dtype, lora=lora, revision=revision))
+    return Model(
+        load_backbone(model, device=device, dtype=dtype, lora=lora, revision=revision, prediction_type=prediction_type)
+    )
 
 
 class Model:

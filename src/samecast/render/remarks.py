@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from samecast.control.looking import Blanks
+from samecast.control.memory import Keeping
 from samecast.core.branches import name_of
 from samecast.render.quality import Fidelity
 from samecast.render.request import Request
@@ -18,6 +19,7 @@ def remarks(
     autoencoder: Sequence[Fidelity] = (),
     inversion: Sequence[Fidelity] = (),
     changed: bool,
+    keeping: Keeping,
     blanks: Blanks,
 ) -> tuple[str, ...]:
     """All warnings of a run.
@@ -27,6 +29,7 @@ def remarks(
         autoencoder: how close the replayed sources come to their references.
         inversion: how close the inverted references come when denoised freely, if that was asked for.
         changed: whether control made any difference.
+        keeping: what memory allowed to keep of the sources.
         blanks: masks that told nothing apart, and where.
     """
     settings, found = request.settings, list[str]()
@@ -44,6 +47,8 @@ def remarks(
         found.append(
             "control was active and changed nothing: every picture is as it would be without; see what the rules read"
         )
+    if keeping.recomputed:
+        found.append(f"memory is what limits here: {keeping}, for each batch of pictures: see source_memory")
     return (*found, *_blank_masks(blanks))
 
 
