@@ -77,6 +77,10 @@ class ClipScorer:
         """
         return (self.embed_images(images) @ self.embed_images(photos).T).mean(-1).tolist()
 
+    def describe(self) -> dict[str, Any]:
+        """Scale and preprocessing, for provenance."""
+        return {"scale": "cosine", "preprocessing": self.processor.to_dict()}
+
 
 def load_clip(folder: str | Path = EMBEDDED, device: str = "cpu") -> ClipScorer:
     """Load a CLIP model from a local folder in transformers' layout; the default is the embedded one.
