@@ -1,7 +1,8 @@
 """The command line: reads options, calls the library, shows what came out.
 
 Exit codes: 0 done; 1 a repeated run differs from its record, or pictures of a study could not be made; 2 a mistake in
-what was asked, told in one line; 130 interrupted, with nothing half-written. Commands are imported when they are called, for they bring torch.
+what was asked, told in one line; 130 interrupted, with nothing half-written. Commands are imported when they are
+called, for they bring torch.
 """
 
 import logging

@@ -79,9 +79,8 @@ def run_tune(options: TuneOptions) -> None:
     rules = json.dumps(rules_file(found.chosen.rules, why), indent=2)
     write_text(options.out / "rules.json", rules + "\n")
     save_figure(best_front(found.rows, found.grid, options.favour), options.out / "front")
-    RESULTS.print(
-        f"chosen: {found.chosen.name}; samecast render ... --rules {options.out / 'rules.json'}", markup=False
-    )
+    file = options.out / "rules.json"
+    RESULTS.print(f"chosen: {found.chosen.name}; samecast render ... --rules {file}", markup=False)
 
 
 def _tell_round(done: "Round") -> None:

@@ -21,7 +21,7 @@ Interval = tuple[float, float, float]
 OKABE_ITO = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#F0E442", "#000000")
 _MARKERS = "osD^vP*Xhp<>8dH"
 _INK, _FAINT, _LINE = "#1d2127", "#69707a", "#d9d6ce"
-_STYLE: dict[str, Any] = {
+_STYLE: Any = {
     "svg.hashsalt": "samecast",
     "svg.fonttype": "none",
     "font.size": 9.0,

@@ -11,7 +11,6 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
 from samecast.control.source import Trajectory
@@ -19,6 +18,7 @@ from samecast.core.branches import Branch, Place
 from samecast.core.tokens import SubjectTokens
 from samecast.disk import replace_file
 from samecast.study.lockstep import Front, Lineage, Lockstep, Wish
+from samecast.study.tensors import save_tensors
 
 TRAJECTORY, LIVE = "trajectory.safetensors", "live.safetensors"
 
@@ -105,7 +105,7 @@ def _named(tokens: SubjectTokens) -> str:
 
 def _save(path: Path, tensors: Mapping[str, Tensor], told: Mapping[str, Any]) -> None:
     metadata = {"told": json.dumps(dict(told))}
-    replace_file(path, lambda part: save_file({name: value.cpu() for name, value in tensors.items()}, part, metadata))
+    replace_file(path, lambda part: save_tensors(tensors, part, metadata))
 
 
 def _load(path: Path, device: torch.device) -> tuple[dict[str, Tensor], dict[str, Any]] | None:

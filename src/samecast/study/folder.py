@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from PIL import Image
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor
 
 from samecast.disk import check_writable, write_text, writing_folder
@@ -31,6 +31,7 @@ from samecast.photos import open_photo
 from samecast.records import pixel_hash
 from samecast.study.recipe import Recipe, recipe_from_data, recipe_to_data
 from samecast.study.subjects import StudySubject
+from samecast.study.tensors import save_tensors
 
 STUDY, LOCK = "study.json", ".lock"
 PICTURE, LATENT, RUN = "picture.png", "latent.safetensors", "run.json"
@@ -114,7 +115,7 @@ class StudyFolder:
         """One finished picture, whole or not at all."""
         with writing_folder(self.path / "runs" / key, replaces=lambda old: True) as place:
             picture.save(place.path / PICTURE)
-            save_file({"latent": latent.detach().cpu().clone()}, place.path / LATENT, {"key": key})
+            save_tensors({"latent": latent.clone()}, place.path / LATENT, {"key": key})
             (place.path / RUN).write_text(json.dumps({"key": key, **told}, indent=1) + "\n", encoding="utf-8")
         self.clear_failure(key)
 

@@ -165,7 +165,7 @@ def factorial(axes: Sequence[Axis], base: Mapping[str, Value], steps: int) -> Gr
     views = tuple(
         View(
             axis.field,
-            _said("sites", series) if series is not None else "all",
+            str(_said("sites", series)) if series is not None else "all",
             tuple(
                 (_said(axis.field, value), names[tuple(_pick(field, value, series, axis, still) for field in fields)])
                 for value in axis.values

@@ -125,10 +125,11 @@ class Lockstep:
     def _start(self, wish: Wish) -> Float[Tensor, "channel height width"]:
         """Of several sources the first gives the layout."""
         first = self._trajectory.latents[0, 0]
+        channels, height, width = first.shape
         share = self._settings.noise_share
         if share == 0:
             return first
-        return spherical_blend(first, seeded_noise((*first.shape,), wish.seed).to(first.device), share)
+        return spherical_blend(first, seeded_noise((channels, height, width), wish.seed).to(first.device), share)
 
     def _part(self, lineages: Sequence[Lineage], step: int) -> list[Lineage]:
         found: list[Lineage] = []
@@ -181,7 +182,7 @@ class Lockstep:
     def _advance(self, batch: Sequence[tuple[Lineage, Masks]], step: int) -> list[Lineage]:
         lineages = [lineage for lineage, _ in batch]
         targets = tuple(replace(lineage.branch, index=number) for number, lineage in enumerate(lineages))
-        masks: dict[object, object] = {
+        masks = {
             (tokens, target): mask
             for target, (_, found) in zip(targets, batch, strict=True)
             for (tokens, _), mask in found.items()
@@ -198,7 +199,7 @@ class Lockstep:
             self._trajectory,
             step,
             same_start=self._settings.noise_share == 0,
-            masks={**self._source_masks, **masks},  # pyright: ignore[reportArgumentType]
+            masks={**self._source_masks, **masks},
             looked_at=tuple(looked_at),
         )
         for target, seen in maps.items():

@@ -1,5 +1,6 @@
 """The pictures of one subject that read the same photos: inverted, denoised in lockstep, decoded, written."""
 
+import logging
 import time
 from collections.abc import Sequence
 from dataclasses import replace
@@ -10,10 +11,12 @@ from PIL import Image
 
 from samecast.control.looking import Look, MapBook, look_at_sources
 from samecast.control.plan import Masks
+from samecast.control.rule import Tokens
 from samecast.control.run import Advance, Run
 from samecast.control.session import Session
 from samecast.control.source import Trajectory
 from samecast.core.branches import Branch, Branches
+from samecast.core.masks import SubjectMask
 from samecast.errors import SamecastError
 from samecast.render.found import found_masks
 from samecast.render.provenance import describe_model
@@ -27,6 +30,8 @@ from samecast.study.tree import history, measure
 
 if TYPE_CHECKING:
     from samecast.study.unit import Worker
+
+_log = logging.getLogger(__name__)
 
 
 class Making:
@@ -100,12 +105,23 @@ class Making:
             due = time.monotonic() - saved >= self.worker.bench.checkpoint
             # Where anything was kept, so is the end, whatever the clock says: decoding takes its time too.
             if due or (kept_trajectory and latest.step > steps[-1]):
-                if not kept_trajectory:
-                    save_trajectory(self.place, trajectory)
-                    kept_trajectory = True
-                save_front(self.place, latest)
+                kept_trajectory = self._keep(latest, None if kept_trajectory else trajectory)
                 saved = time.monotonic()
         return front
+
+    def _keep(self, front: Front, trajectory: Trajectory | None) -> bool:
+        """A checkpoint, with the trajectory where that is not kept yet; whether all is kept.
+
+        A disk that is full must not stop what needs no disk: then there is no checkpoint.
+        """
+        try:
+            if trajectory is not None:
+                save_trajectory(self.place, trajectory)
+            save_front(self.place, front)
+        except SamecastError as error:
+            _log.warning("%s", error)
+            return trajectory is None
+        return True
 
     def _nodes(self, steps: Sequence[int]) -> list[int]:
         starts: dict[tuple[Branch, int], list[Wish]] = {}
@@ -134,15 +150,14 @@ class Making:
             return {}
         book = MapBook(looks, self.worker.backbone)
         look_at_sources(self.run, book, trajectory, self.caption)
-        found: dict[tuple[object, Branch], object] = {}
+        found: dict[tuple[Tokens, Branch], SubjectMask] = {}
         for look in looks:
             try:
                 found |= book.fork((look,)).masks()
             except SamecastError:
                 continue  # its wishes fail, and say why
-        masks: Masks = found  # pyright: ignore[reportAssignmentType]
-        self._keep_masks(masks, looks)
-        return masks
+        self._keep_masks(found, looks)
+        return found
 
     def _keep_masks(self, masks: Masks, looks: tuple[Look, ...]) -> None:
         size = self.subject.references[0].width
@@ -158,7 +173,10 @@ class Making:
                 "caption": self.caption,
             }
             key = content_key({**told, "photo": self.sources.casts[0].photos, "revision": self.recipe.revision})
-            self.folder.write_mask(key, found.map, found.mask, told)
+            try:
+                self.folder.write_mask(key, found.map, found.mask, told)
+            except SamecastError as error:
+                _log.warning("%s", error)
 
     def _masks_sources(self, wish: Wish) -> bool:
         return any(rule.masks_sources for rule in self.orders[wish.key].variant.rules)

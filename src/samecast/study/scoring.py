@@ -76,7 +76,7 @@ class Scorers:
         alike_dino = None
         if self.dino is not None:
             alike_dino = _alignment(self.dino.embed_images(images), self.dino.embed_images(photos))
-        verdicts = self._verdicts(subject, images)
+        verdicts = self._verdicts(subject, images, prompts)
         found: dict[str, dict[str, Any]] = {}
         for key, (prompt, image) in pictures.items():
             at = place[pixel_hash(image)]
@@ -84,24 +84,26 @@ class Scorers:
                 "text_alignment": float(seen[at] @ texts[prompt]),
                 "image_alignment": float(alike[at]),
                 "dino_alignment": None if alike_dino is None else float(alike_dino[at]),
-                **verdicts(at, prompt),
+                **verdicts[at][prompt],
             }
         return found
 
-    def _verdicts(self, subject: StudySubject, images: Sequence[Image.Image]) -> Any:
-        nothing = dict.fromkeys(VERDICTS)
+    def _verdicts(
+        self, subject: StudySubject, images: Sequence[Image.Image], prompts: Sequence[str]
+    ) -> list[dict[str, dict[str, bool | None]]]:
+        """For each picture, what is right in it by each prompt; nothing is known outside the embedded world."""
+        nothing: dict[str, bool | None] = dict.fromkeys(VERDICTS)
         if subject.case is None:
-            return lambda at, prompt: nothing
+            return [dict.fromkeys(prompts, nothing)] * len(images)
         told = case(subject.case)
         tasks = {task.prompt: task for task in told.tasks}
         with torch.no_grad():
             readings = self.probe.read(images)
-
-        def verdict(at: int, prompt: str) -> dict[str, bool]:
-            found = judge(readings[at], told, tasks[prompt])
-            return {"identity": found.identity, "scene": found.scene, "both": found.both}
-
-        return verdict
+        found: list[dict[str, dict[str, bool | None]]] = []
+        for reading in readings:
+            judged = {prompt: judge(reading, told, tasks[prompt]) for prompt in prompts}
+            found.append({p: {"identity": v.identity, "scene": v.scene, "both": v.both} for p, v in judged.items()})
+        return found
 
 
 def photos_judged(subject: StudySubject) -> tuple[Image.Image, ...]:

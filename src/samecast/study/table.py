@@ -108,7 +108,7 @@ def load_table(path: Path) -> Sequence[Row]:
     return pq.read_table(path).to_pylist()
 
 
-def _schema(metadata: Mapping[str, str]) -> pa.Schema:
+def _schema(metadata: Mapping[str, str]) -> Any:
     kinds: dict[str, Any] = {
         "hidden": pa.bool_(),
         "seed": pa.int64(),

@@ -1,5 +1,6 @@
 """One unit of a study: one subject, every picture of it made, written and scored; what is finished is left alone."""
 
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,7 @@ from samecast.study.making import Making
 from samecast.study.scoring import Scorers, load_scorers
 from samecast.study.subjects import StudySubject
 
+_log = logging.getLogger(__name__)
 CHECKPOINT_SECONDS = 60.0
 Progress = Callable[[str, int, int], None]
 """Called with a subject's name, how many nodes of its tree are done, and how many there are."""
@@ -132,7 +134,10 @@ class Worker:
         if not wanted:
             return
         for key, scores in scorers.score(subject, wanted).items():
-            self.folder.write_score(scorers.key(key, subject), {"run": key, **scores})
+            try:
+                self.folder.write_score(scorers.key(key, subject), {"run": key, **scores})
+            except SamecastError as error:
+                _log.warning("%s", error)  # the table will tell that it is missing
 
 
 def load_study_model(bench: Bench, folder: StudyFolder) -> Model:

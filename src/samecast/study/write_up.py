@@ -26,9 +26,8 @@ def write_up(folder: StudyFolder, scores: Scores, file: Path) -> None:
     shown = [name for name in _SHOWN if (folder.path / FIGURES / f"{name}.svg").is_file()]
     for name in shown:
         made = folder.path / FIGURES / f"{name}.svg"
-        replace_file(
-            file.parent / "pictures" / f"study-{name}.svg", lambda part, made=made: shutil.copyfile(made, part)
-        )
+        beside = file.parent / "pictures" / f"study-{name}.svg"
+        replace_file(beside, lambda part, made=made: shutil.copyfile(made, part))
     text = f"{BEGIN}\n\n{_markdown(folder, scores, shown)}\n{END}"
     write_text(file, _put(file.read_text("utf-8") if file.is_file() else "# The study\n", text))
 
