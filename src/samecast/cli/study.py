@@ -168,6 +168,8 @@ def _run(options: StudyOptions, folder: "StudyFolder", bench: "Bench", model: "M
 
         executor = _executor(options)
         backbone = model.backbone if executor is None else None
+        if executor is not None:
+            model.backbone.denoiser.to("cpu")  # the device is its workers'
         tallies = run_study(folder, bench, executor=executor, backbone=backbone, progress=report, finished=finished)
     recipe = folder.recipe()
     with working("drawing"):

@@ -7,6 +7,8 @@ from dataclasses import replace
 from itertools import count
 from typing import TYPE_CHECKING
 
+import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 from samecast.control.looking import Look, MapBook, look_at_sources
@@ -25,7 +27,7 @@ from samecast.study.casting import Order, Sources, union
 from samecast.study.checkpoint import TRAJECTORY, load_front, load_trajectory, save_front, save_trajectory
 from samecast.study.lockstep import Front, Lineage, Lockstep, Wish, looks_of
 from samecast.study.recipe import content_key, picture_facts
-from samecast.study.subjects import StudySubject
+from samecast.study.subjects import StudySubject, true_masks
 from samecast.study.tree import history, measure
 
 if TYPE_CHECKING:
@@ -161,6 +163,7 @@ class Making:
 
     def _keep_masks(self, masks: Masks, looks: tuple[Look, ...]) -> None:
         size = self.subject.references[0].width
+        truth = true_masks(self.subject)
         for found in found_masks(masks, looks, size):
             number = self.sources.numbers[found.number - 1]
             told = {
@@ -170,6 +173,7 @@ class Making:
                 "threshold": found.tokens.threshold,
                 "chosen_threshold": found.threshold,
                 "coverage": found.coverage,
+                "iou": _overlap(found.mask, truth[number]) if truth else None,
                 "caption": self.caption,
             }
             key = content_key({**told, "photo": self.sources.casts[0].photos, "revision": self.recipe.revision})
@@ -219,3 +223,9 @@ class Making:
         except SamecastError:
             # Nothing can be written any more; the picture is missing all the same, and is counted as failed.
             return
+
+
+def _overlap(mask: Image.Image, truth: NDArray[np.bool_]) -> float:
+    """Intersection over union with the true mask, 0 to 1."""
+    found = np.asarray(mask) >= 128
+    return float((found & truth).sum() / max(1, (found | truth).sum()))

@@ -11,6 +11,7 @@ from samecast.render.found import overlay
 from samecast.report.grid import draw_grid
 from samecast.report.panels import Mark, Panel, Row
 from samecast.report.plots import Cloud, Interval, pairs, scatter, trade_offs
+from samecast.study.axes import Value
 from samecast.study.findings import IMAGE, TEXT, Rows, mean_points
 from samecast.study.folder import StudyFolder
 from samecast.study.grid import Grid, View
@@ -41,14 +42,18 @@ def _by_axis(grid: Grid) -> Iterator[tuple[str, list[View]]]:
 
 def _cloud(view: View, text: Mapping[str, Mapping[str, float]], image: Mapping[str, Mapping[str, float]]) -> Cloud:
     points = {
-        str(value): {subject: (text[name][subject], image[name][subject]) for subject in text[name]}
+        _label(value): {subject: (text[name][subject], image[name][subject]) for subject in text[name]}
         for value, name in view.points
     }
     means = {
-        str(value): (_interval(estimate(list(text[name].values()))), _interval(estimate(list(image[name].values()))))
+        _label(value): (_interval(estimate(list(text[name].values()))), _interval(estimate(list(image[name].values()))))
         for value, name in view.points
     }
     return Cloud(view.series, points, means)
+
+
+def _label(value: Value) -> str:
+    return "none" if value is None else str(value)
 
 
 def _interval(found: Estimate) -> Interval:
@@ -112,7 +117,7 @@ def _panels(folder: StudyFolder, view: View, shown: Mapping[str, Mapping[str, An
         if name in shown:
             row = shown[name]
             marks = () if row["both"] is None else (Mark("same", row["identity"]), Mark("scene", row["scene"]))
-            caption = f"{view.axis} {'none' if value is None else value}"
+            caption = f"{view.axis} {_label(value)}"
             yield Panel(folder.picture(row["key"]), caption, marks)
 
 

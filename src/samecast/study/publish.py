@@ -13,7 +13,7 @@ from samecast.study.folder import StudyFolder
 from samecast.study.pictures import best_front, chosen_rows, mask_overlays, scatters, site_pairs, strips
 from samecast.study.recipe import Recipe
 from samecast.study.scoring import ALIGNMENTS, VERDICTS, Scorers
-from samecast.study.statistics import cells, mean_of
+from samecast.study.statistics import Estimate, cells, estimate, mean_of
 from samecast.study.table import Scores, read_scores, write_scores
 
 PAGE, FIGURES = "index.html", "figures"
@@ -79,6 +79,35 @@ def variant_table(rows: Sequence[Mapping[str, Any]], recipe: Recipe) -> Table:
     )
 
 
+def mask_table(masks: Sequence[Mapping[str, Any]]) -> Table | None:
+    """How well each choice of maps and threshold finds the subject in its photos; None where no rule looked."""
+    found: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
+    for told in masks:
+        found.setdefault((str(told["maps"]), str(told["threshold"])), []).append(told)
+    if not found:
+        return None
+    known = any(told["iou"] is not None for told in masks)
+    rows = [
+        (
+            maps,
+            threshold,
+            str(_over_subjects(of, "coverage")),
+            *((str(_over_subjects(of, "iou")),) if known else ()),
+        )
+        for (maps, threshold), of in sorted(found.items())
+    ]
+    columns = ("maps", "threshold", "coverage", *(("IoU with the true mask",) if known else ()))
+    return Table(columns, tuple(rows), "masks found in the photos: means over subjects with 95% bootstrap intervals")
+
+
+def _over_subjects(masks: Sequence[Mapping[str, Any]], measure: str) -> Estimate:
+    of: dict[str, list[float]] = {}
+    for told in masks:
+        if told[measure] is not None:
+            of.setdefault(str(told["subject"]), []).append(float(told[measure]))
+    return estimate([sum(values) / len(values) for values in of.values()])
+
+
 def _article(
     folder: StudyFolder, recipe: Recipe, scores: Scores, scorers: Scorers, plates: Mapping[str, list[Plate]]
 ) -> Article:
@@ -97,7 +126,11 @@ def _article(
         Section("Axis by axis", plates=plates["scatter"]),
         Section("Encoder against decoder, subject by subject", plates=plates["pairs"]),
         Section("Strips", plates=plates["strip"][: _STRIPS * 4]),
-        Section("Where maps see the subject", plates=plates["masks"][:_STRIPS]),
+        Section(
+            "Where maps see the subject",
+            plates=plates["masks"][:_STRIPS],
+            table=mask_table([told for told, _ in folder.masks()]),
+        ),
         Section("All settings", table=variant_table(rows, recipe)),
     ]
     missing = f" {scores.missing} pictures are missing." if scores.missing else ""

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from samecast.backbones.fingerprint import file_revision
 from samecast.backbones.loading import EMBEDDED as EMBEDDED_MODEL
+from samecast.backbones.quiet import quiet_libraries
 from samecast.diorama.benchmark import BENCHMARK_VERSION, case, judge
 from samecast.diorama.probe import WEIGHTS, Probe, load_probe
 from samecast.records import pixel_hash
@@ -122,15 +123,16 @@ def load_scorers(clip: str, dino: str, device: str = "cpu") -> Scorers:
     Raises:
         SamecastError: one cannot be loaded.
     """
-    folder, revision = locate(EMBEDDED if clip == EMBEDDED_MODEL else clip)
-    scorer = load_clip(folder, device)
-    probe = {"revision": file_revision(WEIGHTS / "probe.safetensors")}
-    facts: dict[str, Any] = {"clip": {"id": clip, "revision": revision, **scorer.describe()}, "probe": probe}
-    beside = None
-    if dino:
-        folder, revision = locate(dino)
-        beside = load_dino(folder, device)
-        facts["dino"] = {"id": dino, "revision": revision, **beside.describe()}
+    with quiet_libraries():
+        folder, revision = locate(EMBEDDED if clip == EMBEDDED_MODEL else clip)
+        scorer = load_clip(folder, device)
+        probe = {"revision": file_revision(WEIGHTS / "probe.safetensors")}
+        facts: dict[str, Any] = {"clip": {"id": clip, "revision": revision, **scorer.describe()}, "probe": probe}
+        beside = None
+        if dino:
+            folder, revision = locate(dino)
+            beside = load_dino(folder, device)
+            facts["dino"] = {"id": dino, "revision": revision, **beside.describe()}
     return Scorers(scorer, beside, load_probe(), facts)
 
 

@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 from samecast.control.targets import expand
@@ -82,6 +84,15 @@ def bundled(
             name = f"{told.name}-hidden"
             found.append(StudySubject(name, scenes, partly, told.noun, "", whole, number, hidden=True))
     return tuple(found)
+
+
+def true_masks(subject: StudySubject) -> tuple[NDArray[np.bool_], ...]:
+    """Where the subject is in each of its references, in the embedded world; nothing is known elsewhere."""
+    if subject.case is None:
+        return ()
+    told, size = case(subject.case), subject.references[0].width
+    drawn = told.hidden_photos(size) if subject.hidden else told.photos(size)
+    return tuple(photo.mask for photo in drawn[: len(subject.references)])
 
 
 def read_subjects(path: str | Path) -> tuple[StudySubject, ...]:
