@@ -12,7 +12,7 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor, nn
 
-OUTER = ("conv_in", "conv_out", "time_embedding", "stem", "heads", "parts")
+OUTER = {"conv_in", "conv_out", "quant_conv", "post_quant_conv", "time_embedding", "stem", "heads", "parts"}
 
 
 def orthogonal(stack: Tensor, rounds: int = 4) -> Tensor:
@@ -59,5 +59,5 @@ def split(module: nn.Module) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
     """Return the weights for Muon and those for AdamW."""
     inner, outer = [], []
     for name, weight in module.named_parameters():
-        (inner if weight.dim() >= 2 and not name.startswith(OUTER) else outer).append(weight)
+        (inner if weight.dim() >= 2 and OUTER.isdisjoint(name.split(".")) else outer).append(weight)
     return inner, outer

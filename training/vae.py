@@ -2,7 +2,8 @@
 
 Trained on 64 px crops, half of them at the subject: without attention the network is convolutional, so crops teach what
 whole pictures would at a quarter of the cost, and many small steps matter more than few large ones. One step in
-twenty sees whole pictures, so that borders are right.
+twenty sees whole pictures, so that borders are right. With `--hold` the latents stay about where they were, so that a
+denoiser trained on them needs little to follow.
 """
 
 import json
@@ -63,6 +64,29 @@ def widened(vae: AutoencoderKL, latents: int) -> AutoencoderKL:
     return wide
 
 
+def revived(vae: AutoencoderKL, x: torch.Tensor) -> tuple[AutoencoderKL, torch.Tensor]:
+    """Return a copy whose silent latent channels start afresh, and which channels spoke: bool (channels).
+
+    A channel is silent where its posterior is nearly the prior's; early in training some fall so and never come back.
+    """
+    with torch.no_grad():
+        spoke = vae.encode(x).latent_dist.std.mean(dim=(0, 2, 3)) < 0.5
+    again = AutoencoderKL.from_config(vae.config)
+    fresh = {name: value.clone() for name, value in again.state_dict().items()}
+    weights = {name: value.clone() for name, value in vae.state_dict().items()}
+    count = len(spoke)
+    for channel in torch.nonzero(~spoke).flatten().tolist():
+        for name in ("encoder.conv_out.weight", "encoder.conv_out.bias"):
+            weights[name][channel] = fresh[name][channel]
+        weights["quant_conv.weight"][:, channel] = 0
+        weights["quant_conv.weight"][[channel, channel + count]] = 0
+        weights["quant_conv.weight"][channel, channel] = 1
+        weights["quant_conv.bias"][channel], weights["quant_conv.bias"][channel + count] = 0, -6
+        weights["post_quant_conv.weight"][:, channel] = fresh["post_quant_conv.weight"][:, channel] * 0.3
+    again.load_state_dict(weights)
+    return again, spoke
+
+
 def tensor(images: np.ndarray) -> torch.Tensor:
     """Turn uint8 pictures (n, height, width, 3) into a channels-last tensor in -1..1 (n, 3, height, width)."""
     return torch.from_numpy(images.astype(np.float32) / 127.5 - 1.0).permute(0, 3, 1, 2)
@@ -87,14 +111,19 @@ def crops(pictures: Pictures, count: int, size: int, rng: np.random.Generator) -
 
 def main() -> None:
     """Train and save to `runs/<name>/model`."""
-    made, given = recipe("vae", minutes=30.0, rate=2e-3, batch=16, latents=8, widths="16,32,64,64", kl=1e-6)
+    made, given = recipe("vae", minutes=30.0, rate=2e-3, batch=16, latents=8, widths="16,32,64,64", kl=1e-6, hold=0.0)
     widths = tuple(int(width) for width in given.widths.split(","))
     vae = AutoencoderKL.from_pretrained(made.init_from) if made.init_from else build(given.latents, widths)
     if vae.config.latent_channels != given.latents:
         vae = widened(vae, given.latents)
+    pictures, held_out = Pictures(), Pictures("held-out")
+    before, scale = vae, vae.config.scaling_factor
+    if given.hold:
+        vae, spoke = revived(vae, tensor(pictures.images[:64]))
+        print(f"silent channels, revived: {torch.nonzero(~spoke).flatten().tolist()}", flush=True)
+        before = before.to(made.device, memory_format=torch.channels_last).eval().requires_grad_(False)
     vae = vae.to(made.device, memory_format=torch.channels_last)
     quicken(vae)
-    pictures, held_out = Pictures(), Pictures("held-out")
     print(f"{sum(p.numel() for p in vae.parameters()) / 1e6:.2f} M parameters", flush=True)
 
     def loss_at(step: int) -> tuple[torch.Tensor, dict[str, float]]:
@@ -109,7 +138,13 @@ def main() -> None:
         squared = error.square().mean()
         tint = F.avg_pool2d(error, 4).abs().mean()  # colours that merge cost more than edges that blur
         loss = error.abs().mean() + 0.5 * edges + tint + 2.0 * squared + given.kl * posterior.kl().mean()
-        return loss, {"psnr": -10 * np.log10(squared.item() / 4)}
+        numbers = {"psnr": -10 * np.log10(squared.item() / 4)}
+        if given.hold and step % 4 == 0:
+            with torch.no_grad(), torch.autocast(made.device.type, made.dtype, enabled=made.dtype != torch.float32):
+                old = before.encode(x).latent_dist.mode()[:, spoke].float()
+            moved = (posterior.mode()[:, spoke].float() - old).square().mean() / old.var()
+            loss, numbers["moved"] = loss + 4 * given.hold * moved, moved.sqrt().item()
+        return loss, numbers
 
     def evaluate(step: int) -> dict[str, float]:
         scores = []
@@ -125,7 +160,7 @@ def main() -> None:
     with torch.no_grad():
         x = tensor(pictures.images[:512]).to(made.device)
         deviation = torch.cat([vae.encode(part).latent_dist.mode() for part in x.split(32)]).std().item()
-    vae.register_to_config(scaling_factor=1 / deviation)
+    vae.register_to_config(scaling_factor=scale if given.hold else 1 / deviation)
     vae.save_pretrained(made.folder / "model")
     print(json.dumps({"latent_std": deviation}), f"saved to {ROOT / made.name / 'model'}")
 

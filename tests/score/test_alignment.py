@@ -1,17 +1,17 @@
-"""CLIP alignment: unit vectors, pictures with their own captions, and clear refusals."""
+"""CLIP's and the ViT's alignment: unit vectors, pictures with their own captions, and clear refusals."""
 
 from pathlib import Path
 
 import pytest
 import torch
 from PIL import Image
-from transformers import CLIPModel
+from transformers import CLIPModel, ViTConfig, ViTImageProcessorPil, ViTModel
 
 from samecast.diorama.captions import facts, phrase
 from samecast.diorama.renderer import render_many
 from samecast.diorama.scenes import HELD_OUT, sample_spec
 from samecast.errors import SamecastError
-from samecast.score.alignment import EMBEDDED, ClipScorer, load_clip
+from samecast.score.alignment import EMBEDDED, ClipScorer, load_clip, load_vit
 
 SPECS = [sample_spec(HELD_OUT + number) for number in range(24)]
 CAPTIONS = [phrase(facts(spec)) for spec in SPECS]
@@ -45,7 +45,7 @@ def test_a_picture_fits_its_own_caption_better_than_the_next_ones(
 
 
 def test_scores_agree_with_the_model_itself(scorer: ClipScorer, pictures: list[Image.Image]) -> None:
-    model = CLIPModel.from_pretrained(EMBEDDED).eval()
+    model = CLIPModel.from_pretrained(EMBEDDED / "clip").eval()
     ids = scorer.tokenizer(CAPTIONS, padding=True, return_tensors="pt")
     pixels = scorer.processor(images=pictures, return_tensors="pt")["pixel_values"]
     with torch.no_grad():
@@ -73,3 +73,24 @@ def test_a_folder_without_a_model_is_refused_in_one_line(tmp_path: Path) -> None
     with pytest.raises(SamecastError, match="holds no CLIP model") as refusal:
         load_clip(tmp_path)
     assert "\n" not in str(refusal.value)
+    with pytest.raises(SamecastError, match="holds no vision transformer"):
+        load_vit(tmp_path)
+
+
+def test_a_vit_embeds_by_its_first_token(tmp_path: Path, pictures: list[Image.Image]) -> None:
+    torch.manual_seed(0)
+    config = ViTConfig(
+        hidden_size=32, num_hidden_layers=1, num_attention_heads=2, intermediate_size=64, image_size=32, patch_size=8
+    )
+    vit = ViTModel(config, add_pooling_layer=False).eval()
+    processor = ViTImageProcessorPil(size={"height": 32, "width": 32})
+    vit.save_pretrained(tmp_path)
+    processor.save_pretrained(tmp_path)
+    pixels = processor(images=pictures[:3], return_tensors="pt")["pixel_values"]
+    with torch.no_grad():
+        expected = torch.nn.functional.normalize(vit(pixel_values=pixels).last_hidden_state[:, 0], dim=-1)
+    scorer = load_vit(tmp_path)
+    assert torch.allclose(scorer.embed_images(pictures[:3]), expected, atol=1e-5)
+    assert scorer.image_alignment(pictures[:1], pictures[1:3]) == pytest.approx(
+        [(expected[0] @ expected[1:].T).mean().item()], abs=1e-5
+    )

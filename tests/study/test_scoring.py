@@ -9,8 +9,7 @@ from PIL import Image
 
 from samecast.diorama.benchmark import case
 from samecast.errors import SamecastError
-from samecast.score.alignment import load_clip
-from samecast.score.dino import load_dino
+from samecast.score.alignment import load_clip, load_vit
 from samecast.score.models import locate
 from samecast.study.scoring import Scorers, load_scorers
 from samecast.study.subjects import StudySubject, bundled
@@ -41,7 +40,7 @@ def test_alignment_is_the_mean_cosine_over_photos(dino_dir: Path) -> None:
     scorers = load_scorers("diorama", str(dino_dir))
     subject = StudySubject("x", ("a dog", "a cat"), (photo, other))
     found = scorers.score(subject, {"a": ("a dog", one), "b": ("a cat", two), "c": ("a cat", one)})
-    clip, dino = load_clip(), load_dino(dino_dir)
+    clip, dino = load_clip(), load_vit(dino_dir)
     assert found["a"]["text_alignment"] == pytest.approx(clip.text_alignment([one], ["a dog"])[0], abs=1e-5)
     assert found["b"]["image_alignment"] == pytest.approx(clip.image_alignment([two], [photo, other])[0], abs=1e-5)
     seen, photos = dino.embed_images([one]), dino.embed_images([photo, other])
@@ -85,7 +84,7 @@ def test_another_scorer_has_keys_of_its_own(dino_dir: Path) -> None:
 
 
 def test_models_that_are_not_there_are_told_in_one_line(tmp_path: Path) -> None:
-    for call in (lambda: locate(tmp_path / "gone"), lambda: load_dino(tmp_path), lambda: load_scorers("gone", "")):
+    for call in (lambda: locate(tmp_path / "gone"), lambda: load_vit(tmp_path), lambda: load_scorers("gone", "")):
         with pytest.raises(SamecastError) as caught:
             call()
         assert "\n" not in str(caught.value)

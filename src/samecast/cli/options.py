@@ -391,7 +391,7 @@ class StudyOptions:
     """CLIP that scores alignment, a folder or hub id: openai/clip-vit-large-patch14, the embedded one for the embedded
     model."""
 
-    dino: Annotated[str, arg(metavar="MODEL", help_behavior_hint="(default: none)")] = ""
+    dino: Annotated[str, arg(metavar="MODEL", help_behavior_hint="(default: the embedded model's)")] = ""
     """Vision transformer that scores image alignment beside it, a folder or hub id such as facebook/dino-vits16."""
 
     executor: Literal["local", "ray"] = "local"

@@ -13,7 +13,7 @@ from samecast.photos import fit_photo
 from samecast.study.casting import Binding, orders_of
 from samecast.study.folder import StudyFolder
 from samecast.study.recipe import Recipe
-from samecast.study.scoring import default_clip, load_scorers
+from samecast.study.scoring import default_clip, default_dino, load_scorers
 from samecast.study.subjects import StudySubject
 from samecast.study.unit import Bench, Progress, Tally, Worker
 
@@ -84,6 +84,7 @@ def settle(
         lora=identity.lora,
         dtype=str(backbone.dtype).removeprefix("torch."),
         clip=recipe.clip or default_clip(recipe.model),
+        dino=recipe.dino or default_dino(recipe.model),
     )
     ready = fitted(subjects, recipe.settings, size)
     binding = Binding(recipe, backbone)

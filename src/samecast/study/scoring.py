@@ -17,8 +17,7 @@ from samecast.backbones.quiet import quiet_libraries
 from samecast.diorama.benchmark import BENCHMARK_VERSION, case, judge
 from samecast.diorama.probe import WEIGHTS, Probe, load_probe
 from samecast.records import pixel_hash
-from samecast.score.alignment import EMBEDDED, ClipScorer, load_clip
-from samecast.score.dino import DinoScorer, load_dino
+from samecast.score.alignment import EMBEDDED, ClipScorer, ImageScorer, load_clip, load_vit
 from samecast.score.models import locate
 from samecast.study.recipe import content_key
 from samecast.study.subjects import StudySubject
@@ -33,6 +32,11 @@ def default_clip(model: str) -> str:
     return EMBEDDED_MODEL if model == EMBEDDED_MODEL else REAL_CLIP
 
 
+def default_dino(model: str) -> str:
+    """The vision transformer beside it: the embedded one for the embedded model, where the package has one."""
+    return EMBEDDED_MODEL if model == EMBEDDED_MODEL and (EMBEDDED / "vit").is_dir() else ""
+
+
 @dataclass(frozen=True)
 class Scorers:
     """Those who judge.
@@ -45,7 +49,7 @@ class Scorers:
     """
 
     clip: ClipScorer
-    dino: DinoScorer | None
+    dino: ImageScorer | None
     probe: Probe
     facts: Mapping[str, Any]
 
@@ -117,21 +121,21 @@ def load_scorers(clip: str, dino: str, device: str = "cpu") -> Scorers:
 
     Args:
         clip: a folder or hub id; `diorama` is the embedded one.
-        dino: likewise, of a vision transformer; empty is none.
+        dino: likewise, of a self-supervised vision transformer; empty is none.
         device: where they work.
 
     Raises:
         SamecastError: one cannot be loaded.
     """
     with quiet_libraries():
-        folder, revision = locate(EMBEDDED if clip == EMBEDDED_MODEL else clip)
+        folder, revision = locate(EMBEDDED / "clip" if clip == EMBEDDED_MODEL else clip)
         scorer = load_clip(folder, device)
         probe = {"revision": file_revision(WEIGHTS / "probe.safetensors")}
         facts: dict[str, Any] = {"clip": {"id": clip, "revision": revision, **scorer.describe()}, "probe": probe}
         beside = None
         if dino:
-            folder, revision = locate(dino)
-            beside = load_dino(folder, device)
+            folder, revision = locate(EMBEDDED / "vit" if dino == EMBEDDED_MODEL else dino)
+            beside = load_vit(folder, device)
             facts["dino"] = {"id": dino, "revision": revision, **beside.describe()}
     return Scorers(scorer, beside, load_probe(), facts)
 
