@@ -27,7 +27,7 @@ def backbone(tiny_pipeline_dir: Path) -> UNetBackbone:
 
 @pytest.fixture(scope="session")
 def rex(photo: Image.Image) -> StudySubject:
-    return StudySubject("rex", ("a dog on the beach", "a red cat"), (photo,), "dog")
+    return StudySubject("rex", ("a dog on the beach", "a red dog"), (photo,), "dog")
 
 
 def recipe_of(backbone: UNetBackbone, grid: Grid | None = None, **others: Any) -> Recipe:

@@ -37,28 +37,24 @@ def run_tune(options: TuneOptions) -> None:
         from samecast.report.plots import save_figure
         from samecast.study.pictures import best_front
         from samecast.study.recipe import Recipe
-        from samecast.study.scoring import default_clip, load_scorers
         from samecast.study.subjects import StudySubject
         from samecast.study.tune import candidates, rules_file, tune
 
         quiet_libraries()
         model = sc.load(options.model, device=options.device)
-        clip = options.clip or default_clip(options.model)
-        scorers = load_scorers(clip, "", str(model.backbone.device))
     axes = tuple(parse_axis(words) for words in options.axis)
     grid = factorial(axes, {}, options.steps) if axes else candidates(options.steps)
     settings = sc.RenderSettings(steps=options.steps, guidance_scale=options.guidance, init=options.init)
     told = tuple(dict.fromkeys(expand(prompt, options.noun) for prompt in prompts))
     subject = StudySubject(slug(Path(references[0]).stem), told, photos, options.noun)
     repeat = "each" if len(photos) > 1 else "first"
-    recipe = Recipe(grid, settings, options.model, "", "", photos=repeat, seeds=options.seeds, clip=clip)
+    recipe = Recipe(grid, settings, options.model, "", "", photos=repeat, seeds=options.seeds, clip=options.clip)
     with stages() as report:
         found = tune(
             options.out.expanduser().absolute(),
             recipe,
             subject,
             model.backbone,
-            scorers,
             weight=options.favour,
             progress=report,
             round_done=_tell_round,

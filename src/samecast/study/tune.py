@@ -18,7 +18,7 @@ from samecast.study.findings import mean_points
 from samecast.study.grid import BOTH, DECODER, ENCODER, FULL_RUN, Grid, Variant, factorial, only
 from samecast.study.job import prepare, run_study
 from samecast.study.recipe import Recipe
-from samecast.study.scoring import Scorers
+from samecast.study.scoring import load_scorers
 from samecast.study.statistics import balanced, front
 from samecast.study.subjects import StudySubject
 from samecast.study.table import Row, read_scores
@@ -82,7 +82,6 @@ def tune(
     recipe: Recipe,
     subject: StudySubject,
     backbone: Backbone,
-    scorers: Scorers,
     *,
     weight: float = 0.5,
     bench: Bench | None = None,
@@ -96,7 +95,6 @@ def tune(
         recipe: how to render, and the candidates.
         subject: for whom.
         backbone: the model.
-        scorers: those who judge.
         weight: of image alignment against text alignment, 0 to 1.
         bench: how to work; its folder is not used.
         progress: told how far a round is.
@@ -114,7 +112,7 @@ def tune(
         # The last round is on all there is: all prompts, all photos, all seeds.
         asked = subject if last else replace(subject, prompts=subject.prompts[:prompts])
         told = replace(recipe, grid=grid) if last else replace(recipe, grid=grid, photos="first", seeds=1)
-        rows = _round(folder, told, asked, backbone, scorers, bench, progress)
+        rows = _round(folder, told, asked, backbone, bench, progress)
         points = mean_points(rows)
         if not points:
             raise SamecastError(f"no candidate could be rendered; see failures in {folder}")
@@ -134,16 +132,15 @@ def _round(
     recipe: Recipe,
     subject: StudySubject,
     backbone: Backbone,
-    scorers: Scorers,
     bench: Bench | None,
     progress: Progress | None,
 ) -> tuple[Row, ...]:
     """One round as a study; all rounds share their pictures, which are kept by content."""
     number = f"{len(recipe.grid.variants)}-candidates-{len(subject.prompts)}-prompts"
-    study, _ = prepare(folder / number, recipe, [subject], backbone)
+    study, settled = prepare(folder / number, recipe, [subject], backbone)
     study.share(folder)
     run_study(study, replace(bench or Bench(study.path), path=study.path), backbone=backbone, progress=progress)
-    return read_scores(study, scorers).rows
+    return read_scores(study, load_scorers(settled.clip, settled.dino)).rows
 
 
 def _better_half(points: dict[str, tuple[float, float]], weight: float) -> list[str]:
