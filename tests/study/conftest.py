@@ -71,3 +71,17 @@ class Rows:
     @property
     def total(self) -> int:
         return sum(self.calls)
+
+
+TOLERANCE = 1e-4
+"""Of pixels, 0 to 1, in fp32 before they are quantised: batch shapes change rounding, and steps add it up."""
+
+
+@torch.inference_mode()
+def assert_same_picture(backbone: UNetBackbone, one: torch.Tensor, two: torch.Tensor) -> None:
+    """Two latents decode to the same picture."""
+    vae = backbone.pipeline.vae
+    first, second = (
+        vae.decode(z[None] / vae.config.scaling_factor, return_dict=False)[0] / 2 + 0.5 for z in (one, two)
+    )
+    torch.testing.assert_close(first.clamp(0, 1), second.clamp(0, 1), atol=TOLERANCE, rtol=0)

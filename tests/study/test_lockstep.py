@@ -24,10 +24,7 @@ from samecast.study.job import run_study
 from samecast.study.recipe import Recipe
 from samecast.study.subjects import StudySubject
 from samecast.study.unit import Bench
-from tests.study.conftest import STEPS, Create, Rows
-
-TOLERANCE = 1e-4
-"""Of latents in fp32, before they are decoded and quantised: batch shapes change rounding, and steps add it up."""
+from tests.study.conftest import STEPS, Create, Rows, assert_same_picture
 
 
 @torch.inference_mode()
@@ -69,9 +66,7 @@ def check_against_alone(folder: StudyFolder, backbone: UNetBackbone, every: int 
     for name in folder.subject_names():
         subject = folder.subject(name)
         for order in list(orders_of(recipe, subject))[::every]:
-            torch.testing.assert_close(
-                folder.latent(order.key), alone(recipe, subject, order, backbone), atol=TOLERANCE, rtol=0
-            )
+            assert_same_picture(backbone, folder.latent(order.key), alone(recipe, subject, order, backbone))
             checked += 1
     return checked
 
@@ -138,7 +133,7 @@ def test_where_memory_does_not_suffice_the_batch_halves_and_goes_on(create: Crea
         run(cut, backbone)
     assert max(rows.calls) <= 7
     for order in orders_of(whole.recipe(), whole.subject("rex")):
-        torch.testing.assert_close(cut.latent(order.key), whole.latent(order.key), atol=TOLERANCE, rtol=0)
+        assert_same_picture(backbone, cut.latent(order.key), whole.latent(order.key))
     with Rows(backbone, most=1), pytest.raises(SamecastError, match="not suffice for a single picture"):
         run(create(grid, name="none"), backbone)
 

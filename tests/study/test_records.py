@@ -29,7 +29,7 @@ from samecast.study.scoring import load_scorers
 from samecast.study.subjects import StudySubject
 from samecast.study.table import CSV, PARQUET, load_table, read_scores, write_scores
 from samecast.study.unit import Bench
-from tests.study.conftest import STEPS, Create, Rows, recipe_of
+from tests.study.conftest import STEPS, Create, Rows, assert_same_picture, recipe_of
 
 KILLS = 50
 
@@ -109,7 +109,7 @@ def test_kill_9_at_50_random_moments_loses_nothing_that_was_finished(
         assert finished.items() <= stamps(folder).items()
         assert keys(folder) == keys(whole) == set(stamps(folder))
         for key in keys(whole):
-            torch.testing.assert_close(folder.latent(key), whole.latent(key), atol=1e-4, rtol=0)
+            assert_same_picture(backbone, folder.latent(key), whole.latent(key))
         assert not list(folder.path.rglob(".*.png"))
         assert not folder.progress("rex").exists()
     assert resumed
@@ -134,7 +134,7 @@ def test_a_subject_in_progress_goes_on_from_its_checkpoint(create: Create, small
         run(stopped, backbone, checkpoint=0.0)
     assert first.total + second.total - all_rows.total <= max(all_rows.calls)  # one step was done twice at most
     for key in keys(whole):
-        torch.testing.assert_close(stopped.latent(key), whole.latent(key), atol=1e-4, rtol=0)
+        assert_same_picture(backbone, stopped.latent(key), whole.latent(key))
 
 
 def test_maps_seen_so_far_are_part_of_a_checkpoint(create: Create, backbone: UNetBackbone) -> None:
@@ -154,7 +154,7 @@ def test_maps_seen_so_far_are_part_of_a_checkpoint(create: Create, backbone: UNe
         run_study(stopped, Bench(stopped.path, checkpoint=0.0), backbone=backbone, progress=stop)
     run(stopped, backbone)
     for key in keys(whole):
-        torch.testing.assert_close(stopped.latent(key), whole.latent(key), atol=1e-4, rtol=0)
+        assert_same_picture(backbone, stopped.latent(key), whole.latent(key))
 
 
 def test_what_is_finished_is_not_made_again(create: Create, small: Grid, backbone: UNetBackbone) -> None:

@@ -74,11 +74,17 @@ class RayExecutor:
             try:
                 result = ray.get(done[0])
             except ray.exceptions.RayTaskError as error:
-                cause = error.cause if hasattr(error, "cause") else None
+                cause: Any = getattr(error, "cause", None)
                 raise cause if isinstance(cause, SamecastError) else error from None
-            except ray.exceptions.RayActorError as error:
+            except (
+                ray.exceptions.RayActorError,
+                ray.exceptions.WorkerCrashedError,
+                ray.exceptions.OutOfMemoryError,
+            ) as error:
                 if begun[number] >= self.tries:
-                    raise SamecastError(f"{waiting[number]!r} was lost {self.tries} times: {error}") from None
+                    told = " ".join(str(error).split())
+                    raise SamecastError(f"{waiting[number]!r} was lost {self.tries} times: {told}") from None
+                ray.kill(worker)  # it may be only out of reach
                 numbers.insert(0, number)
                 begin(actor.remote(make))
                 continue

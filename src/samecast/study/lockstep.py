@@ -15,11 +15,12 @@ from torch import Tensor
 from samecast.control.denoise import denoise_step
 from samecast.control.looking import Look, MapBook
 from samecast.control.plan import Masks, Plan
-from samecast.control.rule import Rule
+from samecast.control.rule import Rule, Tokens
 from samecast.control.run import Run
 from samecast.control.source import Trajectory
 from samecast.control.targets import split_evenly
 from samecast.core.branches import Branch, Branches
+from samecast.core.masks import SubjectMask
 from samecast.core.noise import seeded_noise, spherical_blend
 from samecast.core.settings import RenderSettings
 from samecast.errors import SamecastError
@@ -182,11 +183,9 @@ class Lockstep:
     def _advance(self, batch: Sequence[tuple[Lineage, Masks]], step: int) -> list[Lineage]:
         lineages = [lineage for lineage, _ in batch]
         targets = tuple(replace(lineage.branch, index=number) for number, lineage in enumerate(lineages))
-        masks = {
-            (tokens, target): mask
-            for target, (_, found) in zip(targets, batch, strict=True)
-            for (tokens, _), mask in found.items()
-        }
+        masks: dict[tuple[Tokens, Branch], SubjectMask] = dict(self._source_masks)
+        for target, (_, found) in zip(targets, batch, strict=True):
+            masks |= {(tokens, target): mask for (tokens, _), mask in found.items()}
         looked_at = {
             target: lineage.book
             for target, lineage in zip(targets, lineages, strict=True)
@@ -199,7 +198,7 @@ class Lockstep:
             self._trajectory,
             step,
             same_start=self._settings.noise_share == 0,
-            masks={**self._source_masks, **masks},
+            masks=masks,
             looked_at=tuple(looked_at),
         )
         for target, seen in maps.items():
