@@ -94,6 +94,15 @@ def write_picture(image: Image.Image, path: str | Path) -> Path:
     return _write(wanted, image.save, replace=False)
 
 
+def replace_file(path: Path, write: Callable[[Path], object]) -> None:
+    """Have a file made by `write`, which is told where, in place of what is there, whole or not at all.
+
+    Raises:
+        SamecastError: it cannot be written there.
+    """
+    _write(path, write, replace=True)
+
+
 def write_text(path: Path, text: str) -> None:
     """Write a text file in place of what is there, whole or not at all.
 

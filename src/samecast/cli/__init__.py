@@ -1,7 +1,8 @@
 """The command line: reads options, calls the library, shows what came out.
 
-Exit codes: 0 done; 1 a repeated run differs from its record; 2 a mistake in what was asked, told in one line; 130
-interrupted, with nothing half-written. Commands are imported when they are called, for they bring torch.
+Exit codes: 0 done; 1 a repeated run differs from its record, or pictures of a study could not be made; 2 a mistake in
+what was asked, told in one line; 130 interrupted, with nothing half-written. Commands are imported when they are
+called, for they bring torch.
 """
 
 import logging
@@ -9,7 +10,18 @@ import sys
 from collections.abc import Sequence
 
 from samecast.cli.console import CONSOLE, complain
-from samecast.cli.options import BenchmarkOptions, DemoOptions, MasksOptions, Options, RenderOptions, SitesOptions
+from samecast.cli.options import (
+    BenchmarkOptions,
+    DemoOptions,
+    MasksOptions,
+    Options,
+    RenderOptions,
+    SitesOptions,
+    StudyOptions,
+    StudyReportOptions,
+    StudyStatusOptions,
+    TuneOptions,
+)
 from samecast.cli.parsing import parse
 from samecast.errors import SamecastError
 
@@ -32,7 +44,7 @@ def main(words: Sequence[str] | None = None) -> int:
         complain(str(error))
         return MISTAKE
     except KeyboardInterrupt:
-        CONSOLE.print("interrupted; nothing was written")
+        CONSOLE.print("interrupted; what was finished is kept, and nothing is half-written")
         return INTERRUPTED
 
 
@@ -43,10 +55,26 @@ def _run(options: Options) -> int:
 
         return DONE if run_render(options) else DIFFERS
     _set_up_logging(verbose=False)
+    if isinstance(options, StudyOptions):
+        from samecast.cli.study import run_study_command
+
+        return DONE if run_study_command(options) else DIFFERS
     if isinstance(options, DemoOptions):
         from samecast.cli.demo import run_demo
 
         run_demo(options)
+    elif isinstance(options, StudyStatusOptions):
+        from samecast.cli.study import run_status
+
+        run_status(options)
+    elif isinstance(options, StudyReportOptions):
+        from samecast.cli.study import run_report
+
+        run_report(options)
+    elif isinstance(options, TuneOptions):
+        from samecast.cli.tune import run_tune
+
+        run_tune(options)
     elif isinstance(options, MasksOptions):
         from samecast.cli.masks import run_masks
 

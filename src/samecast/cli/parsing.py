@@ -8,7 +8,18 @@ from typing import Annotated, Any
 
 import tyro
 
-from samecast.cli.options import DemoOptions, DioramaOptions, MasksOptions, Options, RenderOptions, SitesOptions
+from samecast.cli.options import (
+    DemoOptions,
+    DioramaOptions,
+    MasksOptions,
+    Options,
+    RenderOptions,
+    SitesOptions,
+    StudyOptions,
+    StudyReportOptions,
+    StudyStatusOptions,
+    TuneOptions,
+)
 from samecast.errors import SamecastError
 
 DESCRIPTION = """Cast a subject once, render it in any scene.
@@ -22,6 +33,10 @@ For example:
 _COMMANDS: dict[str, Any] = {
     "render": RenderOptions,
     "masks": MasksOptions,
+    "study": StudyOptions,
+    "study status": StudyStatusOptions,
+    "study report": StudyReportOptions,
+    "tune": TuneOptions,
     "demo": DemoOptions,
     "sites": SitesOptions,
     "diorama": DioramaOptions,
@@ -31,6 +46,10 @@ _Any = (
     | Annotated[
         MasksOptions, tyro.conf.subcommand("masks", description="Find the subject of a photo, and draw its mask.")
     ]
+    | Annotated[
+        StudyOptions, tyro.conf.subcommand("study", description="Run a grid of settings, scored, plotted, written up.")
+    ]
+    | Annotated[TuneOptions, tyro.conf.subcommand("tune", description="Search the rules that suit one subject.")]
     | Annotated[
         DemoOptions, tyro.conf.subcommand("demo", description="One subject, six prompts, four settings, judged.")
     ]
@@ -54,7 +73,7 @@ def parse(words: Sequence[str]) -> Options:
         SamecastError: the words are no command; the message is one line.
         SystemExit: help was asked for and has been printed; the code is 0.
     """
-    command = words[0] if words and words[0] in _COMMANDS else ""
+    command = next((" ".join(words[:n]) for n in (2, 1) if words[:n] and " ".join(words[:n]) in _COMMANDS), "")
     complaint = io.StringIO()
     try:
         with contextlib.redirect_stderr(complaint):
@@ -62,7 +81,7 @@ def parse(words: Sequence[str]) -> Options:
                 _COMMANDS.get(command, _Any),
                 prog=f"samecast {command}".strip(),
                 description=None if command else DESCRIPTION,
-                args=list(words[1:] if command else words),
+                args=list(words[len(command.split()) :]),
                 config=(
                     tyro.conf.OmitArgPrefixes,
                     tyro.conf.OmitSubcommandPrefixes,

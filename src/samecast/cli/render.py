@@ -15,7 +15,7 @@ from PIL import Image
 import samecast as sc
 from samecast.cli.console import RESULTS, quiet_libraries, remark, stages, working
 from samecast.cli.options import RenderOptions
-from samecast.control.rule import Rules, rules_from_data
+from samecast.control.rule import Rules, read_rules, rules_from_data
 from samecast.control.rules import METHODS
 from samecast.disk import check_writable
 from samecast.errors import SamecastError
@@ -119,7 +119,7 @@ def _record(options: RenderOptions) -> Record | None:
 
 def _run_of(options: RenderOptions) -> _Run:
     """The run that the options describe; what can be wrong without a model is found here."""
-    references, prompts = _split_inputs(options)
+    references, prompts = split_inputs(options.inputs, generated=bool(options.source_prompt))
     for number, prompt in enumerate(prompts, start=1):
         if not prompt.strip():
             raise SamecastError(f"prompt {number} is empty: say what the picture should show")
@@ -161,15 +161,26 @@ def _run_of(options: RenderOptions) -> _Run:
     )
 
 
-def _split_inputs(options: RenderOptions) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """The photos and the prompts. With --source-prompt the photo may be left out: then the first word names no file."""
-    inputs = options.inputs
+def split_inputs(
+    inputs: tuple[str, ...], *, generated: bool = False, command: str = "render"
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The photos and the prompts.
+
+    Args:
+        inputs: both, in this order.
+        generated: with --source-prompt the photo may be left out: then the first word names no file.
+        command: that they are for.
+
+    Raises:
+        SamecastError: one of the two is missing.
+    """
     if not inputs:
-        raise SamecastError('give a photo and a prompt: samecast render photo.png "a dog running on the beach"')
-    if options.source_prompt and not _names_a_photo(inputs[0]):
+        raise SamecastError(f'give a photo and a prompt: samecast {command} photo.png "a dog running on the beach"')
+    if generated and not _names_a_photo(inputs[0]):
         return (), inputs
     if len(inputs) == 1:
-        missing = "a prompt" if _names_a_photo(inputs[0]) else "a photo before the prompt, or --source-prompt"
+        else_generated = ", or --source-prompt" if command == "render" else ""
+        missing = "a prompt" if _names_a_photo(inputs[0]) else f"a photo before the prompt{else_generated}"
         raise SamecastError(f"{inputs[0]!r} is not enough: give {missing}")
     # The first is a photo, whatever it is called; more are photos while they look like some.
     count = next((at for at, word in enumerate(inputs) if at and not _names_a_photo(word)), len(inputs))
@@ -191,6 +202,8 @@ def rules_of(options: RenderOptions) -> Rules:
     Raises:
         SamecastError: an option has no effect with the method, or is out of range.
     """
+    if options.rules is not None:
+        return _rules_in(options, options.rules)
     names = ("start", "final", "skip", "stride", "sites")
     given: dict[str, Any] = {name: getattr(options, name) for name in names if getattr(options, name) is not None}
     if options.method == "none" and given:
@@ -208,6 +221,16 @@ def rules_of(options: RenderOptions) -> Rules:
     if tokens and takes is not None:
         given["tokens"] = replace(takes.default, **tokens)
     return method(**given)
+
+
+def _rules_in(options: RenderOptions, file: Path) -> Rules:
+    """The rules of a file, which leaves nothing for the method's options to say."""
+    default = RenderOptions()
+    spoken = ("method", "start", "final", "skip", "stride", "sites", "map_words", "map_sites", "threshold")
+    given = [f"--{name.replace('_', '-')}" for name in spoken if getattr(options, name) != getattr(default, name)]
+    if given:
+        raise SamecastError(f"--rules tells all that {', '.join(given)} would: leave one of them out")
+    return read_rules(file)
 
 
 def _run_again(record: Record, options: RenderOptions) -> _Run:
