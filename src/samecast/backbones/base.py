@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from PIL import Image
 from torch import Tensor
 
@@ -96,6 +96,10 @@ class Backbone(Protocol):
         """The checkpoint's own noise levels, for a run of so many steps."""
         ...
 
+    def noise_levels(self) -> Float[Tensor, " timestep"]:
+        """The share of the picture, as a variance, that is left at each timestep the checkpoint was trained at."""
+        ...
+
     def self_attention(self) -> tuple[BoundSite, ...]:
         """All self-attention sites, in execution order."""
         ...
@@ -123,10 +127,10 @@ class Backbone(Protocol):
     def predict(
         self,
         latents: Float[Tensor, "row channel height width"],
-        timestep: int,
+        timestep: int | Int[Tensor, " row"],
         embeddings: Float[Tensor, "row token channel_text"],
     ) -> Float[Tensor, "row channel height width"]:
-        """One call of the denoiser; float32 in, float32 out."""
+        """One call of the denoiser, at one timestep or at one for each row; float32 in, float32 out."""
         ...
 
     def encode_image(self, image: Image.Image) -> Float[Tensor, "channel height width"]:

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Sequence
 
 from samecast.cli.console import CONSOLE, complain
+from samecast.cli.learn_options import SharedOptions
 from samecast.cli.options import BenchmarkOptions, DemoOptions, MasksOptions, Options, RenderOptions, SitesOptions
 from samecast.cli.parsing import parse
 from samecast.errors import SamecastError
@@ -31,8 +32,8 @@ def main(words: Sequence[str] | None = None) -> int:
     except SamecastError as error:
         complain(str(error))
         return MISTAKE
-    except KeyboardInterrupt:
-        CONSOLE.print("interrupted; nothing was written")
+    except KeyboardInterrupt as stop:
+        CONSOLE.print(str(stop) or "interrupted; nothing was written")
         return INTERRUPTED
 
 
@@ -55,6 +56,10 @@ def _run(options: Options) -> int:
         from samecast.cli.sites import run_sites
 
         run_sites(options)
+    elif isinstance(options, SharedOptions):
+        from samecast.cli.learn import run_learn
+
+        run_learn(options)
     elif isinstance(options, BenchmarkOptions):
         from samecast.cli.benchmark import run_benchmark
 

@@ -10,6 +10,8 @@ from typing import Annotated, Literal
 
 import tyro
 
+from samecast.cli.learn_options import SharedOptions
+
 arg = tyro.conf.arg
 On = tyro.conf.FlagCreatePairsOff[bool]
 
@@ -316,4 +318,4 @@ class DioramaOptions:
     )
 
 
-Options = RenderOptions | MasksOptions | SitesOptions | SheetOptions | BenchmarkOptions | DemoOptions
+Options = SharedOptions | RenderOptions | MasksOptions | SitesOptions | SheetOptions | BenchmarkOptions | DemoOptions

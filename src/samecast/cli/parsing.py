@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import tyro
 
+from samecast.cli.learn_options import LearnOptions
 from samecast.cli.options import DemoOptions, DioramaOptions, MasksOptions, Options, RenderOptions, SitesOptions
 from samecast.errors import SamecastError
 
@@ -17,10 +18,12 @@ For example:
 
   samecast demo                                              see what it does
   samecast render photo.png "a dog running on the beach"     render your own photo
+  samecast learn custom-diffusion --photos rex --noun dog    learn a subject from a few photos
   samecast render --help                                     all that it can be told
 """
 _COMMANDS: dict[str, Any] = {
     "render": RenderOptions,
+    "learn": LearnOptions,
     "masks": MasksOptions,
     "demo": DemoOptions,
     "sites": SitesOptions,
@@ -28,6 +31,7 @@ _COMMANDS: dict[str, Any] = {
 }
 _Any = (
     Annotated[RenderOptions, tyro.conf.subcommand("render", description="Render the subject of a photo in new scenes.")]
+    | Annotated[LearnOptions, tyro.conf.subcommand("learn", description="Learn a subject from photos.")]
     | Annotated[
         MasksOptions, tyro.conf.subcommand("masks", description="Find the subject of a photo, and draw its mask.")
     ]
@@ -74,9 +78,7 @@ def parse(words: Sequence[str]) -> Options:
             raise
         where = f"samecast {command} --help" if command else "samecast --help"
         raise SamecastError(f"{_summary(complaint.getvalue())} (see {where})") from None
-    if not isinstance(options, DioramaOptions):
-        return options
-    return options.command
+    return options.command if isinstance(options, (DioramaOptions, LearnOptions)) else options
 
 
 def _summary(box: str) -> str:

@@ -1,1 +1,1 @@
-"""Learning a subject from photos: Custom Diffusion, Textual Inversion, LoRA and DreamBooth, all into one kind of file."""
+"""Learning a subject from photos, by Custom Diffusion, Textual Inversion, LoRA or DreamBooth, into a concept."""

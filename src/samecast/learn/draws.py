@@ -83,7 +83,7 @@ class Draws:
         round_number, place = divmod(turn, count)
         picture = int(self._generator(subject, kind, round_number, 3).permutation(count)[place])
         # Class pictures are shown as they are: they say what the class was.
-        augment = settings.augment and kind == _PHOTOS
+        augment = settings.augment == "scale" and kind == _PHOTOS
         kept = settings.kept_views if augment else 1 + settings.flip
         shown = round_number % kept if kept else round_number
         view = draw_view(

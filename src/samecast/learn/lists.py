@@ -1,8 +1,8 @@
 """What is to be learnt: subjects with their photos and captions, from a folder or from the lists others use.
 
-`concepts_list.json` (Custom Diffusion, diffusers) is a list of `instance_prompt`, `class_prompt`, `instance_data_dir` and
-`class_data_dir`; CustomConcept101's `dataset.json` adds `prompt_filename`, and its `dataset_multiconcept.json` is a list
-of such lists. As in Custom Diffusion, `class_data_dir` may also be a text file that names one picture a line, and
+`concepts_list.json` (Custom Diffusion, diffusers) is a list of `instance_prompt`, `class_prompt`, `instance_data_dir`
+and `class_data_dir`; CustomConcept101's `dataset.json` adds `prompt_filename`, and its `dataset_multiconcept.json` is a
+list of such lists. As in Custom Diffusion, `class_data_dir` may also be a text file that names one picture a line, and
 `class_prompt` one that holds their captions.
 """
 
@@ -94,7 +94,9 @@ def from_list(file: str | Path, number: int | None = None) -> tuple[ToLearn, ...
         entries = entries[number - 1] if grouped else [entries[number - 1]]
     described = [entry for entry in entries if not (isinstance(entry, dict) and "prompt_filename_compose" in entry)]
     taken = _tokens(described)
-    return tuple(_read_entry(path, at, entry, token) for at, (entry, token) in enumerate(zip(described, taken), 1))
+    return tuple(
+        _read_entry(path, at, entry, token) for at, (entry, token) in enumerate(zip(described, taken, strict=True), 1)
+    )
 
 
 def find_photos(folder: str | Path) -> tuple[Path, ...]:
@@ -142,7 +144,9 @@ def _noun_beside(folder: Path) -> str:
 
 def _tokens(entries: Sequence[Any]) -> list[str]:
     """The token of each entry: the one in its caption, else the next of <new1>, <new2>, ... that is free."""
-    found = [_TOKEN.findall(str(entry.get("instance_prompt", ""))) if isinstance(entry, dict) else [] for entry in entries]
+    found = [
+        _TOKEN.findall(str(entry.get("instance_prompt", ""))) if isinstance(entry, dict) else [] for entry in entries
+    ]
     taken = {token for tokens in found for token in tokens}
     free = (f"<new{number}>" for number in range(1, len(entries) + len(taken) + 1) if f"<new{number}>" not in taken)
     return [tokens[0] if tokens else next(free) for tokens in found]
@@ -151,7 +155,9 @@ def _tokens(entries: Sequence[Any]) -> list[str]:
 def _read_entry(file: Path, at: int, entry: Any, token: str) -> ToLearn:
     where = f"entry {at} of {str(file)!r}"
     if not isinstance(entry, dict):
-        raise SamecastError(f"{where} should be an object with instance_data_dir and instance_prompt; got {entry!r:.60}")
+        raise SamecastError(
+            f"{where} should be an object with instance_data_dir and instance_prompt; got {entry!r:.60}"
+        )
     values: dict[str, str] = {}
     for key in ("instance_data_dir", "instance_prompt", "class_prompt", "class_data_dir"):
         value = entry.get(key, "")

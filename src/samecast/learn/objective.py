@@ -35,8 +35,9 @@ class Objective:
         """The sum over samples, each a photo and perhaps a class picture; one call of the denoiser for all rows."""
         shots = [shot for sample in samples for shot in sample]
         device = self.backbone.device
+        shape = self.backbone.latent_shape(self.material.size)
         latents = torch.stack([self.material.latent(shot) for shot in shots]).to(device)
-        noise = torch.stack([seeded_noise(tuple(latents.shape[1:]), shot.noise_seed) for shot in shots]).to(device)
+        noise = torch.stack([seeded_noise(shape, shot.noise_seed) for shot in shots]).to(device)
         timesteps = torch.tensor([shot.timestep for shot in shots])
         alphas = self.alphas[timesteps].to(device)[:, None, None, None]
         noisy = alphas.sqrt() * latents + (1 - alphas).sqrt() * noise

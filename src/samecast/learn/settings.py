@@ -1,12 +1,12 @@
 """How to learn: one frozen object that is the schema, the command line's meaning and the provenance at once.
 
-Defaults are the papers' (Custom Diffusion, arXiv 2212.04488; Textual Inversion, arXiv 2208.01618; LoRA, arXiv 2106.09685
-as diffusers trains it; DreamBooth, arXiv 2208.12242); the embedded model, a hundredth of Stable Diffusion's size, has
-its own.
+Defaults are the papers' (Custom Diffusion, arXiv 2212.04488; Textual Inversion, arXiv 2208.01618; LoRA, arXiv
+2106.09685, as diffusers trains it; DreamBooth, arXiv 2208.12242); the embedded model, a hundredth of Stable Diffusion's
+size, has its own.
 """
 
-from dataclasses import dataclass, replace
-from typing import Literal
+from dataclasses import dataclass
+from typing import Any, Literal
 
 from samecast.core.settings import Fit
 from samecast.errors import SamecastError
@@ -15,6 +15,7 @@ Method = Literal["custom-diffusion", "textual-inversion", "lora", "dreambooth"]
 Mode = Literal["kv", "crossattn"]
 Precision = Literal["float32", "float16", "bfloat16"]
 Optimizer = Literal["adamw", "adamw8bit"]
+Augment = Literal["scale", "none"]
 
 
 @dataclass(frozen=True)
@@ -32,11 +33,15 @@ class LearnSettings:
     mode: Mode = "kv"
     """For custom-diffusion: `kv` trains keys and values of cross-attention, `crossattn` queries and outputs too."""
 
+    steps: int | None = None
+    """How many steps to take; None is as many as show each subject `photos_seen` photos."""
+
     photos_seen: int = 1000
-    """How many photos are shown in all, for each subject; over the photos of a step, that is the number of steps."""
+    """How many photos are shown of each subject in all, where `steps` does not say otherwise."""
 
     batch: int = 2
-    """Photos in one call of the denoiser, on each device; with prior preservation as many class pictures beside them."""
+    """Photos in one call of the denoiser, on each device. With prior preservation as many class pictures go with
+    them."""
 
     accumulate: int = 1
     """Calls whose gradients make up one step."""
@@ -56,11 +61,18 @@ class LearnSettings:
     class_images: int = 200
     """How many class pictures are generated where none are given."""
 
-    augment: bool = True
-    """Show photos at 0.4 to 1.4 of their size and say so in the caption; only pixels of the photo count."""
+    augment: Augment = "scale"
+    """`scale` shows photos at 0.4 to 1.4 of their size and says so in the caption, and only pixels of the photo count;
+    `none` shows them as they are."""
 
     flip: bool = True
     """Show every other photo mirrored."""
+
+    varied: bool = False
+    """Say captions that begin with "a photo of" in ten ways, so that a token is not tied to one sentence."""
+
+    initializer: str = ""
+    """Words at whose mean embedding a modifier token begins; empty takes a rare word, or the noun."""
 
     views: int = 0
     """Different augmented views of each photo, encoded once and kept; 0 makes a new one each time."""
@@ -92,6 +104,7 @@ class LearnSettings:
         for name in ("learning_rate", "token_rate", "weight_decay", "prior_weight"):
             value = getattr(self, name)
             _require(0 <= value < float("inf"), f"{name} must be a number of 0 or more; got {value}")
+        _require(self.steps is None or self.steps >= 1, f"steps must be 1 or more; got {self.steps}")
         _require(self.views >= 0, f"views must be 0 or more; got {self.views}")
         _require(self.size is None or self.size >= 1, f"size must be 1 or more; got {self.size}")
         _require(0 <= self.seed < 2**32, f"seed must be 0..2^32-1; got {self.seed}")
@@ -116,7 +129,7 @@ class LearnSettings:
     @property
     def kept_views(self) -> int:
         """How many different views a photo has; 0 is without end."""
-        if self.augment:
+        if self.augment == "scale":
             return self.views
         return 2 if self.flip else 1
 
@@ -124,22 +137,20 @@ class LearnSettings:
         """How many photos one step sees."""
         return self.batch * self.accumulate * devices
 
-    def steps(self, subjects: int, devices: int) -> int:
-        """How many steps show each of the subjects `photos_seen` photos."""
-        return -(-self.photos_seen * subjects // self.photos_per_step(devices))
+    def steps_in_all(self, subjects: int, devices: int) -> int:
+        """How many steps there are to take for so many subjects."""
+        return self.steps or -(-self.photos_seen * subjects // self.photos_per_step(devices))
 
 
-_PLAIN = {"weight_decay": 1e-2, "augment": False, "prior_weight": 0.0}
-_PAPERS = {
-    "custom-diffusion": LearnSettings(),
-    "textual-inversion": LearnSettings(
-        method="textual-inversion", learning_rate=0.0, token_rate=5e-4, photos_seen=12000, **_PLAIN
-    ),
-    "lora": LearnSettings(method="lora", learning_rate=1e-4, token_rate=1e-5, **_PLAIN),
-    "dreambooth": LearnSettings(method="dreambooth", learning_rate=1e-6, token_rate=0.0, augment=False),
+_PLAIN: dict[str, Any] = {"augment": "none", "prior_weight": 0.0}
+_PAPERS: dict[Method, dict[str, Any]] = {
+    "custom-diffusion": {},
+    "textual-inversion": {**_PLAIN, "learning_rate": 0.0, "token_rate": 5e-4, "photos_seen": 12000, "varied": True},
+    "lora": {**_PLAIN, "learning_rate": 1e-4},
+    "dreambooth": {"learning_rate": 1e-6, "token_rate": 0.0, "augment": "none"},
 }
-# Tuned on training subjects of the embedded world; docs/learn.md says how.
-_EMBEDDED = {
+# Found on training subjects of the embedded world, not on the benchmark's.
+_EMBEDDED: dict[Method, dict[str, Any]] = {
     "custom-diffusion": {"learning_rate": 1e-4, "token_rate": 1e-3, "class_images": 48},
     "textual-inversion": {"token_rate": 2e-3, "photos_seen": 2000},
     "lora": {"learning_rate": 5e-4, "token_rate": 1e-3},
@@ -149,7 +160,7 @@ _EMBEDDED = {
 
 def default_settings(method: Method, *, embedded: bool) -> LearnSettings:
     """What a method does unless told otherwise: as its paper, or as suits the embedded model."""
-    return replace(_PAPERS[method], **(_EMBEDDED[method] if embedded else {}))
+    return LearnSettings(method=method, **(_PAPERS[method] | (_EMBEDDED[method] if embedded else {})))
 
 
 def _require(holds: bool, otherwise: str) -> None:

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
@@ -95,8 +94,3 @@ def read_state(path: Path, key: str) -> State:
         if isinstance(error, SamecastError):
             raise
         raise SamecastError(f"{path} is damaged ({error!r:.80}): delete it, and learning starts anew") from None
-
-
-def finite(loss: Tensor) -> bool:
-    """Whether a loss can be learnt from."""
-    return bool(torch.isfinite(loss).all())

@@ -94,7 +94,10 @@ def training(backbone: Backbone, settings: LearnSettings, subjects: Sequence[ToL
         SamecastError: a token is in the vocabulary already, or concepts are applied to the model.
     """
     pipeline = find_pipeline(backbone)
-    tokens = {subject.token: initial_token(pipeline, subject, index) for index, subject in enumerate(subjects)}
+    tokens = {
+        subject.token: initial_token(pipeline, subject, index, settings.initializer)
+        for index, subject in enumerate(subjects)
+    }
     with ExitStack() as undo:
         applied = undo.enter_context(apply_concepts(backbone, [(Concept(tokens=tokens), 1.0)]))
         rows: dict[str, nn.Parameter] = {}
