@@ -8,6 +8,7 @@ import logging
 import sys
 from collections.abc import Sequence
 
+from samecast.cli.concept_options import CompressOptions, ConvertOptions, MergeOptions, ShowOptions
 from samecast.cli.console import CONSOLE, complain
 from samecast.cli.options import BenchmarkOptions, DemoOptions, MasksOptions, Options, RenderOptions, SitesOptions
 from samecast.cli.parsing import parse
@@ -55,6 +56,10 @@ def _run(options: Options) -> int:
         from samecast.cli.sites import run_sites
 
         run_sites(options)
+    elif isinstance(options, ShowOptions | MergeOptions | CompressOptions | ConvertOptions):
+        from samecast.cli.concept import run_concept
+
+        run_concept(options)
     elif isinstance(options, BenchmarkOptions):
         from samecast.cli.benchmark import run_benchmark
 

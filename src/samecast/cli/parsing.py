@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import tyro
 
+from samecast.cli.concept_options import ConceptOptions
 from samecast.cli.options import DemoOptions, DioramaOptions, MasksOptions, Options, RenderOptions, SitesOptions
 from samecast.errors import SamecastError
 
@@ -24,6 +25,7 @@ _COMMANDS: dict[str, Any] = {
     "masks": MasksOptions,
     "demo": DemoOptions,
     "sites": SitesOptions,
+    "concept": ConceptOptions,
     "diorama": DioramaOptions,
 }
 _Any = (
@@ -35,6 +37,10 @@ _Any = (
         DemoOptions, tyro.conf.subcommand("demo", description="One subject, six prompts, four settings, judged.")
     ]
     | Annotated[SitesOptions, tyro.conf.subcommand("sites", description="List the attention layers of a model.")]
+    | Annotated[
+        ConceptOptions,
+        tyro.conf.subcommand("concept", description="Show, merge, compress and convert what was learned."),
+    ]
     | Annotated[DioramaOptions, tyro.conf.subcommand("diorama", description="Look at the embedded world.")]
 )
 _RULE = re.compile(r"^[\s│|]*[─-]{8,}[\s│|]*$|^[╭╰]")
@@ -74,9 +80,7 @@ def parse(words: Sequence[str]) -> Options:
             raise
         where = f"samecast {command} --help" if command else "samecast --help"
         raise SamecastError(f"{_summary(complaint.getvalue())} (see {where})") from None
-    if not isinstance(options, DioramaOptions):
-        return options
-    return options.command
+    return options.command if isinstance(options, DioramaOptions | ConceptOptions) else options
 
 
 def _summary(box: str) -> str:
