@@ -44,6 +44,23 @@ class BoundSite:
 
 
 @dataclass(frozen=True)
+class ConceptUse:
+    """A concept that is applied to a model.
+
+    Args:
+        path: the file that it was read from; empty where it came from memory.
+        strength: of its changes.
+        revision: `sha256:` and a hash of its numbers.
+        words: its modifier tokens.
+    """
+
+    path: str
+    strength: float
+    revision: str
+    words: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class ModelIdentity:
     """Which weights these are.
 
@@ -51,11 +68,13 @@ class ModelIdentity:
         id: what the user asked for: a path, a hub id, or `diorama` for the embedded model.
         revision: hub commit, or `sha256:` and a hash of the contents of its files.
         lora: (path, revision) of each LoRA that was loaded on top.
+        concepts: those that are applied now.
     """
 
     id: str
     revision: str
     lora: tuple[tuple[str, str], ...] = ()
+    concepts: tuple[ConceptUse, ...] = ()
 
 
 @runtime_checkable

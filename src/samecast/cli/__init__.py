@@ -8,6 +8,7 @@ import logging
 import sys
 from collections.abc import Sequence
 
+from samecast.cli.concept_options import CompressOptions, ConvertOptions, MergeOptions, ShowOptions
 from samecast.cli.console import CONSOLE, complain
 from samecast.cli.learn_options import SharedOptions
 from samecast.cli.options import BenchmarkOptions, DemoOptions, MasksOptions, Options, RenderOptions, SitesOptions
@@ -60,6 +61,10 @@ def _run(options: Options) -> int:
         from samecast.cli.learn import run_learn
 
         run_learn(options)
+    elif isinstance(options, ShowOptions | MergeOptions | CompressOptions | ConvertOptions):
+        from samecast.cli.concept import run_concept
+
+        run_concept(options)
     elif isinstance(options, BenchmarkOptions):
         from samecast.cli.benchmark import run_benchmark
 

@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 
 import tyro
 
+from samecast.cli.concept_options import CompressOptions, ConvertOptions, MergeOptions, ShowOptions
 from samecast.cli.learn_options import SharedOptions
 
 arg = tyro.conf.arg
@@ -28,6 +29,7 @@ class RenderOptions:
       samecast render rex.png "a dog at the lake" --init noise --images-per-prompt 4
       samecast render --source-prompt "a photo of a dog" "a dog running on the beach"
       samecast render rex.jpg "a dog on the beach" --model path/to/stable-diffusion-v1-4
+      samecast render --concept rex.safetensors --init noise --method none rex.png "a <new1> dog on the beach"
       samecast render --again renders/rex/render.json
     """
 
@@ -90,6 +92,9 @@ class RenderOptions:
 
     lora: Annotated[tyro.conf.UseAppendAction[tuple[Path, ...]], arg(metavar="PATH")] = ()
     """A LoRA to add to the model."""
+
+    concept: Annotated[tyro.conf.UseAppendAction[tuple[str, ...]], arg(metavar="FILE[:STRENGTH]")] = ()
+    """What was learned of a subject, to apply to the model; prompts say its word: "a <new1> dog"."""
 
     out: Annotated[
         Path | None,
@@ -318,4 +323,16 @@ class DioramaOptions:
     )
 
 
-Options = SharedOptions | RenderOptions | MasksOptions | SitesOptions | SheetOptions | BenchmarkOptions | DemoOptions
+Options = (
+    RenderOptions
+    | SharedOptions
+    | MasksOptions
+    | SitesOptions
+    | SheetOptions
+    | BenchmarkOptions
+    | DemoOptions
+    | ShowOptions
+    | MergeOptions
+    | CompressOptions
+    | ConvertOptions
+)

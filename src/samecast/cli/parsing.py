@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import tyro
 
+from samecast.cli.concept_options import ConceptOptions
 from samecast.cli.learn_options import LearnOptions
 from samecast.cli.options import DemoOptions, DioramaOptions, MasksOptions, Options, RenderOptions, SitesOptions
 from samecast.errors import SamecastError
@@ -27,6 +28,7 @@ _COMMANDS: dict[str, Any] = {
     "masks": MasksOptions,
     "demo": DemoOptions,
     "sites": SitesOptions,
+    "concept": ConceptOptions,
     "diorama": DioramaOptions,
 }
 _Any = (
@@ -39,6 +41,10 @@ _Any = (
         DemoOptions, tyro.conf.subcommand("demo", description="One subject, six prompts, four settings, judged.")
     ]
     | Annotated[SitesOptions, tyro.conf.subcommand("sites", description="List the attention layers of a model.")]
+    | Annotated[
+        ConceptOptions,
+        tyro.conf.subcommand("concept", description="Show, merge, compress and convert what was learned."),
+    ]
     | Annotated[DioramaOptions, tyro.conf.subcommand("diorama", description="Look at the embedded world.")]
 )
 _RULE = re.compile(r"^[\s│|]*[─-]{8,}[\s│|]*$|^[╭╰]")
@@ -78,7 +84,7 @@ def parse(words: Sequence[str]) -> Options:
             raise
         where = f"samecast {command} --help" if command else "samecast --help"
         raise SamecastError(f"{_summary(complaint.getvalue())} (see {where})") from None
-    return options.command if isinstance(options, (DioramaOptions, LearnOptions)) else options
+    return options.command if isinstance(options, DioramaOptions | ConceptOptions | LearnOptions) else options
 
 
 def _summary(box: str) -> str:

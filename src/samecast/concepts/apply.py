@@ -7,7 +7,7 @@ adds up, W = W0 + Σ strength · (W_i - W0), and one alone at full strength is i
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -15,6 +15,7 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor
 
+from samecast.backbones.base import ConceptUse, ModelIdentity
 from samecast.concepts.concept import Change, Concept, Value, check_strength
 from samecast.concepts.places import find_parameter, find_pipeline
 from samecast.concepts.words import add_words, check_words
@@ -99,6 +100,7 @@ def apply_concepts(model: Any, concepts: Weighted) -> Applied:
             with torch.no_grad():
                 write.parameter.copy_(_combined(write.parameter, write.changes))
         applied = Applied(concepts, token_ids, _doubts(model, concepts))
+        _tell(model, concepts, undo)
         _ACTIVE[pipeline.unet] = applied
         undo.callback(_ACTIVE.pop, pipeline.unet)
         applied.hold(undo.pop_all())
@@ -161,6 +163,16 @@ def _restore(parameter: torch.nn.Parameter) -> Callable[[], None]:
             parameter.copy_(original)
 
     return restore
+
+
+def _tell(model: Any, concepts: Weighted, undo: ExitStack) -> None:
+    """Lets a backbone say of itself that the concepts are in it, for provenance."""
+    backbone = getattr(model, "backbone", model)
+    identity = getattr(backbone, "identity", None)
+    if isinstance(identity, ModelIdentity):
+        uses = tuple(ConceptUse(one.origin, strength, one.revision, tuple(one.tokens)) for one, strength in concepts)
+        undo.callback(setattr, backbone, "identity", identity)
+        backbone.identity = replace(identity, concepts=uses)
 
 
 def _doubts(model: Any, concepts: Weighted) -> list[str]:

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from samecast.concepts.concept import Concept
 
 _NAME = re.compile(r"(unet|text_encoder|text_encoder_2)(\.\w+)+\.(weight|bias)")
-_WORD = re.compile(r"[^\s/]{1,100}")
+_WORD = re.compile(r"[^\s/\\\x00-\x1f\x7f]{1,100}")
 _MOST_VECTORS = 75  # what a prompt can hold
 
 

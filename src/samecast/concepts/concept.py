@@ -11,7 +11,8 @@ Parameters are named as diffusers names them in a pipeline, the part first:
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -127,6 +128,7 @@ class Concept:
         changes: of the model's parameters, by name.
         base: the model that it was learned on.
         training: how it was learned, for people and provenance; JSON-able.
+        origin: the file that it was read from, for provenance; empty where there is none.
 
     Raises:
         SamecastError: there is nothing in it, or something in it cannot be.
@@ -136,6 +138,7 @@ class Concept:
     changes: Mapping[str, Change] = field(default_factory=dict[str, Change])
     base: Base = Base()
     training: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    origin: str = field(default="", compare=False)
 
     def __post_init__(self) -> None:
         from samecast.concepts.checks import check_concept
@@ -157,6 +160,37 @@ class Concept:
         for name, change in self.changes.items():
             named |= {f"{name}/{kind}": tensor for kind, tensor in change.tensors().items()}
         return named
+
+    @property
+    def revision(self) -> str:
+        """`sha256:` and a hash over all numbers, the same in whatever format they were kept."""
+        total = sha256()
+        for name, tensor in sorted(self.tensors().items()):
+            data = tensor.detach().cpu().contiguous()
+            total.update(f"{name} {data.dtype} {tuple(data.shape)} ".encode())
+            total.update(data.view(torch.uint8).numpy().tobytes())
+        scales = {name: change.scale for name, change in self.changes.items() if isinstance(change, LowRank)}
+        total.update(repr(sorted(scales.items())).encode())
+        return "sha256:" + total.hexdigest()
+
+    def rename(self, words: Mapping[str, str]) -> "Concept":
+        """The concept with other modifier tokens.
+
+        Args:
+            words: the new word of each old one; others stay.
+
+        Raises:
+            SamecastError: an old word is not there, or a new one is there already.
+        """
+        missing = set(words) - set(self.tokens)
+        if missing:
+            raise SamecastError(
+                f"the concept has no token {sorted(missing)[0]}; it has {', '.join(self.tokens) or 'none'}"
+            )
+        tokens = {words.get(word, word): token for word, token in self.tokens.items()}
+        if len(tokens) < len(self.tokens):
+            raise SamecastError("after renaming, two modifier tokens of the concept would be called the same")
+        return replace(self, tokens=tokens)
 
     def save(self, path: str | Path) -> Path:
         """Writes samecast's own format, whole or not at all, in place of what is there; returns where.

@@ -20,7 +20,12 @@ KEY = "samecast.concept"
 
 def save_concept(concept: Concept, path: str | Path) -> Path:
     """As `Concept.save`."""
-    return write_bytes(Path(path).expanduser(), save(_contiguous(concept.tensors()), {KEY: _describe(concept)}))
+    return write_bytes(Path(path).expanduser(), concept_bytes(concept))
+
+
+def concept_bytes(concept: Concept) -> bytes:
+    """The whole file."""
+    return save(_contiguous(concept.tensors()), {KEY: _describe(concept)})
 
 
 def parse_concept(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> Concept:

@@ -95,6 +95,7 @@ class Job:
             changed=self.session.changed,
             # Before any mask is drawn, which asks it for a size that no site has.
             blanks=self._blanks(),
+            words=[word for concept in self.backbone.identity.concepts for word in concept.words],
         )
         found = () if self.book is None else found_masks(self.book.masks(), self.looks, self.size)
         counts = {
