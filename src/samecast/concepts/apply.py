@@ -24,6 +24,9 @@ from samecast.errors import SamecastError
 Weighted = Sequence[tuple[Concept, float]]
 """Concepts, each with its strength."""
 
+_RELATED = 0.5
+"""⟨W, W0⟩ / ⟨W0, W0⟩ is about 1 for weights that were trained from W0, and about 0 for those of another model."""
+
 _ACTIVE: WeakKeyDictionary[torch.nn.Module, "Applied"] = WeakKeyDictionary()
 
 
@@ -107,6 +110,7 @@ def apply_concepts(model: Any, concepts: Weighted) -> Applied:
     return applied
 
 
+@torch.no_grad()
 def difference(change: Change, base: Tensor) -> Tensor:
     """What a change adds to the model's parameter, in float32 and its shape, at strength 1."""
     if isinstance(change, Value):
@@ -128,27 +132,21 @@ def _plan(pipeline: Any, concepts: Weighted) -> list[_Write]:
     found: dict[str, _Write] = {}
     for number, (concept, strength) in enumerate(concepts, start=1):
         label = f"concept {number} ({', '.join(concept.tokens) or 'without tokens'})"
-        unrelated = torch.zeros(2)
+        shared = torch.zeros(2)
         for name, change in concept.changes.items():
             parameter = find_parameter(pipeline, name, change, label)
             earlier = found[name].changes if name in found else ()
             found[name] = _Write(name, parameter, (*earlier, (change, strength)))
             if isinstance(change, Value) and parameter.ndim > 1:
-                squares = (
-                    difference(change, parameter.detach()).square().sum(),
-                    parameter.detach().float().square().sum(),
-                )
-                unrelated += torch.stack(squares).cpu()
-        if unrelated[0] > unrelated[1]:
+                base = parameter.detach().float()
+                value = change.value.detach().to(base.device, torch.float32)
+                shared += torch.stack([(value * base).sum(), base.square().sum()]).cpu()
+        if shared[0] < _RELATED * shared[1]:
             raise SamecastError(
-                f"{label} has values that have nothing to do with this model's: they are {_ratio(unrelated):.1f} times"
-                f" as far from them as from zero; it was learned on another one{_known_base(concept)}"
+                f"{label} has values that have nothing to do with this model's, of which they contain"
+                f" {shared[0] / shared[1]:.0%}: it was learned on another one{_known_base(concept)}"
             )
     return list(found.values())
-
-
-def _ratio(squares: Tensor) -> float:
-    return float((squares[0] / squares[1].clamp(min=1e-30)).sqrt())
 
 
 def _known_base(concept: Concept) -> str:

@@ -6,7 +6,8 @@ features C for the words, V for what they shall give and G = C_reg' C_reg,
 
     W = W0 + (V - W0 C') M⁻¹ A,   A = C G⁻¹,   M = A C'.
 
-G, A and M are of the text alone, and computed once for all layers, in float64.
+G, A and M are of the text alone, and computed once for all layers, in float64. Directions that no caption has are left
+alone (a text encoder that ends in a layer norm can have one), so that G⁻¹ is a pseudo-inverse; words must not need any.
 """
 
 from collections.abc import Mapping, Sequence
@@ -25,6 +26,7 @@ from samecast.concepts.places import cross_attention_parameters, find_parameter,
 from samecast.errors import SamecastError
 
 _WORST_CONDITION = 1e12  # beyond it, float64 leaves fewer than four digits
+_OUTSIDE = 1e-3  # of the words' features, what captions may fail to span
 _CHUNK = 50
 
 
@@ -33,7 +35,7 @@ class Merging:
     """How well a merge could be done.
 
     Args:
-        condition: of the captions' second moments G; large where captions say too little.
+        condition: of the captions' second moments G, in the directions they have; large where they say too little.
         separation: condition of M; large where two concepts' words mean nearly the same to the text encoder.
         error: largest ‖W c - W_i c‖ / ‖W_i c‖ of the written weights over all layers: that the concepts are kept.
         drift: ‖(W - W0) C_reg'‖ / ‖W0 C_reg'‖ over all layers: how much anything else has moved.
@@ -65,12 +67,14 @@ def merge(
     pipeline = find_pipeline(model)
     places = {name: parameter.detach() for name, parameter in cross_attention_parameters(pipeline, "kv")}
     for number, concept in enumerate(concepts, start=1):
-        _check(concept, number, places)
         for name, change in concept.changes.items():
             find_parameter(pipeline, name, change, f"concept {number}")
+        _check(concept, number, places)
     words, of = _word_features(concepts, model)
-    moments, condition = _moments(model, captions or default_captions(), progress)
-    reading = torch.linalg.solve(moments, words.T).T
+    captions = captions or default_captions()
+    moments = _moments(model, captions, progress)
+    inverse, condition = _inverted(moments, words, len(captions))
+    reading = words @ inverse
     kernel = reading @ words.T
     separation = float(torch.linalg.cond(kernel))
     if not separation < _WORST_CONDITION:
@@ -140,10 +144,8 @@ def _features(backbone: Any, texts: Sequence[str]) -> Float[Tensor, "text token 
         return backbone.encode_prompts(texts)[:, :length].double().cpu()
 
 
-def _moments(
-    model: Any, captions: Sequence[str], progress: Progress | None
-) -> tuple[Float[Tensor, "channel channel"], float]:
-    """G, and its condition."""
+def _moments(model: Any, captions: Sequence[str], progress: Progress | None) -> Float[Tensor, "channel channel"]:
+    """G."""
     backbone: Any = getattr(model, "backbone", model)
     total = torch.zeros(())
     for at in range(0, len(captions), _CHUNK):
@@ -151,15 +153,27 @@ def _moments(
         total = total + rows.T @ rows
         if progress is not None:
             progress("captions", min(at + _CHUNK, len(captions)), len(captions))
-    values = torch.linalg.eigvalsh(total)
-    condition = float(values[-1] / values[0]) if values[0] > 0 else float("inf")
-    if not condition < _WORST_CONDITION:
-        spanned = int((values > values[-1] / _WORST_CONDITION).sum())
+    return total
+
+
+def _inverted(
+    moments: Float[Tensor, "channel channel"], words: Float[Tensor, "row channel"], captions: int
+) -> tuple[Float[Tensor, "channel channel"], float]:
+    """The pseudo-inverse of G, and the condition of G where it is not zero.
+
+    Raises:
+        SamecastError: the words have directions that the captions lack.
+    """
+    values, vectors = torch.linalg.eigh(moments)
+    spanned = values > values[-1].clamp(min=1e-30) / _WORST_CONDITION
+    values, vectors = values[spanned], vectors[:, spanned]
+    outside = float((words - words @ vectors @ vectors.T).norm() / words.norm())
+    if outside > _OUTSIDE:
         raise SamecastError(
-            f"{len(captions)} captions say too little: their text features span {spanned} of {len(values)} dimensions"
-            f" (condition {condition:.0e}, at most {_WORST_CONDITION:.0e}); give more of them, and more different ones"
+            f"{captions} captions say too little: their text features span {len(values)} of {words.shape[1]}"
+            f" dimensions, and {outside:.0%} of what the words mean lies outside; give more, and more different ones"
         )
-    return total, condition
+    return vectors / values @ vectors.T, float(values[-1] / values[0])
 
 
 def _wanted(

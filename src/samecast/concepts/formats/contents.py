@@ -21,7 +21,7 @@ from samecast.errors import SamecastError
 
 _ZIP, _PICKLE, _TAR = b"PK\x03\x04", b"\x80", b"ustar"
 _LARGEST_HEADER = 100_000_000  # what safetensors itself allows
-_ALLOWED = re.compile(r"GLOBAL ([\w.]+)")
+_ASKED = re.compile(r"GLOBAL ([\w.]+)")
 
 
 @dataclass(frozen=True)
@@ -101,16 +101,17 @@ def _read_pickle(path: Path, *, zipped: bool) -> Any:
             _check_archive(path)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            data = torch.load(path, map_location="cpu", weights_only=True)
+            with path.open("rb") as file:  # by its path, torch would go by the suffix
+                data = torch.load(file, map_location="cpu", weights_only=True)
     except SamecastError:
         raise
     except pickle.UnpicklingError as error:
-        wanted = _ALLOWED.search(str(error))
+        wanted = _ASKED.search(str(error))
         if wanted:
             raise SamecastError(
                 f"it is a pickle that asks to run {wanted[1]}, which is no data; nothing of it was run"
             ) from None
-        raise SamecastError(f"it is a pickle that is damaged, or not only data: {_short(error)}") from None
+        raise SamecastError(f"it is a pickle that is damaged, or not only data: {_short(error.__context__ or error)}") from None
     except Exception as error:  # a broken archive fails in zip, in torch or in the unpickler, each its own way
         raise SamecastError(f"it is no sound pickle of tensors: {_short(error)}") from None
     _check_sizes(data, path.stat().st_size)
