@@ -11,7 +11,16 @@ from collections.abc import Sequence
 from samecast.cli.concept_options import CompressOptions, ConvertOptions, MergeOptions, ShowOptions
 from samecast.cli.console import CONSOLE, complain
 from samecast.cli.learn_options import SharedOptions
-from samecast.cli.options import BenchmarkOptions, DemoOptions, MasksOptions, Options, RenderOptions, SitesOptions
+from samecast.cli.options import (
+    BenchmarkOptions,
+    CompareOptions,
+    DemoOptions,
+    MasksOptions,
+    Options,
+    PhotosOptions,
+    RenderOptions,
+    SitesOptions,
+)
 from samecast.cli.parsing import parse
 from samecast.errors import SamecastError
 
@@ -69,6 +78,14 @@ def _run(options: Options) -> int:
         from samecast.cli.benchmark import run_benchmark
 
         run_benchmark(options)
+    elif isinstance(options, CompareOptions):
+        from samecast.cli.compare import run_compare
+
+        run_compare(options)
+    elif isinstance(options, PhotosOptions):
+        from samecast.cli.diorama import run_photos
+
+        run_photos(options)
     else:
         from samecast.cli.diorama import run_sheet
 

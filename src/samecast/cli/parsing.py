@@ -10,7 +10,15 @@ import tyro
 
 from samecast.cli.concept_options import ConceptOptions
 from samecast.cli.learn_options import LearnOptions
-from samecast.cli.options import DemoOptions, DioramaOptions, MasksOptions, Options, RenderOptions, SitesOptions
+from samecast.cli.options import (
+    CompareOptions,
+    DemoOptions,
+    DioramaOptions,
+    MasksOptions,
+    Options,
+    RenderOptions,
+    SitesOptions,
+)
 from samecast.errors import SamecastError
 
 DESCRIPTION = """Cast a subject once, render it in any scene.
@@ -29,6 +37,7 @@ _COMMANDS: dict[str, Any] = {
     "demo": DemoOptions,
     "sites": SitesOptions,
     "concept": ConceptOptions,
+    "compare": CompareOptions,
     "diorama": DioramaOptions,
 }
 _Any = (
@@ -45,6 +54,7 @@ _Any = (
         ConceptOptions,
         tyro.conf.subcommand("concept", description="Show, merge, compress and convert what was learned."),
     ]
+    | Annotated[CompareOptions, tyro.conf.subcommand("compare", description="Compare training, attention and both.")]
     | Annotated[DioramaOptions, tyro.conf.subcommand("diorama", description="Look at the embedded world.")]
 )
 _RULE = re.compile(r"^[\s│|]*[─-]{8,}[\s│|]*$|^[╭╰]")

@@ -44,7 +44,7 @@ class Loop:
         devices: who else takes part of each step.
         file: where the state is kept.
         key: of the run.
-        save_seconds: how long to go on between states, at least.
+        save_seconds: how long to go on between states, at least; 0 writes one after each step.
     """
 
     trained: Trained
@@ -132,7 +132,8 @@ class Loop:
 
     def _save_if_due(self) -> None:
         since = time.monotonic() - self._saved
-        if self.devices.is_main and since >= max(self.save_seconds, _SAVING_SHARE * self._saving):
+        due = max(self.save_seconds, _SAVING_SHARE * self._saving) if self.save_seconds else 0.0
+        if self.devices.is_main and since >= due:
             self.save()
 
     def _resume(self, state: State) -> None:

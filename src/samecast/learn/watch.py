@@ -27,7 +27,7 @@ class Watching:
         show_every: steps between pictures; None is a quarter of the run, 0 shows none.
         prompts: of the pictures; none are two of each subject.
         tensorboard: keep loss and pictures for TensorBoard.
-        save_seconds: how long between states to go on from, at least.
+        save_seconds: how long between states to go on from, at least; 0 writes one after each step.
     """
 
     show_every: int | None = None
