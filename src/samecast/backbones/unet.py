@@ -11,7 +11,7 @@ from typing import Any, cast
 
 import torch
 from diffusers.schedulers.scheduling_ddim import DDIMScheduler
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from PIL import Image
 from torch import Tensor
 
@@ -87,6 +87,10 @@ class UNetBackbone:
             raise SamecastError(f"steps must be below {trained} for this model's schedule; got {steps}")
         return schedule_of(scheduler, self.prediction_type)
 
+    def noise_levels(self) -> Float[Tensor, " timestep"]:
+        """Cumulative products of the checkpoint's schedule."""
+        return self.pipeline.scheduler.alphas_cumprod.float()
+
     def self_attention(self) -> tuple[BoundSite, ...]:
         """Every `attn1`, in execution order."""
         return tuple(_walk(self.pipeline.unet, "self"))
@@ -130,7 +134,7 @@ class UNetBackbone:
     def predict(
         self,
         latents: Float[Tensor, "row channel height width"],
-        timestep: int,
+        timestep: int | Int[Tensor, " row"],
         embeddings: Float[Tensor, "row token channel_text"],
     ) -> Float[Tensor, "row channel height width"]:
         """One call of the U-Net."""

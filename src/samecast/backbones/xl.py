@@ -9,7 +9,7 @@ from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from PIL import Image
 from torch import Tensor
 
@@ -46,7 +46,7 @@ class XLBackbone(UNetBackbone):
     def predict(
         self,
         latents: Float[Tensor, "row channel height width"],
-        timestep: int,
+        timestep: int | Int[Tensor, " row"],
         embeddings: Float[Tensor, "row token channel_text"],
     ) -> Float[Tensor, "row channel height width"]:
         """One call of the U-Net."""

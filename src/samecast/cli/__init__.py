@@ -7,15 +7,21 @@ called, for they bring torch.
 
 import logging
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from importlib import import_module
 
+from samecast.cli.concept_options import CompressOptions, ConvertOptions, MergeOptions, ShowOptions
 from samecast.cli.console import CONSOLE, complain
+from samecast.cli.learn_options import SharedOptions
 from samecast.cli.options import (
     BenchmarkOptions,
+    CompareOptions,
     DemoOptions,
     MasksOptions,
     Options,
+    PhotosOptions,
     RenderOptions,
+    SheetOptions,
     SitesOptions,
     StudyOptions,
     StudyReportOptions,
@@ -25,6 +31,25 @@ from samecast.cli.options import (
 from samecast.cli.parsing import parse
 from samecast.errors import SamecastError
 
+_COMMANDS: dict[type, tuple[str, str]] = {  # imported only when asked for: torch takes seconds
+    RenderOptions: ("render", "run_render"),
+    SharedOptions: ("learn", "run_learn"),
+    MasksOptions: ("masks", "run_masks"),
+    StudyOptions: ("study", "run_study_command"),
+    StudyStatusOptions: ("study", "run_status"),
+    StudyReportOptions: ("study", "run_report"),
+    TuneOptions: ("tune", "run_tune"),
+    DemoOptions: ("demo", "run_demo"),
+    SitesOptions: ("sites", "run_sites"),
+    ShowOptions: ("concept", "run_concept"),
+    MergeOptions: ("concept", "run_concept"),
+    CompressOptions: ("concept", "run_concept"),
+    ConvertOptions: ("concept", "run_concept"),
+    CompareOptions: ("compare", "run_compare"),
+    BenchmarkOptions: ("benchmark", "run_benchmark"),
+    PhotosOptions: ("diorama", "run_photos"),
+    SheetOptions: ("diorama", "run_sheet"),
+}
 DONE, DIFFERS, MISTAKE, INTERRUPTED = 0, 1, 2, 130
 
 
@@ -43,55 +68,17 @@ def main(words: Sequence[str] | None = None) -> int:
     except SamecastError as error:
         complain(str(error))
         return MISTAKE
-    except KeyboardInterrupt:
-        CONSOLE.print("interrupted; what was finished is kept, and nothing is half-written")
+    except KeyboardInterrupt as stop:
+        CONSOLE.print(str(stop) or "interrupted; what was finished is kept, and nothing is half-written")
         return INTERRUPTED
 
 
 def _run(options: Options) -> int:
-    if isinstance(options, RenderOptions):
-        _set_up_logging(verbose=options.verbose)
-        from samecast.cli.render import run_render
-
-        return DONE if run_render(options) else DIFFERS
-    _set_up_logging(verbose=False)
-    if isinstance(options, StudyOptions):
-        from samecast.cli.study import run_study_command
-
-        return DONE if run_study_command(options) else DIFFERS
-    if isinstance(options, DemoOptions):
-        from samecast.cli.demo import run_demo
-
-        run_demo(options)
-    elif isinstance(options, StudyStatusOptions):
-        from samecast.cli.study import run_status
-
-        run_status(options)
-    elif isinstance(options, StudyReportOptions):
-        from samecast.cli.study import run_report
-
-        run_report(options)
-    elif isinstance(options, TuneOptions):
-        from samecast.cli.tune import run_tune
-
-        run_tune(options)
-    elif isinstance(options, MasksOptions):
-        from samecast.cli.masks import run_masks
-
-        run_masks(options)
-    elif isinstance(options, SitesOptions):
-        from samecast.cli.sites import run_sites
-
-        run_sites(options)
-    elif isinstance(options, BenchmarkOptions):
-        from samecast.cli.benchmark import run_benchmark
-
-        run_benchmark(options)
-    else:
-        from samecast.cli.diorama import run_sheet
-
-        run_sheet(options)
-    return DONE
+    """Run what the options ask for; a command that finds a difference returns False."""
+    _set_up_logging(verbose=isinstance(options, RenderOptions) and options.verbose)
+    module, name = next(_COMMANDS[kind] for kind in type(options).__mro__ if kind in _COMMANDS)
+    run: Callable[[Options], bool | None] = getattr(import_module(f"samecast.cli.{module}"), name)
+    return DIFFERS if run(options) is False else DONE
 
 
 def _set_up_logging(*, verbose: bool) -> None:

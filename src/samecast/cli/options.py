@@ -10,6 +10,9 @@ from typing import Annotated, Literal
 
 import tyro
 
+from samecast.cli.concept_options import CompressOptions, ConvertOptions, MergeOptions, ShowOptions
+from samecast.cli.learn_options import SharedOptions
+
 arg = tyro.conf.arg
 On = tyro.conf.FlagCreatePairsOff[bool]
 
@@ -26,6 +29,7 @@ class RenderOptions:
       samecast render rex.png "a dog at the lake" --init noise --images-per-prompt 4
       samecast render --source-prompt "a photo of a dog" "a dog running on the beach"
       samecast render rex.jpg "a dog on the beach" --model path/to/stable-diffusion-v1-4
+      samecast render --concept rex.safetensors --init noise --method none rex.png "a <new1> dog on the beach"
       samecast render --again renders/rex/render.json
     """
 
@@ -91,6 +95,9 @@ class RenderOptions:
 
     lora: Annotated[tyro.conf.UseAppendAction[tuple[Path, ...]], arg(metavar="PATH")] = ()
     """A LoRA to add to the model."""
+
+    concept: Annotated[tyro.conf.UseAppendAction[tuple[str, ...]], arg(metavar="FILE[:STRENGTH]")] = ()
+    """What was learned of a subject, to apply to the model; prompts say its word: "a <new1> dog"."""
 
     out: Annotated[
         Path | None,
@@ -241,6 +248,68 @@ class SheetOptions:
 
     rows: Annotated[int, arg(metavar="INT")] = 6
     """Rows of pictures."""
+
+
+@dataclass(frozen=True)
+class PhotosOptions:
+    """Draw four photos of a held-out subject, which nothing was trained on, to learn it from.
+
+    For example:
+
+      samecast diorama photos --out examples/rex
+      samecast learn custom-diffusion --photos examples/rex
+    """
+
+    out: Annotated[Path, arg(aliases=("-o",), metavar="FOLDER")] = Path("rex")
+    """Folder for the photos and subject.json. Where it exists, the next free name is taken."""
+
+    subject: Annotated[int, arg(metavar="INT")] = 65
+    """Which subject; 65 is the demo's dog with blue and yellow stripes."""
+
+    size: Annotated[int, arg(metavar="PIXELS")] = 128
+    """Side of a photo."""
+
+
+@dataclass(frozen=True)
+class CompareOptions:
+    """Compare training, attention and both on held-out subjects of the embedded world.
+
+    Textual Inversion, LoRA, DreamBooth and Custom Diffusion learn four photos of each subject; MasaCtrl reads one; and
+    Custom Diffusion with MasaCtrl does both. What is finished is kept in the folder: a run that was stopped goes on
+    where it was. For example:
+
+      samecast compare --subjects 8 --prompts 10 --docs docs
+    """
+
+    out: Annotated[Path, arg(aliases=("-o",), metavar="FOLDER")] = Path("compare")
+    """Folder for scores.csv, summary.json, grid.png, all pictures and all concepts."""
+
+    methods: Annotated[tuple[str, ...], arg(metavar="NAME", help_behavior_hint="(default: all)")] = ()
+    """Which of prompt, textual-inversion, lora, dreambooth, custom-diffusion, masactrl, custom-diffusion-masactrl."""
+
+    subjects: Annotated[int, arg(metavar="1-32")] = 8
+    """How many of the benchmark's subjects."""
+
+    prompts: Annotated[int, arg(metavar="1-20")] = 20
+    """How many scenes for each."""
+
+    learn_steps: Annotated[int | None, arg(metavar="INT", help_behavior_hint="(default: the method's)")] = None
+    """Steps of every training."""
+
+    steps: Annotated[int, arg(metavar="INT")] = 50
+    """Denoising steps."""
+
+    guidance: Annotated[float, arg(metavar="FLOAT")] = 7.5
+    """Scale of classifier-free guidance."""
+
+    docs: Annotated[Path | None, arg(metavar="FOLDER", help_behavior_hint="")] = None
+    """Also write compare.md there, and pictures/compare.png, in place of what there is."""
+
+    model: Annotated[str, arg(metavar="MODEL", help_behavior_hint="(default: the embedded model)")] = "diorama"
+    """Any model that `samecast render` takes, if it knows the embedded world."""
+
+    device: Annotated[str, arg(metavar="auto|cpu|cuda|mps")] = "auto"
+    """Where to compute."""
 
 
 @dataclass(frozen=True)
@@ -515,17 +584,25 @@ class DioramaOptions:
 
     command: (
         Annotated[SheetOptions, tyro.conf.subcommand("sheet")]
+        | Annotated[PhotosOptions, tyro.conf.subcommand("photos")]
         | Annotated[BenchmarkOptions, tyro.conf.subcommand("benchmark")]
     )
 
 
 Options = (
     RenderOptions
+    | SharedOptions
     | MasksOptions
     | SitesOptions
     | SheetOptions
+    | PhotosOptions
     | BenchmarkOptions
+    | CompareOptions
     | DemoOptions
+    | ShowOptions
+    | MergeOptions
+    | CompressOptions
+    | ConvertOptions
     | StudyOptions
     | StudyStatusOptions
     | StudyReportOptions

@@ -8,7 +8,10 @@ from typing import Annotated, Any
 
 import tyro
 
+from samecast.cli.concept_options import ConceptOptions
+from samecast.cli.learn_options import LearnOptions
 from samecast.cli.options import (
+    CompareOptions,
     DemoOptions,
     DioramaOptions,
     MasksOptions,
@@ -28,10 +31,12 @@ For example:
 
   samecast demo                                              see what it does
   samecast render photo.png "a dog running on the beach"     render your own photo
+  samecast learn custom-diffusion --photos rex --noun dog    learn a subject from a few photos
   samecast render --help                                     all that it can be told
 """
 _COMMANDS: dict[str, Any] = {
     "render": RenderOptions,
+    "learn": LearnOptions,
     "masks": MasksOptions,
     "study": StudyOptions,
     "study status": StudyStatusOptions,
@@ -39,10 +44,13 @@ _COMMANDS: dict[str, Any] = {
     "tune": TuneOptions,
     "demo": DemoOptions,
     "sites": SitesOptions,
+    "concept": ConceptOptions,
+    "compare": CompareOptions,
     "diorama": DioramaOptions,
 }
 _Any = (
     Annotated[RenderOptions, tyro.conf.subcommand("render", description="Render the subject of a photo in new scenes.")]
+    | Annotated[LearnOptions, tyro.conf.subcommand("learn", description="Learn a subject from photos.")]
     | Annotated[
         MasksOptions, tyro.conf.subcommand("masks", description="Find the subject of a photo, and draw its mask.")
     ]
@@ -54,6 +62,11 @@ _Any = (
         DemoOptions, tyro.conf.subcommand("demo", description="One subject, six prompts, four settings, judged.")
     ]
     | Annotated[SitesOptions, tyro.conf.subcommand("sites", description="List the attention layers of a model.")]
+    | Annotated[
+        ConceptOptions,
+        tyro.conf.subcommand("concept", description="Show, merge, compress and convert what was learned."),
+    ]
+    | Annotated[CompareOptions, tyro.conf.subcommand("compare", description="Compare training, attention and both.")]
     | Annotated[DioramaOptions, tyro.conf.subcommand("diorama", description="Look at the embedded world.")]
 )
 _RULE = re.compile(r"^[\s│|]*[─-]{8,}[\s│|]*$|^[╭╰]")
@@ -93,9 +106,7 @@ def parse(words: Sequence[str]) -> Options:
             raise
         where = f"samecast {command} --help" if command else "samecast --help"
         raise SamecastError(f"{_summary(complaint.getvalue())} (see {where})") from None
-    if not isinstance(options, DioramaOptions):
-        return options
-    return options.command
+    return options.command if isinstance(options, DioramaOptions | ConceptOptions | LearnOptions) else options
 
 
 def _summary(box: str) -> str:

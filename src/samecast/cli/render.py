@@ -4,6 +4,7 @@ torch comes with `sc.load`, after everything that can be checked without it, so 
 """
 
 import logging
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from inspect import signature
@@ -13,6 +14,7 @@ from typing import Any
 from PIL import Image
 
 import samecast as sc
+from samecast.cli.concept_options import read_concept_option
 from samecast.cli.console import RESULTS, quiet_libraries, remark, stages, working
 from samecast.cli.options import RenderOptions
 from samecast.control.rule import Rules, read_rules, rules_from_data
@@ -35,6 +37,7 @@ class _Run:
     device: str
     dtype: str
     lora: tuple[str, ...]
+    concepts: tuple[tuple[str, float], ...]
     subject: sc.Subject | None
     prompts: tuple[str, ...]
     rules: Rules
@@ -57,14 +60,9 @@ def run_render(options: RenderOptions) -> bool:
     with working("loading the model"):
         if not options.verbose:
             quiet_libraries()
-        model = sc.load(
-            run.model,
-            device=run.device,
-            dtype=run.dtype,
-            lora=run.lora,
-            revision=run.revision,
-            prediction_type=run.prediction_type,
-        )
+        model, doubts = _load(run)
+    for doubt in doubts:
+        remark(doubt)
     _log.info("model %s", model.backbone.identity)
     _log.info("rules %s", run.rules)
     _log.info("settings %s", run.settings)
@@ -88,6 +86,22 @@ def run_render(options: RenderOptions) -> bool:
     quality = "" if result.source_psnr is None else f", the photo reproduced at {result.source_psnr:.1f} dB"
     RESULTS.print(f"{count} picture{'s' * (count > 1)} in {folder} ({result.evaluations} evaluations{quality})")
     return record is None or _compare(record, result)
+
+
+def _load(run: _Run) -> tuple["sc.Model", list[str]]:
+    """The model with its concepts, and what may be wrong with these."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", sc.SamecastWarning)
+        model = sc.load(
+            run.model,
+            device=run.device,
+            dtype=run.dtype,
+            lora=run.lora,
+            concepts=run.concepts,
+            revision=run.revision,
+            prediction_type=run.prediction_type,
+        )
+    return model, [str(one.message) for one in caught if issubclass(one.category, sc.SamecastWarning)]
 
 
 def _tell_quality(result: "sc.RenderResult") -> None:
@@ -137,6 +151,7 @@ def _run_of(options: RenderOptions) -> _Run:
         device=options.device,
         dtype=options.dtype,
         lora=tuple(str(path) for path in options.lora),
+        concepts=tuple(read_concept_option(word) for word in options.concept),
         subject=sc.Subject(references, options.noun, options.mask) if references else None,
         prompts=tuple(spelt(prompt) for prompt in prompts),
         rules=rules_of(options),
@@ -247,6 +262,7 @@ def _run_again(record: Record, options: RenderOptions) -> _Run:
             device=str(told["device"]),
             dtype=str(told["dtype"]),
             lora=tuple(str(path) for path, _ in identity["lora"]),
+            concepts=tuple(_recorded(concept) for concept in identity.get("concepts", ())),
             subject=sc.Subject(record.references, str(told["class_noun"]), record.reference_masks)
             if record.references
             else None,
@@ -263,6 +279,12 @@ def _run_again(record: Record, options: RenderOptions) -> _Run:
         raise
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
         raise SamecastError(f"the record is damaged: {type(error).__name__} {error}") from None
+
+
+def _recorded(concept: Mapping[str, Any]) -> tuple[str, float]:
+    if not concept["path"]:
+        raise SamecastError("the record is of a concept that came from memory, not from a file: it cannot be repeated")
+    return str(concept["path"]), float(concept["strength"])
 
 
 def _compare(record: Record, result: "sc.RenderResult") -> bool:

@@ -1,8 +1,9 @@
 """What is compared: ways to render, each under the name it has in tables."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from samecast.control.rules import Rules, masactrl, masactrl_union
+from samecast.learn.settings import LearnSettings, default_settings
 
 
 @dataclass(frozen=True)
@@ -16,6 +17,8 @@ class Method:
         init: where targets start, as `RenderSettings.init`; None leaves the settings' own.
         shuffled: read a photo of the next subject instead: a negative control, which tells how much of a score is the
             method's reading of this very photo.
+        learning: what is learnt of the subject's photos before; None learns nothing.
+        photos: how many of the subject's photos are read.
     """
 
     name: str
@@ -23,6 +26,8 @@ class Method:
     rules: Rules
     init: str | float | None = None
     shuffled: bool = False
+    learning: LearnSettings | None = None
+    photos: int = 1
 
 
 METHODS: tuple[Method, ...] = (
@@ -35,3 +40,34 @@ METHODS: tuple[Method, ...] = (
     Method("shuffled", "decoder 10-15, steps 4-50, another subject's photo", masactrl(), shuffled=True),
 )
 """The settings of the AIKU study, no control below them, and a negative control above."""
+
+
+def contest(*, embedded: bool, learn_steps: int | None = None) -> tuple[Method, ...]:
+    """Training, attention, and both: what `samecast compare` compares.
+
+    All start from noise but MasaCtrl alone, which as published starts from the inverted photo.
+
+    Args:
+        embedded: take the settings that were found for the embedded model, rather than the papers'.
+        learn_steps: steps of every training; None is each method's own.
+    """
+    trainings = {
+        name: replace(default_settings(name, embedded=embedded), steps=learn_steps)
+        for name in ("textual-inversion", "lora", "dreambooth", "custom-diffusion")
+    }
+    return (
+        Method("prompt", "prompt alone", (), "noise"),
+        Method("textual-inversion", "Textual Inversion", (), "noise", learning=trainings["textual-inversion"]),
+        Method("lora", "LoRA", (), "noise", learning=trainings["lora"]),
+        Method("dreambooth", "DreamBooth, whole denoiser", (), "noise", learning=trainings["dreambooth"]),
+        Method("custom-diffusion", "Custom Diffusion", (), "noise", learning=trainings["custom-diffusion"]),
+        Method("masactrl", "MasaCtrl, one photo", masactrl()),
+        Method(
+            "custom-diffusion-masactrl",
+            "Custom Diffusion with MasaCtrl, four photos, steps 4-25",
+            masactrl(final=25),
+            "noise",
+            learning=trainings["custom-diffusion"],
+            photos=4,
+        ),
+    )

@@ -56,12 +56,6 @@ class MapBook:
         self._masks: dict[tuple[SubjectTokens, Branch], SubjectMask] = {}
         self._blank: dict[tuple[SubjectTokens, Branch], dict[int, Blank]] = {}
 
-    def fork(self) -> "MapBook":
-        """A book that begins with what is in this one, and leaves it as it is."""
-        other = MapBook(self.looks, self._backbone)
-        other._sums.update(self._sums)
-        return other
-
     def wanted_at(self, step: int) -> bool:
         """Whether maps are taken at a step."""
         return any(step in look.steps for look in self.looks)
@@ -106,8 +100,9 @@ class MapBook:
         """Goes on from maps that were added up elsewhere."""
         self._sums, self._masks = dict(sums), {}
 
-    def fork(self, looks: Sequence[Look]) -> "MapBook":
-        """A book that goes on from this one by itself, with some of its looks."""
+    def fork(self, looks: Sequence[Look] | None = None) -> "MapBook":
+        """A book that goes on from this one by itself, with all or some of its looks."""
+        looks = self.looks if looks is None else looks
         book = MapBook(looks, self._backbone)
         kept = {look.tokens for look in looks}
         book.restore({key: total for key, total in self._sums.items() if key[0] in kept})

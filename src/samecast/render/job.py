@@ -103,6 +103,7 @@ class Job:
             keeping=self.keeping,
             # Before any mask is drawn, which asks it for a size that no site has.
             blanks=self._blanks(),
+            words=[word for concept in self.backbone.identity.concepts for word in concept.words],
         )
         found = () if self.book is None else found_masks(self.book.masks(), self.looks, self.size)
         counts = {
