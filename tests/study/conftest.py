@@ -17,7 +17,7 @@ from samecast.study.job import prepare
 from samecast.study.recipe import Recipe
 from samecast.study.subjects import StudySubject
 
-STEPS = 10
+STEPS, SIZE = 10, 32
 
 
 @pytest.fixture(scope="session")
@@ -31,7 +31,7 @@ def rex(photo: Image.Image) -> StudySubject:
 
 
 def recipe_of(backbone: UNetBackbone, grid: Grid | None = None, **others: Any) -> Recipe:
-    settings = sc.RenderSettings(steps=others.pop("steps", STEPS), init=others.pop("init", "inverted"))
+    settings = sc.RenderSettings(steps=others.pop("steps", STEPS), init=others.pop("init", "inverted"), size=SIZE)
     return Recipe(grid or aiku(settings.steps), settings, str(backbone.identity.id), "", "", clip="diorama", **others)
 
 

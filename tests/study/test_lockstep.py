@@ -24,7 +24,7 @@ from samecast.study.job import run_study
 from samecast.study.recipe import Recipe
 from samecast.study.subjects import StudySubject
 from samecast.study.unit import Bench
-from tests.study.conftest import STEPS, Create, Rows, assert_same_picture
+from tests.study.conftest import SIZE, STEPS, Create, Rows, assert_same_picture
 
 
 @torch.inference_mode()
@@ -40,7 +40,7 @@ def alone(recipe: Recipe, subject: StudySubject, order: Order, backbone: UNetBac
     run = Run(backbone, session, binding.schedule, binding.plan(order.variant.rules), texts)
     sources, target = (Branch("source", 0, cast.caption),), Branch("target", 0, cast.prompt)
     with session:
-        photo = fit_photo(subject.references[order.numbers[0]], size=64)
+        photo = fit_photo(subject.references[order.numbers[0]], size=SIZE)
         trajectory = invert(
             run, sources, encode(run, [photo]), settings, rows=8, counter=lambda stage, rounds: lambda: None
         )
@@ -48,7 +48,7 @@ def alone(recipe: Recipe, subject: StudySubject, order: Order, backbone: UNetBac
         if book is not None and any(rule.masks_sources for rule in order.variant.rules):
             look_at_sources(run, book, trajectory, caption)
         first = trajectory.latents[0, 0]
-        start = spherical_blend(first, seeded_noise((4, 16, 16), cast.seed), settings.noise_share)
+        start = spherical_blend(first, seeded_noise((4, SIZE // 4, SIZE // 4), cast.seed), settings.noise_share)
         return denoise_targets(
             run,
             Branches((target,), sources, settings.guidance_scale),
@@ -103,7 +103,7 @@ def test_lockstep_gives_what_each_run_gives_alone(create: Create, backbone: UNet
     with Rows(backbone) as rows:
         counted = run(folder, backbone)
     assert rows.total == counted == predicted(folder, backbone)
-    assert check_against_alone(folder, backbone, every=5) > 10
+    assert check_against_alone(folder, backbone, every=13) > 7
 
 
 def test_masked_rules_too_whose_masks_are_made_on_the_way(create: Create, backbone: UNetBackbone) -> None:

@@ -5,6 +5,7 @@ Each feature is computed once for each distinct picture. Several photos of a sub
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import torch
@@ -116,8 +117,9 @@ def photos_judged(subject: StudySubject) -> tuple[Image.Image, ...]:
     return subject.judged or subject.references
 
 
+@cache
 def load_scorers(clip: str, dino: str, device: str = "cpu") -> Scorers:
-    """Those who judge.
+    """Those who judge; loaded once in a process.
 
     Args:
         clip: a folder or hub id; `diorama` is the embedded one.
