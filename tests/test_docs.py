@@ -27,6 +27,8 @@ def blocks(language: str) -> list[object]:
 @pytest.mark.parametrize("code", blocks("python"))
 def test_python_blocks_run(code: str, photo: Image.Image, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     photo.save(tmp_path / "rex.png")
+    (tmp_path / "photos").mkdir()
+    photo.save(tmp_path / "photos" / "0.png")
     monkeypatch.chdir(tmp_path)
     exec(compile(code, "documentation", "exec"), {"__name__": "documentation"})
 

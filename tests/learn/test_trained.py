@@ -88,12 +88,13 @@ def test_a_tokens_gradient_is_that_of_its_row_of_the_matrix(model: sc.Model, thr
         ours = trained.rows["text_encoder"].grad
         pipeline = pipeline_of(model)
         embedding = pipeline.text_encoder.get_input_embeddings()
-        hooks, embedding._forward_hooks = dict(embedding._forward_hooks), type(embedding._forward_hooks)()
+        hooks = dict(embedding._forward_hooks)
+        embedding._forward_hooks.clear()
         embedding.weight.requires_grad_(True)
         model.backbone.encode_prompts(prompts).square().sum().backward()
         ids = pipeline.tokenizer.convert_tokens_to_ids(["<new1>", "<new2>", "<new3>"])
         theirs = embedding.weight.grad[ids]
-        embedding._forward_hooks.update(hooks)
+        embedding._forward_hooks.update(hooks)  # whose handles know this very dict
     assert ours is not None
     assert ours[2].abs().max() == 0  # not in these prompts
     assert ours[:2].abs().max() > 0

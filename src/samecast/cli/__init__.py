@@ -31,7 +31,7 @@ from samecast.cli.options import (
 from samecast.cli.parsing import parse
 from samecast.errors import SamecastError
 
-_COMMANDS: dict[type, tuple[str, str]] = {  # imported only when asked for: torch takes seconds
+_COMMANDS: dict[type, tuple[str, str]] = {  # by module and function
     RenderOptions: ("render", "run_render"),
     SharedOptions: ("learn", "run_learn"),
     MasksOptions: ("masks", "run_masks"),
