@@ -111,7 +111,9 @@ def _read_pickle(path: Path, *, zipped: bool) -> Any:
             raise SamecastError(
                 f"it is a pickle that asks to run {wanted[1]}, which is no data; nothing of it was run"
             ) from None
-        raise SamecastError(f"it is a pickle that is damaged, or not only data: {_short(error.__context__ or error)}") from None
+        raise SamecastError(
+            f"it is a pickle that is damaged, or not only data: {_short(error.__context__ or error)}"
+        ) from None
     except Exception as error:  # a broken archive fails in zip, in torch or in the unpickler, each its own way
         raise SamecastError(f"it is no sound pickle of tensors: {_short(error)}") from None
     _check_sizes(data, path.stat().st_size)
