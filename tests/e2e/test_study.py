@@ -19,7 +19,18 @@ from samecast.study.table import load_table
 def done(tiny_pipeline_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The AIKU preset on two bundled subjects, also read from hidden photos, in ten steps of the tiny model."""
     folder = tmp_path_factory.mktemp("study") / "aiku"
-    words = ["--model", str(tiny_pipeline_dir), "--clip", "diorama", "--steps", "10", "--size", "32", "--out", str(folder)]
+    words = [
+        "--model",
+        str(tiny_pipeline_dir),
+        "--clip",
+        "diorama",
+        "--steps",
+        "10",
+        "--size",
+        "32",
+        "--out",
+        str(folder),
+    ]
     assert main(["study", "--preset", "aiku", "--subjects", "2", "--hidden", *words]) == 0
     return folder
 
