@@ -11,6 +11,7 @@ from samecast.study.statistics import (
     contrast,
     estimate,
     front,
+    levelled,
     rank_correlation,
     spread,
     trend,
@@ -32,6 +33,16 @@ def test_a_contrast_compares_each_subject_with_itself() -> None:
     assert found.value == pytest.approx(0.1)
     assert found.high - found.low < 1e-9
     assert estimate(list(table["a"].values())).high - estimate(list(table["a"].values())).low > 1
+
+
+def test_levels_of_subjects_are_taken_out_of_intervals_but_not_of_means() -> None:
+    rng = np.random.default_rng(0)
+    level = {str(n): float(10 * n) for n in range(8)}
+    table = {v: {s: level[s] + v_mean + rng.normal(0, 0.1) for s in level} for v, v_mean in (("a", 0.0), ("b", 1.0))}
+    found = levelled(table, ["a", "b"])
+    for name in table:
+        assert found[name].value == pytest.approx(np.mean(list(table[name].values())))
+        assert found[name].low <= found[name].value <= found[name].high < found[name].low + 0.5
 
 
 def test_subjects_count_not_their_repeats() -> None:

@@ -255,6 +255,7 @@ def run_report(options: StudyReportOptions) -> None:
     if options.write is not None:
         check_writable(options.write)
     with working("drawing"):
+        from samecast.backbones.loading import choose_device
         from samecast.study.folder import StudyFolder
         from samecast.study.publish import publish
         from samecast.study.scoring import load_scorers
@@ -263,7 +264,7 @@ def run_report(options: StudyReportOptions) -> None:
         quiet_libraries()
         folder = StudyFolder(options.folder)
         recipe = folder.recipe()
-        scores = publish(folder, load_scorers(recipe.clip, recipe.dino, options.device))
+        scores = publish(folder, load_scorers(recipe.clip, recipe.dino, str(choose_device(options.device))))
         if options.write is not None:
             write_up(folder, scores, options.write)
     RESULTS.print(str(options.write or folder.path / "index.html"))

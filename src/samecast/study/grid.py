@@ -20,7 +20,7 @@ DECODER, ENCODER, BOTH = "10-15", "0-7", "0-7,10-15"
 SITE_SETS = {"decoder": DECODER, "encoder": ENCODER, "both": BOTH}
 """The AIKU study's two sets of sites, literally (its encoder has the middle and the first decoder site in it)."""
 STARTS, FINALS, SKIPS = (0, 2, 4, 6, 8, 10), (20, 25, 30, 35, 40, 45, 50), (1, 2, 3, 4, 5, 6, 7, 8, 9)
-FULL_STARTS = (0, 4, 12, 20)
+FULL_STARTS = (0, 4, 8, 16)
 HANDOVERS = (10, 20, 30, 40)
 MAP_SITES = ("encoder", "mid", "decoder", "0-2", "3-5", "7-9", "10-12", "13-15")
 THRESHOLDS: tuple[Value, ...] = (0.1, 0.2, 0.3, "otsu")

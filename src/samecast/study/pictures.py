@@ -15,7 +15,7 @@ from samecast.study.axes import Value
 from samecast.study.findings import IMAGE, TEXT, Rows, mean_points
 from samecast.study.folder import StudyFolder
 from samecast.study.grid import Grid, View
-from samecast.study.statistics import Estimate, balanced, cells, estimate, front
+from samecast.study.statistics import Estimate, balanced, cells, front, levelled
 
 _PANELS = 3
 """Most panels of a scatter plot in one figure."""
@@ -30,7 +30,10 @@ def scatters(rows: Rows, grid: Grid) -> Iterator[tuple[str, Figure]]:
         for at in range(0, len(complete), _PANELS):
             clouds = [_cloud(view, text, image) for view in complete[at : at + _PANELS]]
             count = len({subject for of in text.values() for subject in of})
-            bars = f"large: mean over {count} subjects; bars: its 95% bootstrap interval; small: one subject's mean"
+            bars = (
+                f"large: mean over {count} subjects; bars: 95% bootstrap interval of what varies within subjects"
+                " (their own levels taken out); small: one subject's mean"
+            )
             figure = scatter(clouds, x=_X, y=_Y, axis=axis, bars=bars)
             yield f"scatter-{axis}" + (f"-{at // _PANELS + 1}" if at else ""), figure
 
@@ -45,10 +48,9 @@ def _cloud(view: View, text: Mapping[str, Mapping[str, float]], image: Mapping[s
         _label(value): {subject: (text[name][subject], image[name][subject]) for subject in text[name]}
         for value, name in view.points
     }
-    means = {
-        _label(value): (_interval(estimate(list(text[name].values()))), _interval(estimate(list(image[name].values()))))
-        for value, name in view.points
-    }
+    names = [name for _, name in view.points]
+    x, y = levelled(text, names), levelled(image, names)
+    means = {_label(value): (_interval(x[name]), _interval(y[name])) for value, name in view.points}
     return Cloud(view.series, points, means)
 
 

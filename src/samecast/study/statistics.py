@@ -71,6 +71,25 @@ def mean_of(table: Cells, variant: str) -> Estimate:
     return estimate(list(table[variant].values()))
 
 
+def levelled(table: Cells, variants: Sequence[str]) -> dict[str, Estimate]:
+    """The mean of each variant, with intervals of what varies within subjects.
+
+    Each subject's own level, its mean over the variants, is taken out before the bootstrap (Cousineau 2005), as the
+    variants are compared within subjects; with the correction of Morey (2008) for having taken it out.
+    """
+    subjects = _common(table, variants)
+    grid = np.array([[table[variant][subject] for variant in variants] for subject in subjects])
+    centred = grid - grid.mean(axis=1, keepdims=True)
+    wider = (len(variants) / max(1, len(variants) - 1)) ** 0.5
+    means = grid.mean(axis=0)
+    off = centred.mean(axis=0)
+    found = [
+        estimate(((column - shift) * wider + mean).tolist())
+        for column, shift, mean in zip(centred.T, off, means, strict=True)
+    ]
+    return dict(zip(variants, found, strict=True))
+
+
 def contrast(table: Cells, first: Sequence[str], second: Sequence[str]) -> Estimate:
     """How much more of a measure some variants give than others, each subject compared with itself.
 
