@@ -12,7 +12,6 @@ from samecast.compare.benchmark import Benchmark, write_results
 from samecast.compare.learnt import naming
 from samecast.compare.methods import Method, contest
 from samecast.compare.page import table_of, write_page
-from samecast.control.rules import masactrl
 from samecast.core.settings import RenderSettings
 from samecast.diorama.benchmark import cases
 from samecast.diorama.probe import Probe, ProbeNetwork
@@ -26,12 +25,11 @@ def benchmark(tiny_pipeline_dir: Path) -> Benchmark:
 
 
 def short_contest() -> tuple[Method, ...]:
-    """The contest without class pictures, and control within two steps."""
-    methods = contest(embedded=True, learn_steps=1)
+    """The contest without class pictures."""
+    methods = contest(embedded=True, steps=2, learn_steps=1)
     return tuple(
         replace(
             method,
-            rules=masactrl(1) if method.rules else (),
             learning=None if method.learning is None else replace(method.learning, prior_weight=0.0),
         )
         for method in methods

@@ -197,6 +197,20 @@ def test_checkpointing_changes_nothing_and_bfloat16_little(
     assert losses["half"] != losses["plain"]
 
 
+def test_learning_lowers_the_loss_on_what_was_shown(
+    model: sc.Model, subject: ToLearn, short: LearnSettings, tmp_path: Any
+) -> None:
+    settings = replace(short, method="dreambooth", steps=8, augment="none", flip=False, prior_weight=0.0)
+    with training(model.backbone, settings, [subject]) as trained:
+        loop = loop_of(model, trained, settings, tmp_path)
+        shown = [loop.draws.sample(number) for number in range(6)]
+        with torch.no_grad():
+            before = float(loop.objective(shown))
+        loop.run(lambda step, steps, loss: None)
+        with torch.no_grad():
+            assert float(loop.objective(shown)) < 0.95 * before
+
+
 def test_eight_bit_moments_need_their_package(
     model: sc.Model, subject: ToLearn, short: LearnSettings, tmp_path: Any
 ) -> None:

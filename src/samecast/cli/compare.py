@@ -19,7 +19,7 @@ def run_compare(options: CompareOptions) -> None:
             raise SamecastError(f"{name} must be 1 to {most}; got {value}")
     from samecast.compare.methods import contest
 
-    methods = contest(embedded=options.model == "diorama", learn_steps=options.learn_steps)
+    methods = contest(embedded=options.model == "diorama", steps=options.steps, learn_steps=options.learn_steps)
     known = {method.name: method for method in methods}
     for name in options.methods:
         if name not in known:

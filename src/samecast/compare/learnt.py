@@ -69,8 +69,8 @@ def _learn(
     folder: Path,
     progress: Callable[[str, int, int], None] | None,
 ) -> Learned:
-    determining = json.dumps([asdict(settings), [photo.tobytes().hex() for photo in photos]], sort_keys=True)
-    name = f"{case.name}-{settings.method}-{sha256(determining.encode()).hexdigest()[:8]}"
+    facts = json.dumps([asdict(settings), [photo.tobytes().hex() for photo in photos]], sort_keys=True)
+    name = f"{case.name}-{settings.method}-{sha256(facts.encode()).hexdigest()[:8]}"
     place = folder / "concepts" / name / "photos"
     for number, photo in enumerate(photos):
         replace_picture(photo, place / f"{number}.png")

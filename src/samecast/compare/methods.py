@@ -5,6 +5,9 @@ from dataclasses import dataclass, replace
 from samecast.control.rules import Rules, masactrl, masactrl_union
 from samecast.learn.settings import LearnSettings, default_settings
 
+FULL_RUN = 50
+"""Denoising steps that spans of control are told for."""
+
 
 @dataclass(frozen=True)
 class Method:
@@ -42,15 +45,17 @@ METHODS: tuple[Method, ...] = (
 """The settings of the AIKU study, no control below them, and a negative control above."""
 
 
-def contest(*, embedded: bool, learn_steps: int | None = None) -> tuple[Method, ...]:
+def contest(*, embedded: bool, steps: int = FULL_RUN, learn_steps: int | None = None) -> tuple[Method, ...]:
     """Training, attention, and both: what `samecast compare` compares.
 
     All start from noise but MasaCtrl alone, which as published starts from the inverted photo.
 
     Args:
         embedded: take the settings that were found for the embedded model, rather than the papers'.
+        steps: denoising steps of each picture; the spans of control keep their share of the run.
         learn_steps: steps of every training; None is each method's own.
     """
+    start, middle = (round(step * steps / FULL_RUN) for step in (4, 25))
     trainings = {
         name: replace(default_settings(name, embedded=embedded), steps=learn_steps)
         for name in ("textual-inversion", "lora", "dreambooth", "custom-diffusion")
@@ -61,11 +66,11 @@ def contest(*, embedded: bool, learn_steps: int | None = None) -> tuple[Method, 
         Method("lora", "LoRA", (), "noise", learning=trainings["lora"]),
         Method("dreambooth", "DreamBooth, whole denoiser", (), "noise", learning=trainings["dreambooth"]),
         Method("custom-diffusion", "Custom Diffusion", (), "noise", learning=trainings["custom-diffusion"]),
-        Method("masactrl", "MasaCtrl, one photo", masactrl()),
+        Method("masactrl", f"MasaCtrl, one photo, from step {start}", masactrl(start)),
         Method(
             "custom-diffusion-masactrl",
-            "Custom Diffusion with MasaCtrl, four photos, steps 4-25",
-            masactrl(final=25),
+            f"Custom Diffusion with MasaCtrl, four photos, steps {start}-{middle}",
+            masactrl(start, middle),
             "noise",
             learning=trainings["custom-diffusion"],
             photos=4,
