@@ -9,11 +9,14 @@ from typing import Any
 import pytest
 from PIL import Image
 
+import samecast as sc
 from samecast.backbones.loading import load_backbone
 from samecast.cli import main
 from samecast.cli.concept_options import read_concept_option
 from samecast.concepts.concept import Concept
 from samecast.concepts.formats import write_concept
+from samecast.control.checks import wanted_masks
+from samecast.control.rules import METHODS
 from tests.concepts.makers import make_concept
 
 PAGE = Path(__file__).parents[2] / "docs" / "concepts.md"
@@ -74,25 +77,30 @@ def test_the_commands_of_the_page_run(rex: Path, tiny_pipeline_dir: Path, capsys
     ]
 
 
-METHODS: dict[str, tuple[str, ...]] = {
-    "none": (),
-    "masactrl": (),
-    "masactrl-union": (),
-    "masactrl-masked": ("--mask", "mask.png", "--target-mask", "mask.png"),
-    "masactrl-auto-masked": ("--noun", "dog"),
-    "style-aligned": (),
-    "consistory": ("--target-mask", "mask.png"),
-    "free-custom": ("--mask", "mask.png"),
-    "dream-matcher": ("--noun", "dog"),
-}
-
-
 @pytest.mark.parametrize("method", METHODS)
-def test_concepts_go_with_every_method(method: str, rex: Path, tiny_pipeline_dir: Path) -> None:
-    words = ["rex.png", "a <new1> dog", "a dog in snow", "--method", method, "--init", "noise", *METHODS[method]]
-    assert render(tiny_pipeline_dir, *words, "-o", "with", "--concept", "rex.safetensors") == 0
-    assert render(tiny_pipeline_dir, *words, "-o", "without") == 0
-    assert all(one != two for one, two in zip(pixels(rex / "with"), pixels(rex / "without"), strict=True))
+def test_concepts_go_with_every_method(method: str, rex: Path, backbone: Any) -> None:
+    model, rules = sc.Model(backbone), METHODS[method]()
+    photo, mask = Path("rex.png"), Path("mask.png")
+    of_photos, of_pictures = wanted_masks(rules)
+    subject = sc.Subject((photo,), "dog", (mask,) if of_photos else ())
+    made: list[sc.RenderResult] = []
+    for strength in (0.0, 1.0):
+        with sc.Concept.load("rex.safetensors").apply(model, strength=strength):
+            made.append(
+                model.render(
+                    subject,
+                    ["a <new1> dog", "a dog in snow"],
+                    rules=rules,
+                    settings=sc.RenderSettings(steps=6, init="noise"),
+                    target_masks=(mask,) if of_pictures else (),
+                )
+            )
+    plain, changed = made
+    assert not [warning for result in made for warning in result.warnings if "no effect" in warning]
+    pairs = zip(plain.renders, changed.renders, strict=True)
+    assert all(one.image.tobytes() != two.image.tobytes() for one, two in pairs)
+    assert changed.provenance["rules"] == plain.provenance["rules"]
+    assert changed.provenance["model"]["concepts"][0]["words"] == ("<new1>",)
 
 
 def test_the_record_names_concepts_and_again_applies_them(
