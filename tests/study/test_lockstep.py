@@ -1,5 +1,7 @@
 """The tree against runs made alone: the same pictures, far fewer evaluations, whatever the batch."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -15,11 +17,11 @@ from samecast.core.noise import seeded_noise, spherical_blend
 from samecast.errors import SamecastError
 from samecast.photos import fit_photo
 from samecast.render.sources import encode, invert
-from samecast.study.axes import parse_axis
+from samecast.study.axes import Axis, Value, make_rules, parse_axis
 from samecast.study.casting import Binding, Order, orders_of
 from samecast.study.estimate import count
 from samecast.study.folder import StudyFolder
-from samecast.study.grid import Grid, aiku, factorial
+from samecast.study.grid import Grid, Variant, aiku, factorial
 from samecast.study.job import run_study
 from samecast.study.recipe import Recipe
 from samecast.study.subjects import StudySubject
@@ -151,32 +153,32 @@ def test_other_errors_of_the_denoiser_are_not_taken_for_memory(create: Create, b
         handle.remove()
 
 
-def test_each_value_of_each_axis_changes_some_picture(create: Create, backbone: UNetBackbone) -> None:
-    base = {"start": 1, "sites": "all", "maps": "encoder", "threshold": 0.3}
-    axes = {
-        "start": "1,3",
-        "final": "5,10",
-        "skip": "none,2",
-        "stride": "none,2",
-        "sites": "all,encoder,decoder",
-        "sources": "source,source+self",
-        "maps": "none,encoder,decoder",
-        "map_final": "none,2",
-        "threshold": "0.3,0.7,otsu",
-    }
-    for field, values in axes.items():
-        grid: Grid = factorial([parse_axis(f"{field}={values}")], {k: v for k, v in base.items() if k != field}, STEPS)
-        folder = create(grid, name=field)
-        run(folder, backbone)
-        pictures = {
-            variant.name: {
-                folder.picture(o.key).tobytes()
-                for o in orders_of(folder.recipe(), folder.subject("rex"))
-                if o.variant.name == variant.name
-            }
-            for variant in grid.variants
-        }
-        assert len({frozenset(of) for of in pictures.values()}) == len(grid.variants), field
+def test_each_value_of_each_axis_changes_the_picture(create: Create, backbone: UNetBackbone, rex: StudySubject) -> None:
+    base: dict[str, Value] = {"start": 1, "sites": "all", "maps": "encoder", "threshold": 0.3}
+    axes: list[Axis] = [
+        parse_axis(words)
+        for words in (
+            "start=1,3",
+            "final=5,10",
+            "skip=none,2",
+            "stride=none,2",
+            "sites=all,encoder,decoder",
+            "sources=source,source+self",
+            "maps=none,encoder,decoder",
+            "map_final=none,2",
+            "threshold=0.3,0.7,otsu",
+        )
+    ]
+    variants = [
+        Variant(f"{axis.field} {value}", {}, make_rules({**base, axis.field: value}, STEPS))
+        for axis in axes
+        for value in axis.values
+    ]
+    folder = create(Grid(tuple(variants), ()), [replace(rex, prompts=rex.prompts[:1])])
+    run(folder, backbone)
+    seen = {o.variant.name: folder.picture(o.key).tobytes() for o in orders_of(folder.recipe(), folder.subject("rex"))}
+    for axis in axes:
+        assert len({seen[f"{axis.field} {value}"] for value in axis.values}) == len(axis.values), axis.field
 
 
 def test_all_photos_can_be_read_together_or_one_after_another(
