@@ -56,7 +56,7 @@ def make_lora(pipeline: Any, *, rank: int = 3, alpha: float | None = 6.0, text: 
     parts = {"unet": pipeline.unet} | (
         {name: getattr(pipeline, name) for name in encoders_of(pipeline)} if text else {}
     )
-    wanted = ("to_q", "to_v", "to_out.0", "ff.net.2", "proj_in", "q_proj", "fc1")
+    wanted = ("to_q", "to_v", "to_out.0", "ff.net.2", "proj_in", "q_proj", "out_proj", "fc1")
     changes = {}
     for part, module in parts.items():
         for path, layer in module.named_modules():

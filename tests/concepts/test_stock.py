@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 
 from samecast.backbones.quiet import quiet_libraries
 from samecast.concepts.compress import compress
-from samecast.concepts.concept import Concept
+from samecast.concepts.concept import Concept, LowRank
 from samecast.concepts.formats import write_concept
 from samecast.concepts.formats.writing import Format
 from tests.concepts.conftest import load
@@ -60,11 +60,10 @@ def test_textual_inversion_loads(pipeline: Any, stock: Any, tmp_path: Path) -> N
 def test_keys_and_values_load_as_lora(pipeline: Any, stock: Any, to: Format, tmp_path: Path) -> None:
     concept = make_concept(pipeline)
     plain = paint(pipeline, PROMPT)
-    with concept.apply(pipeline):
-        ours = paint(pipeline, PROMPT)
-    # A tenth of the layers' values are left out, so that ranks differ from layer to layer.
-    small, report = compress(concept, pipeline, keep=0.999)
-    assert len({layer.rank for layer in report.layers}) > 1
+    small, _ = compress(concept, pipeline, keep=0.9)
+    names = sorted(small.changes)[::3]  # of other ranks than the rest, which not every loader takes care of
+    cut = {name: LowRank(small.changes[name].up[:, :3], small.changes[name].down[:3]) for name in names}
+    small = Concept(small.tokens, {**small.changes, **cut}, small.base)
     with small.apply(pipeline):
         ours = paint(pipeline, PROMPT)
     folder = write_concept(small, tmp_path / "lora", to)

@@ -40,7 +40,9 @@ class MergeOptions:
     samecast concept merge rex.safetensors tom.safetensors --out both.safetensors
     """
 
-    concepts: Annotated[tyro.conf.Positional[tuple[Path, ...]], arg(metavar="FILE FILE [FILE ...]")]
+    concepts: Annotated[
+        tyro.conf.Positional[tuple[Path, ...]], arg(metavar="FILE FILE [FILE ...]", help_behavior_hint="")
+    ]
     """Two concepts or more, with different words, learned on one model."""
 
     out: Annotated[Path, arg(aliases=("-o",), metavar="FILE")] = Path("merged.safetensors")
@@ -126,8 +128,8 @@ class ConceptOptions:
     """Show, merge, compress and convert what was learned of a subject."""
 
     command: (
-        Annotated[ShowOptions, tyro.conf.subcommand("show")]
-        | Annotated[MergeOptions, tyro.conf.subcommand("merge")]
-        | Annotated[CompressOptions, tyro.conf.subcommand("compress")]
-        | Annotated[ConvertOptions, tyro.conf.subcommand("convert")]
+        Annotated[ShowOptions, tyro.conf.subcommand("show", description="Tell what is in a file.")]
+        | Annotated[MergeOptions, tyro.conf.subcommand("merge", description="Make one concept of several.")]
+        | Annotated[CompressOptions, tyro.conf.subcommand("compress", description="Make a concept smaller.")]
+        | Annotated[ConvertOptions, tyro.conf.subcommand("convert", description="Read and write other tools' files.")]
     )

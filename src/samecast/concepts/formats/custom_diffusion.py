@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from samecast.concepts.concept import TEXT_ENCODERS, Base, Change, Concept, LowRank, ModifierToken, Value
-from samecast.concepts.formats.names import to_compvis, to_diffusers
+from samecast.concepts.formats.names import family_of, to_compvis, to_diffusers
 from samecast.errors import SamecastError
 
 DIFFUSERS_NAME = "pytorch_custom_diffusion_weights"
@@ -42,7 +42,8 @@ def read_official(data: Mapping[str, Any]) -> Concept:
         )
     unet = _mapping(data.get("unet") or {}, "unet")
     changes = {f"unet.{name}": _change(name, value) for name, value in unet.items()}
-    return Concept(words, changes, _base(words))
+    is_pair = any(len(token.vectors) > 1 for token in words.values())
+    return Concept(words, changes, Base(family="xl" if is_pair else family_of(changes)))
 
 
 def write_official(concept: Concept) -> bytes:
@@ -110,7 +111,7 @@ def read_diffusers(data: Mapping[str, Any]) -> Concept:
             changes[f"unet.{found[1]}.{found[2]}{found[3]}"] = _change(str(key), value)
         elif len(value):  # self-attention has an entry without weights
             raise SamecastError(f"its entry {key!r:.100} is not one of Custom Diffusion's weights")
-    return Concept(changes=changes)
+    return Concept(changes=changes, base=Base(family=family_of(changes)))
 
 
 def write_diffusers(concept: Concept) -> dict[str, Tensor]:
@@ -170,10 +171,6 @@ def _single(word: str, token: ModifierToken, encoder: str) -> Tensor:
 
 def _own(tensor: Tensor) -> Tensor:
     return tensor.detach().cpu().clone().contiguous()
-
-
-def _base(words: Mapping[str, ModifierToken]) -> Base:
-    return Base(family="xl" if any(len(token.vectors) > 1 for token in words.values()) else "sd")
 
 
 def _mapping(value: Any, name: str) -> Mapping[Any, Any]:

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from samecast.concepts.concept import TEXT_ENCODERS, Base, Concept, LowRank
-from samecast.concepts.formats.names import split_underscores, to_compvis, to_diffusers
+from samecast.concepts.formats.names import family_of, split_underscores, to_compvis, to_diffusers
 from samecast.errors import SamecastError
 
 PEFT_NAME = "pytorch_lora_weights"
@@ -54,9 +54,8 @@ class _Pair:
 
 def is_lora(data: Any) -> bool:
     """Whether a file holds LoRA, or one of its relatives."""
-    return isinstance(data, Mapping) and any(
-        "lora_" in str(key) or ".lora." in str(key) or any(mark in str(key) for mark in _NOT_READ) for key in data
-    )
+    marks = ("lora_", ".lora.", "_lora.", *_NOT_READ)
+    return isinstance(data, Mapping) and any(mark in str(key) for key in data for mark in marks)
 
 
 def read_lora(data: Mapping[str, Any], metadata: Mapping[str, str]) -> Concept:
@@ -70,7 +69,7 @@ def read_lora(data: Mapping[str, Any], metadata: Mapping[str, str]) -> Concept:
         if not isinstance(tensor, Tensor):
             raise SamecastError(f"its entry {key!r:.80} is no tensor")
         name, side = _parse(str(key))
-        is_xl = is_xl or name.startswith("text_encoder_2.") or key.startswith("lora_te1_")
+        is_xl = is_xl or key.startswith("lora_te1_")
         pair = pairs.setdefault(name, _Pair())
         if side == "alpha":
             pair.alpha = float(tensor)
@@ -84,8 +83,7 @@ def read_lora(data: Mapping[str, Any], metadata: Mapping[str, str]) -> Concept:
         name: LowRank(pair.sides["up"], pair.sides["down"], alphas.get(name, pair.alpha))
         for name, pair in pairs.items()
     }
-    deep = any(re.search(r"transformer_blocks\.[2-9]", name) for name in changes)  # SD's have one
-    return Concept(changes=changes, base=Base(family="xl" if is_xl or deep else "sd"))
+    return Concept(changes=changes, base=Base(family="xl" if is_xl else family_of(changes)))
 
 
 def write_peft(concept: Concept) -> tuple[dict[str, Tensor], dict[str, str]]:
@@ -95,7 +93,8 @@ def write_peft(concept: Concept) -> tuple[dict[str, Tensor], dict[str, str]]:
     by_part: dict[str, dict[str, LowRank]] = {}
     for name, change in low_rank_changes(concept).items():
         part, path = _for_peft(name)
-        by_part.setdefault(part, {})[path] = change
+        # PEFT finds layers by the end of their path, and not every encoder has text_model at its beginning.
+        by_part.setdefault(part, {})[path.removeprefix("text_model.")] = change
         tensors[f"{part}.{path}.lora_A.weight"] = change.down
         tensors[f"{part}.{path}.lora_B.weight"] = change.up
     for part, changes in by_part.items():
@@ -104,21 +103,24 @@ def write_peft(concept: Concept) -> tuple[dict[str, Tensor], dict[str, str]]:
 
 
 def write_kohya(concept: Concept) -> dict[str, Tensor]:
-    """Tensors in kohya's spelling, with CompVis's block names for XL, as his scripts have it."""
+    """Tensors in kohya's spelling, with CompVis's block names for XL, as his scripts have it.
+
+    Where every scale is 1, which all readers take for granted, none is written: diffusers 0.42 mixes up attention
+    layers' alphas where they differ, as they do after a singular value decomposition.
+    """
+    changes = low_rank_changes(concept)
+    scaled = any(change.scale != 1 for change in changes.values())
     is_xl = concept.base.family == "xl"
     prefixes = {"unet": "lora_unet", "text_encoder": "lora_te1" if is_xl else "lora_te", "text_encoder_2": "lora_te2"}
     tensors: dict[str, Tensor] = {}
-    for name, change in low_rank_changes(concept).items():
+    for name, change in changes.items():
         part, path = _for_peft(name)
         if is_xl and part == "unet":
             path = to_compvis(path)
         key = f"{prefixes[part]}_{path.replace('.', '_')}"
-        alpha = change.rank if change.alpha is None else change.alpha
-        tensors |= {
-            f"{key}.lora_down.weight": change.down,
-            f"{key}.lora_up.weight": change.up,
-            f"{key}.alpha": torch.tensor(float(alpha)),
-        }
+        tensors |= {f"{key}.lora_down.weight": change.down, f"{key}.lora_up.weight": change.up}
+        if scaled:
+            tensors[f"{key}.alpha"] = torch.tensor(float(change.rank if change.alpha is None else change.alpha))
     return tensors
 
 

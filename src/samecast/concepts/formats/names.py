@@ -6,8 +6,10 @@ to a level, three on the way up. Kohya's names are a path whose dots have become
 """
 
 import re
+from collections.abc import Iterable
 from functools import cache
 
+from samecast.concepts.concept import Family
 from samecast.errors import SamecastError
 
 _DOWN, _UP = 3, 3  # blocks to a level on the way down, counting the downsampler, and on the way up
@@ -34,6 +36,11 @@ _OUTSIDE = {
     "input_blocks.0.0": "conv_in",
     "out.2": "conv_out",
 }
+
+
+def family_of(names: Iterable[str]) -> Family:
+    """The family of a model with these parameters: XL stacks transformer blocks, the others have one at a place."""
+    return "xl" if any(re.search(r"^text_encoder_2\.|transformer_blocks\.[1-9]", name) for name in names) else "sd"
 
 
 def split_underscores(name: str) -> str:

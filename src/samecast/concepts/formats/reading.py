@@ -112,4 +112,4 @@ def _join(parts: list[tuple[Path, Concept]]) -> Concept:
         tokens |= concept.tokens
         changes |= concept.changes
     xl = next((concept.base for _, concept in parts if concept.base.family == "xl"), first.base)
-    return first if len(parts) == 1 else Concept(tokens, changes, replace(xl), first.training)
+    return first if len(parts) == 1 else Concept(tokens, changes, xl, first.training)
