@@ -50,7 +50,10 @@ def cluster() -> Iterator[Any]:
     ray = pytest.importorskip("ray")
     root = str(Path(__file__).parents[2])
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PYTHONPATH", os.pathsep.join([str(Path(root, "src")), root, os.environ.get("PYTHONPATH", "")]))
+        patch.setenv(
+            "PYTHONPATH",
+            os.pathsep.join([str(Path(root, "src")), str(Path(root, "tests")), root, os.environ.get("PYTHONPATH", "")]),
+        )
         patch.setenv("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
         ray.init(num_cpus=2, include_dashboard=False, logging_level="ERROR", log_to_driver=False)
         yield ray

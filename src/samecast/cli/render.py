@@ -257,8 +257,9 @@ def _run_again(record: Record, options: RenderOptions) -> _Run:
         identity: Mapping[str, Any] = told["model"]
         torch.set_num_threads(int(told["threads"]))
         revision = str(identity["revision"])
+        same = options.model == RenderOptions.model
         return _Run(
-            model=str(identity["id"]) if options.model == RenderOptions.model else options.model,
+            model=str(identity["id"]) if same else options.model,
             device=str(told["device"]),
             dtype=str(told["dtype"]),
             lora=tuple(str(path) for path, _ in identity["lora"]),
@@ -273,7 +274,7 @@ def _run_again(record: Record, options: RenderOptions) -> _Run:
             # One for each picture; render wants one for each prompt.
             target_masks=record.target_masks[:: int(told["settings"]["images_per_prompt"])],
             revision=None if revision.startswith("sha256:") else revision,
-            prediction_type=str(told.get("prediction_type", "auto")),
+            prediction_type=str(told.get("prediction_type", "auto")) if same else options.prediction_type,
         )
     except SamecastError:
         raise

@@ -57,7 +57,9 @@ def _cells(of: Mapping[str, float]) -> tuple[str, ...]:
     shares = [f"{of[measure]:.1%}" for measure in ("identity", "scene", "both")]
     cosines = [f"{of[measure]:.3f}" for measure in ("text_alignment", "image_alignment")]
     trained = of["training_seconds"] > 0
-    costs = [f"{of['training_seconds']:.0f} s", f"{of['file_megabytes']:.2f} MB"] if trained else ["", ""]
+    size = of["file_megabytes"]
+    told = f"{size:.1f} MB" if size >= 1 else f"{1000 * size:.0f} kB"
+    costs = [f"{of['training_seconds']:.0f} s", told] if trained else ["", ""]
     return (*shares, *cosines, *costs)
 
 
