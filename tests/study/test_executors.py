@@ -48,12 +48,10 @@ def make_doubler(log: Path) -> Callable[[int], int]:
 def cluster() -> Iterator[Any]:
     """Two workers' worth of Ray on this machine, for all tests of this module."""
     ray = pytest.importorskip("ray")
-    root = str(Path(__file__).parents[2])
+    root = Path(__file__).parents[2]
+    sources = [str(root / "src"), str(root / "tests"), str(root), os.environ.get("PYTHONPATH", "")]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv(
-            "PYTHONPATH",
-            os.pathsep.join([str(Path(root, "src")), str(Path(root, "tests")), root, os.environ.get("PYTHONPATH", "")]),
-        )
+        patch.setenv("PYTHONPATH", os.pathsep.join(sources))
         patch.setenv("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
         ray.init(num_cpus=2, include_dashboard=False, logging_level="ERROR", log_to_driver=False)
         yield ray
