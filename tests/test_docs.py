@@ -5,9 +5,12 @@ import shlex
 from pathlib import Path
 
 import pytest
+import torch
 from PIL import Image
 
+import samecast as sc
 from samecast.cli.parsing import parse
+from samecast.concepts.concept import Concept, ModifierToken
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -27,6 +30,13 @@ def blocks(language: str) -> list[object]:
 @pytest.mark.parametrize("code", blocks("python"))
 def test_python_blocks_run(code: str, photo: Image.Image, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     photo.save(tmp_path / "rex.png")
+    (tmp_path / "photos").mkdir()
+    photo.save(tmp_path / "photos" / "0.png")
+    if "rex.safetensors" in code:
+        model = sc.load()
+        width = model.backbone.pipeline.text_encoder.config.hidden_size
+        token = ModifierToken({"text_encoder": torch.ones(1, width)}, "dog")
+        Concept({"<new1>": token}).save(tmp_path / "rex.safetensors")
     monkeypatch.chdir(tmp_path)
     exec(compile(code, "documentation", "exec"), {"__name__": "documentation"})
 

@@ -1,5 +1,5 @@
 import json
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -104,10 +104,14 @@ def test_source_is_unaffected_by_targets(model: sc.Model, subject: sc.Subject) -
     assert np.array_equal(pixels(one.source), pixels(many.source))
 
 
-@pytest.mark.parametrize("settings", [QUICK, FRESH], ids=["inverted", "noise"])
-def test_permuting_targets_permutes_results(model: sc.Model, subject: sc.Subject, settings: sc.RenderSettings) -> None:
-    forward = model.render(subject, PROMPTS, rules=CONTROL, settings=settings)
-    backward = model.render(subject, PROMPTS[::-1], rules=CONTROL, settings=settings)
+@pytest.mark.parametrize(
+    ("settings", "rules"), [(QUICK, CONTROL), (FRESH, sc.style_aligned())], ids=["inverted, read", "noise, aligned"]
+)
+def test_permuting_targets_permutes_results(
+    model: sc.Model, subject: sc.Subject, settings: sc.RenderSettings, rules: sc.Rules
+) -> None:
+    forward = model.render(subject, PROMPTS, rules=rules, settings=settings)
+    backward = model.render(subject, PROMPTS[::-1], rules=rules, settings=settings)
     for left, right in zip(forward.renders, backward.renders[::-1], strict=True):
         assert left.prompt == right.prompt
         assert_close(left.image, right.image)
@@ -250,21 +254,29 @@ def test_velocity_checkpoints_render_real_photos(tiny_velocity_dir: Path, subjec
     assert np.ptp(pixels(out.renders[0].image)) > 0
 
 
-@pytest.mark.parametrize(
-    "changes",
-    [
-        {"seed": 1},
-        {"steps": 6},
-        {"guidance_scale": 3.0},
-        {"init": 0.8},
-        {"init": "inverted"},
-        {"negative_prompt": "blue"},
-        {"fit": "pad"},
-        {"source_prompt": "a cat"},
-        {"pairing": "masactrl"},
-    ],
-    ids=str,
-)
+CHANGES: list[dict[str, Any]] = [
+    {"seed": 1},
+    {"steps": 6},
+    {"guidance_scale": 3.0},
+    {"init": 0.8},
+    {"init": "inverted"},
+    {"negative_prompt": "blue"},
+    {"fit": "pad"},
+    {"source_prompt": "a cat"},
+    {"pairing": "masactrl"},
+    {"fixed_point": 1},
+]
+# How many pictures and how large have tests of their own; the rest say how to work, and change no picture.
+SHAPES, MANNERS = {"images_per_prompt", "size"}, {"check_inversion", "source_memory", "batch_rows"}
+
+
+def test_no_setting_is_forgotten_here() -> None:
+    assert {name for changes in CHANGES for name in changes} | SHAPES | MANNERS == {
+        field.name for field in fields(sc.RenderSettings)
+    }
+
+
+@pytest.mark.parametrize("changes", CHANGES, ids=str)
 def test_every_setting_changes_the_image(
     model: sc.Model, subject: sc.Subject, blended: Image.Image, changes: dict[str, Any]
 ) -> None:

@@ -12,6 +12,7 @@ from PIL import Image
 
 import samecast as sc
 from samecast.cli import main
+from samecast.control.memory import Keeping
 from samecast.control.plan import Plan
 from samecast.control.run import Run
 from samecast.control.session import Session
@@ -157,6 +158,7 @@ def test_poor_quality_is_told_with_remedies(subject: sc.Subject, alone: float, i
         autoencoder=[Fidelity(35.0, 0.9, None), Fidelity(alone, 0.9, None)],
         inversion=[Fidelity(34.5, 0.9, None), Fidelity(inverted, 0.8, None)],
         changed=True,
+        keeping=Keeping(),
         blanks={},
     )
     assert len(found) == bool(part)

@@ -32,10 +32,12 @@ from samecast.errors import SamecastError, SamecastWarning
 from samecast.subject import Subject
 
 if TYPE_CHECKING:
+    from samecast.concepts.concept import Concept
     from samecast.control.attach import attach
     from samecast.render import Model, Render, RenderResult, load
 
 __all__ = [
+    "Concept",
     "Model",
     "Render",
     "RenderResult",
@@ -64,6 +66,8 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     if name == "attach":
         return import_module("samecast.control.attach").attach
+    if name == "Concept":
+        return import_module("samecast.concepts.concept").Concept
     if name in ("Model", "Render", "RenderResult", "load"):
         return getattr(import_module("samecast.render"), name)
     raise AttributeError(f"module 'samecast' has no attribute {name!r}")

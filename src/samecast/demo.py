@@ -15,10 +15,10 @@ from PIL import Image
 
 from samecast.control.rules import Rules, masactrl
 from samecast.core.settings import RenderSettings
+from samecast.diorama.album import STRIPED_DOG, album
 from samecast.diorama.captions import phrase
 from samecast.diorama.probe import Probe, Reading, identity_right, load_probe, scene_right
-from samecast.diorama.renderer import render
-from samecast.diorama.scenes import HELD_OUT, Identity, Scene, Spec, sample_spec
+from samecast.diorama.scenes import HELD_OUT, Identity, Scene, sample_spec
 from samecast.disk import writing_folder
 from samecast.report.grid import draw_grid
 from samecast.report.page import Page, Table, page_html
@@ -28,15 +28,7 @@ from samecast.subject import Subject
 if TYPE_CHECKING:
     from samecast.render import Model, RenderResult
 
-SUBJECT_SEED = HELD_OUT + 65
-"""A dog with blue and yellow stripes: unlike anything that the word dog calls up."""
-
-PHOTOS = (
-    Scene("standing", "right", "grass"),
-    Scene("sitting", "front", "room"),
-    Scene("running", "left", "snow"),
-    Scene("lying", "right", "beach"),
-)
+SUBJECT_SEED = HELD_OUT + STRIPED_DOG
 SCENES = (
     Scene("standing", "right", "beach"),
     Scene("running", "right", "snow"),
@@ -134,7 +126,7 @@ def run_demo(
     """
     began = time.monotonic()
     identity = sample_spec(SUBJECT_SEED).identity
-    photos = [photo_of(identity, scene, model.backbone.default_size) for scene in PHOTOS]
+    photos = [Image.fromarray(photo.image) for photo in album(identity, model.backbone.default_size)]
     probe = probe or load_probe()
     outcomes = tuple(
         _judge(setting, _render(model, identity, photos[0], setting, steps, progress), identity, probe)
@@ -150,11 +142,6 @@ def run_demo(
         (place.path / "index.html").write_text(page_html(_page(demo, photos, rows)), encoding="utf-8")
         (place.path / MARKER).write_text(json.dumps(_facts(demo), indent=2) + "\n", encoding="utf-8")
     return replace(demo, folder=place.final)
-
-
-def photo_of(identity: Identity, scene: Scene, size: int) -> Image.Image:
-    """A photo of a subject in a scene."""
-    return Image.fromarray(render(Spec(identity, scene), size=size).image)
 
 
 def prompt_of(kind: str, scene: Scene) -> str:

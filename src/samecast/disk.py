@@ -103,6 +103,24 @@ def write_text(path: Path, text: str) -> None:
     _write(path, lambda part: part.write_text(text, encoding="utf-8"), replace=True)
 
 
+def write_bytes(path: Path, content: bytes) -> Path:
+    """Write a file in place of what is there, whole or not at all; returns where.
+
+    Raises:
+        SamecastError: it cannot be written there.
+    """
+    return _write(path, lambda part: part.write_bytes(content), replace=True)
+
+
+def replace_file(path: Path, write: Callable[[Path], object]) -> None:
+    """Let `write` make a file at the path it is given, and put it in place of what is there, whole or not at all.
+
+    Raises:
+        SamecastError: it cannot be written there.
+    """
+    _write(path, write, replace=True)
+
+
 def replace_picture(image: Image.Image, path: Path) -> None:
     """Write a picture in place of what is there, whole or not at all.
 

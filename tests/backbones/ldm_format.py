@@ -16,6 +16,8 @@ RESNET = {
     "conv_shortcut": "skip_connection",
 }
 ENDS = {
+    "add_embedding.linear_1": "label_emb.0.0",
+    "add_embedding.linear_2": "label_emb.0.2",
     "time_embedding.linear_1": "time_embed.0",
     "time_embedding.linear_2": "time_embed.2",
     "conv_in": "input_blocks.0.0",
@@ -43,23 +45,30 @@ OPEN_CLIP_PARTS = {
 def save_single_file(
     pipeline: Any, path: Path, *, open_clip: bool = False, metadata: dict[str, str] | None = None
 ) -> None:
-    """Writes U-Net, autoencoder and text encoder as one `.safetensors` file."""
+    """Writes U-Net, autoencoder and text encoders as one `.safetensors` file; with two text encoders as XL's."""
     weights: dict[str, Tensor] = {}
+    attends_last = "Cross" in pipeline.unet.config.up_block_types[0]
     for key, tensor in pipeline.unet.state_dict().items():
-        weights["model.diffusion_model." + unet_key(key)] = tensor
+        weights["model.diffusion_model." + unet_key(key, attends_last)] = tensor
     for key, tensor in pipeline.vae.state_dict().items():
         name = vae_key(key, len(pipeline.vae.config.block_out_channels))
         is_projection = ".attn_1." in name and name.endswith("weight") and tensor.ndim == 2
         weights["first_stage_model." + name] = tensor[:, :, None, None] if is_projection else tensor
     text = {key.removeprefix("text_model."): value for key, value in pipeline.text_encoder.state_dict().items()}
-    if open_clip:
-        weights |= open_clip_weights(text)
+    if second := getattr(pipeline, "text_encoder_2", None):
+        weights |= {"conditioner.embedders.0.transformer.text_model." + key: value for key, value in text.items()}
+        text = {key.removeprefix("text_model."): value for key, value in second.state_dict().items()}
+        weights |= open_clip_weights(text, "conditioner.embedders.1.model.")
+        weights["conditioner.embedders.1.model.text_projection"] = text["text_projection.weight"].T
+    elif open_clip:
+        weights |= open_clip_weights(text, "cond_stage_model.model.")
     else:
         weights |= {"cond_stage_model.transformer.text_model." + key: tensor for key, tensor in text.items()}
     save_file({key: tensor.contiguous() for key, tensor in weights.items()}, path, metadata=metadata)
 
 
-def unet_key(key: str) -> str:
+def unet_key(key: str, attends_last: bool = False) -> str:
+    """`attends_last`: whether the coarsest level attends, as XL's does, so that its upsampler comes third."""
     for ours, theirs in ENDS.items():
         if key.startswith(ours + "."):
             return key.replace(ours, theirs, 1)
@@ -72,7 +81,7 @@ def unet_key(key: str) -> str:
     if kind == "downsamplers":
         return f"input_blocks.{3 * (int(block) + 1)}.0.op.{rest.removeprefix('conv.')}"
     if kind == "upsamplers":
-        return f"output_blocks.{3 * int(block) + 2}.{1 if block == '0' else 2}.{rest}"
+        return f"output_blocks.{3 * int(block) + 2}.{1 if block == '0' and not attends_last else 2}.{rest}"
     at = 3 * int(block) + int(number) + (1 if way == "down" else 0)
     place = 1 if kind == "attentions" else 0
     return f"{'input' if way == 'down' else 'output'}_blocks.{at}.{place}.{inner(kind, rest)}"
@@ -100,10 +109,9 @@ def vae_key(key: str, levels: int) -> str:
     return key
 
 
-def open_clip_weights(text: dict[str, Tensor]) -> dict[str, Tensor]:
+def open_clip_weights(text: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
     import torch
 
-    prefix = "cond_stage_model.model."
     weights = {
         prefix + "token_embedding.weight": text["embeddings.token_embedding.weight"],
         prefix + "positional_embedding": text["embeddings.position_embedding.weight"],

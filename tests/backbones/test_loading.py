@@ -6,6 +6,7 @@ import pytest
 import torch
 
 import samecast as sc
+from samecast.backbones.directory import variant_of
 from samecast.backbones.loading import choose_device, choose_dtype, load_backbone
 from samecast.errors import SamecastError
 
@@ -39,6 +40,33 @@ def test_half_precision_on_disk_runs_in_single_precision(copy: Path) -> None:
     assert restored.encode_prompts(["a dog"]).dtype == torch.float32
     out = sc.Model(restored).render(None, ["a dog"], rules=(), settings=sc.RenderSettings(steps=1, init="noise"))
     assert out.provenance["dtype"] == "float32"
+
+
+def test_a_directory_with_half_precision_alone_loads(copy: Path, tiny_pipeline_dir: Path) -> None:
+    pipeline = load_backbone(copy, device="cpu", dtype="float16").pipeline
+    pipeline.save_pretrained(copy.parent / "half", variant="fp16")
+    assert {file.suffixes[-2] for file in (copy.parent / "half").rglob("*.safetensors")} == {".fp16"}
+    for directory, dtype in ((copy.parent / "half", torch.float16), (tiny_pipeline_dir, torch.float32)):
+        weights = load_backbone(directory, device="cpu").pipeline.unet.state_dict()
+        original = load_backbone(tiny_pipeline_dir, device="cpu").pipeline.unet.state_dict()
+        assert all(torch.equal(weights[key], value.to(dtype).float()) for key, value in original.items())
+
+
+@pytest.mark.parametrize(
+    ("files", "expected"),
+    [
+        (["unet/diffusion_pytorch_model.safetensors", "vae/diffusion_pytorch_model.safetensors"], None),
+        (["unet/diffusion_pytorch_model.safetensors", "unet/diffusion_pytorch_model.fp16.safetensors"], None),
+        (["unet/diffusion_pytorch_model.fp16.safetensors", "vae/diffusion_pytorch_model.safetensors"], "fp16"),
+        (["unet/diffusion_pytorch_model.fp16-00001-of-00002.safetensors"], "fp16"),
+        (["unet/diffusion_pytorch_model-00001-of-00002.fp16.safetensors"], "fp16"),
+        # What samecast does not load does not matter, nor what lies beside the parts.
+        (["safety_checker/model.fp16.safetensors", "sd_xl_base.fp16.safetensors", "unet/model.safetensors"], None),
+        (["README.md"], None),
+    ],
+)
+def test_the_variant_is_chosen_by_what_there_is(files: list[str], expected: str | None) -> None:
+    assert variant_of(files) == expected
 
 
 def test_bfloat16_renders(tiny_pipeline_dir: Path) -> None:

@@ -1,5 +1,6 @@
 """Control of unmodified diffusers pipelines, against our own loop and against the pipelines left alone."""
 
+import copy
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -33,9 +34,21 @@ SQUARE = Image.new("RGB", (64, 64), (200, 40, 90))
 TOLERANCE = 1e-4
 
 
+@pytest.fixture(scope="module")
+def model(tiny_pipeline_dir: Path) -> sc.Model:
+    return sc.load(tiny_pipeline_dir, device="cpu")
+
+
+@pytest.fixture(scope="module")
+def loaded(tiny_pipeline_dir: Path) -> Any:
+    return StableDiffusionPipeline.from_pretrained(tiny_pipeline_dir)
+
+
 @pytest.fixture
-def pipe(tiny_pipeline_dir: Path) -> Any:
-    pipeline = StableDiffusionPipeline.from_pretrained(tiny_pipeline_dir)
+def pipe(loaded: Any) -> Any:
+    """A pipeline for one test, which may change it: copying takes a tenth of loading."""
+    parts = copy.deepcopy(loaded.components)
+    pipeline = StableDiffusionPipeline(**parts, requires_safety_checker=False)
     pipeline.set_progress_bar_config(disable=True)
     return pipeline
 
@@ -69,24 +82,27 @@ def test_without_rules_the_pipeline_is_itself_bit_for_bit(pipe: Any) -> None:
         assert np.array_equal(run(pipe), expected)
 
 
-def own_loop(directory: Path, rules: sc.Rules, **settings: Any) -> list[np.ndarray]:
-    model = sc.load(directory, device="cpu")
+def own_loop(model: sc.Model, rules: sc.Rules, **settings: Any) -> list[np.ndarray]:
     out = model.render(
         settings.pop("subject", None), PROMPTS[1:], rules=rules, settings=sc.RenderSettings(steps=STEPS, **settings)
     )
     return [np.asarray(render.image) / 255.0 for render in out.renders]
 
 
-@pytest.mark.parametrize("guidance", [7.5, 1.0])
 @pytest.mark.parametrize(
-    "rules",
-    [sc.masactrl(1, 2), sc.masactrl_union(0, sites="all"), sc.style_aligned(anchor=1), sc.masactrl(1, skip=2)],
-    ids=["masactrl", "union", "aligned to a target", "skip"],
+    ("rules", "guidance"),
+    [
+        (sc.masactrl(1, 2), 7.5),
+        (sc.masactrl(1, skip=2), 1.0),
+        (sc.masactrl_union(0, sites="all"), 7.5),
+        (sc.style_aligned(anchor=1), 7.5),
+    ],
+    ids=["masactrl", "skip, unguided", "union", "aligned to a target"],
 )
 def test_a_stock_pipeline_makes_what_our_own_loop_makes(
-    pipe: Any, tiny_pipeline_dir: Path, rules: sc.Rules, guidance: float
+    pipe: Any, model: sc.Model, rules: sc.Rules, guidance: float
 ) -> None:
-    expected = own_loop(tiny_pipeline_dir, rules, source_prompt=PROMPTS[0], init="noise", guidance_scale=guidance)
+    expected = own_loop(model, rules, source_prompt=PROMPTS[0], init="noise", guidance_scale=guidance)
     plain = run(pipe, generator=seeds(0, 1, 1), guidance_scale=guidance)
     with sc.attach(pipe, rules, sources=[0] if any(rule.reads_source for rule in rules) else [], targets=[1, 2]):
         images = run(pipe, generator=seeds(0, 1, 1), guidance_scale=guidance)
@@ -192,15 +208,90 @@ def test_what_steers_the_pipeline_beside_goes_on_steering(
     assert state(steered) == before
 
 
-def test_a_photo_is_read_as_our_own_loop_reads_it(pipe: Any, tiny_pipeline_dir: Path, photo: Image.Image) -> None:
+def test_a_photo_is_read_as_our_own_loop_reads_it(pipe: Any, model: sc.Model, photo: Image.Image) -> None:
     rules = sc.masactrl(0, sites="all")
     subject = sc.Subject((photo,))
-    expected = own_loop(tiny_pipeline_dir, rules, subject=subject, init="noise", seed=5)
+    expected = own_loop(model, rules, subject=subject, init="noise", seed=5)
     with sc.attach(pipe, rules, sources=photo) as control:
         images = run(pipe, PROMPTS[1:], seeds(5, 5))
     assert max(apart(images, np.stack(expected))) < 0.5 / 255 + TOLERANCE
     # Four rows of the photo (its two guidance groups are one row) and one more at the first step, beside 4 x 4.
     assert control.evaluations == STEPS + 1 + 4 * STEPS
+
+
+def test_a_photo_is_inverted_once_while_nothing_changes(pipe: Any, photo: Image.Image) -> None:
+    pictures = 4 * STEPS
+    with sc.attach(pipe, sc.masactrl(0), sources=photo) as control:
+        first = run(pipe, PROMPTS[1:])
+        once = control.evaluations
+        assert once == STEPS + 1 + pictures
+        again = run(pipe, PROMPTS[1:])
+        assert control.evaluations == once + pictures
+        with torch.no_grad():
+            pipe.unet.conv_in.bias += 0.1
+        changed = run(pipe, PROMPTS[1:])
+        assert control.evaluations == 2 * once + pictures
+        run(pipe, PROMPTS[1:], num_inference_steps=2)
+        assert control.evaluations == 2 * once + pictures + 2 + 1 + 8
+    assert np.array_equal(first, again)
+    assert min(apart(first, changed)) > 1e-3
+    with sc.attach(pipe, sc.masactrl(0), sources=photo) as control:
+        assert np.array_equal(run(pipe, PROMPTS[1:]), changed)
+        assert control.evaluations == once
+
+
+def test_a_loras_strength_holds_for_the_photo_too(pipe: Any, photo: Image.Image) -> None:
+    options = with_lora(pipe)[1]
+    with sc.attach(pipe, sc.masactrl(0), sources=photo) as control:
+        by_call = run(pipe, PROMPTS[1:], **options)
+        once = control.evaluations
+        full = run(pipe, PROMPTS[1:])
+        assert control.evaluations == 2 * once  # another strength is another source
+        pipe.unet.set_adapters("default", 0.5)
+        by_weight = run(pipe, PROMPTS[1:])
+    assert max(apart(by_call, by_weight)) < TOLERANCE
+    assert min(apart(by_call, full)) > 1e-3
+
+
+def test_over_its_budget_a_photo_is_evaluated_again(pipe: Any, photo: Image.Image) -> None:
+    pictures = 4 * STEPS
+    with sc.attach(pipe, sc.masactrl(1), sources=photo) as control:
+        kept = run(pipe, PROMPTS[1:])
+        assert control.evaluations == STEPS + pictures
+    with sc.attach(pipe, sc.masactrl(1), sources=photo, source_memory=0.0) as control:
+        again = run(pipe, PROMPTS[1:])
+        assert control.evaluations == STEPS + (STEPS - 1) + pictures
+    assert max(apart(kept, again)) < TOLERANCE
+
+
+def test_a_photos_mask_is_found_as_our_own_loop_finds_it(pipe: Any, model: sc.Model, photo: Image.Image) -> None:
+    rules = sc.masactrl_auto_masked(1, sites="all")
+    subject, prompts = sc.Subject((photo,), "dog"), ["a dog on the beach", "the dog"]
+    settings = sc.RenderSettings(steps=STEPS, init="noise", seed=5)
+    out = model.render(subject, prompts, rules=rules, settings=settings)
+    expected = np.stack([np.asarray(render.image) / 255.0 for render in out.renders])
+    with sc.attach(pipe, rules, sources=photo, class_noun="dog") as control:
+        images = run(pipe, prompts, seeds(5, 5))
+        once = control.evaluations
+        assert once == out.evaluations + out.map_evaluations
+        assert np.array_equal(run(pipe, prompts, seeds(5, 5)), images)
+        assert control.evaluations == once + 4 * STEPS  # neither inverted nor looked at again
+    assert max(apart(images, expected)) < 0.5 / 255 + TOLERANCE
+
+
+@pytest.mark.parametrize(
+    ("offload", "options"),
+    [
+        ("enable_model_cpu_offload", {"device": "cpu"}),
+        ("enable_group_offload", {"onload_device": torch.device("cpu"), "offload_type": "leaf_level"}),
+    ],
+)
+def test_parts_may_wait_elsewhere(pipe: Any, photo: Image.Image, offload: str, options: dict[str, Any]) -> None:
+    with sc.attach(pipe, sc.masactrl(0), sources=photo):
+        expected = run(pipe, PROMPTS[1:])
+    getattr(pipe, offload)(**options)
+    with sc.attach(pipe, sc.masactrl(0), sources=photo):
+        assert max(apart(run(pipe, PROMPTS[1:]), expected)) < TOLERANCE
 
 
 def test_a_photo_is_read_in_image_to_image_too(pipe: Any, photo: Image.Image) -> None:
@@ -340,9 +431,9 @@ def test_mistakes_are_one_line(pipe: Any, options: dict[str, Any], part: str) ->
     assert "\n" not in str(caught.value)
 
 
-def test_what_cannot_be_bound_says_why(pipe: Any, tiny_pipeline_dir: Path) -> None:
+def test_what_cannot_be_bound_says_why(pipe: Any, model: sc.Model) -> None:
     for thing, part in (
-        (sc.load(tiny_pipeline_dir, device="cpu"), "Model cannot be bound: it has no U-Net"),
+        (model, "Model cannot be bound: it has no U-Net"),
         (torch.nn.Linear(1, 1), "Linear cannot be bound"),
     ):
         with pytest.raises(sc.SamecastError, match=part):

@@ -1,4 +1,6 @@
 import json
+from inspect import signature
+from typing import Any
 
 import pytest
 
@@ -9,6 +11,7 @@ from samecast.core.branches import Branch, Branches
 from samecast.core.ddim import Schedule
 from samecast.core.sites import Site
 from samecast.core.steps import Steps
+from samecast.core.tokens import SubjectTokens
 from samecast.errors import SamecastError
 
 SITES = tuple(Site(f"up.{index}", index, "self", "up", 16, 8) for index in range(16))
@@ -72,6 +75,36 @@ def test_a_rule_without_reader_or_source_is_refused(fields: dict[str, tuple[int,
 def test_a_rule_that_acts_only_where_nothing_changes_is_refused() -> None:
     with pytest.raises(SamecastError, match="change nothing"):
         make_plan(masactrl(start=49), SITES, SCHEDULE, 2)
+
+
+OTHER_VALUES = {
+    "start": 3,
+    "final": 20,
+    "skip": 2,
+    "stride": 2,
+    "sites": "14",
+    "tokens": SubjectTokens("cat"),
+    "anchor": 1,
+    "weight": 2.0,
+    "dropout": 0.1,
+    "consistency": 0.1,
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "argument"),
+    [(name, argument) for name, method in METHODS.items() for argument in signature(method).parameters],
+)
+def test_every_argument_of_every_method_changes_what_is_done(name: str, argument: str) -> None:
+    def done(**arguments: Any) -> tuple[object, ...]:
+        plan = make_plan(METHODS[name](**arguments), SITES, SCHEDULE, 2)
+        return tuple(
+            (step, site, [(rule.readers, rule.sources, rule.manner) for rule in rules])
+            for step, at_step in plan.acting.items()
+            for site, rules in at_step.items()
+        )
+
+    assert done(**{argument: OTHER_VALUES[argument]}) != done()
 
 
 @pytest.mark.parametrize("name", METHODS)

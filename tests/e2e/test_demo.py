@@ -8,9 +8,11 @@ import torch
 from PIL import Image
 
 import samecast as sc
-from samecast.demo import PHOTOS, SCENES, SUBJECT_SEED, photo_of, prompt_of, run_demo, settings_of
+from samecast.demo import SCENES, SUBJECT_SEED, prompt_of, run_demo, settings_of
+from samecast.diorama.album import SCENES as PHOTOS
 from samecast.diorama.probe import Probe, ProbeNetwork, identity_right, load_probe, scene_right
-from samecast.diorama.scenes import HELD_OUT, sample_spec
+from samecast.diorama.renderer import render
+from samecast.diorama.scenes import HELD_OUT, Spec, sample_spec
 
 IDENTITY = sample_spec(SUBJECT_SEED).identity
 TOLD_BY_WORDS = (IDENTITY.pattern, "blue", "yellow")
@@ -77,7 +79,7 @@ def test_the_judge_knows_the_photos() -> None:
 
     Identity needs six things right at once, so one slip in ten pictures is allowed.
     """
-    photos = [photo_of(IDENTITY, scene, 128) for scene in (*PHOTOS, *SCENES)]
+    photos = [Image.fromarray(render(Spec(IDENTITY, scene), 128).image) for scene in (*PHOTOS, *SCENES)]
     readings = load_probe().read(photos)
     assert sum(identity_right(reading, IDENTITY) for reading in readings) >= 9
     assert sum(scene_right(r, scene) for r, scene in zip(readings, (*PHOTOS, *SCENES), strict=True)) >= len(photos) - 1

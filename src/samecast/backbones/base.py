@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from PIL import Image
 from torch import Tensor
 
@@ -21,9 +21,13 @@ Processor = Callable[..., Tensor]
 
 @runtime_checkable
 class AttentionLayer(Protocol):
-    """The part of diffusers' `Attention` module that control uses. `to_out` is a projection and a dropout."""
+    """The part of diffusers' `Attention` module that control uses.
+
+    `query_dim` counts the channels that enter it; `to_out` is a projection and a dropout.
+    """
 
     heads: int
+    query_dim: int
     to_q: Linear
     to_k: Linear
     to_v: Linear
@@ -44,6 +48,23 @@ class BoundSite:
 
 
 @dataclass(frozen=True)
+class ConceptUse:
+    """A concept that is applied to a model.
+
+    Args:
+        path: the file that it was read from; empty where it came from memory.
+        strength: of its changes.
+        revision: `sha256:` and a hash of its numbers.
+        words: its modifier tokens.
+    """
+
+    path: str
+    strength: float
+    revision: str
+    words: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class ModelIdentity:
     """Which weights these are.
 
@@ -51,11 +72,13 @@ class ModelIdentity:
         id: what the user asked for: a path, a hub id, or `diorama` for the embedded model.
         revision: hub commit, or `sha256:` and a hash of the contents of its files.
         lora: (path, revision) of each LoRA that was loaded on top.
+        concepts: those that are applied now.
     """
 
     id: str
     revision: str
     lora: tuple[tuple[str, str], ...] = ()
+    concepts: tuple[ConceptUse, ...] = ()
 
 
 @runtime_checkable
@@ -96,6 +119,10 @@ class Backbone(Protocol):
         """The checkpoint's own noise levels, for a run of so many steps."""
         ...
 
+    def noise_levels(self) -> Float[Tensor, " timestep"]:
+        """The share of the picture, as a variance, that is left at each timestep the checkpoint was trained at."""
+        ...
+
     def self_attention(self) -> tuple[BoundSite, ...]:
         """All self-attention sites, in execution order."""
         ...
@@ -123,10 +150,10 @@ class Backbone(Protocol):
     def predict(
         self,
         latents: Float[Tensor, "row channel height width"],
-        timestep: int,
+        timestep: int | Int[Tensor, " row"],
         embeddings: Float[Tensor, "row token channel_text"],
     ) -> Float[Tensor, "row channel height width"]:
-        """One call of the denoiser; float32 in, float32 out."""
+        """One call of the denoiser, at one timestep or at one for each row; float32 in, float32 out."""
         ...
 
     def encode_image(self, image: Image.Image) -> Float[Tensor, "channel height width"]:

@@ -1,6 +1,8 @@
 """Pipeline directories, as diffusers saves them."""
 
 import json
+import re
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Literal
 
@@ -20,6 +22,8 @@ SKIPPED: dict[str, Any] = {
     "requires_safety_checker": False,
 }
 XL_SKIPPED: dict[str, Any] = {"feature_extractor": None, "image_encoder": None, "add_watermarker": False}
+
+_HALF = re.compile(r"\.fp16[.-]")
 
 Family = Literal["sd", "xl"]
 
@@ -48,9 +52,10 @@ def read_directory(path: Path, name: str, dtype: torch.dtype) -> Any:
     """
     family = _check_directory(path, name)
     skipped = XL_SKIPPED if family == "xl" else SKIPPED
+    variant = variant_of(file.relative_to(path).as_posix() for file in path.rglob("*.safetensors"))
     try:
         pipeline: Any = pipeline_class(family).from_pretrained(
-            str(path), dtype=dtype, use_safetensors=True, local_files_only=True, **skipped
+            str(path), dtype=dtype, use_safetensors=True, local_files_only=True, variant=variant, **skipped
         )
     except Exception as error:  # every broken file raises a type of its own
         raise SamecastError(f"model {name} cannot be loaded: {first_line(error)}") from error
@@ -58,6 +63,18 @@ def read_directory(path: Path, name: str, dtype: torch.dtype) -> Any:
     if channels != latent:
         raise SamecastError(f"model {name} takes {channels} channels for {latent}; inpainting models are not supported")
     return pipeline
+
+
+def variant_of(files: Iterable[str]) -> str | None:
+    """The variant to load of a pipeline: `fp16` where some part's weights are there in that precision alone.
+
+    Args:
+        files: paths within the pipeline, with `/`.
+    """
+    weights = [Path(file) for file in files if file.endswith(".safetensors")]
+    parts = {file.parent.as_posix() for file in weights} & set(XL_PARTS)
+    plain = {file.parent.as_posix() for file in weights if not _HALF.search(file.name)}
+    return "fp16" if parts - plain else None
 
 
 def _check_directory(path: Path, name: str) -> Family:

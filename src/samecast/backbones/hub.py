@@ -3,10 +3,10 @@
 from pathlib import Path
 from typing import Any
 
-from huggingface_hub import get_hf_file_metadata, hf_hub_download, hf_hub_url
+from huggingface_hub import HfApi, get_hf_file_metadata, hf_hub_download, hf_hub_url
 from huggingface_hub.errors import LocalEntryNotFoundError, RepositoryNotFoundError
 
-from samecast.backbones.directory import INDEX, check_index, pipeline_class
+from samecast.backbones.directory import INDEX, check_index, pipeline_class, variant_of
 from samecast.backbones.quiet import first_line, quiet_libraries
 from samecast.errors import SamecastError
 
@@ -23,7 +23,8 @@ def download(hub_id: str, revision: str | None) -> Path:
             family = check_index(_fetch_index(hub_id, revision), hub_id)
             skipped = {"safety_checker": None} if family == "sd" else {}
             download: Any = pipeline_class(family).download
-            return Path(download(hub_id, revision=revision, use_safetensors=True, **skipped))
+            variant = _variant(hub_id, revision)
+            return Path(download(hub_id, revision=revision, use_safetensors=True, variant=variant, **skipped))
     except SamecastError:
         raise
     except RepositoryNotFoundError as error:
@@ -34,6 +35,15 @@ def download(hub_id: str, revision: str | None) -> Path:
         raise SamecastError(
             f"model {hub_id} is no local path and could not be fetched from the hub: {first_line(error)}"
         ) from error
+
+
+def _variant(hub_id: str, revision: str | None) -> str | None:
+    """The variant to fetch. Without a connection nothing is fetched, so that it does not matter."""
+    try:
+        siblings = HfApi().model_info(hub_id, revision=revision).siblings
+    except Exception:  # as in `_fetch_index`, whose copy told that all was here before
+        return None
+    return variant_of(sibling.rfilename for sibling in siblings or ())
 
 
 def _fetch_index(hub_id: str, revision: str | None) -> Path:

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from samecast.backbones.base import ModelIdentity
-from samecast.backbones.directory import SKIPPED, XL_PARTS, read_directory
+from samecast.backbones.directory import XL_PARTS, read_directory
 from samecast.backbones.fingerprint import PICKLES, directory_revision, file_revision
 from samecast.backbones.hub import download
 from samecast.backbones.lora import add_lora
@@ -19,6 +19,7 @@ from samecast.backbones.quiet import first_line, quiet_libraries
 from samecast.backbones.single_file import read_single_file
 from samecast.backbones.unet import UNetBackbone
 from samecast.backbones.xl import XLBackbone
+from samecast.core.ddim import PredictionType
 from samecast.errors import SamecastError
 
 EMBEDDED = "diorama"
@@ -34,6 +35,7 @@ def load_backbone(
     dtype: str = "auto",
     lora: Sequence[str | Path] = (),
     revision: str | None = None,
+    prediction_type: str = "auto",
 ) -> UNetBackbone:
     """Loads a model of the Stable Diffusion 1.x, 2.x or XL family.
 
@@ -43,18 +45,23 @@ def load_backbone(
         dtype: `auto` is float16 on CUDA and float32 elsewhere; or float32, float16, bfloat16.
         lora: LoRA files or directories, all added at full strength.
         revision: branch, tag or commit of a hub id.
+        prediction_type: what the model predicts, `epsilon` or `v_prediction`; `auto` is what its configuration or, of a
+            single file, its metadata say.
 
     Raises:
         SamecastError: the model is missing, unreachable, not of this family, or pickled.
     """
     place = choose_device(device)
     precision = choose_dtype(dtype, place)
+    predicted = choose_prediction_type(prediction_type)
     path, identity = _locate(model, revision)
     with quiet_libraries():
         if path.is_file():
-            pipeline = read_single_file(path, precision, SKIPPED)
+            pipeline = read_single_file(path, precision, predicted)
         else:
             pipeline = read_directory(path, identity.id, precision)
+        if predicted is not None:
+            pipeline.scheduler.register_to_config(prediction_type=predicted)
         pipeline.set_progress_bar_config(disable=True)
         if lora:
             identity = add_lora(pipeline, identity, [Path(path) for path in lora])
@@ -99,6 +106,19 @@ def choose_dtype(dtype: str, device: torch.device) -> torch.dtype:
     if dtype not in DTYPES:
         raise SamecastError(f"dtype must be auto, {', '.join(DTYPES)}; got {dtype!r}")
     return DTYPES[dtype]
+
+
+def choose_prediction_type(prediction_type: str) -> PredictionType | None:
+    """`auto`, which is None, or one of the two.
+
+    Raises:
+        SamecastError: another name.
+    """
+    if prediction_type == "auto":
+        return None
+    if prediction_type not in ("epsilon", "v_prediction"):
+        raise SamecastError(f"prediction_type must be auto, epsilon or v_prediction; got {prediction_type!r}")
+    return prediction_type
 
 
 def _locate(model: str | Path, revision: str | None) -> tuple[Path, ModelIdentity]:

@@ -7,13 +7,16 @@ picture by picture.
 """
 
 import inspect
-from collections.abc import Mapping, Sequence
+from collections.abc import Generator, Hashable, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 from diffusers.schedulers.scheduling_ddim import DDIMScheduler
+from diffusers.utils.peft_utils import scale_lora_layers, unscale_lora_layers
+from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import Tensor
 
 from samecast.backbones.base import ModelIdentity
@@ -107,6 +110,32 @@ def read_call(encode_prompt: Any, args: Sequence[Any], kwargs: Mapping[str, Any]
     else:
         prompts = (prompt,) if isinstance(prompt, str) else tuple(prompt)
     return PipelineCall(prompts, int(asked["num_images_per_prompt"]), bool(asked["do_classifier_free_guidance"]))
+
+
+def weights_state(pipeline: Any) -> Hashable:
+    """What changes when weights of a pipeline change: which tensors they are, how often written, LoRAs' strengths.
+
+    Where parts wait elsewhere until they run (sequential offloading) the tensors are new each time, and so is this.
+    """
+    parts = [part for part in pipeline.components.values() if isinstance(part, torch.nn.Module)]
+    tensors = [tensor for part in parts for tensor in part.parameters()]
+    written = tuple((id(tensor), 0 if tensor.is_inference() else tensor._version) for tensor in tensors)
+    adapters: list[Any] = [module for part in parts for module in part.modules() if isinstance(module, BaseTunerLayer)]
+    strengths = tuple(
+        (tuple(layer.scaling.items()), tuple(layer.active_adapters), layer.disable_adapters) for layer in adapters
+    )
+    return written, strengths
+
+
+@contextmanager
+def lora_at_strength(unet: Any, kwargs: Mapping[str, Any]) -> Generator[None]:
+    """For evaluations of our own before a U-Net's call: LoRAs at the strength that the call asks for."""
+    scale = (kwargs.get("cross_attention_kwargs") or {}).get("scale", 1.0)
+    scale_lora_layers(unet, scale)
+    try:
+        yield
+    finally:
+        unscale_lora_layers(unet, scale)
 
 
 def read_arguments(args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[Tensor, float]:

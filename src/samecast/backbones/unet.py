@@ -11,7 +11,7 @@ from typing import Any, cast
 
 import torch
 from diffusers.schedulers.scheduling_ddim import DDIMScheduler
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from PIL import Image
 from torch import Tensor
 
@@ -45,8 +45,8 @@ class UNetBackbone:
 
     @property
     def device(self) -> torch.device:
-        """Where the U-Net lives."""
-        return self.pipeline.unet.device
+        """Where the parts compute; parts that are offloaded wait elsewhere in between."""
+        return self.pipeline._execution_device
 
     @property
     def dtype(self) -> torch.dtype:
@@ -86,6 +86,10 @@ class UNetBackbone:
         if int(scheduler.timesteps[0]) >= trained:  # steps_offset moves them up by one
             raise SamecastError(f"steps must be below {trained} for this model's schedule; got {steps}")
         return schedule_of(scheduler, self.prediction_type)
+
+    def noise_levels(self) -> Float[Tensor, " timestep"]:
+        """Cumulative products of the checkpoint's schedule."""
+        return self.pipeline.scheduler.alphas_cumprod.float()
 
     def self_attention(self) -> tuple[BoundSite, ...]:
         """Every `attn1`, in execution order."""
@@ -130,7 +134,7 @@ class UNetBackbone:
     def predict(
         self,
         latents: Float[Tensor, "row channel height width"],
-        timestep: int,
+        timestep: int | Int[Tensor, " row"],
         embeddings: Float[Tensor, "row token channel_text"],
     ) -> Float[Tensor, "row channel height width"]:
         """One call of the U-Net."""
@@ -142,7 +146,7 @@ class UNetBackbone:
     def encode_image(self, image: Image.Image) -> Float[Tensor, "channel height width"]:
         """Latent of a picture."""
         vae = self.pipeline.vae
-        pixels = self.pipeline.image_processor.preprocess(image).to(vae.device, vae.dtype)
+        pixels = self.pipeline.image_processor.preprocess(image).to(self.device, vae.dtype)
         return (vae.encode(pixels).latent_dist.mean * vae.config.scaling_factor)[0].float()
 
     def decode(self, latents: Float[Tensor, "branch channel height width"]) -> list[Image.Image]:
@@ -163,6 +167,7 @@ class UNetBackbone:
         return {
             "device": str(self.device),
             "dtype": str(self.dtype).removeprefix("torch."),
+            "prediction_type": self.prediction_type,
             "threads": torch.get_num_threads(),
             "versions": {"python": platform.python_version()} | {name: _version(name) for name in LIBRARIES},
         }

@@ -9,7 +9,7 @@ from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from PIL import Image
 from torch import Tensor
 
@@ -32,6 +32,11 @@ class XLBackbone(UNetBackbone):
         tokens, _, pooled, _ = self.pipeline.encode_prompt(
             list(prompts), device=self.device, num_images_per_prompt=1, do_classifier_free_guidance=False
         )
+        if pooled.shape[-1] > tokens.shape[-1]:
+            raise SamecastError(
+                f"model {self.identity.id} has pooled texts of {pooled.shape[-1]} numbers, more than the"
+                f" {tokens.shape[-1]} of a token, which is not supported"
+            )
         below = torch.nn.functional.pad(pooled, (0, tokens.shape[-1] - pooled.shape[-1]))
         packed = torch.cat([tokens, below[:, None]], dim=1).to(self.dtype)
         if self.pipeline.config.force_zeros_for_empty_prompt:
@@ -41,7 +46,7 @@ class XLBackbone(UNetBackbone):
     def predict(
         self,
         latents: Float[Tensor, "row channel height width"],
-        timestep: int,
+        timestep: int | Int[Tensor, " row"],
         embeddings: Float[Tensor, "row token channel_text"],
     ) -> Float[Tensor, "row channel height width"]:
         """One call of the U-Net."""

@@ -1,18 +1,55 @@
 """The command line: reads options, calls the library, shows what came out.
 
-Exit codes: 0 done; 1 a repeated run differs from its record; 2 a mistake in what was asked, told in one line; 130
-interrupted, with nothing half-written. Commands are imported when they are called, for they bring torch.
+Exit codes: 0 done; 1 a repeated run differs from its record, or pictures of a study could not be made; 2 a mistake in
+what was asked, told in one line; 130 interrupted, with nothing half-written. Commands are imported when they are
+called, for they bring torch.
 """
 
 import logging
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from importlib import import_module
 
+from samecast.cli.concept_options import CompressOptions, ConvertOptions, MergeOptions, ShowOptions
 from samecast.cli.console import CONSOLE, complain
-from samecast.cli.options import BenchmarkOptions, DemoOptions, MasksOptions, Options, RenderOptions, SitesOptions
+from samecast.cli.learn_options import SharedOptions
+from samecast.cli.options import (
+    BenchmarkOptions,
+    CompareOptions,
+    DemoOptions,
+    MasksOptions,
+    Options,
+    PhotosOptions,
+    RenderOptions,
+    SheetOptions,
+    SitesOptions,
+    StudyOptions,
+    StudyReportOptions,
+    StudyStatusOptions,
+    TuneOptions,
+)
 from samecast.cli.parsing import parse
 from samecast.errors import SamecastError
 
+_COMMANDS: dict[type, tuple[str, str]] = {  # by module and function
+    RenderOptions: ("render", "run_render"),
+    SharedOptions: ("learn", "run_learn"),
+    MasksOptions: ("masks", "run_masks"),
+    StudyOptions: ("study", "run_study_command"),
+    StudyStatusOptions: ("study", "run_status"),
+    StudyReportOptions: ("study", "run_report"),
+    TuneOptions: ("tune", "run_tune"),
+    DemoOptions: ("demo", "run_demo"),
+    SitesOptions: ("sites", "run_sites"),
+    ShowOptions: ("concept", "run_concept"),
+    MergeOptions: ("concept", "run_concept"),
+    CompressOptions: ("concept", "run_concept"),
+    ConvertOptions: ("concept", "run_concept"),
+    CompareOptions: ("compare", "run_compare"),
+    BenchmarkOptions: ("benchmark", "run_benchmark"),
+    PhotosOptions: ("diorama", "run_photos"),
+    SheetOptions: ("diorama", "run_sheet"),
+}
 DONE, DIFFERS, MISTAKE, INTERRUPTED = 0, 1, 2, 130
 
 
@@ -31,44 +68,23 @@ def main(words: Sequence[str] | None = None) -> int:
     except SamecastError as error:
         complain(str(error))
         return MISTAKE
-    except KeyboardInterrupt:
-        CONSOLE.print("interrupted; nothing was written")
+    except KeyboardInterrupt as stop:
+        CONSOLE.print(str(stop) or "interrupted; what was finished is kept, and nothing is half-written")
         return INTERRUPTED
 
 
 def _run(options: Options) -> int:
-    if isinstance(options, RenderOptions):
-        _set_up_logging(verbose=options.verbose)
-        from samecast.cli.render import run_render
-
-        return DONE if run_render(options) else DIFFERS
-    _set_up_logging(verbose=False)
-    if isinstance(options, DemoOptions):
-        from samecast.cli.demo import run_demo
-
-        run_demo(options)
-    elif isinstance(options, MasksOptions):
-        from samecast.cli.masks import run_masks
-
-        run_masks(options)
-    elif isinstance(options, SitesOptions):
-        from samecast.cli.sites import run_sites
-
-        run_sites(options)
-    elif isinstance(options, BenchmarkOptions):
-        from samecast.cli.benchmark import run_benchmark
-
-        run_benchmark(options)
-    else:
-        from samecast.cli.diorama import run_sheet
-
-        run_sheet(options)
-    return DONE
+    """Run what the options ask for; a command that finds a difference returns False."""
+    _set_up_logging(verbose=isinstance(options, RenderOptions) and options.verbose)
+    module, name = next(_COMMANDS[kind] for kind in type(options).__mro__ if kind in _COMMANDS)
+    run: Callable[[Options], bool | None] = getattr(import_module(f"samecast.cli.{module}"), name)
+    return DIFFERS if run(options) is False else DONE
 
 
 def _set_up_logging(*, verbose: bool) -> None:
-    """Our own log in detail if asked for; the libraries' chatter only then too."""
+    """Our own log in detail if asked for, otherwise its warnings; the libraries' chatter only if asked for."""
     from rich.logging import RichHandler
 
     handler = RichHandler(console=CONSOLE, show_path=False)
     logging.basicConfig(level=logging.INFO if verbose else logging.ERROR, handlers=[handler], format="%(message)s")
+    logging.getLogger("samecast").setLevel(logging.INFO if verbose else logging.WARNING)

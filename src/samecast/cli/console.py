@@ -17,6 +17,9 @@ STAGES = {
     "denoise": "rendering",
     "check": "checking inversion",
     "decode": "developing",
+    "captions": "reading captions",
+    "merge": "merging",
+    "compress": "decomposing",
 }
 """How the stages of a render are called in front of people."""
 

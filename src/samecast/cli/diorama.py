@@ -1,8 +1,10 @@
 """`samecast diorama`: look at the embedded world."""
 
+import json
+
 from samecast.cli.console import RESULTS, working
-from samecast.cli.options import SheetOptions
-from samecast.disk import check_writable, write_picture
+from samecast.cli.options import PhotosOptions, SheetOptions
+from samecast.disk import check_writable, write_picture, writing_folder
 from samecast.errors import SamecastError
 
 
@@ -23,3 +25,27 @@ def run_sheet(options: SheetOptions) -> None:
     except ValueError as error:
         raise SamecastError(str(error)) from None
     RESULTS.print(str(write_picture(Image.fromarray(sheet), options.out)))
+
+
+def run_photos(options: PhotosOptions) -> None:
+    """Draw photos of a subject, and say where they are.
+
+    Raises:
+        SamecastError: there is no such subject, or the folder cannot be written.
+    """
+    from PIL import Image
+
+    from samecast.diorama.album import album, held_out_identity
+
+    if options.subject < 0:
+        raise SamecastError(f"--subject must be 0 or more; got {options.subject}")
+    if options.size < 16:
+        raise SamecastError(f"--size must be 16 or more; got {options.size}")
+    check_writable(options.out)
+    with working("drawing"), writing_folder(options.out) as place:
+        identity = held_out_identity(options.subject)
+        for number, photo in enumerate(album(identity, options.size)):
+            Image.fromarray(photo.image).save(place.path / f"{number}.png")
+        about = {"class_noun": identity.kind, "world": "diorama", "subject": options.subject}
+        (place.path / "subject.json").write_text(json.dumps(about) + "\n", encoding="utf-8")
+    RESULTS.print(str(place.final), markup=False)

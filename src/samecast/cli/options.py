@@ -10,6 +10,9 @@ from typing import Annotated, Literal
 
 import tyro
 
+from samecast.cli.concept_options import CompressOptions, ConvertOptions, MergeOptions, ShowOptions
+from samecast.cli.learn_options import SharedOptions
+
 arg = tyro.conf.arg
 On = tyro.conf.FlagCreatePairsOff[bool]
 
@@ -26,6 +29,7 @@ class RenderOptions:
       samecast render rex.png "a dog at the lake" --init noise --images-per-prompt 4
       samecast render --source-prompt "a photo of a dog" "a dog running on the beach"
       samecast render rex.jpg "a dog on the beach" --model path/to/stable-diffusion-v1-4
+      samecast render --concept rex.safetensors --init noise --method none rex.png "a <new1> dog on the beach"
       samecast render --again renders/rex/render.json
     """
 
@@ -72,6 +76,9 @@ class RenderOptions:
     """Attention layers that read the source: encoder, mid, decoder, numbers, names like up.3-8, or sizes like @16;
     commas join. `samecast sites` lists them."""
 
+    rules: Annotated[Path | None, arg(metavar="RULES.JSON", help_behavior_hint="")] = None
+    """Rules from a file that `samecast tune` wrote, in place of --method and all that goes with it."""
+
     map_words: Annotated[str | None, arg(metavar="TEXT", help_behavior_hint="(default: the noun)")] = None
     """For masactrl-auto-masked and dream-matcher: the words of the prompts whose attention maps show the subject."""
 
@@ -88,6 +95,9 @@ class RenderOptions:
 
     lora: Annotated[tyro.conf.UseAppendAction[tuple[Path, ...]], arg(metavar="PATH")] = ()
     """A LoRA to add to the model."""
+
+    concept: Annotated[tyro.conf.UseAppendAction[tuple[str, ...]], arg(metavar="FILE[:STRENGTH]")] = ()
+    """What was learned of a subject, to apply to the model; prompts say its word: "a <new1> dog"."""
 
     out: Annotated[
         Path | None,
@@ -134,11 +144,21 @@ class RenderOptions:
     check_inversion: Annotated[On, arg(help_behavior_hint="")] = False
     """Tell how well the photo survives inversion."""
 
+    source_memory: Annotated[float | None, arg(metavar="GIB", help_behavior_hint="(default: half of what is free)")] = (
+        None
+    )
+    """Most memory for what is kept of the photo's inversion; beyond it the photo is computed again beside the pictures.
+    -v tells what is taken."""
+
     device: Annotated[str, arg(metavar="auto|cpu|cuda|mps")] = "auto"
     """Where to compute."""
 
     dtype: Annotated[Literal["auto", "float32", "float16", "bfloat16"], arg(metavar="TYPE")] = "auto"
     """Precision of the model: auto, float32, float16 or bfloat16."""
+
+    prediction_type: Annotated[Literal["auto", "epsilon", "v_prediction"], arg(metavar="TYPE")] = "auto"
+    """What the model predicts: auto, epsilon (the noise) or v_prediction (the velocity). A single file of Stable
+    Diffusion 2.x may not say, and is then taken for the velocity's."""
 
     again: Annotated[Path | None, arg(metavar="RENDER.JSON", help_behavior_hint="")] = None
     """Repeat the run of this record bit for bit, into a new folder. Goes with --out, and with --model if that moved."""
@@ -231,6 +251,68 @@ class SheetOptions:
 
 
 @dataclass(frozen=True)
+class PhotosOptions:
+    """Draw four photos of a held-out subject, which nothing was trained on, to learn it from.
+
+    For example:
+
+      samecast diorama photos --out examples/rex
+      samecast learn custom-diffusion --photos examples/rex
+    """
+
+    out: Annotated[Path, arg(aliases=("-o",), metavar="FOLDER")] = Path("rex")
+    """Folder for the photos and subject.json. Where it exists, the next free name is taken."""
+
+    subject: Annotated[int, arg(metavar="INT")] = 65
+    """Which subject; 65 is the demo's dog with blue and yellow stripes."""
+
+    size: Annotated[int, arg(metavar="PIXELS")] = 128
+    """Side of a photo."""
+
+
+@dataclass(frozen=True)
+class CompareOptions:
+    """Compare training, attention and both on held-out subjects of the embedded world.
+
+    Textual Inversion, LoRA, DreamBooth and Custom Diffusion learn four photos of each subject; MasaCtrl reads one; and
+    Custom Diffusion with MasaCtrl does both. What is finished is kept in the folder: a run that was stopped goes on
+    where it was. For example:
+
+      samecast compare --subjects 8 --prompts 10 --docs docs
+    """
+
+    out: Annotated[Path, arg(aliases=("-o",), metavar="FOLDER")] = Path("compare")
+    """Folder for scores.csv, summary.json, grid.png, all pictures and all concepts."""
+
+    methods: Annotated[tuple[str, ...], arg(metavar="NAME", help_behavior_hint="(default: all)")] = ()
+    """Which of prompt, textual-inversion, lora, dreambooth, custom-diffusion, masactrl, custom-diffusion-masactrl."""
+
+    subjects: Annotated[int, arg(metavar="1-32")] = 8
+    """How many of the benchmark's subjects."""
+
+    prompts: Annotated[int, arg(metavar="1-20")] = 20
+    """How many scenes for each."""
+
+    learn_steps: Annotated[int | None, arg(metavar="INT", help_behavior_hint="(default: the method's)")] = None
+    """Steps of every training."""
+
+    steps: Annotated[int, arg(metavar="INT")] = 50
+    """Denoising steps."""
+
+    guidance: Annotated[float, arg(metavar="FLOAT")] = 7.5
+    """Scale of classifier-free guidance."""
+
+    docs: Annotated[Path | None, arg(metavar="FOLDER", help_behavior_hint="")] = None
+    """Also write compare.md there, and pictures/compare.png, in place of what there is."""
+
+    model: Annotated[str, arg(metavar="MODEL", help_behavior_hint="(default: the embedded model)")] = "diorama"
+    """Any model that `samecast render` takes, if it knows the embedded world."""
+
+    device: Annotated[str, arg(metavar="auto|cpu|cuda|mps")] = "auto"
+    """Where to compute."""
+
+
+@dataclass(frozen=True)
 class DemoOptions:
     """One subject, six prompts, four settings, judged: what control does, in a minute and a half on two cores.
 
@@ -307,13 +389,222 @@ class BenchmarkOptions:
 
 
 @dataclass(frozen=True)
+class StudyOptions:
+    """Run a grid of settings on several subjects, score every picture, and write tables, figures and a page.
+
+    Without annotations it is about eight held-out subjects of the embedded world. What is finished is kept: a study
+    that was stopped goes on where it was. For example:
+
+      samecast study --preset aiku
+      samecast study annotation.json --preset aiku --model path/to/stable-diffusion-v1-4 --out aiku
+      samecast study --axis final=20:51:5 --axis sites=encoder,decoder,10-12,13-15 --out sites
+      samecast study --preset full --dry-run
+      samecast study --resume aiku
+      samecast study status aiku
+    """
+
+    annotations: Annotated[
+        tyro.conf.Positional[Path | None], arg(metavar="[ANNOTATIONS]", help_behavior_hint="(default: eight bundled)")
+    ] = None
+    """A list of {name, description, image_path} as JSON, or a folder with a folder of photos for each subject."""
+
+    preset: Annotated[
+        Literal["aiku", "masks", "full"] | None, arg(metavar="NAME", help_behavior_hint="(default: aiku)")
+    ] = None
+    """aiku: 44 settings by final step, start step and skip, for decoder and encoder sites; masks: by the maps that mask
+    the subject; full: start x final x skip x sites, 840 settings."""
+
+    axis: Annotated[tyro.conf.UseAppendAction[tuple[str, ...]], arg(metavar="FIELD=VALUES")] = ()
+    """In place of a preset: a field of a rule and its values, such as final=20:51:5 or maps=none,encoder. Axes
+    multiply."""
+
+    config: Annotated[Path | None, arg(metavar="FILE.YAML", help_behavior_hint="")] = None
+    """Axes and fixed fields as YAML: `axes: {final: [20, 30], sites: [encoder, decoder]}` and `base: {start: 4}`."""
+
+    out: Annotated[Path, arg(aliases=("-o",), metavar="FOLDER")] = Path("study")
+    """Folder of the study."""
+
+    resume: Annotated[Path | None, arg(metavar="FOLDER", help_behavior_hint="")] = None
+    """Go on with the study in this folder."""
+
+    dry_run: Annotated[On, arg(help_behavior_hint="")] = False
+    """Only tell what it would take."""
+
+    photos: Literal["first", "each", "together"] = "first"
+    """What is read of a subject's photos: the first, each by itself as a repeat, or all at once."""
+
+    seeds: Annotated[int, arg(metavar="INT")] = 1
+    """Pictures of each prompt; more than one needs --init noise or a blend."""
+
+    subjects: Annotated[int, arg(metavar="1-32")] = 8
+    """How many of the bundled subjects."""
+
+    prompts: Annotated[int, arg(metavar="1-20")] = 1
+    """How many scenes for each bundled subject."""
+
+    repeats: Annotated[int, arg(metavar="1-4")] = 1
+    """How many photos of each bundled subject; more than one go with --photos each or together."""
+
+    hidden: Annotated[On, arg(help_behavior_hint="")] = False
+    """Add each bundled subject once more, read from photos that hide 30-60% of it."""
+
+    steps: Annotated[int, arg(metavar="INT")] = 50
+    """Denoising steps. The presets' spans keep their share of the run."""
+
+    guidance: Annotated[float, arg(metavar="FLOAT")] = 7.5
+    """Scale of classifier-free guidance."""
+
+    seed: Annotated[int, arg(metavar="INT")] = 0
+    """Seed of the noise; without effect where everything starts from the photo's inverted latent."""
+
+    init: Annotated[Literal["inverted", "noise"] | float, arg(metavar="inverted|noise|0-1")] = "inverted"
+    """Where pictures start: the photo's inverted latent, fresh noise, or between."""
+
+    size: Annotated[int | None, arg(metavar="PIXELS", help_behavior_hint="(default: the model's)")] = None
+    """Side of the pictures."""
+
+    model: Annotated[str, arg(metavar="MODEL", help_behavior_hint="(default: the embedded model)")] = "diorama"
+    """Any model that `samecast render` takes."""
+
+    clip: Annotated[str, arg(metavar="MODEL", help_behavior_hint="(default: the model's)")] = ""
+    """CLIP that scores alignment, a folder or hub id: openai/clip-vit-large-patch14, the embedded one for the embedded
+    model."""
+
+    dino: Annotated[str, arg(metavar="MODEL", help_behavior_hint="(default: the embedded model's)")] = ""
+    """Vision transformer that scores image alignment beside it, a folder or hub id such as facebook/dino-vits16."""
+
+    executor: Literal["local", "ray"] = "local"
+    """Who works: this process, or actors of a Ray cluster, one for each device."""
+
+    workers: Annotated[int | None, arg(metavar="INT", help_behavior_hint="(default: one for each GPU)")] = None
+    """With --executor ray: how many actors."""
+
+    address: Annotated[str | None, arg(metavar="ADDRESS", help_behavior_hint="(default: a cluster of its own)")] = None
+    """With --executor ray: the cluster to join; the study's folder must be on storage that all its machines share."""
+
+    batch_rows: Annotated[int | None, arg(metavar="INT", help_behavior_hint="(default: by size)")] = None
+    """Most rows in one call of the denoiser; where memory does not suffice it is halved."""
+
+    checkpoint: Annotated[float, arg(metavar="SECONDS")] = 60.0
+    """How often a subject in progress is kept."""
+
+    device: Annotated[str, arg(metavar="auto|cpu|cuda|mps")] = "auto"
+    """Where to compute."""
+
+    dtype: Annotated[Literal["auto", "float32", "float16", "bfloat16"], arg(metavar="TYPE")] = "auto"
+    """Precision of the model: auto, float32, float16 or bfloat16."""
+
+
+@dataclass(frozen=True)
+class StudyStatusOptions:
+    """Tell how far a study is.
+
+    For example:
+
+      samecast study status aiku
+    """
+
+    folder: tyro.conf.Positional[Path]
+    """Folder of the study."""
+
+
+@dataclass(frozen=True)
+class StudyReportOptions:
+    """Make a study's table, figures and page anew, and write its findings as Markdown.
+
+    For example:
+
+      samecast study report study --write docs/study.md
+    """
+
+    folder: tyro.conf.Positional[Path]
+    """Folder of the study."""
+
+    write: Annotated[Path | None, arg(metavar="FILE.MD", help_behavior_hint="")] = None
+    """Where to write the findings; their figures go into `pictures/` beside the file."""
+
+    device: Annotated[str, arg(metavar="auto|cpu|cuda|mps")] = "auto"
+    """Where scores are computed that are missing."""
+
+
+@dataclass(frozen=True)
+class TuneOptions:
+    """Search the rules that suit one subject: at which steps, at which layers?
+
+    Candidates share their work; the better half goes on to more prompts, until the last are tried on all prompts and
+    photos. The front of best trade-offs is shown, and the chosen rules go into a file. For example:
+
+      samecast tune rex.png "a dog running on the beach" "a dog in the snow" --out tuned
+      samecast render rex.png "a dog at the lake" --rules tuned/rules.json
+    """
+
+    inputs: Annotated[
+        tyro.conf.Positional[tuple[str, ...]],
+        arg(metavar="REFERENCE [REFERENCE ...] PROMPT [PROMPT ...]", help_behavior_hint=""),
+    ] = ()
+    """Photos of the subject, then prompts, as for `samecast render`."""
+
+    axis: Annotated[tyro.conf.UseAppendAction[tuple[str, ...]], arg(metavar="FIELD=VALUES")] = ()
+    """The candidates, as for `samecast study`; by default three starts, six final steps and three sets of sites."""
+
+    favour: Annotated[float, arg(metavar="0-1")] = 0.5
+    """What counts: 0 is text alignment alone, 1 image alignment alone."""
+
+    noun: Annotated[str, arg(metavar="WORD", help_behavior_hint="")] = ""
+    """What the subject is, in a word; replaces {noun} in the prompts."""
+
+    seeds: Annotated[int, arg(metavar="INT")] = 1
+    """Pictures of each prompt in the last round; more than one needs --init noise or a blend."""
+
+    init: Annotated[Literal["inverted", "noise"] | float, arg(metavar="inverted|noise|0-1")] = "inverted"
+    """Where pictures start: the photo's inverted latent, fresh noise, or between."""
+
+    steps: Annotated[int, arg(metavar="INT")] = 50
+    """Denoising steps."""
+
+    guidance: Annotated[float, arg(metavar="FLOAT")] = 7.5
+    """Scale of classifier-free guidance."""
+
+    model: Annotated[str, arg(metavar="MODEL", help_behavior_hint="(default: the embedded model)")] = "diorama"
+    """Any model that `samecast render` takes."""
+
+    clip: Annotated[str, arg(metavar="MODEL", help_behavior_hint="(default: the model's)")] = ""
+    """CLIP that scores alignment, a folder or hub id."""
+
+    out: Annotated[Path, arg(aliases=("-o",), metavar="FOLDER")] = Path("tuned")
+    """Folder for rules.json, front.png and all pictures. A search that was stopped goes on."""
+
+    device: Annotated[str, arg(metavar="auto|cpu|cuda|mps")] = "auto"
+    """Where to compute."""
+
+
+@dataclass(frozen=True)
 class DioramaOptions:
     """Look at the embedded world."""
 
     command: (
         Annotated[SheetOptions, tyro.conf.subcommand("sheet")]
+        | Annotated[PhotosOptions, tyro.conf.subcommand("photos")]
         | Annotated[BenchmarkOptions, tyro.conf.subcommand("benchmark")]
     )
 
 
-Options = RenderOptions | MasksOptions | SitesOptions | SheetOptions | BenchmarkOptions | DemoOptions
+Options = (
+    RenderOptions
+    | SharedOptions
+    | MasksOptions
+    | SitesOptions
+    | SheetOptions
+    | PhotosOptions
+    | BenchmarkOptions
+    | CompareOptions
+    | DemoOptions
+    | ShowOptions
+    | MergeOptions
+    | CompressOptions
+    | ConvertOptions
+    | StudyOptions
+    | StudyStatusOptions
+    | StudyReportOptions
+    | TuneOptions
+)

@@ -8,7 +8,21 @@ from typing import Annotated, Any
 
 import tyro
 
-from samecast.cli.options import DemoOptions, DioramaOptions, MasksOptions, Options, RenderOptions, SitesOptions
+from samecast.cli.concept_options import ConceptOptions
+from samecast.cli.learn_options import LearnOptions
+from samecast.cli.options import (
+    CompareOptions,
+    DemoOptions,
+    DioramaOptions,
+    MasksOptions,
+    Options,
+    RenderOptions,
+    SitesOptions,
+    StudyOptions,
+    StudyReportOptions,
+    StudyStatusOptions,
+    TuneOptions,
+)
 from samecast.errors import SamecastError
 
 DESCRIPTION = """Cast a subject once, render it in any scene.
@@ -17,24 +31,42 @@ For example:
 
   samecast demo                                              see what it does
   samecast render photo.png "a dog running on the beach"     render your own photo
+  samecast learn custom-diffusion --photos rex --noun dog    learn a subject from a few photos
   samecast render --help                                     all that it can be told
 """
 _COMMANDS: dict[str, Any] = {
     "render": RenderOptions,
+    "learn": LearnOptions,
     "masks": MasksOptions,
+    "study": StudyOptions,
+    "study status": StudyStatusOptions,
+    "study report": StudyReportOptions,
+    "tune": TuneOptions,
     "demo": DemoOptions,
     "sites": SitesOptions,
+    "concept": ConceptOptions,
+    "compare": CompareOptions,
     "diorama": DioramaOptions,
 }
 _Any = (
     Annotated[RenderOptions, tyro.conf.subcommand("render", description="Render the subject of a photo in new scenes.")]
+    | Annotated[LearnOptions, tyro.conf.subcommand("learn", description="Learn a subject from photos.")]
     | Annotated[
         MasksOptions, tyro.conf.subcommand("masks", description="Find the subject of a photo, and draw its mask.")
     ]
     | Annotated[
+        StudyOptions, tyro.conf.subcommand("study", description="Run a grid of settings, scored, plotted, written up.")
+    ]
+    | Annotated[TuneOptions, tyro.conf.subcommand("tune", description="Search the rules that suit one subject.")]
+    | Annotated[
         DemoOptions, tyro.conf.subcommand("demo", description="One subject, six prompts, four settings, judged.")
     ]
     | Annotated[SitesOptions, tyro.conf.subcommand("sites", description="List the attention layers of a model.")]
+    | Annotated[
+        ConceptOptions,
+        tyro.conf.subcommand("concept", description="Show, merge, compress and convert what was learned."),
+    ]
+    | Annotated[CompareOptions, tyro.conf.subcommand("compare", description="Compare training, attention and both.")]
     | Annotated[DioramaOptions, tyro.conf.subcommand("diorama", description="Look at the embedded world.")]
 )
 _RULE = re.compile(r"^[\s│|]*[─-]{8,}[\s│|]*$|^[╭╰]")
@@ -54,7 +86,7 @@ def parse(words: Sequence[str]) -> Options:
         SamecastError: the words are no command; the message is one line.
         SystemExit: help was asked for and has been printed; the code is 0.
     """
-    command = words[0] if words and words[0] in _COMMANDS else ""
+    command = next((" ".join(words[:n]) for n in (2, 1) if words[:n] and " ".join(words[:n]) in _COMMANDS), "")
     complaint = io.StringIO()
     try:
         with contextlib.redirect_stderr(complaint):
@@ -62,7 +94,7 @@ def parse(words: Sequence[str]) -> Options:
                 _COMMANDS.get(command, _Any),
                 prog=f"samecast {command}".strip(),
                 description=None if command else DESCRIPTION,
-                args=list(words[1:] if command else words),
+                args=list(words[len(command.split()) :]),
                 config=(
                     tyro.conf.OmitArgPrefixes,
                     tyro.conf.OmitSubcommandPrefixes,
@@ -74,9 +106,7 @@ def parse(words: Sequence[str]) -> Options:
             raise
         where = f"samecast {command} --help" if command else "samecast --help"
         raise SamecastError(f"{_summary(complaint.getvalue())} (see {where})") from None
-    if not isinstance(options, DioramaOptions):
-        return options
-    return options.command
+    return options.command if isinstance(options, DioramaOptions | ConceptOptions | LearnOptions) else options
 
 
 def _summary(box: str) -> str:

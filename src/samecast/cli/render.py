@@ -4,6 +4,7 @@ torch comes with `sc.load`, after everything that can be checked without it, so 
 """
 
 import logging
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from inspect import signature
@@ -13,9 +14,10 @@ from typing import Any
 from PIL import Image
 
 import samecast as sc
+from samecast.cli.concept_options import read_concept_option
 from samecast.cli.console import RESULTS, quiet_libraries, remark, stages, working
 from samecast.cli.options import RenderOptions
-from samecast.control.rule import Rules, rules_from_data
+from samecast.control.rule import Rules, read_rules, rules_from_data
 from samecast.control.rules import METHODS
 from samecast.disk import check_writable
 from samecast.errors import SamecastError
@@ -35,6 +37,7 @@ class _Run:
     device: str
     dtype: str
     lora: tuple[str, ...]
+    concepts: tuple[tuple[str, float], ...]
     subject: sc.Subject | None
     prompts: tuple[str, ...]
     rules: Rules
@@ -42,6 +45,7 @@ class _Run:
     out: Path
     target_masks: tuple[Path | Image.Image, ...] = ()
     revision: str | None = None
+    prediction_type: str = "auto"
 
 
 def run_render(options: RenderOptions) -> bool:
@@ -56,7 +60,9 @@ def run_render(options: RenderOptions) -> bool:
     with working("loading the model"):
         if not options.verbose:
             quiet_libraries()
-        model = sc.load(run.model, device=run.device, dtype=run.dtype, lora=run.lora, revision=run.revision)
+        model, doubts = _load(run)
+    for doubt in doubts:
+        remark(doubt)
     _log.info("model %s", model.backbone.identity)
     _log.info("rules %s", run.rules)
     _log.info("settings %s", run.settings)
@@ -80,6 +86,22 @@ def run_render(options: RenderOptions) -> bool:
     quality = "" if result.source_psnr is None else f", the photo reproduced at {result.source_psnr:.1f} dB"
     RESULTS.print(f"{count} picture{'s' * (count > 1)} in {folder} ({result.evaluations} evaluations{quality})")
     return record is None or _compare(record, result)
+
+
+def _load(run: _Run) -> tuple["sc.Model", list[str]]:
+    """The model with its concepts, and what may be wrong with these."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", sc.SamecastWarning)
+        model = sc.load(
+            run.model,
+            device=run.device,
+            dtype=run.dtype,
+            lora=run.lora,
+            concepts=run.concepts,
+            revision=run.revision,
+            prediction_type=run.prediction_type,
+        )
+    return model, [str(one.message) for one in caught if issubclass(one.category, sc.SamecastWarning)]
 
 
 def _tell_quality(result: "sc.RenderResult") -> None:
@@ -111,7 +133,7 @@ def _record(options: RenderOptions) -> Record | None:
 
 def _run_of(options: RenderOptions) -> _Run:
     """The run that the options describe; what can be wrong without a model is found here."""
-    references, prompts = _split_inputs(options)
+    references, prompts = split_inputs(options.inputs, generated=bool(options.source_prompt))
     for number, prompt in enumerate(prompts, start=1):
         if not prompt.strip():
             raise SamecastError(f"prompt {number} is empty: say what the picture should show")
@@ -129,6 +151,7 @@ def _run_of(options: RenderOptions) -> _Run:
         device=options.device,
         dtype=options.dtype,
         lora=tuple(str(path) for path in options.lora),
+        concepts=tuple(read_concept_option(word) for word in options.concept),
         subject=sc.Subject(references, options.noun, options.mask) if references else None,
         prompts=tuple(spelt(prompt) for prompt in prompts),
         rules=rules_of(options),
@@ -145,21 +168,34 @@ def _run_of(options: RenderOptions) -> _Run:
             pairing=options.pairing,
             fixed_point=options.fixed_point,
             check_inversion=options.check_inversion,
+            source_memory=options.source_memory,
         ),
         out=options.out or Path("renders") / name,
         target_masks=options.target_mask,
+        prediction_type=options.prediction_type,
     )
 
 
-def _split_inputs(options: RenderOptions) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """The photos and the prompts. With --source-prompt the photo may be left out: then the first word names no file."""
-    inputs = options.inputs
+def split_inputs(
+    inputs: tuple[str, ...], *, generated: bool = False, command: str = "render"
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The photos and the prompts.
+
+    Args:
+        inputs: both, in this order.
+        generated: with --source-prompt the photo may be left out: then the first word names no file.
+        command: that they are for.
+
+    Raises:
+        SamecastError: one of the two is missing.
+    """
     if not inputs:
-        raise SamecastError('give a photo and a prompt: samecast render photo.png "a dog running on the beach"')
-    if options.source_prompt and not _names_a_photo(inputs[0]):
+        raise SamecastError(f'give a photo and a prompt: samecast {command} photo.png "a dog running on the beach"')
+    if generated and not _names_a_photo(inputs[0]):
         return (), inputs
     if len(inputs) == 1:
-        missing = "a prompt" if _names_a_photo(inputs[0]) else "a photo before the prompt, or --source-prompt"
+        else_generated = ", or --source-prompt" if command == "render" else ""
+        missing = "a prompt" if _names_a_photo(inputs[0]) else f"a photo before the prompt{else_generated}"
         raise SamecastError(f"{inputs[0]!r} is not enough: give {missing}")
     # The first is a photo, whatever it is called; more are photos while they look like some.
     count = next((at for at, word in enumerate(inputs) if at and not _names_a_photo(word)), len(inputs))
@@ -181,6 +217,8 @@ def rules_of(options: RenderOptions) -> Rules:
     Raises:
         SamecastError: an option has no effect with the method, or is out of range.
     """
+    if options.rules is not None:
+        return _rules_in(options, options.rules)
     names = ("start", "final", "skip", "stride", "sites")
     given: dict[str, Any] = {name: getattr(options, name) for name in names if getattr(options, name) is not None}
     if options.method == "none" and given:
@@ -200,6 +238,16 @@ def rules_of(options: RenderOptions) -> Rules:
     return method(**given)
 
 
+def _rules_in(options: RenderOptions, file: Path) -> Rules:
+    """The rules of a file, which leaves nothing for the method's options to say."""
+    default = RenderOptions()
+    spoken = ("method", "start", "final", "skip", "stride", "sites", "map_words", "map_sites", "threshold")
+    given = [f"--{name.replace('_', '-')}" for name in spoken if getattr(options, name) != getattr(default, name)]
+    if given:
+        raise SamecastError(f"--rules tells all that {', '.join(given)} would: leave one of them out")
+    return read_rules(file)
+
+
 def _run_again(record: Record, options: RenderOptions) -> _Run:
     """The run that a record describes, with the threads it had."""
     import torch
@@ -209,11 +257,13 @@ def _run_again(record: Record, options: RenderOptions) -> _Run:
         identity: Mapping[str, Any] = told["model"]
         torch.set_num_threads(int(told["threads"]))
         revision = str(identity["revision"])
+        same = options.model == RenderOptions.model
         return _Run(
-            model=str(identity["id"]) if options.model == RenderOptions.model else options.model,
+            model=str(identity["id"]) if same else options.model,
             device=str(told["device"]),
             dtype=str(told["dtype"]),
             lora=tuple(str(path) for path, _ in identity["lora"]),
+            concepts=tuple(_recorded(concept) for concept in identity.get("concepts", ())),
             subject=sc.Subject(record.references, str(told["class_noun"]), record.reference_masks)
             if record.references
             else None,
@@ -224,11 +274,18 @@ def _run_again(record: Record, options: RenderOptions) -> _Run:
             # One for each picture; render wants one for each prompt.
             target_masks=record.target_masks[:: int(told["settings"]["images_per_prompt"])],
             revision=None if revision.startswith("sha256:") else revision,
+            prediction_type=str(told.get("prediction_type", "auto")) if same else options.prediction_type,
         )
     except SamecastError:
         raise
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
         raise SamecastError(f"the record is damaged: {type(error).__name__} {error}") from None
+
+
+def _recorded(concept: Mapping[str, Any]) -> tuple[str, float]:
+    if not concept["path"]:
+        raise SamecastError("the record is of a concept that came from memory, not from a file: it cannot be repeated")
+    return str(concept["path"]), float(concept["strength"])
 
 
 def _compare(record: Record, result: "sc.RenderResult") -> bool:

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from samecast.compare.learnt import knowing, naming
 from samecast.compare.methods import Method
 from samecast.control.rule import rules_to_data
 from samecast.core.settings import RenderSettings
@@ -32,12 +33,21 @@ from samecast.score.alignment import ClipScorer
 from samecast.subject import Subject
 
 Progress = Callable[[str, int, int], None]
-MEASURES = ("identity", "scene", "both", "text_alignment", "image_alignment")
+MEASURES = (
+    "identity",
+    "scene",
+    "both",
+    "text_alignment",
+    "image_alignment",
+    "training_seconds",
+    "file_megabytes",
+)
 
 
 @dataclass(frozen=True)
 class Judgement:
-    """What was found in one picture: right or not in identity, scene and both, and the cheap scores beside them."""
+    """What was found in one picture: right or not in identity, scene and both, the cheap scores beside them, and what
+    the training before it cost: nothing, mostly."""
 
     subject: str
     method: str
@@ -49,6 +59,8 @@ class Judgement:
     text_alignment: float
     image_alignment: float
     picture: str
+    training_seconds: float = 0.0
+    file_megabytes: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -85,6 +97,10 @@ class Benchmark:
             "model": asdict(self.model.backbone.identity),
             "dtype": str(self.model.backbone.dtype),
         }
+        if method.learning is not None:
+            facts["learning"] = asdict(method.learning)
+        if method.photos != 1:
+            facts["photos"] = method.photos
         told = json.dumps(facts, sort_keys=True, default=str)
         return f"{case.name}-{method.name}-{sha256(told.encode()).hexdigest()[:12]}"
 
@@ -104,7 +120,7 @@ class Benchmark:
         for number, (case, method, other) in enumerate(_units(cases, methods)):
             place = folder / "units" / self.key(case, method)
             if not place.is_dir():
-                self._unit(place, case, method, other)
+                self._unit(place, case, method, other, progress)
             found += _read(place)
             if progress is not None:
                 progress("benchmark", number + 1, total)
@@ -113,24 +129,26 @@ class Benchmark:
     def _settings(self, method: Method) -> RenderSettings:
         return self.settings if method.init is None else replace(self.settings, init=method.init)
 
-    def _unit(self, place: Path, case: Case, method: Method, other: Case) -> None:
+    def _unit(self, place: Path, case: Case, method: Method, other: Case, progress: Progress | None) -> None:
         size = self.model.backbone.default_size
         photos = [Image.fromarray(photo.image) for photo in case.photos(size)]
         read = other if method.shuffled else case
-        shown = (read.hidden_photos if self.hidden else read.photos)(size)[0]
+        shown = [Image.fromarray(photo.image) for photo in (read.hidden_photos if self.hidden else read.photos)(size)]
         tasks = case.tasks[: self.prompts]
-        out = self.model.render(
-            Subject((Image.fromarray(shown.image),), class_noun=case.noun),
-            [task.prompt for task in tasks],
-            rules=method.rules,
-            settings=self._settings(method),
-        )
+        prompts = [task.prompt if method.learning is None else naming(task.prompt, case.noun) for task in tasks]
+        with knowing(self.model, case, shown, method.learning, place.parent.parent, progress) as costs:
+            out = self.model.render(
+                Subject(tuple(shown[: method.photos]), class_noun=case.noun),
+                prompts,
+                rules=method.rules,
+                settings=self._settings(method),
+            )
         images = [render.image for render in out.renders]
         text = self.clip.text_alignment(images, [task.prompt for task in tasks])
         alike = self.clip.image_alignment(images, photos)
         judgements: list[dict[str, Any]] = []
         with writing_folder(place) as pending:
-            Image.fromarray(shown.image).save(pending.path / "reference.png")
+            shown[0].save(pending.path / "reference.png")
             for index, (task, reading) in enumerate(zip(tasks, self.probe.read(images), strict=True)):
                 verdict = judge(reading, case, task)
                 images[index].save(pending.path / f"{index:02d}.png")
@@ -145,10 +163,12 @@ class Benchmark:
                     text_alignment=round(text[index], 4),
                     image_alignment=round(alike[index], 4),
                     picture=f"{place.name}/{index:02d}.png",
+                    training_seconds=costs.seconds,
+                    file_megabytes=costs.megabytes,
                 )
                 judgements.append(asdict(judgement))
-            told = {"judgements": judgements, "evaluations": out.evaluations}
-            (pending.path / "unit.json").write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
+            unit = {"judgements": judgements, "evaluations": out.evaluations}
+            (pending.path / "unit.json").write_text(json.dumps(unit, indent=1) + "\n", encoding="utf-8")
 
 
 def _units(cases: Sequence[Case], methods: Sequence[Method]) -> Iterator[tuple[Case, Method, Case]]:

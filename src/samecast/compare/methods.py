@@ -1,8 +1,12 @@
 """What is compared: ways to render, each under the name it has in tables."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from samecast.control.rules import Rules, masactrl, masactrl_union
+from samecast.learn.settings import LearnSettings, default_settings
+
+FULL_RUN = 50
+"""Denoising steps that spans of control are told for."""
 
 
 @dataclass(frozen=True)
@@ -16,6 +20,8 @@ class Method:
         init: where targets start, as `RenderSettings.init`; None leaves the settings' own.
         shuffled: read a photo of the next subject instead: a negative control, which tells how much of a score is the
             method's reading of this very photo.
+        learning: what is learnt of the subject's photos before; None learns nothing.
+        photos: how many of the subject's photos are read.
     """
 
     name: str
@@ -23,6 +29,8 @@ class Method:
     rules: Rules
     init: str | float | None = None
     shuffled: bool = False
+    learning: LearnSettings | None = None
+    photos: int = 1
 
 
 METHODS: tuple[Method, ...] = (
@@ -35,3 +43,36 @@ METHODS: tuple[Method, ...] = (
     Method("shuffled", "decoder 10-15, steps 4-50, another subject's photo", masactrl(), shuffled=True),
 )
 """The settings of the AIKU study, no control below them, and a negative control above."""
+
+
+def contest(*, embedded: bool, steps: int = FULL_RUN, learn_steps: int | None = None) -> tuple[Method, ...]:
+    """Training, attention, and both: what `samecast compare` compares.
+
+    All start from noise but MasaCtrl alone, which as published starts from the inverted photo.
+
+    Args:
+        embedded: take the settings that were found for the embedded model, rather than the papers'.
+        steps: denoising steps of each picture; the spans of control keep their share of the run.
+        learn_steps: steps of every training; None is each method's own.
+    """
+    start, middle = (round(step * steps / FULL_RUN) for step in (4, 25))
+    trainings = {
+        name: replace(default_settings(name, embedded=embedded), steps=learn_steps)
+        for name in ("textual-inversion", "lora", "dreambooth", "custom-diffusion")
+    }
+    return (
+        Method("prompt", "prompt alone", (), "noise"),
+        Method("textual-inversion", "Textual Inversion", (), "noise", learning=trainings["textual-inversion"]),
+        Method("lora", "LoRA", (), "noise", learning=trainings["lora"]),
+        Method("dreambooth", "DreamBooth, whole denoiser", (), "noise", learning=trainings["dreambooth"]),
+        Method("custom-diffusion", "Custom Diffusion", (), "noise", learning=trainings["custom-diffusion"]),
+        Method("masactrl", f"MasaCtrl, one photo, from step {start}", masactrl(start)),
+        Method(
+            "custom-diffusion-masactrl",
+            f"Custom Diffusion with MasaCtrl, four photos, steps {start}-{middle}",
+            masactrl(start, middle),
+            "noise",
+            learning=trainings["custom-diffusion"],
+            photos=4,
+        ),
+    )

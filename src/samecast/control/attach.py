@@ -10,7 +10,7 @@ listener on the pipeline's `encode_prompt`, which hears how the batch is made up
 
 import functools
 import warnings
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Hashable, Sequence
 from contextlib import ExitStack, contextmanager
 from contextvars import ContextVar
 from types import TracebackType
@@ -18,10 +18,11 @@ from typing import Any
 
 from torch import Tensor
 
-from samecast.backbones.stock import PipelineCall, adopt_pipeline, read_arguments, read_call
+from samecast.backbones.stock import PipelineCall, adopt_pipeline, lora_at_strength, read_arguments, read_call
 from samecast.control.casting import Casting, Sources, part_sources
 from samecast.control.given import GivenMask
 from samecast.control.plan import select_rule_sites
+from samecast.control.replay import Replay
 from samecast.control.rule import Rules
 from samecast.control.session import Orders, Session
 from samecast.control.stock import StockRun
@@ -40,6 +41,7 @@ def attach(
     source_masks: Sequence[GivenMask] = (),
     target_masks: Sequence[GivenMask] = (),
     class_noun: str = "",
+    source_memory: float | None = None,
 ) -> "Attachment":
     """Control for a stock diffusers pipeline, to be used in a `with` block around its calls.
 
@@ -50,12 +52,15 @@ def attach(
         pipeline: of the Stable Diffusion family: text or image to image, inpainting, ControlNet, T2I-Adapter.
         rules: who reads whom, where and when; `()` is no control.
         sources: what is read: rows of the pipeline's list of prompts, or real photos, which are inverted at the
-            beginning of each call and take no rows; one or a list. None is row 0 where a rule reads a source, else
+            beginning of the first call and take no rows; one or a list. They are inverted again where a later call in
+            the block has other steps, size or weights. None is row 0 where a rule reads a source, else
             nothing.
         targets: the rows that read; None is all but the sources. A rule's numbers count along these.
         source_masks: for rules that take given masks: one for each source.
         target_masks: one for each target.
         class_noun: what the subject is, for rules that look for it in cross-attention maps.
+        source_memory: most GiB for what is kept of photos; at steps beyond it they are evaluated again. None is half of
+            what is free.
 
     Raises:
         SamecastError: the pipeline cannot be bound, or sources, targets, masks and rules do not go together; what only
@@ -63,7 +68,8 @@ def attach(
     """
     rows, photos = part_sources(sources, rules)
     reading = None if targets is None else tuple(targets)
-    casting = Casting(tuple(rules), rows, photos, reading, tuple(source_masks), tuple(target_masks), class_noun)
+    given = tuple(source_masks), tuple(target_masks)
+    casting = Casting(tuple(rules), rows, photos, reading, *given, class_noun, source_memory)
     return Attachment(pipeline, casting)
 
 
@@ -80,6 +86,7 @@ class Attachment:
         self._on: ExitStack | None = None
         self._call: PipelineCall | None = None
         self._run: StockRun | None = None
+        self._replays: dict[Hashable, Replay] = {}
         self._maps: dict[int, Tensor] = {}
         self._step = 0
         self._refused = self._acted = False
@@ -109,6 +116,7 @@ class Attachment:
         assert self._on is not None
         self._on.close()
         self._on = self._call = self._run = None
+        self._replays.clear()
         if kind is None and self._casting.rules and (idle := self._idle()):
             warnings.warn(idle, SamecastWarning, stacklevel=2)
 
@@ -156,15 +164,15 @@ class Attachment:
             return
         sample, timestep = read_arguments(args, kwargs)
         self._refused = True  # unless all goes well
-        if self._run is None:
-            self._run = self._begin(sample, timestep)
-        self._run.check_rows(sample.shape[0])
-        self._step = self._run.step_at(timestep)
+        with self._evaluating(kwargs):
+            run = self._run = self._run or self._begin(sample, timestep)
+            run.check_rows(sample.shape[0])
+            step = self._step = run.step_at(timestep)
+            kept = run.kept_at(step)
         self._maps = {}
-        run, step = self._run, self._step
         routes = run.routes(step)
         self._acted = self._acted or bool(routes)
-        self._session.orders = Orders(routes, run.kept_at(step), map_rows=run.map_rows(step), maps=self._maps)
+        self._session.orders = Orders(routes, kept, map_rows=run.map_rows(step), maps=self._maps)
         self._refused = False
 
     def _after(self, module: Any, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
@@ -184,8 +192,14 @@ class Attachment:
             raise SamecastError(
                 "the U-Net was called, but not by the pipeline that was attached to: attach to that one"
             )
+        return self._casting.begin(self._backbone, self._session, self._call, sample, timestep, self._replays)
+
+    @contextmanager
+    def _evaluating(self, kwargs: dict[str, Any]) -> Generator[None]:
+        """For calls of the U-Net of our own, before one of the pipeline's with these arguments."""
         ours = _INVERTING.set(self)
         try:
-            return self._casting.begin(self._backbone, self._session, self._call, sample, timestep)
+            with lora_at_strength(self._backbone.denoiser, kwargs):
+                yield
         finally:
             _INVERTING.reset(ours)

@@ -1,6 +1,6 @@
 """Who reads whom in a stock pipeline, as the user said it, and what that comes to in one of its calls."""
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,16 +13,18 @@ from samecast.backbones.stock import (
     check_inverts,
     schedule_from,
     timeline_from,
+    weights_state,
 )
 from samecast.backbones.unet import UNetBackbone
 from samecast.control.checks import wanted_masks
 from samecast.control.given import GivenMask, read_mask, to_subject_mask
-from samecast.control.looking import MapBook, make_looks
-from samecast.control.plan import Masks, make_plan
-from samecast.control.replay import trace_photos
+from samecast.control.looking import Look, MapBook, make_looks, watch_caption
+from samecast.control.plan import Masks, Plan, make_plan
+from samecast.control.replay import Replay, trace_photos
 from samecast.control.rule import Rules
 from samecast.control.session import Session
 from samecast.control.stock import Batch, StockRun, lay_out
+from samecast.core.ddim import Schedule
 from samecast.core.sites import select_sites
 from samecast.core.tokens import SubjectTokens
 from samecast.errors import SamecastError
@@ -44,6 +46,7 @@ class Casting:
         source_masks: given, one for each source or none.
         target_masks: given, one for each target or none.
         class_noun: what the subject is, or nothing.
+        memory: most GiB for what is kept of photos; None is half of what is free.
 
     Raises:
         SamecastError: rows are named twice, or masks and rules do not go together.
@@ -56,6 +59,7 @@ class Casting:
     source_masks: tuple[GivenMask, ...] = ()
     target_masks: tuple[GivenMask, ...] = ()
     class_noun: str = ""
+    memory: float | None = None
 
     def __post_init__(self) -> None:
         _check_rows(self.sources, "source")
@@ -71,11 +75,6 @@ class Casting:
                 raise SamecastError(f"these rules need masks of the {role}s: give {role}_masks, or let them be found")
             if masks and not wants:
                 raise SamecastError(f"{role}_masks were given that no rule reads: leave them out, or mask the method")
-        if self.photos and self.tokens:
-            raise SamecastError(
-                "masks are not looked for in photos in a stock pipeline: use masactrl_masked with source_masks and"
-                " target_masks, or samecast.load(...).render"
-            )
 
     @property
     def tokens(self) -> tuple[SubjectTokens, ...]:
@@ -93,9 +92,15 @@ class Casting:
         return frozenset(site.index for sites in chosen for site in sites)
 
     def begin(
-        self, backbone: UNetBackbone, session: Session, call: PipelineCall, sample: Tensor, timestep: float
+        self,
+        backbone: UNetBackbone,
+        session: Session,
+        call: PipelineCall,
+        sample: Tensor,
+        timestep: float,
+        replays: dict[Hashable, Replay],
     ) -> StockRun:
-        """What it comes to in a call; photos are inverted now.
+        """What it comes to in a call; photos are inverted now, unless they were before.
 
         Args:
             backbone: the pipeline.
@@ -103,6 +108,7 @@ class Casting:
             call: how the batch is made up.
             sample: what the U-Net is first called with, (row, channel, height, width).
             timestep: at which that is.
+            replays: the photos of the last call that inverted them, by all that the inversion depends on.
 
         Raises:
             SamecastError: rows, steps, words or masks are not those of the call, or its scheduler cannot invert photos.
@@ -113,16 +119,45 @@ class Casting:
         number = len(batch.companies[0].targets)
         size = self._check_size(backbone, sample)
         masks = self._masks(batch, size)
+        looks = self._looks(backbone, timeline, batch)
         if not self.photos:
             plan = make_plan(self.rules, session.sites, timeline, number)
-            return StockRun(call, timeline, batch, plan, masks, self._book(backbone, timeline, batch), None)
+            return StockRun(call, timeline, batch, plan, masks, MapBook(looks, backbone) if looks else None, None)
         check_inverts(scheduler)
         schedule = schedule_from(backbone, timeline)
         plan = make_plan(self.rules, session.sites, schedule, number)
+        key = (schedule, size, call.guided, weights_state(backbone.pipeline))
+        if key not in replays:
+            replays.clear()
+            replays[key] = self._trace(backbone, session, schedule, plan, batch, looks, size)
+        replay = replays[key]
+        book = None if replay.book is None else replay.book.fork()
+        return StockRun(call, timeline, batch, plan, masks, book, replay)
+
+    def _trace(
+        self,
+        backbone: UNetBackbone,
+        session: Session,
+        schedule: Schedule,
+        plan: Plan,
+        batch: Batch,
+        looks: tuple[Look, ...],
+        size: int,
+    ) -> Replay:
         opened = [photo if isinstance(photo, Image.Image) else open_photo(photo) for photo in self.photos]
-        fitted = [fit_photo(photo, size=size, fit="crop") for photo in opened]
-        trajectory = trace_photos(backbone, session, schedule, plan, batch.companies[0], fitted)
-        return StockRun(call, timeline, batch, plan, masks, None, trajectory)
+        company = batch.companies[0]
+        return trace_photos(
+            backbone,
+            session,
+            schedule,
+            plan,
+            company.sources,
+            [fit_photo(photo, size=size, fit="crop") for photo in opened],
+            guidance_scale=company.guidance_scale,
+            memory=self.memory,
+            looks=looks,
+            caption=watch_caption(self.class_noun, looks),
+        )
 
     def _check_size(self, backbone: UNetBackbone, sample: Tensor) -> int:
         """The side of the pictures in pixels; that they are square, where that matters."""
@@ -132,19 +167,23 @@ class Casting:
             raise SamecastError(f"{what} need square pictures; this call's latents are {height} x {width}")
         return width * int(backbone.pipeline.vae_scale_factor)
 
-    def _book(self, backbone: UNetBackbone, timeline: StockTimeline, batch: Batch) -> MapBook | None:
+    def _looks(self, backbone: UNetBackbone, timeline: StockTimeline, batch: Batch) -> tuple[Look, ...]:
+        """What rules want to see; that it can be seen before it is read."""
         crossed = [bound.site for bound in backbone.cross_attention()]
         looks = make_looks(self.rules, crossed, timeline, self.class_noun)
+        inside = [*batch.companies[0].targets, *(() if self.photos else batch.companies[0].sources)]
+        captions = [watch_caption(self.class_noun, looks)] if self.photos else []
         for look in looks:
-            for branch in (*batch.companies[0].targets, *batch.companies[0].sources):
-                backbone.find_words(branch.prompt, look.phrase)
+            for text in (*(branch.prompt for branch in inside), *captions):
+                backbone.find_words(text, look.phrase)
             first = min(min(rule.steps.select(timeline.steps)) for rule in self.rules if rule.tokens == look.tokens)
-            if min(look.steps) >= first:  # the sources, too, are first seen in this very call
+            # Sources in the batch are first seen in this very call, like targets.
+            if not self.photos and min(look.steps) >= first:
                 raise SamecastError(
                     f"a rule reads masks at step {first}, before there is a map (maps from step {min(look.steps)}):"
                     " let it start later"
                 )
-        return MapBook(looks, backbone) if looks else None
+        return looks
 
     def _masks(self, batch: Batch, size: int) -> Masks:
         masks: Masks = {}

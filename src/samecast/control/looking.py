@@ -91,6 +91,23 @@ class MapBook:
                 self._masks[tokens, branch] = SubjectMask(values, threshold_of(values, tokens.threshold))
         return {(tokens, branch): mask for (tokens, branch), mask in self._masks.items()}
 
+    @property
+    def sums(self) -> dict[tuple[SubjectTokens, Branch], Tensor]:
+        """The maps added up so far; with `restore`, all that it takes to go on elsewhere."""
+        return dict(self._sums)
+
+    def restore(self, sums: Mapping[tuple[SubjectTokens, Branch], Tensor]) -> None:
+        """Goes on from maps that were added up elsewhere."""
+        self._sums, self._masks = dict(sums), {}
+
+    def fork(self, looks: Sequence[Look] | None = None) -> "MapBook":
+        """A book that goes on from this one by itself, with all or some of its looks."""
+        looks = self.looks if looks is None else looks
+        book = MapBook(looks, self._backbone)
+        kept = {look.tokens for look in looks}
+        book.restore({key: total for key, total in self._sums.items() if key[0] in kept})
+        return book
+
     def blank(self) -> Blanks:
         """Where, at any step so far, a mask that was used told nothing apart."""
         return {

@@ -7,8 +7,11 @@ is, where the way back from it leads near to where it came from, and where the r
 
     out = softmax(Q K' / sqrt d) (M V_warped + (1 - M) V)
 
-The paper's descriptors are features of several decoder layers, of a pass before the one that is controlled. Ours are
-the states that enter the very site, so that matching costs no evaluation; like the paper's they go through a PCA.
+The paper's descriptors are the outputs of the decoder's second and third block, each on its 256 principal components
+common to both pictures, normalised and put side by side; the authors' code takes them of the step before, and resizes
+them to each site. Ours are the states that enter the very site at the very step, on their common principal components:
+they are there already, for the source too, so that matching costs neither an evaluation nor memory, but they see one
+scale only. The consistency limit is theirs: 0.4 times side times the subject's share.
 """
 
 import math

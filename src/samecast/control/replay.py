@@ -1,18 +1,58 @@
 """Real photos as the sources of a stock pipeline: inverted once, and read from memory at each step."""
 
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import torch
 from PIL import Image
+from torch import Tensor
 
 from samecast.backbones.base import Backbone
+from samecast.control.looking import Look, MapBook, look_at_sources
+from samecast.control.memory import plan_keeping
 from samecast.control.plan import Plan
 from samecast.control.run import Run
 from samecast.control.session import Session
 from samecast.control.source import Trajectory, invert_references
-from samecast.core.branches import Branches
+from samecast.core.branches import Branch, Branches, Place
 from samecast.core.ddim import Schedule
+
+
+@dataclass(frozen=True)
+class Replay:
+    """Photos, inverted for the calls of one pipeline.
+
+    Args:
+        run: the fixed parts of their own evaluations.
+        branches: the photos alone.
+        trajectory: their way through the noise levels, with what is kept of it.
+        book: their maps, where rules look for the subject.
+    """
+
+    run: Run
+    branches: Branches
+    trajectory: Trajectory
+    book: MapBook | None
+
+    @property
+    def kept_rows(self) -> Mapping[Place, int]:
+        """The row among the states at which each photo is found."""
+        return self.trajectory.kept_rows
+
+    def states_at(self, step: int) -> Mapping[int, Tensor]:
+        """What is read of the photos at a step, by site: kept, or, where memory did not allow that, computed again."""
+        kept = self.trajectory.kept.get(step)
+        return self.evaluate(step) if kept is None else kept
+
+    def evaluate(self, step: int) -> Mapping[int, Tensor]:
+        """What is read of the photos at a step, by a call of the denoiser for them alone; nothing if nobody reads."""
+        sites = self.run.plan.source_sites_at(step)
+        if not sites:
+            return {}
+        at_hand = dict(zip(self.branches.sources, self.trajectory.latents[step], strict=True))
+        layout = self.branches.layout(targets=())
+        _, states = self.run.evaluate(layout, at_hand, self.run.schedule.timesteps[step], keep=sites)
+        return states
 
 
 def trace_photos(
@@ -20,10 +60,15 @@ def trace_photos(
     session: Session,
     schedule: Schedule,
     plan: Plan,
-    branches: Branches,
+    sources: tuple[Branch, ...],
     photos: Sequence[Image.Image],
-) -> Trajectory:
-    """Inverts photos and keeps what is read of them at every controlled step.
+    *,
+    guidance_scale: float,
+    memory: float | None,
+    looks: Sequence[Look],
+    caption: str,
+) -> Replay:
+    """Inverts photos and keeps what is read of them at every controlled step, as far as memory allows.
 
     Matched inversion never evaluates the first step's input, where our own loop would take the sources into the batch;
     a stock pipeline's batch is closed, so that step is evaluated here.
@@ -33,17 +78,23 @@ def trace_photos(
         session: attached to it.
         schedule: its noise levels, from the first step that it runs.
         plan: who reads whom.
-        branches: whose sources the photos are.
+        sources: one branch for each photo.
         photos: square, of the size of the pictures.
+        guidance_scale: of the targets; at most 1 is without.
+        memory: most GiB for what is kept; None is half of what is free.
+        looks: what rules want to see in the photos' maps.
+        caption: under which it is looked for.
     """
-    run = Run(backbone, session, schedule, plan, {"": backbone.encode_prompts([""])[0]})
-    alone = Branches((), branches.sources, branches.guidance_scale)
+    alone = Branches((), sources, guidance_scale)
+    keeping = plan_keeping(backbone, plan, alone, size=photos[0].width, steps=range(schedule.steps), budget=memory)
+    texts = {text: backbone.encode_prompts([text])[0] for text in dict.fromkeys(("", *((caption,) if looks else ())))}
+    run = Run(backbone, session, schedule, plan, texts, keeping.recomputed)
     encoded = torch.stack([backbone.encode_image(photo) for photo in photos])
     trajectory = invert_references(run, alone, encoded, pairing="matched", advance=lambda: None)
-    keep = plan.source_sites_at(0)
-    if not keep:
-        return trajectory
-    layout = alone.layout(targets=())
-    at_hand = dict(zip(alone.sources, trajectory.latents[0], strict=True))
-    _, states = run.evaluate(layout, at_hand, schedule.timesteps[0], keep=keep)
-    return replace(trajectory, kept={**trajectory.kept, 0: states})
+    book = MapBook(looks, backbone) if looks else None
+    if book is not None:
+        look_at_sources(run, book, trajectory, caption)
+    replay = Replay(run, alone, trajectory, book)
+    if not run.keeps_at(0):
+        return replay
+    return replace(replay, trajectory=replace(trajectory, kept={**trajectory.kept, 0: replay.evaluate(0)}))

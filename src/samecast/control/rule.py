@@ -1,7 +1,9 @@
 """What a rule is. Methods are data: a method is a tuple of rules, and the named ones are in `control/rules.py`."""
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any, Literal
 
 from samecast.core.steps import Steps
@@ -128,6 +130,21 @@ def rules_from_data(data: Sequence[Mapping[str, Any]]) -> Rules:
         if isinstance(error, SamecastError):
             raise
         raise SamecastError(f"the recorded rules are damaged: {error!r}") from error
+
+
+def read_rules(file: Path) -> Rules:
+    """Rules from a file of JSON that holds a list of them under `rules`, as `samecast tune` writes it.
+
+    Raises:
+        SamecastError: it cannot be read, or holds no rules.
+    """
+    try:
+        data: Any = json.loads(file.read_text(encoding="utf-8"))
+        return rules_from_data(data["rules"])
+    except SamecastError:
+        raise
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise SamecastError(f"{str(file)!r} is no file of rules: {' '.join(str(error).split())}") from None
 
 
 def _rule_from_data(data: Mapping[str, Any]) -> Rule:

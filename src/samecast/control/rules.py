@@ -125,7 +125,7 @@ def consistory(
 
     Args:
         start, final, skip, sites, stride: as for `masactrl`; the paper shares in the decoder.
-        dropout: share of others' subject tokens left out; 0.5 in the paper.
+        dropout: share of others' subject tokens left out; 0.5 in the paper and in what was built after it.
     """
     steps = Steps(start, final, skip, stride)
     return (Rule("targets", ("targets",), sites, steps, "given", "subject", dropout=dropout),)
@@ -142,11 +142,12 @@ def free_custom(
     """FreeCustom (Ding et al., CVPR 2024, arXiv 2405.13870, section 3.3): several references with weighted masks.
 
     Each target reads itself and all references, whose keys and values are multiplied by their mask and a weight. The
-    masks come with the subject (`Subject(masks=...)`).
+    masks come with the subject (`Subject(masks=...)`). So the paper has it; the authors' code adds the weight to the
+    logits within the mask and lets nothing be read outside of it.
 
     Args:
         start, final, skip, sites, stride: as for `masactrl`; the paper acts in the last two of seven blocks, always.
-        weight: of the references; the paper's is 3, and 1 for oneself.
+        weight: of the references; 3 in the authors' configurations, and 1 for oneself.
     """
     steps = Steps(start, final, skip, stride)
     return (Rule("targets", ("source", "self"), sites, steps, "given", "weigh", weight=weight),)

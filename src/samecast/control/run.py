@@ -28,6 +28,7 @@ class Run:
         schedule: the noise levels.
         plan: who reads whom, where and when.
         embeddings: of each text.
+        recomputed: steps at which what is read of the sources is not kept of their pass, for want of memory.
     """
 
     backbone: Backbone
@@ -35,6 +36,11 @@ class Run:
     schedule: Schedule
     plan: Plan
     embeddings: Mapping[str, Float[Tensor, "token channel"]]
+    recomputed: frozenset[int] = frozenset()
+
+    def keeps_at(self, step: int) -> frozenset[int]:
+        """Indices of the sites whose states are kept of the sources' evaluation at a step."""
+        return frozenset() if step in self.recomputed else self.plan.source_sites_at(step)
 
     def evaluate(
         self,

@@ -87,7 +87,7 @@ def invert_references(
             continue
         # Matched: the latent we are on is the input of the step after this one.
         evaluated = step + 1 if pairing == "matched" else step
-        keep = run.plan.source_sites_at(evaluated) if pairing == "matched" else frozenset[int]()
+        keep = run.keeps_at(evaluated) if pairing == "matched" else frozenset[int]()
         # The caption's row moves the source; the row without is there only for targets' unconditional rows to read.
         groups: tuple[Group, ...] = branches.groups if keep else ("conditional",)
         layout = branches.layout(targets=(), sources=groups)
@@ -153,7 +153,7 @@ def generate_source(
         if schedule.is_identity(step):
             levels.append(levels[-1])
             continue
-        keep = run.plan.source_sites_at(step)
+        keep = run.keeps_at(step)
         prediction, states = run.evaluate(layout, {source: levels[-1]}, schedule.timesteps[step], keep=keep)
         if keep:
             kept[step] = states

@@ -15,7 +15,7 @@ from torch import Tensor
 from samecast.backbones.stock import PipelineCall, StockTimeline
 from samecast.control.looking import MapBook
 from samecast.control.plan import Masks, Plan
-from samecast.control.source import Trajectory
+from samecast.control.replay import Replay
 from samecast.core.branches import Branch, Branches, Layout, Place
 from samecast.core.routing import Route, join_routes
 from samecast.errors import SamecastError
@@ -97,7 +97,7 @@ class StockRun:
         plan: what rules come to.
         masks: that were given.
         book: gathers maps where rules find masks by looking.
-        trajectory: of the photos, if photos are the sources.
+        replay: the photos, if photos are the sources.
     """
 
     call: PipelineCall
@@ -106,7 +106,7 @@ class StockRun:
     plan: Plan
     masks: Masks
     book: MapBook | None
-    trajectory: Trajectory | None
+    replay: Replay | None
 
     def step_at(self, timestep: float) -> int:
         """The step of a timestep.
@@ -135,15 +135,15 @@ class StockRun:
             )
 
     def kept_at(self, step: int) -> Mapping[int, Tensor]:
-        """The photos' states at a step, by site."""
-        return {} if self.trajectory is None else self.trajectory.kept.get(step, {})
+        """The photos' states at a step, by site; this may call the U-Net."""
+        return {} if self.replay is None else self.replay.states_at(step)
 
     def routes(self, step: int) -> dict[int, Route]:
         """The route at each controlled site."""
         if step not in self.plan.acting:
             return {}
         known = {**self.masks, **(self.book.masks() if self.book is not None else {})}
-        kept_rows = {} if self.trajectory is None else self.trajectory.kept_rows
+        kept_rows = {} if self.replay is None else self.replay.kept_rows
         of_companies = [
             self.plan.routes(step, company, self.batch.layout, kept_rows, known) for company in self.batch.companies
         ]

@@ -57,6 +57,10 @@ class RenderSettings:
     """Measure the inversion: denoise the inverted photo freely and compare, for one evaluation more for each step and
     photo. Changes no picture."""
 
+    source_memory: float | None = None
+    """Most memory, in GiB, for what is kept of the sources for the pictures to read; beyond it the sources are computed
+    again beside the pictures, a row for each step and batch. None is half of what is free."""
+
     batch_rows: int | None = None
     """Most rows in one call of the denoiser, to bound memory; a picture takes two under guidance. None chooses by size,
     and a source that has to be computed beside the pictures comes on top."""
@@ -67,6 +71,8 @@ class RenderSettings:
             _require(value is None or value >= 1, f"{name} must be 1 or more; got {value}")
         _require(self.fixed_point >= 0, f"fixed_point must be 0 or more; got {self.fixed_point}")
         _require(0 <= self.seed < 2**63, f"seed must be 0..2^63-1; got {self.seed}")
+        memory = self.source_memory
+        _require(memory is None or memory >= 0, f"source_memory must be 0 GiB or more; got {memory}")
         scale = self.guidance_scale
         _require(0 <= scale < float("inf"), f"guidance_scale must be a number of 0 or more; got {scale}")
         named = self.init in ("inverted", "noise")

@@ -5,7 +5,9 @@ steps from an empty source prompt takes 50 evaluations to invert and 100 to deno
 50 R + 100 N.
 """
 
+import logging
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import torch
 from jaxtyping import Float
@@ -17,7 +19,8 @@ from samecast.control.checks import check_one_batch
 from samecast.control.denoise import denoise_targets
 from samecast.control.given import to_subject_mask
 from samecast.control.looking import Blanks, MapBook, look_at_sources, make_looks, watch_caption
-from samecast.control.plan import Masks, make_plan
+from samecast.control.memory import GIB, Keeping, plan_keeping
+from samecast.control.plan import Masks, Plan, make_plan
 from samecast.control.run import Run
 from samecast.control.session import Session
 from samecast.control.source import Trajectory, reconstruct
@@ -31,6 +34,8 @@ from samecast.render.remarks import remarks
 from samecast.render.request import Request, read_pictures
 from samecast.render.result import Progress, Render, RenderResult
 from samecast.render.sources import encode, generate, invert, largest_batch, make_counter
+
+_log = logging.getLogger(__name__)
 
 
 class Job:
@@ -68,7 +73,9 @@ class Job:
         self.chunks = split_evenly(self.targets, len(self.targets) if together else self.rows // groups)
         self.pictures = read_pictures(request, self.size)
         self.given_masks = self._subject_masks()
-        self.run = Run(backbone, self.session, schedule, plan, self._encode_texts())
+        self.keeping = self._plan_keeping(plan)
+        _log.info("%s", self.keeping)
+        self.run = Run(backbone, self.session, schedule, plan, self._encode_texts(), self.keeping.recomputed)
         self.counter = make_counter(progress, self.run)
 
     def work(self) -> RenderResult:
@@ -93,8 +100,10 @@ class Job:
             autoencoder=autoencoder,
             inversion=inversion,
             changed=self.session.changed,
+            keeping=self.keeping,
             # Before any mask is drawn, which asks it for a size that no site has.
             blanks=self._blanks(),
+            words=[word for concept in self.backbone.identity.concepts for word in concept.words],
         )
         found = () if self.book is None else found_masks(self.book.masks(), self.looks, self.size)
         counts = {
@@ -103,7 +112,7 @@ class Job:
             "check_evaluations": self.check_evaluations,
         }
         provenance = {
-            **describe_request(self.request, self.pictures, self.targets, self.size),
+            **describe_request(self._as_run(), self.pictures, self.targets, self.size),
             **describe_model(self.backbone),
             "batch_shapes": {str(rows): calls for rows, calls in sorted(self.session.batch_shapes.items())},
             **counts,
@@ -127,9 +136,28 @@ class Job:
             **counts,
         )
 
+    def _as_run(self) -> Request:
+        """The request with the memory it took in place of what was free, which will be another time."""
+        if self.settings.source_memory is not None or not self.keeping.kept:
+            return self.request
+        return replace(self.request, settings=replace(self.settings, source_memory=self.keeping.kept / GIB))
+
     def _branches(self, targets: Sequence[Target]) -> Branches:
         branches = tuple(target.branch for target in targets)
         return Branches(branches, self.sources, self.settings.guidance_scale)
+
+    def _plan_keeping(self, plan: Plan) -> Keeping:
+        """What is kept of the sources; none of inversion after MasaCtrl's pairing is what a source would compute."""
+        steps = self.settings.steps
+        matched = range(1, steps) if self.request.inverts and self.settings.pairing == "matched" else range(0)
+        return plan_keeping(
+            self.backbone,
+            plan,
+            self._branches(()),
+            size=self.size,
+            steps=range(steps) if self.request.generated else matched,
+            budget=self.settings.source_memory,
+        )
 
     def _encode_texts(self) -> Mapping[str, Float[Tensor, "token channel"]]:
         # One at a time: a text's embedding must not depend on its company, not even in rounding.

@@ -1,5 +1,6 @@
 """A loaded model, and what it can be asked to do."""
 
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -7,11 +8,14 @@ import torch
 
 from samecast.backbones.base import Backbone
 from samecast.backbones.loading import EMBEDDED, load_backbone
+from samecast.concepts.apply import apply_concepts
+from samecast.concepts.concept import Concept
 from samecast.control.given import GivenMask
 from samecast.control.rule import Rules
 from samecast.control.rules import SUBJECT, masactrl
 from samecast.core.settings import RenderSettings
 from samecast.core.tokens import SubjectTokens
+from samecast.errors import SamecastWarning
 from samecast.render.find import MaskSearch, find_masks
 from samecast.render.job import Job
 from samecast.render.request import Request
@@ -27,10 +31,33 @@ def load(
     device: str = "auto",
     dtype: str = "auto",
     lora: Sequence[str | Path] = (),
+    concepts: Sequence[str | Path | tuple[str | Path, float]] = (),
     revision: str | None = None,
+    prediction_type: str = "auto",
 ) -> "Model":
-    """Loads a model; arguments and errors as for `samecast.backbones.loading.load_backbone`."""
-    return Model(load_backbone(model, device=device, dtype=dtype, lora=lora, revision=revision))
+    """Loads a model; other arguments and errors as for `samecast.backbones.loading.load_backbone`.
+
+    Args:
+        model: which.
+        device: where to.
+        dtype: in what precision.
+        lora: LoRAs to add.
+        concepts: files of concepts to apply, as `Concept.load` reads them, each with its strength unless that is 1.
+        revision: of a hub id.
+        prediction_type: what the denoiser predicts, where its files do not tell.
+
+    Raises:
+        SamecastError: a concept cannot be read, or is of another model.
+    """
+    weighted = [entry if isinstance(entry, tuple) else (entry, 1.0) for entry in concepts]
+    read = [(Concept.load(path), strength) for path, strength in weighted]
+    loaded = Model(
+        load_backbone(model, device=device, dtype=dtype, lora=lora, revision=revision, prediction_type=prediction_type)
+    )
+    if read:
+        for doubt in apply_concepts(loaded, read).doubts:
+            warnings.warn(doubt, SamecastWarning, stacklevel=2)
+    return loaded
 
 
 class Model:

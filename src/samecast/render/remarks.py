@@ -1,12 +1,15 @@
 """What is worth a warning after a render: settings without effect, and limits met; each in one line."""
 
+import re
 from collections.abc import Sequence
 
 from samecast.control.looking import Blanks
+from samecast.control.memory import Keeping
 from samecast.core.branches import name_of
 from samecast.render.quality import Fidelity
 from samecast.render.request import Request
 
+_MODIFIER = re.compile(r"<[\w-]+>")
 POOR_PSNR = 20.0
 POOR_INVERSION = 3.0
 """In dB below the autoencoder: there the inversion doubles the squared error."""
@@ -18,7 +21,9 @@ def remarks(
     autoencoder: Sequence[Fidelity] = (),
     inversion: Sequence[Fidelity] = (),
     changed: bool,
+    keeping: Keeping,
     blanks: Blanks,
+    words: Sequence[str] = (),
 ) -> tuple[str, ...]:
     """All warnings of a run.
 
@@ -27,13 +32,16 @@ def remarks(
         autoencoder: how close the replayed sources come to their references.
         inversion: how close the inverted references come when denoised freely, if that was asked for.
         changed: whether control made any difference.
+        keeping: what memory allowed to keep of the sources.
         blanks: masks that told nothing apart, and where.
+        words: the modifier tokens of the concepts that are applied.
     """
     settings, found = request.settings, list[str]()
     if settings.noise_share == 0 and not request.generated:
         found.append("the seed has no effect with init='inverted': nothing is random; init='noise' or a blend uses it")
     if settings.negative_prompt and settings.guidance_scale <= 1:
         found.append("the negative prompt has no effect with guidance_scale <= 1")
+    found += _idle_words(request, words)
     found += _poor_autoencoder(autoencoder)
     if settings.check_inversion and not inversion:
         found.append("check_inversion has no effect: no photo is inverted for this request")
@@ -44,7 +52,16 @@ def remarks(
         found.append(
             "control was active and changed nothing: every picture is as it would be without; see what the rules read"
         )
+    if keeping.recomputed:
+        found.append(f"memory is what limits here: {keeping}, for each batch of pictures: see source_memory")
     return (*found, *_blank_masks(blanks))
+
+
+def _idle_words(request: Request, words: Sequence[str]) -> list[str]:
+    texts = " ".join((*request.prompts, request.caption, request.settings.negative_prompt, request.noun))
+    found = [f"no prompt says {word}, the word of a concept that is applied" for word in words if word not in texts]
+    unknown = dict.fromkeys(word for word in _MODIFIER.findall(texts) if word not in words)
+    return found + [f"{word} in the prompt is no word of a concept that is applied" for word in unknown]
 
 
 def _poor_autoencoder(autoencoder: Sequence[Fidelity]) -> list[str]:

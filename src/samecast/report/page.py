@@ -37,7 +37,7 @@ class Page:
 
 def page_html(page: Page) -> str:
     """The page as one HTML document; every text in it is escaped."""
-    return _template().render(page=page, columns=max((len(row.panels) for row in page.rows), default=1))
+    return template("page.html.jinja").render(page=page, columns=max((len(row.panels) for row in page.rows), default=1))
 
 
 def data_uri(image: Image.Image) -> str:
@@ -53,8 +53,9 @@ def data_uri(image: Image.Image) -> str:
 
 
 @cache
-def _template() -> Template:
+def template(name: str) -> Template:
+    """A template of this room, in which texts are escaped and a gap is an error."""
     loader = PackageLoader("samecast.report", "templates")
     environment = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True)
     environment.filters["data_uri"] = data_uri
-    return environment.get_template("page.html.jinja")
+    return environment.get_template(name)

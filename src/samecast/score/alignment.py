@@ -61,6 +61,10 @@ class ImageScorer:
         """
         return (self.embed_images(images) @ self.embed_images(photos).T).mean(-1).tolist()
 
+    def describe(self) -> dict[str, Any]:
+        """Scale and preprocessing, for provenance."""
+        return {"scale": "cosine", "preprocessing": self.processor.to_dict()}
+
 
 @dataclass(frozen=True)
 class ClipScorer(ImageScorer):

@@ -1,0 +1,146 @@
+"""The AIKU grid on shared prefixes against each configuration alone, as the reference code runs it; in one process.
+
+The reference inverts a photo once, with two equal rows, then denoises configuration after configuration in batches of
+four rows (source and target, both guidance groups), decodes each picture and scores it. The study does the same grid
+(its additions left out) with everything that it does besides: records, checkpoints, tables, figures and the page.
+
+    python benchmarks/study.py [--model PATH_OR_HUB_ID] [--subjects 1] [--configurations 44]
+"""
+
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import tyro
+from einops import rearrange
+from rich.console import Console
+from rich.table import Table
+
+import samecast as sc
+from samecast.backbones.loading import load_backbone
+from samecast.backbones.unet import UNetBackbone
+from samecast.core import ddim
+from samecast.core.sites import select_sites
+from samecast.study.grid import Variant, aiku, runs_of
+from samecast.study.job import prepare, run_study
+from samecast.study.publish import publish
+from samecast.study.recipe import Recipe
+from samecast.study.scoring import default_clip, load_scorers
+from samecast.study.subjects import StudySubject, bundled
+from samecast.study.unit import Bench
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """What to measure."""
+
+    model: str = "diorama"
+    """A directory, a hub id, a single file, or the embedded model."""
+
+    subjects: int = 1
+    """Of the bundled subjects."""
+
+    configurations: int = 44
+    """How many of the 44 to run alone for each subject; fewer are scaled up to 44."""
+
+    steps: int = 50
+    """Denoising steps."""
+
+
+class Masactrl:
+    """One self-attention layer as MasaCtrl's code has it: targets' keys and values replaced by the source's."""
+
+    def __init__(self, original: Any) -> None:
+        self.original, self.active = original, False
+
+    def __call__(self, attn: Any, hidden_states: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
+        """The layer's output."""
+        if not self.active:
+            return self.original(attn, hidden_states, *args, **kwargs)
+        read = hidden_states[[0, 0, 2, 2]]  # source and target, unconditional and conditional
+        query, key, value = (
+            rearrange(states, "row token (heads channel) -> row heads token channel", heads=attn.heads)
+            for states in (attn.to_q(hidden_states), attn.to_k(read), attn.to_v(read))
+        )
+        output = torch.nn.functional.scaled_dot_product_attention(query, key, value)
+        merged = rearrange(output, "row heads token channel -> row token (heads channel)")
+        return attn.to_out[1](attn.to_out[0](merged))
+
+
+@torch.inference_mode()
+def alone(backbone: UNetBackbone, subject: StudySubject, variants: list[Variant], steps: int, scorers: Any) -> int:
+    """Each configuration by itself; returns how many rows that took."""
+    schedule = backbone.schedule(steps)
+    empty, prompt = (backbone.encode_prompts([text])[0] for text in ("", subject.prompts[0]))
+    latent, rows = backbone.encode_image(subject.references[0]), 0
+    for step in reversed(schedule.working_steps):
+        doubled = torch.stack([latent, latent])
+        prediction = backbone.predict(doubled, schedule.timesteps[step], torch.stack([empty, empty]))
+        latent, rows = ddim.invert(latent[None], prediction[:1], schedule, step)[0], rows + 2
+    layers = [(bound, Masactrl(bound.layer.processor)) for bound in backbone.self_attention()]
+    sites = [bound.site for bound, _ in layers]
+    texts = torch.stack([empty, empty, empty, prompt])
+    try:
+        for bound, processor in layers:
+            bound.layer.set_processor(processor)
+        for variant in variants:
+            (rule,) = variant.rules
+            controlled = {site.index for site in select_sites(rule.sites, sites)}
+            acting = set(rule.steps.select(steps))
+            pair = torch.stack([latent, latent])
+            for step in schedule.working_steps:
+                for bound, processor in layers:
+                    processor.active = step in acting and bound.site.index in controlled
+                unconditional, conditional = backbone.predict(
+                    torch.cat([pair, pair]), schedule.timesteps[step], texts
+                ).chunk(2)
+                guided = unconditional + 7.5 * (conditional - unconditional)
+                pair, rows = ddim.denoise(pair, guided, schedule, step), rows + 4
+            image = backbone.decode(pair[1:])[0]
+            scorers.score(subject, {"": (subject.prompts[0], image)})
+    finally:
+        for bound, processor in layers:
+            bound.layer.set_processor(processor.original)
+    return rows
+
+
+def main(benchmark: Benchmark) -> None:
+    """Measures and prints the table."""
+    backbone = load_backbone(benchmark.model)
+    grid = aiku(benchmark.steps, beyond=False)
+    named = {variant.name: variant for variant in grid.variants}
+    everything = [named[name] for view in grid.views for _, name in view.points]
+    chosen = everything[:: max(1, len(everything) // benchmark.configurations)][: benchmark.configurations]
+    clip = default_clip(benchmark.model)
+    subjects = bundled(backbone.default_size, subjects=benchmark.subjects)
+    scorers = load_scorers(clip, "", str(backbone.device))
+    settings = sc.RenderSettings(steps=benchmark.steps)
+    with tempfile.TemporaryDirectory() as place:
+        recipe = Recipe(grid, settings, benchmark.model, "", "", clip=clip)
+        folder, _ = prepare(Path(place) / "study", recipe, subjects, backbone)
+        began = time.perf_counter()
+        tallies = run_study(folder, Bench(folder.path), backbone=backbone)
+        made = time.perf_counter() - began
+        publish(folder, scorers)
+        ours = time.perf_counter() - began
+    began, rows = time.perf_counter(), 0
+    for subject in subjects:
+        rows += alone(backbone, subject, chosen, benchmark.steps, scorers)
+    theirs = (time.perf_counter() - began) * len(everything) / len(chosen)
+    rows = round(rows * len(everything) / len(chosen))
+    evaluations = sum(tally.evaluations for tally in tallies)
+    title = f"{benchmark.model}, {benchmark.subjects} subjects, {runs_of(grid)} runs each"
+    table = Table(title=title)
+    for heading in ("", "each alone", "study", "ratio"):
+        table.add_column(heading, justify="right")
+    table.add_row("evaluations", f"{rows:,}", f"{evaluations:,}", f"{rows / evaluations:.2f}")
+    table.add_row("seconds, made and scored", f"{theirs:.1f}", f"{made:.1f}", f"{theirs / made:.2f}")
+    table.add_row("seconds, with tables, figures and page", f"{theirs:.1f}", f"{ours:.1f}", f"{theirs / ours:.2f}")
+    Console().print(table)
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Benchmark, description=__doc__))

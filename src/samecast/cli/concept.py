@@ -1,0 +1,175 @@
+"""`samecast concept`: show, merge, compress and convert what was learned of a subject."""
+
+from collections import Counter
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from samecast.cli.concept_options import CompressOptions, ConvertOptions, MergeOptions, ShowOptions
+from samecast.cli.console import RESULTS, quiet_libraries, stages, working
+from samecast.disk import check_writable, free_path
+from samecast.errors import SamecastError
+
+if TYPE_CHECKING:
+    from samecast.concepts.concept import Concept
+    from samecast.render import Model
+
+
+def run_concept(options: ShowOptions | MergeOptions | CompressOptions | ConvertOptions) -> None:
+    """Do what was asked for, and tell what came of it.
+
+    Raises:
+        SamecastError: a file cannot be read or written, or is not what it should be.
+    """
+    if isinstance(options, ShowOptions):
+        return _show(options)
+    check_writable(options.out)
+    if isinstance(options, MergeOptions):
+        return _merge(options)
+    return _compress(options) if isinstance(options, CompressOptions) else _convert(options)
+
+
+def _show(options: ShowOptions) -> None:
+    from samecast.concepts.formats import describe_format, read_concept
+
+    concept = read_concept(options.concept, pickles=False)
+    tell = _teller()
+    tell("format", describe_format(options.concept, pickles=False))
+    for word, token in concept.tokens.items():
+        width = " and ".join(str(vectors.shape[1]) for vectors in token.vectors.values())
+        noun = f", a {token.class_noun}" if token.class_noun else ""
+        tell("word", f"{word}{noun} ({token.length} x {width} channels)")
+    for what, count in _kinds(concept).items():
+        tell("changes", f"{count} x {what}")
+    base = concept.base
+    tell("learned on", f"{base.id or 'a model that the file does not name'} ({base.family}) {base.revision}".strip())
+    for key, value in concept.training.items():
+        tell("training", f"{key}: {value}")
+    tell("size", _size(concept.size))
+
+
+def _merge(options: MergeOptions) -> None:
+    from samecast.concepts.captions import read_captions
+    from samecast.concepts.concept import Concept
+    from samecast.concepts.merge import merge
+
+    concepts = [Concept.load(path) for path in options.concepts]
+    captions = read_captions(options.captions) if options.captions else ()
+    model = _base_model(options.model, concepts, options.device)
+    with stages() as report:
+        merged, merging = merge(concepts, model, captions=captions, progress=report)
+    place = merged.save(free_path(options.out))
+    tell = _teller()
+    tell("words", " ".join(merged.tokens))
+    tell("each kept to", f"{merging.error:.1e} of what it makes of its own words")
+    tell("all else moved", f"{merging.drift:.2%}")
+    tell("condition", f"{merging.condition:.0e} of the captions, {merging.separation:.0e} of the words")
+    tell("written", str(place))
+
+
+def _compress(options: CompressOptions) -> None:
+    from samecast.concepts.compress import compress
+    from samecast.concepts.concept import Concept
+
+    concept = Concept.load(options.concept)
+    model = _base_model(options.model, [concept], options.device)
+    with stages() as report:
+        small, lost = compress(concept, model, keep=options.keep, progress=report)
+    place = small.save(free_path(options.out))
+    tell = _teller()
+    ranks = [layer.rank for layer in lost.layers]
+    tell("ranks", f"{min(ranks)} to {max(ranks)}")
+    tell("error", f"{lost.error:.1%} of the change; at worst {lost.worst.error:.1%}, in {lost.worst.name}")
+    tell("size", f"{_size(lost.bytes_before)} to {_size(lost.bytes_after)}")
+    tell("written", str(place))
+
+
+def _convert(options: ConvertOptions) -> None:
+    from samecast.concepts.formats import describe_format, read_concept, write_concept
+
+    concept = read_concept(options.concept, pickles=True, word=options.word)
+    concept = concept.rename(_renaming(options.rename)) if options.rename else concept
+    tell = _teller()
+    tell("read", describe_format(options.concept, pickles=True))
+    if options.to in ("peft", "kohya"):
+        concept = _as_lora(concept, options, tell)
+    elif options.to == "diffusers" or (options.to in ("official", "compvis") and options.model):
+        concept = _as_whole(concept, options)
+    place = write_concept(concept, options.out, options.to)
+    for file in sorted(place.iterdir()) if place.is_dir() else [place]:
+        tell("written", str(file))
+
+
+def _as_lora(concept: "Concept", options: ConvertOptions, tell: Any) -> "Concept":
+    """The concept with whole weights decomposed, and how well that went."""
+    from samecast.concepts.compress import compress
+    from samecast.concepts.concept import Value
+
+    if not any(isinstance(change, Value) for change in concept.changes.values()):
+        return concept
+    model = _base_model(options.model, [concept], options.device)
+    with stages() as report:
+        concept, lost = compress(concept, model, keep=options.keep, progress=report)
+    tell("error", f"{lost.error:.1e} of the change; at worst {lost.worst.error:.1e}, in {lost.worst.name}")
+    return concept
+
+
+def _as_whole(concept: "Concept", options: ConvertOptions) -> "Concept":
+    from samecast.concepts.compress import materialise
+    from samecast.concepts.concept import LowRank
+
+    if not any(isinstance(change, LowRank) for change in concept.changes.values()):
+        return concept
+    return materialise(concept, _base_model(options.model, [concept], options.device))
+
+
+def _base_model(name: str, concepts: "list[Concept]", device: str) -> "Model":
+    """The model that was named, or the embedded one where the concepts say that they were learned on that."""
+    from samecast.backbones.loading import EMBEDDED
+    from samecast.render import load
+
+    known = {concept.base.id for concept in concepts}
+    if not name and known != {EMBEDDED}:
+        told = " and ".join(sorted(known - {""})) or "a model that the file does not name"
+        raise SamecastError(f"this takes the model that was learned on ({told}): give it with --model")
+    with working("loading the model"):
+        quiet_libraries()
+        return load(name or EMBEDDED, device=device, dtype="float32")
+
+
+def _renaming(pairs: tuple[str, ...]) -> Mapping[str, str]:
+    words: dict[str, str] = {}
+    for pair in pairs:
+        old, equals, new = pair.partition("=")
+        if not (old and equals and new):
+            raise SamecastError(f"--rename takes OLD=NEW, such as '<new1>=<rex>'; got {pair!r}")
+        words[old] = new
+    return words
+
+
+def _kinds(concept: "Concept") -> Counter[str]:
+    """How many changes there are of each kind, in words."""
+    from samecast.concepts.concept import LowRank
+
+    counted: Counter[str] = Counter()
+    for name, change in concept.changes.items():
+        part, layer = name.split(".")[0], ".".join(name.removesuffix(".weight").split(".")[-2:])
+        how = f"rank {change.rank}" if isinstance(change, LowRank) else "whole"
+        layer = layer if ".attn" in name or part != "unet" else layer.rpartition(".")[2]
+        counted[f"{part} {layer}, {how}"] += 1
+    return counted
+
+
+def _teller() -> Any:
+    """Prints a heading once for all lines below it, and the lines beside it."""
+    last = ""
+
+    def tell(heading: str, text: str) -> None:
+        nonlocal last
+        RESULTS.print(f"{heading if heading != last else '':<16}{text}", markup=False)
+        last = heading
+
+    return tell
+
+
+def _size(count: int) -> str:
+    return f"{count / 1e6:.1f} MB" if count >= 1e6 else f"{count / 1e3:.1f} kB"

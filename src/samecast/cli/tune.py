@@ -1,0 +1,93 @@
+"""`samecast tune`: search the rules that suit one subject, show the front, write the chosen ones."""
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.table import Table
+
+from samecast.cli.console import RESULTS, quiet_libraries, remark, stages, working
+from samecast.cli.options import TuneOptions
+from samecast.cli.render import split_inputs
+from samecast.control.targets import expand
+from samecast.disk import check_writable, write_text
+from samecast.errors import SamecastError
+from samecast.photos import open_photo
+from samecast.records import slug
+from samecast.study.axes import parse_axis
+from samecast.study.grid import factorial
+
+if TYPE_CHECKING:
+    from samecast.study.tune import Round, Tuning
+
+
+def run_tune(options: TuneOptions) -> None:
+    """Search, show, write.
+
+    Raises:
+        SamecastError: something that was asked for cannot be done.
+    """
+    if not 0 <= options.favour <= 1:
+        raise SamecastError(f"--favour must be 0 to 1; got {options.favour}")
+    references, prompts = split_inputs(options.inputs, command="tune")
+    photos = tuple(open_photo(photo) for photo in references)
+    check_writable(options.out)
+    with working("loading the model"):
+        import samecast as sc
+        from samecast.report.plots import save_figure
+        from samecast.study.pictures import best_front
+        from samecast.study.recipe import Recipe
+        from samecast.study.subjects import StudySubject
+        from samecast.study.tune import candidates, rules_file, tune
+
+        quiet_libraries()
+        model = sc.load(options.model, device=options.device)
+    axes = tuple(parse_axis(words) for words in options.axis)
+    grid = factorial(axes, {}, options.steps) if axes else candidates(options.steps)
+    settings = sc.RenderSettings(steps=options.steps, guidance_scale=options.guidance, init=options.init)
+    told = tuple(dict.fromkeys(expand(prompt, options.noun) for prompt in prompts))
+    subject = StudySubject(slug(Path(references[0]).stem), told, photos, options.noun)
+    repeat = "each" if len(photos) > 1 else "first"
+    recipe = Recipe(grid, settings, options.model, "", "", photos=repeat, seeds=options.seeds, clip=options.clip)
+    with stages() as report:
+        found = tune(
+            options.out.expanduser().absolute(),
+            recipe,
+            subject,
+            model.backbone,
+            weight=options.favour,
+            progress=report,
+            round_done=_tell_round,
+        )
+    _tell_front(found)
+    last = found.rounds[-1]
+    text, image = last.points[found.chosen.name]
+    why = {
+        "chosen": found.chosen.name,
+        "text_alignment": text,
+        "image_alignment": image,
+        "favour": options.favour,
+        "front": list(found.front),
+        "prompts": last.prompts,
+        "candidates": len(grid.variants),
+        "model": options.model,
+    }
+    rules = json.dumps(rules_file(found.chosen.rules, why), indent=2)
+    write_text(options.out / "rules.json", rules + "\n")
+    save_figure(best_front(found.rows, found.grid, options.favour), options.out / "front")
+    file = options.out / "rules.json"
+    RESULTS.print(f"chosen: {found.chosen.name}; samecast render ... --rules {file}", markup=False)
+
+
+def _tell_round(done: "Round") -> None:
+    remark(f"{len(done.candidates)} candidates tried on {done.prompts} prompt{'s' * (done.prompts > 1)}")
+
+
+def _tell_front(found: "Tuning") -> None:
+    table = Table(title="the best trade-offs; text and image are cosines of CLIP", title_justify="left")
+    for heading in ("setting", "text", "image"):
+        table.add_column(heading, justify="left" if heading == "setting" else "right")
+    for name in found.front:
+        text, image = found.rounds[-1].points[name]
+        table.add_row(name, f"{text:.3f}", f"{image:.3f}")
+    RESULTS.print(table)

@@ -1,0 +1,1 @@
+"""What was learned of a subject: the type and its files, in and out of a model, merged and compressed."""

@@ -1,0 +1,184 @@
+"""Concepts in a model: weights are written straight into its parameters, and every bit is put back.
+
+Not into attention processors, as diffusers' own Custom Diffusion does: weights that live there vanish when processors
+are swapped, which is what attention routing does. Several concepts are applied together: what each changes of the model
+adds up, W = W0 + Σ strength · (W_i - W0), and one alone at full strength is its values to the bit.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from types import TracebackType
+from typing import Any
+from weakref import WeakKeyDictionary
+
+import torch
+from torch import Tensor
+
+from samecast.backbones.base import ConceptUse, ModelIdentity
+from samecast.concepts.concept import Change, Concept, Value, check_strength
+from samecast.concepts.places import find_parameter, find_pipeline
+from samecast.concepts.words import add_words, check_words
+from samecast.errors import SamecastError
+
+Weighted = Sequence[tuple[Concept, float]]
+"""Concepts, each with its strength."""
+
+_RELATED = 0.5
+"""⟨W, W0⟩ / ⟨W0, W0⟩ is about 1 for weights that were trained from W0, and about 0 for those of another model."""
+
+_ACTIVE: WeakKeyDictionary[torch.nn.Module, "Applied"] = WeakKeyDictionary()
+
+
+class Applied:
+    """Concepts that are in a model; a context manager that takes them out at the end, or call `revert`.
+
+    Args:
+        concepts: which, and how strongly.
+        token_ids: by text encoder and modifier token, the rows of the embedding matrix that are its vectors.
+        doubts: what may be wrong, each in one line: a concept that was learned on other weights.
+    """
+
+    def __init__(
+        self, concepts: Weighted, token_ids: Mapping[str, Mapping[str, tuple[int, ...]]], doubts: Sequence[str]
+    ) -> None:
+        self.concepts = tuple(concepts)
+        self.token_ids = token_ids
+        self.doubts = tuple(doubts)
+        self._undo = ExitStack()
+
+    @property
+    def words(self) -> tuple[str, ...]:
+        """The modifier tokens that the model knows now."""
+        return tuple(word for concept, _ in self.concepts for word in concept.tokens)
+
+    def revert(self) -> None:
+        """Puts the model back as it was, bit for bit; without effect the second time."""
+        self._undo.close()
+
+    def __enter__(self) -> "Applied":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.revert()
+
+    def hold(self, undo: ExitStack) -> None:
+        """Takes charge of what `revert` is to do."""
+        self._undo = undo
+
+
+@dataclass(frozen=True)
+class _Write:
+    """One parameter that is to change."""
+
+    name: str
+    parameter: torch.nn.Parameter
+    changes: tuple[tuple[Change, float], ...]
+
+
+def apply_concepts(model: Any, concepts: Weighted) -> Applied:
+    """Puts concepts into a model; it changes at once, or, where something is wrong, not at all.
+
+    Args:
+        model: a `samecast.Model`, a backbone, or a stock diffusers pipeline.
+        concepts: which, and how strongly; see `Concept.apply`.
+
+    Raises:
+        SamecastError: a concept is of another model, words collide, or concepts are applied already.
+    """
+    pipeline = find_pipeline(model)
+    if pipeline.unet in _ACTIVE:
+        words = ", ".join(_ACTIVE[pipeline.unet].words) or "no words"
+        raise SamecastError(f"concepts ({words}) are applied already: revert them, or give all to one apply_concepts")
+    for _, strength in concepts:
+        check_strength(strength)
+    check_words(pipeline, [concept for concept, _ in concepts])
+    writes = _plan(pipeline, concepts)
+    with ExitStack() as undo:
+        token_ids = add_words(pipeline, [concept for concept, _ in concepts], undo)
+        for write in writes:
+            undo.callback(_restore(write.parameter))
+            with torch.no_grad():
+                write.parameter.copy_(_combined(write.parameter, write.changes))
+        applied = Applied(concepts, token_ids, _doubts(model, concepts))
+        _tell(model, concepts, undo)
+        _ACTIVE[pipeline.unet] = applied
+        undo.callback(_ACTIVE.pop, pipeline.unet)
+        applied.hold(undo.pop_all())
+    return applied
+
+
+@torch.no_grad()
+def difference(change: Change, base: Tensor) -> Tensor:
+    """What a change adds to the model's parameter, in float32 and its shape, at strength 1."""
+    if isinstance(change, Value):
+        return change.value.to(base.device, torch.float32) - base.float()
+    return change.difference(base.shape).to(base.device)
+
+
+def _combined(base: Tensor, changes: Sequence[tuple[Change, float]]) -> Tensor:
+    if len(changes) == 1 and changes[0][1] == 1 and isinstance(changes[0][0], Value):
+        return changes[0][0].value
+    total = base.float()
+    for change, strength in changes:
+        total = total + strength * difference(change, base)
+    return total
+
+
+def _plan(pipeline: Any, concepts: Weighted) -> list[_Write]:
+    """Every parameter that changes, found and checked."""
+    found: dict[str, _Write] = {}
+    for number, (concept, strength) in enumerate(concepts, start=1):
+        label = f"concept {number} ({', '.join(concept.tokens) or 'without tokens'})"
+        shared = torch.zeros(2)
+        for name, change in concept.changes.items():
+            parameter = find_parameter(pipeline, name, change, label)
+            earlier = found[name].changes if name in found else ()
+            found[name] = _Write(name, parameter, (*earlier, (change, strength)))
+            if isinstance(change, Value) and parameter.ndim > 1:
+                base = parameter.detach().float()
+                value = change.value.detach().to(base.device, torch.float32)
+                shared += torch.stack([(value * base).sum(), base.square().sum()]).cpu()
+        if shared[0] < _RELATED * shared[1]:
+            raise SamecastError(
+                f"{label} has values that have nothing to do with this model's, of which they contain"
+                f" {shared[0] / shared[1]:.0%}: it was learned on another one{_known_base(concept)}"
+            )
+    return list(found.values())
+
+
+def _known_base(concept: Concept) -> str:
+    return f", {concept.base.id}" if concept.base.id else ""
+
+
+def _restore(parameter: torch.nn.Parameter) -> Callable[[], None]:
+    original = parameter.detach().clone()
+
+    def restore() -> None:
+        with torch.no_grad():
+            parameter.copy_(original)
+
+    return restore
+
+
+def _tell(model: Any, concepts: Weighted, undo: ExitStack) -> None:
+    """Lets a backbone say of itself that the concepts are in it, for provenance."""
+    backbone = getattr(model, "backbone", model)
+    identity = getattr(backbone, "identity", None)
+    if isinstance(identity, ModelIdentity):
+        uses = tuple(ConceptUse(one.origin, strength, one.revision, tuple(one.tokens)) for one, strength in concepts)
+        undo.callback(setattr, backbone, "identity", identity)
+        backbone.identity = replace(identity, concepts=uses)
+
+
+def _doubts(model: Any, concepts: Weighted) -> list[str]:
+    identity = getattr(getattr(model, "backbone", model), "identity", None)
+    revision: str = getattr(identity, "revision", "")
+    return [
+        f"concept {', '.join(concept.tokens) or number} was learned on {concept.base.id} with other weights than this"
+        " model's: it may look different"
+        for number, (concept, _) in enumerate(concepts, start=1)
+        if revision and concept.base.revision and concept.base.revision != revision
+    ]

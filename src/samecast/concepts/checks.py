@@ -1,0 +1,83 @@
+"""What a concept must be, whoever made it: every refusal names the tensor, what was expected and what came."""
+
+import re
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from samecast.concepts.concept import TEXT_ENCODERS, LowRank, ModifierToken
+from samecast.errors import SamecastError
+
+if TYPE_CHECKING:
+    from samecast.concepts.concept import Concept
+
+_NAME = re.compile(r"(unet|text_encoder|text_encoder_2)(\.\w+)+\.(weight|bias)")
+_WORD = re.compile(r"[^\s/\\\x00-\x1f\x7f]{1,100}")
+_MOST_VECTORS = 75  # what a prompt can hold
+
+
+def check_concept(concept: "Concept") -> None:
+    """Refuses a concept that no model could take.
+
+    Raises:
+        SamecastError: it is empty, or a tensor has a wrong shape, kind, name, or numbers that are not finite.
+    """
+    if not concept.tokens and not concept.changes:
+        raise SamecastError("a concept needs at least one modifier token or one changed parameter; this has none")
+    for word, token in concept.tokens.items():
+        _check_token(word, token)
+    encoders = {frozenset(token.vectors) for token in concept.tokens.values()}
+    if len(encoders) > 1:
+        raise SamecastError("some modifier tokens are of one text encoder and some of two: they are of two models")
+    for name, change in concept.changes.items():
+        if not _NAME.fullmatch(name):
+            raise SamecastError(f"{name!r:.80} is no parameter of a pipeline, such as unet.[...].attn2.to_k.weight")
+        if isinstance(change, LowRank):
+            _check_pair(name, change)
+    for name, tensor in concept.tensors().items():
+        check_numbers(name, tensor)
+
+
+def check_numbers(name: str, tensor: Tensor) -> None:
+    """Refuses a tensor that holds no finite numbers.
+
+    Raises:
+        SamecastError: it is empty, not of floating point, or has a NaN or an infinity.
+    """
+    if not tensor.is_floating_point() or tensor.dtype.itemsize < 2:
+        kind = str(tensor.dtype).removeprefix("torch.")
+        raise SamecastError(f"{name!r:.120} holds {kind}; expected float32, float16 or bfloat16")
+    if not tensor.numel():
+        raise SamecastError(f"{name!r:.120} is empty")
+    if not bool(torch.isfinite(tensor).all()):
+        count = int((~torch.isfinite(tensor)).sum())
+        raise SamecastError(
+            f"{name!r:.120} has {count} numbers that are NaN or infinite: its training broke, or the file is damaged"
+        )
+
+
+def _check_token(word: str, token: ModifierToken) -> None:
+    if not _WORD.fullmatch(word):
+        raise SamecastError(f"{word!r:.120} cannot be a modifier token: expected a word without spaces, like <new1>")
+    if not token.vectors or not set(token.vectors) <= set(TEXT_ENCODERS) or TEXT_ENCODERS[0] not in token.vectors:
+        raise SamecastError(f"the token {word} has vectors of {sorted(token.vectors)}; expected text_encoder, or both")
+    for vectors in token.vectors.values():
+        if vectors.ndim != 2 or not 1 <= vectors.shape[0] <= _MOST_VECTORS:
+            raise SamecastError(
+                f"the token {word} has an embedding of shape {tuple(vectors.shape)}; expected (vectors, channels)"
+                f" with 1 to {_MOST_VECTORS} vectors"
+            )
+    if len({vectors.shape[0] for vectors in token.vectors.values()}) > 1:
+        raise SamecastError(f"the token {word} has more vectors in one text encoder than in the other")
+
+
+def _check_pair(name: str, change: LowRank) -> None:
+    up, down = change.up, change.down
+    if not 2 <= up.ndim <= 4 or not 2 <= down.ndim <= 4 or up.flatten(1).shape[1] != down.shape[0]:
+        raise SamecastError(
+            f"the low-rank change of {name} has up {tuple(up.shape)} and down {tuple(down.shape)}, whose product is not"
+            " defined; expected (out, rank) and (rank, in)"
+        )
+    if change.alpha is not None and not abs(change.alpha) < 1e6:
+        raise SamecastError(f"the low-rank change of {name} has alpha {change.alpha}, which is no scale")

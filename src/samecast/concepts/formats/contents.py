@@ -1,0 +1,143 @@
+"""What is in a file, told by its first bytes: safetensors, or a pickle, which only a converter may read.
+
+A pickle is a program. It is read with `weights_only=True`, which knows tensors and plain containers and refuses
+everything else, and only where the caller asked for pickles; what comes out is data or an error in one line.
+"""
+
+import pickle
+import re
+import warnings
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import safe_open
+from torch import Tensor
+
+from samecast.errors import SamecastError
+
+_ZIP, _PICKLE, _TAR = b"PK\x03\x04", b"\x80", b"ustar"
+_LARGEST_HEADER = 100_000_000  # what safetensors itself allows
+_ASKED = re.compile(r"GLOBAL ([\w.]+)")
+
+
+@dataclass(frozen=True)
+class Contents:
+    """The contents of a file that may be a concept.
+
+    Args:
+        name: of the file without its suffix.
+        data: tensors by key, or containers of tensors as pickles have them.
+        metadata: of a safetensors file.
+    """
+
+    name: str
+    data: Any
+    metadata: Mapping[str, str] = field(default_factory=dict[str, str])
+
+
+def read_contents(path: Path, *, pickles: bool) -> Contents:
+    """Reads a file, whatever it is called.
+
+    Args:
+        path: the file.
+        pickles: whether a pickle may be read; never so where a file is merely used.
+
+    Raises:
+        SamecastError: it is damaged, empty, a pickle that is not wanted or not data, or no file of tensors.
+    """
+    try:
+        size = path.stat().st_size
+        with path.open("rb") as file:
+            head = file.read(512)
+    except OSError as error:
+        raise SamecastError(f"it cannot be read: {error.strerror}") from None
+    if not head:
+        raise SamecastError("the file is empty; the download may have failed")
+    if _is_safetensors(head, size):
+        return _read_safetensors(path)
+    if head.startswith((_ZIP, _PICKLE)):
+        if not pickles:
+            raise SamecastError(
+                "it is a pickle, which could run any code: turn it into safetensors once, with samecast concept convert"
+            )
+        return Contents(path.stem, _read_pickle(path, zipped=head.startswith(_ZIP)))
+    raise SamecastError(_what_else(head))
+
+
+def _is_safetensors(head: bytes, size: int) -> bool:
+    length = int.from_bytes(head[:8], "little")
+    return head[8:9] == b"{" and 2 <= length <= min(size, _LARGEST_HEADER)
+
+
+def _what_else(head: bytes) -> str:
+    if head[8:9] == b"{":
+        return "its safetensors header is longer than the file: it was cut off, or is damaged"
+    if head.startswith(b"version https://git-lfs"):
+        return "it is a Git LFS pointer, not the file itself: fetch it with git lfs pull"
+    if head.lstrip()[:1] == b"<":
+        return "it is a web page, not a file of tensors: the download went wrong"
+    if head[257:262] == _TAR:
+        return "it is a tar archive; expected safetensors, or a file that torch.save has written"
+    return "it is neither safetensors nor a file that torch.save has written"
+
+
+def _read_safetensors(path: Path) -> Contents:
+    try:
+        with safe_open(path, "pt") as file:  # pyright: ignore[reportUnknownVariableType]
+            opened: Any = file
+            data: dict[str, Tensor] = {key: opened.get_tensor(key) for key in opened.keys()}  # noqa: SIM118
+            return Contents(path.stem, data, dict(opened.metadata() or {}))
+    except Exception as error:  # its own error class is private
+        raise SamecastError(f"it is no sound safetensors file: {' '.join(str(error).split())}") from None
+
+
+def _read_pickle(path: Path, *, zipped: bool) -> Any:
+    try:
+        if zipped:
+            _check_archive(path)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            with path.open("rb") as file:  # by its path, torch would go by the suffix
+                data = torch.load(file, map_location="cpu", weights_only=True)
+    except SamecastError:
+        raise
+    except pickle.UnpicklingError as error:
+        wanted = _ASKED.search(str(error))
+        if wanted:
+            raise SamecastError(
+                f"it is a pickle that asks to run {wanted[1]}, which is no data; nothing of it was run"
+            ) from None
+        raise SamecastError(
+            f"it is a pickle that is damaged, or not only data: {_short(error.__context__ or error)}"
+        ) from None
+    except Exception as error:  # a broken archive fails in zip, in torch or in the unpickler, each its own way
+        raise SamecastError(f"it is no sound pickle of tensors: {_short(error)}") from None
+    _check_sizes(data, path.stat().st_size)
+    return data
+
+
+def _check_archive(path: Path) -> None:
+    """Refuses archives that grow when they are read: torch.save never compresses."""
+    with zipfile.ZipFile(path) as archive:
+        if any(entry.compress_type != zipfile.ZIP_STORED for entry in archive.infolist()):
+            raise SamecastError("it is a compressed zip archive; expected one that torch.save has written")
+
+
+def _check_sizes(data: Any, size: int, depth: int = 0) -> None:
+    """Refuses tensors that claim more numbers than the file has bytes for, before anybody copies them."""
+    if isinstance(data, Tensor):
+        strange = data.layout != torch.strided or data.is_quantized or data.is_meta
+        if strange or data.numel() * data.element_size() > size:
+            raise SamecastError(f"it has a tensor of shape {tuple(data.shape)} that the file has no room for")
+    elif depth < 8 and isinstance(data, Mapping | list | tuple):
+        values: Any = data.values() if isinstance(data, Mapping) else data
+        for value in values:
+            _check_sizes(value, size, depth + 1)
+
+
+def _short(error: BaseException) -> str:
+    return (" ".join(str(error).split()) or type(error).__name__)[:160]

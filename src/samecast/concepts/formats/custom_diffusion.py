@@ -1,0 +1,185 @@
+"""Custom Diffusion's files: Adobe's `delta.bin` (plain, compressed, XL), CompVis's checkpoints, and diffusers'.
+
+Adobe's code reads pickles only, so that theirs are pickles, of nothing but tensors, dicts and lists. In diffusers'
+safetensors the entries of self-attention, which have no weights, are tensors without elements: its loader takes these
+for what they are, while the files that it writes itself lack them and cannot be read back.
+"""
+
+import io
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from samecast.concepts.concept import TEXT_ENCODERS, Base, Change, Concept, LowRank, ModifierToken, Value
+from samecast.concepts.formats.names import family_of, to_compvis, to_diffusers
+from samecast.errors import SamecastError
+
+DIFFUSERS_NAME = "pytorch_custom_diffusion_weights"
+_COMPVIS = "model.diffusion_model."
+_PROCESSOR = re.compile(r"(.+)\.processor\.(to_k|to_v|to_q|to_out)_custom_diffusion((?:\.0)?\.(?:weight|bias))")
+
+
+def is_official(data: Any) -> bool:
+    """Whether a file is Adobe's `delta.bin`."""
+    return isinstance(data, Mapping) and bool({"unet", "modifier_token"} & set(data))
+
+
+def read_official(data: Mapping[str, Any]) -> Concept:
+    """Reads Adobe's `delta.bin`."""
+    if "text_encoder" in data:
+        raise SamecastError("it holds a whole text encoder beside the concept, which samecast does not read")
+    told: Any = data.get("modifier_token") or {}
+    words: dict[str, ModifierToken] = {}
+    for word, vectors in _mapping(told, "modifier_token").items():
+        both = vectors if isinstance(vectors, list | tuple) else [vectors]
+        if not 1 <= len(both) <= 2 or not all(isinstance(vector, Tensor) for vector in both):
+            raise SamecastError(f"its modifier token {word} is no vector, and no pair of vectors")
+        words[str(word)] = ModifierToken(
+            {encoder: vector.reshape(1, -1) for encoder, vector in zip(TEXT_ENCODERS, both, strict=False)}
+        )
+    unet = _mapping(data.get("unet") or {}, "unet")
+    changes = {f"unet.{name}": _change(name, value) for name, value in unet.items()}
+    is_pair = any(len(token.vectors) > 1 for token in words.values())
+    return Concept(words, changes, Base(family="xl" if is_pair else family_of(changes)))
+
+
+def write_official(concept: Concept) -> bytes:
+    """Writes Adobe's `delta.bin`, compressed where the concept is."""
+    tokens: dict[str, Any] = {}
+    for word, token in concept.tokens.items():
+        vectors = [_single(word, token, encoder) for encoder in token.vectors]
+        tokens[word] = vectors if len(vectors) > 1 else vectors[0]
+    unet = {name.removeprefix("unet."): _plain(change) for name, change in _attention(concept).items()}
+    return _pickled({"unet": unet, "modifier_token": tokens})
+
+
+def is_compvis(data: Any) -> bool:
+    """Whether a file is a CompVis checkpoint."""
+    return isinstance(data, Mapping) and ("state_dict" in data or any(str(key).startswith(_COMPVIS) for key in data))
+
+
+def read_compvis(data: Mapping[str, Any]) -> Concept:
+    """Reads a CompVis checkpoint's deltas; tokens have no names there, and are `<new1>`, `<new2>`, ... by agreement."""
+    state = dict(_mapping(data.get("state_dict", data), "state_dict"))
+    rows: Any = state.pop("embed", None)
+    words: dict[str, ModifierToken] = {}
+    if rows is not None:
+        if not isinstance(rows, Tensor) or rows.ndim != 2:
+            raise SamecastError("its embed is no matrix of token embeddings")
+        words = {f"<new{at + 1}>": ModifierToken({TEXT_ENCODERS[0]: rows[at : at + 1]}) for at in range(len(rows))}
+    others = [key for key in state if ".attn2." not in str(key)]
+    if others:
+        raise SamecastError(
+            f"it is a whole checkpoint, with {others[0]!r:.80} and {len(others) - 1} more beside cross-attention;"
+            " expected a concept's deltas"
+        )
+    changes: dict[str, Change] = {}
+    for key, value in state.items():
+        path, _, leaf = str(key).removeprefix(_COMPVIS).rpartition(".")
+        changes[f"unet.{to_diffusers(path)}.{leaf}"] = _change(str(key), value)
+    return Concept(words, changes)
+
+
+def write_compvis(concept: Concept) -> bytes:
+    """Writes a CompVis checkpoint's deltas."""
+    if concept.base.family == "xl":
+        raise SamecastError("CompVis's format has no place for XL's two text encoders; choose official")
+    state: dict[str, Any] = {}
+    for name, change in _attention(concept).items():
+        path, _, leaf = name.removeprefix("unet.").rpartition(".")
+        state[f"{_COMPVIS}{to_compvis(path)}.{leaf}"] = _plain(change)
+    rows = [_single(word, token, TEXT_ENCODERS[0]) for word, token in concept.tokens.items()]
+    if rows:
+        state["embed"] = torch.stack(rows)
+    return _pickled({"state_dict": state})
+
+
+def is_diffusers(data: Any) -> bool:
+    """Whether a file holds diffusers' Custom Diffusion weights."""
+    return isinstance(data, Mapping) and any("_custom_diffusion." in str(key) for key in data)
+
+
+def read_diffusers(data: Mapping[str, Any]) -> Concept:
+    """Reads diffusers' Custom Diffusion weights; its tokens are in files of their own."""
+    changes: dict[str, Change] = {}
+    for key, value in data.items():
+        found = _PROCESSOR.fullmatch(str(key))
+        if found:
+            changes[f"unet.{found[1]}.{found[2]}{found[3]}"] = _change(str(key), value)
+        elif len(value):  # self-attention has an entry without weights
+            raise SamecastError(f"its entry {key!r:.100} is not one of Custom Diffusion's weights")
+    return Concept(changes=changes, base=Base(family=family_of(changes)))
+
+
+def write_diffusers(concept: Concept) -> dict[str, Tensor]:
+    """The tensors of diffusers' Custom Diffusion weights, those of self-attention without elements."""
+    tensors: dict[str, Tensor] = {}
+    for name, change in _attention(concept).items():
+        if not isinstance(change, Value):
+            raise SamecastError(
+                "diffusers' Custom Diffusion format holds whole weights, and this concept is of low rank: give --model"
+            )
+        layer, found, rest = name.removeprefix("unet.").rpartition(".attn2.")
+        projection, leaf = rest.split(".", 1)
+        tensors[f"{layer}{found}processor.{projection}_custom_diffusion.{leaf}"] = change.value
+        tensors[f"{layer}.attn1.processor"] = torch.empty(0)
+    return tensors
+
+
+def _attention(concept: Concept) -> Mapping[str, Change]:
+    """The concept's changes, if they are of cross-attention alone."""
+    other = next((name for name in concept.changes if not name.startswith("unet.") or ".attn2." not in name), None)
+    if other is not None:
+        raise SamecastError(f"Custom Diffusion's formats hold cross-attention alone, and this concept changes {other}")
+    kinds = {type(concept.changes[name]) for name in concept.changes if name.endswith((".to_k.weight", ".to_v.weight"))}
+    others = {type(concept.changes[name]) for name in concept.changes} - kinds
+    if len(kinds) > 1 or LowRank in others:
+        raise SamecastError(
+            "Custom Diffusion's formats hold whole weights, or keys and values of low rank, not both: give --model,"
+            " which makes all of them whole"
+        )
+    return concept.changes
+
+
+def _change(name: str, value: Any) -> Change:
+    if isinstance(value, Tensor):
+        return Value(value.detach())
+    if isinstance(value, Mapping) and set(value) == {"u", "v"}:
+        up, down = value["u"], value["v"]
+        if isinstance(up, Tensor) and isinstance(down, Tensor):
+            return LowRank(up.detach(), down.detach())
+    raise SamecastError(f"its entry {name!r:.100} is neither a tensor nor a pair u, v")
+
+
+def _plain(change: Change) -> Any:
+    if isinstance(change, Value):
+        return _own(change.value)
+    up = change.up if change.scale == 1 else change.up * change.scale
+    return {"u": _own(up), "v": _own(change.down)}
+
+
+def _single(word: str, token: ModifierToken, encoder: str) -> Tensor:
+    if token.length > 1:
+        raise SamecastError(
+            f"{word} has {token.length} vectors, and Custom Diffusion's formats hold one for each token"
+        )
+    return _own(token.vectors[encoder][0])
+
+
+def _own(tensor: Tensor) -> Tensor:
+    return tensor.detach().cpu().clone().contiguous()
+
+
+def _mapping(value: Any, name: str) -> Mapping[Any, Any]:
+    if not isinstance(value, Mapping):
+        raise SamecastError(f"its {name} is a {type(value).__name__}; expected a dict")
+    return value
+
+
+def _pickled(data: Mapping[str, Any]) -> bytes:
+    buffer = io.BytesIO()
+    torch.save(dict(data), buffer)
+    return buffer.getvalue()

@@ -1,0 +1,110 @@
+"""Names of a U-Net's layers, as diffusers, CompVis (Stability's too) and kohya's scripts write them.
+
+CompVis counts blocks through: `input_blocks.4.1` is the attention behind the fourth convolution or residual block.
+diffusers counts levels and blocks in a level: `down_blocks.1.attentions.0`. All models of the family have two layers
+to a level, three on the way up. Kohya's names are a path whose dots have become underscores.
+"""
+
+import re
+from collections.abc import Iterable
+from functools import cache
+
+from samecast.concepts.concept import Family
+from samecast.errors import SamecastError
+
+_DOWN, _UP = 3, 3  # blocks to a level on the way down, counting the downsampler, and on the way up
+
+# Parts of paths that have underscores of their own; the longest that fits is taken.
+_COMPOUND = (
+    *("down_blocks", "up_blocks", "mid_block", "input_blocks", "output_blocks", "middle_block", "transformer_blocks"),
+    *("to_q", "to_k", "to_v", "to_out", "proj_in", "proj_out", "conv_in", "conv_out", "conv_shortcut"),
+    *("time_emb_proj", "time_embedding", "add_embedding", "linear_1", "linear_2", "in_layers", "out_layers"),
+    *("emb_layers", "skip_connection", "time_embed", "label_emb", "text_model", "text_projection"),
+    *("self_attn", "q_proj", "k_proj", "v_proj", "out_proj"),
+)
+_RESIDUAL = {
+    "in_layers.2": "conv1",
+    "out_layers.3": "conv2",
+    "emb_layers.1": "time_emb_proj",
+    "skip_connection": "conv_shortcut",
+}
+_OUTSIDE = {
+    "time_embed.0": "time_embedding.linear_1",
+    "time_embed.2": "time_embedding.linear_2",
+    "label_emb.0.0": "add_embedding.linear_1",
+    "label_emb.0.2": "add_embedding.linear_2",
+    "input_blocks.0.0": "conv_in",
+    "out.2": "conv_out",
+}
+
+
+def family_of(names: Iterable[str]) -> Family:
+    """The family of a model with these parameters: XL stacks transformer blocks, the others have one at a place."""
+    return "xl" if any(re.search(r"^text_encoder_2\.|transformer_blocks\.[1-9]", name) for name in names) else "sd"
+
+
+def split_underscores(name: str) -> str:
+    """A path with dots out of kohya's with underscores: `mid_block_attentions_0` is `mid_block.attentions.0`."""
+    words, path = name.split("_"), list[str]()
+    while words:
+        length = next((count for count in range(min(3, len(words)), 1, -1) if "_".join(words[:count]) in _COMPOUND), 1)
+        path.append("_".join(words[:length]))
+        del words[:length]
+    return ".".join(path)
+
+
+def to_diffusers(path: str) -> str:
+    """A layer's path in diffusers' U-Net out of CompVis's, or of diffusers' own, which stays.
+
+    Raises:
+        SamecastError: there is no such layer in the family.
+    """
+    if path.startswith(("down_blocks.", "up_blocks.", "mid_block.")):
+        return path
+    for theirs, ours in _OUTSIDE.items():
+        if path == theirs:
+            return ours
+    found = re.fullmatch(r"(input_blocks|middle_block|output_blocks)\.(\d+)(?:\.(\d+))?\.(.+)", path)
+    if not found:
+        return path
+    where, block, part, rest = found[1], int(found[2]), found[3], found[4]
+    if where == "middle_block":
+        rest = f"{part}.{rest}" if part else rest
+        kind = "attentions.0" if block == 1 else f"resnets.{block // 2}"
+        return f"mid_block.{kind}.{_residual(rest) if block != 1 else rest}"
+    if part is None:
+        raise SamecastError(f"{path!r:.120} is no layer of a Stable Diffusion U-Net")
+    if where == "input_blocks":
+        level, layer = divmod(block - 1, _DOWN)
+        if layer == _DOWN - 1:
+            return f"down_blocks.{level}.downsamplers.0.conv"
+        return f"down_blocks.{level}.{_inner(int(part), layer, rest)}"
+    level, layer = divmod(block, _UP)
+    if rest == "conv":
+        return f"up_blocks.{level}.upsamplers.0.conv"
+    return f"up_blocks.{level}.{_inner(int(part), layer, rest)}"
+
+
+def to_compvis(path: str) -> str:
+    """The path of an attention layer in CompVis's U-Net out of diffusers'.
+
+    Raises:
+        SamecastError: it is no layer of attention; other layers' names are not written.
+    """
+    found = re.fullmatch(r"(down_blocks|up_blocks)\.(\d+)\.attentions\.(\d+)\.(.+)", path)
+    if found:
+        level, layer, rest = int(found[2]), int(found[3]), found[4]
+        block = level * _DOWN + layer + 1 if found[1] == "down_blocks" else level * _UP + layer
+        return f"{'input_blocks' if found[1] == 'down_blocks' else 'output_blocks'}.{block}.1.{rest}"
+    if path.startswith("mid_block.attentions.0."):
+        return "middle_block.1." + path.removeprefix("mid_block.attentions.0.")
+    raise SamecastError(f"{path} is no attention layer, and only these have a name in CompVis's files here")
+
+
+def _inner(part: int, layer: int, rest: str) -> str:
+    return f"attentions.{layer}.{rest}" if part == 1 else f"resnets.{layer}.{_residual(rest)}"
+
+
+@cache
+def _residual(rest: str) -> str:
+    return _RESIDUAL.get(rest, rest)

@@ -1,0 +1,83 @@
+"""Textual inversion's files: diffusers' `learned_embeds`, A1111's, kohya's, and XL's pairs.
+
+Where a file does not say what its word is, it is the file's name, as in A1111.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from torch import Tensor
+
+from samecast.concepts.concept import Base, Concept, ModifierToken
+from samecast.errors import SamecastError
+
+_FIRST, _SECOND = "text_encoder", "text_encoder_2"
+_PAIR = {"clip_l": _FIRST, "clip_g": _SECOND}
+_NAMELESS = {"*", "emb_params"}
+_LARGEST = 2048  # channels of an embedding, so that a checkpoint's stray vectors are not taken for one
+
+
+def is_textual_inversion(data: Any) -> bool:
+    """Whether a file holds embeddings of words and nothing else."""
+    if isinstance(data, Tensor):
+        return True
+    if not isinstance(data, Mapping) or not data:
+        return False
+    if "string_to_param" in data or set(data) == set(_PAIR):
+        return True
+    return all(_is_embedding(value) and not str(key).endswith((".weight", ".bias")) for key, value in data.items())
+
+
+def read_textual_inversion(data: Any, name: str) -> Concept:
+    """Reads embeddings.
+
+    Args:
+        data: what is in the file.
+        name: the word, where the file does not say it.
+    """
+    if isinstance(data, Tensor):
+        return Concept({name: _token({_FIRST: data}, name)})
+    if "string_to_param" in data:
+        told: Any = data["string_to_param"]
+        if not isinstance(told, Mapping) or len(told) != 1:
+            raise SamecastError("its string_to_param does not hold one embedding")
+        word = str(data.get("name") or name)
+        return Concept({word: _token({_FIRST: next(iter(told.values()))}, word)})
+    if set(data) == set(_PAIR):
+        vectors = {_PAIR[key]: data[key] for key in _PAIR}
+        return Concept({name: _token(vectors, name)}, base=Base(family="xl"))
+    words = {name if key in _NAMELESS else str(key): vectors for key, vectors in data.items()}
+    if len(words) < len(data):
+        raise SamecastError("it has several embeddings without a word")
+    return Concept({word: _token({_FIRST: vectors}, word) for word, vectors in words.items()})
+
+
+def write_textual_inversion(concept: Concept) -> dict[str, dict[str, Tensor]]:
+    """One file for each word, as tensors by file name: diffusers and A1111 read one word from one file.
+
+    Raises:
+        SamecastError: the concept has no words.
+    """
+    if not concept.tokens:
+        raise SamecastError(
+            "this concept has no modifier token, so that there is nothing to write as textual inversion"
+        )
+    return {f"{word}.safetensors": _tensors(word, token) for word, token in concept.tokens.items()}
+
+
+def _tensors(word: str, token: ModifierToken) -> dict[str, Tensor]:
+    if _SECOND in token.vectors:
+        return {key: token.vectors[encoder] for key, encoder in _PAIR.items()}
+    return {word: token.vectors[_FIRST]}
+
+
+def _is_embedding(value: Any) -> bool:
+    return isinstance(value, Tensor) and value.ndim in (1, 2) and value.shape[-1] <= _LARGEST
+
+
+def _token(vectors: Mapping[str, Any], word: str) -> ModifierToken:
+    for value in vectors.values():
+        if not isinstance(value, Tensor) or value.ndim not in (1, 2):
+            shape = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
+            raise SamecastError(f"the embedding of {word!r:.60} is {shape}; expected (vectors, channels)")
+    return ModifierToken({encoder: value.detach().reshape(-1, value.shape[-1]) for encoder, value in vectors.items()})

@@ -1,0 +1,94 @@
+"""From a concept to the files of another tool."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Literal
+
+from safetensors.torch import save
+from torch import Tensor
+
+from samecast.concepts.concept import Concept
+from samecast.concepts.file import concept_bytes
+from samecast.concepts.formats import custom_diffusion
+from samecast.concepts.formats.lora import PEFT_NAME, write_kohya, write_peft
+from samecast.concepts.formats.textual_inversion import write_textual_inversion
+from samecast.disk import free_path, write_bytes, writing_folder
+
+Format = Literal["samecast", "official", "compvis", "diffusers", "textual-inversion", "peft", "kohya"]
+
+Files = dict[str, bytes]
+"""Contents by file name."""
+
+
+def write_concept(concept: Concept, path: str | Path, to: Format = "samecast") -> Path:
+    """Writes a concept in a format; where something is already, under the next free name.
+
+    Args:
+        concept: what to write.
+        path: a file, where one is enough; a folder, where it takes several or the path has no suffix.
+        to: the format.
+
+    Returns:
+        Where it was written.
+
+    Raises:
+        SamecastError: the format cannot hold it, or it cannot be written there.
+    """
+    files = _WRITERS[to](concept)
+    wanted = Path(path).expanduser()
+    if len(files) == 1 and wanted.suffix:
+        return write_bytes(free_path(wanted), next(iter(files.values())))
+    with writing_folder(wanted) as place:
+        for name, content in files.items():
+            (place.path / name).write_bytes(content)
+    return place.final
+
+
+def _samecast(concept: Concept) -> Files:
+    return {"concept.safetensors": concept_bytes(concept)}
+
+
+def _official(concept: Concept) -> Files:
+    return {"delta.bin": custom_diffusion.write_official(concept)}
+
+
+def _compvis(concept: Concept) -> Files:
+    return {"delta.ckpt": custom_diffusion.write_compvis(concept)}
+
+
+def _diffusers(concept: Concept) -> Files:
+    weights = _safe(custom_diffusion.write_diffusers(concept), {"format": "pt"})
+    return {f"{custom_diffusion.DIFFUSERS_NAME}.safetensors": weights, **_words(concept)}
+
+
+def _textual_inversion(concept: Concept) -> Files:
+    return {name: _safe(tensors, {"format": "pt"}) for name, tensors in write_textual_inversion(concept).items()}
+
+
+def _peft(concept: Concept) -> Files:
+    return {f"{PEFT_NAME}.safetensors": _safe(*write_peft(concept)), **_words(concept)}
+
+
+def _kohya(concept: Concept) -> Files:
+    return {"lora.safetensors": _safe(write_kohya(concept), {}), **_words(concept)}
+
+
+def _words(concept: Concept) -> Files:
+    """The words, where the format has no place for them: as textual inversion beside it."""
+    return _textual_inversion(replace(concept, changes={})) if concept.tokens else {}
+
+
+def _safe(tensors: Mapping[str, Tensor], metadata: dict[str, str]) -> bytes:
+    return save({name: tensor.detach().cpu().clone().contiguous() for name, tensor in tensors.items()}, metadata)
+
+
+_WRITERS: dict[Format, Callable[[Concept], Any]] = {
+    "samecast": _samecast,
+    "official": _official,
+    "compvis": _compvis,
+    "diffusers": _diffusers,
+    "textual-inversion": _textual_inversion,
+    "peft": _peft,
+    "kohya": _kohya,
+}

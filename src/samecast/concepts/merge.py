@@ -1,0 +1,197 @@
+"""Several concepts in one, in closed form (Custom Diffusion, arXiv 2212.04488, section 3.3, equations 4 and 5).
+
+For each layer of keys or values: the weight W that gives every concept's words what that concept's own weight W_i gives
+them, W c = W_i c, and changes least what the model makes of other captions, min ‖(W - W0) C_reg'‖. With rows of text
+features C for the words, V for what they shall give and G = C_reg' C_reg,
+
+    W = W0 + (V - W0 C') M⁻¹ A,   A = C G⁻¹,   M = A C'.
+
+G, A and M are of the text alone, and computed once for all layers, in float64. Directions that no caption has are left
+alone (a text encoder that ends in a layer norm can have one), so that G⁻¹ is a pseudo-inverse; words must not need any.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from samecast.concepts.apply import apply_concepts, difference
+from samecast.concepts.captions import default_captions
+from samecast.concepts.compress import Progress
+from samecast.concepts.concept import Base, Change, Concept, Value
+from samecast.concepts.places import cross_attention_parameters, find_parameter, find_pipeline
+from samecast.errors import SamecastError
+
+_WORST_CONDITION = 1e12  # beyond it, float64 leaves fewer than four digits
+_OUTSIDE = 1e-3  # of the words' features, what captions may fail to span
+_CHUNK = 50
+
+
+@dataclass(frozen=True)
+class Merging:
+    """How well a merge could be done.
+
+    Args:
+        condition: of the captions' second moments G, in the directions they have; large where they say too little.
+        separation: condition of M; large where two concepts' words mean nearly the same to the text encoder.
+        error: largest ‖W c - W_i c‖ / ‖W_i c‖ of the written weights over all layers: that the concepts are kept.
+        drift: ‖(W - W0) C_reg'‖ / ‖W0 C_reg'‖ over all layers: how much anything else has moved.
+    """
+
+    condition: float
+    separation: float
+    error: float
+    drift: float
+
+
+def merge(
+    concepts: Sequence[Concept], model: Any, *, captions: Sequence[str] = (), progress: Progress | None = None
+) -> tuple[Concept, Merging]:
+    """One concept with the words of all and the keys and values that suit all.
+
+    Args:
+        concepts: two or more, with different words; those without weights, from textual inversion, keep the model's.
+        model: a samecast model or backbone, on which they were learned, without any concept applied.
+        captions: of other things, which shall stay as they are; none takes a thousand everyday ones.
+        progress: told how far the work is (`captions`, `merge`).
+
+    Raises:
+        SamecastError: a concept is of another model, changes more than keys and values or has no word; captions are
+            too few; or two concepts cannot be told apart.
+    """
+    if len(concepts) < 2:
+        raise SamecastError(f"merging takes two concepts or more; got {len(concepts)}")
+    pipeline = find_pipeline(model)
+    places = {name: parameter.detach() for name, parameter in cross_attention_parameters(pipeline, "kv")}
+    for number, concept in enumerate(concepts, start=1):
+        for name, change in concept.changes.items():
+            find_parameter(pipeline, name, change, f"concept {number}")
+        _check(concept, number, places)
+    words, of = _word_features(concepts, model)
+    captions = captions or default_captions()
+    moments = _moments(model, captions, progress)
+    inverse, condition = _inverted(moments, words, len(captions))
+    reading = words @ inverse
+    kernel = reading @ words.T
+    separation = float(torch.linalg.cond(kernel))
+    if not separation < _WORST_CONDITION:
+        named = " and ".join(word for concept in concepts for word in concept.tokens)
+        raise SamecastError(
+            f"{named} cannot be told apart: the text encoder sees nearly the same in them (condition {separation:.0e},"
+            f" at most {_WORST_CONDITION:.0e}); are two of them one concept?"
+        )
+    spread = torch.linalg.solve(kernel, reading)
+    changes: dict[str, Change] = {}
+    errors: list[float] = []
+    moved = kept = 0.0
+    for number, (name, parameter) in enumerate(places.items(), start=1):
+        base = parameter.double().cpu()
+        wanted = _wanted(name, base, concepts, words, of)
+        value = (base + (wanted - base @ words.T) @ spread).float()
+        changes[name] = Value(value)
+        written = value.double()
+        errors.append(float((written @ words.T - wanted).norm() / wanted.norm()))
+        moved += float(((written - base) @ moments @ (written - base).T).trace())
+        kept += float((base @ moments @ base.T).trace())
+        if progress is not None:
+            progress("merge", number, len(places))
+    tokens = {word: token for concept in concepts for word, token in concept.tokens.items()}
+    merged = Concept(tokens, changes, _common_base(concepts), _history(concepts))
+    return merged, Merging(condition, separation, max(errors), (moved / kept) ** 0.5)
+
+
+def _check(concept: Concept, number: int, places: Mapping[str, Tensor]) -> None:
+    if not concept.tokens:
+        raise SamecastError(
+            f"concept {number} has no modifier token, so that nothing says where its weights shall hold"
+        )
+    other = next((name for name in concept.changes if name not in places), None)
+    if other is not None:
+        raise SamecastError(
+            f"concept {number} changes {other}, and only keys and values of cross-attention can be merged in closed"
+            " form: apply several such concepts at once instead, or train them jointly"
+        )
+
+
+def _word_features(concepts: Sequence[Concept], model: Any) -> tuple[Float[Tensor, "row channel"], list[int]]:
+    """Text features from each modifier token to the end of its caption, and whose concept each row is."""
+    backbone: Any = getattr(model, "backbone", model)
+    rows: list[Tensor] = []
+    of: list[int] = []
+    with apply_concepts(model, [(_words_only(concept), 1.0) for concept in concepts]):
+        for number, concept in enumerate(concepts):
+            for word, token in concept.tokens.items():
+                caption = f"photo of a {word} {token.class_noun}".strip()
+                first = backbone.find_words(caption, word)[0]
+                tokenizer = backbone.pipeline.tokenizer
+                last = len(tokenizer(backbone.pipeline.maybe_convert_prompt(caption, tokenizer)).input_ids)
+                rows.append(_features(backbone, [caption])[0, first:last])
+                of += [number] * (last - first)
+    return torch.cat(rows), of
+
+
+def _words_only(concept: Concept) -> Concept:
+    return Concept(tokens=concept.tokens, base=concept.base)
+
+
+def _features(backbone: Any, texts: Sequence[str]) -> Float[Tensor, "text token channel"]:
+    """What cross-attention reads of texts, in float64; XL's adapter has the pooled embedding below it."""
+    length = int(backbone.pipeline.text_encoder.config.max_position_embeddings)
+    with torch.no_grad():
+        return backbone.encode_prompts(texts)[:, :length].double().cpu()
+
+
+def _moments(model: Any, captions: Sequence[str], progress: Progress | None) -> Float[Tensor, "channel channel"]:
+    """G."""
+    backbone: Any = getattr(model, "backbone", model)
+    total = torch.zeros(())
+    for at in range(0, len(captions), _CHUNK):
+        rows = _features(backbone, captions[at : at + _CHUNK]).flatten(0, 1)
+        total = total + rows.T @ rows
+        if progress is not None:
+            progress("captions", min(at + _CHUNK, len(captions)), len(captions))
+    return total
+
+
+def _inverted(
+    moments: Float[Tensor, "channel channel"], words: Float[Tensor, "row channel"], captions: int
+) -> tuple[Float[Tensor, "channel channel"], float]:
+    """The pseudo-inverse of G, and the condition of G where it is not zero.
+
+    Raises:
+        SamecastError: the words have directions that the captions lack.
+    """
+    values, vectors = torch.linalg.eigh(moments)
+    spanned = values > values[-1].clamp(min=1e-30) / _WORST_CONDITION
+    values, vectors = values[spanned], vectors[:, spanned]
+    outside = float((words - words @ vectors @ vectors.T).norm() / words.norm())
+    if outside > _OUTSIDE:
+        raise SamecastError(
+            f"{captions} captions say too little: their text features span {len(values)} of {words.shape[1]}"
+            f" dimensions, and {outside:.0%} of what the words mean lies outside; give more, and more different ones"
+        )
+    return vectors / values @ vectors.T, float(values[-1] / values[0])
+
+
+def _wanted(
+    name: str, base: Tensor, concepts: Sequence[Concept], words: Float[Tensor, "row channel"], of: Sequence[int]
+) -> Float[Tensor, "out row"]:
+    """V: what each row of text features gives under its own concept's weight."""
+    wanted = base @ words.T
+    for number, concept in enumerate(concepts):
+        if name in concept.changes:
+            mine = torch.tensor([owner == number for owner in of])
+            wanted[:, mine] += difference(concept.changes[name], base).double() @ words[mine].T
+    return wanted
+
+
+def _common_base(concepts: Sequence[Concept]) -> Base:
+    bases = list(dict.fromkeys(concept.base for concept in concepts if concept.base.id)) or [concepts[0].base]
+    return bases[0] if len(bases) == 1 else Base(family=bases[0].family)
+
+
+def _history(concepts: Sequence[Concept]) -> dict[str, Any]:
+    return {"merged": [{"words": list(concept.tokens), "training": dict(concept.training)} for concept in concepts]}

@@ -1,0 +1,141 @@
+"""Modifier tokens in a pipeline's tokenizers and text encoders.
+
+The tokenizer is copied and the embedding matrix is replaced by a longer one, so that the originals are put back as the
+very objects that they were. Where a checkpoint's configuration says `eos_token_id: 2`, as those of SD 1.x and XL do,
+CLIP pools at the token of the largest id, which would be the modifier token: while it is in, pooling is told the
+tokenizer's own end of text.
+"""
+
+import copy
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from samecast.concepts.concept import TEXT_ENCODERS, Concept, ModifierToken
+from samecast.errors import SamecastError
+
+_LEGACY_END = 2
+
+
+def tokenizer_of(encoder: str) -> str:
+    """The name of the tokenizer that goes with a text encoder: `tokenizer_2` with `text_encoder_2`."""
+    return encoder.replace("text_encoder", "tokenizer")
+
+
+def encoders_of(pipeline: Any) -> tuple[str, ...]:
+    """The names of a pipeline's text encoders."""
+    return tuple(name for name in TEXT_ENCODERS if getattr(pipeline, name, None) is not None)
+
+
+def pieces(word: str, length: int) -> list[str]:
+    """The tokens that a word of so many vectors stands for."""
+    return [word, *(f"{word}_{number}" for number in range(1, length))]
+
+
+def check_words(pipeline: Any, concepts: Sequence[Concept]) -> None:
+    """Refuses words that are taken, and embeddings of another model.
+
+    Raises:
+        SamecastError: so it is.
+    """
+    encoders, taken = encoders_of(pipeline), set[str]()
+    for concept in concepts:
+        for word, token in concept.tokens.items():
+            new = set(pieces(word, token.length))
+            if new & taken:
+                raise SamecastError(
+                    f"two concepts are called {word}: give one another name with samecast concept convert --rename"
+                    f" '{word}=<other>'"
+                )
+            taken |= new
+            if set(token.vectors) != set(encoders):
+                raise SamecastError(
+                    f"{word} has embeddings for {' and '.join(token.vectors)}, and this model has"
+                    f" {' and '.join(encoders)}: it is of another model"
+                )
+            for encoder in encoders:
+                _check_word(pipeline, encoder, word, token)
+
+
+def add_words(pipeline: Any, concepts: Sequence[Concept], undo: ExitStack) -> dict[str, dict[str, tuple[int, ...]]]:
+    """Adds the concepts' words, which `check_words` has passed.
+
+    Args:
+        pipeline: changed in place.
+        concepts: whose words.
+        undo: told how to take them out.
+
+    Returns:
+        By text encoder and word, the rows of the embedding matrix.
+    """
+    tokens = {word: token for concept in concepts for word, token in concept.tokens.items()}
+    return {encoder: _add_to(pipeline, encoder, tokens, undo) for encoder in encoders_of(pipeline) if tokens}
+
+
+def _check_word(pipeline: Any, encoder: str, word: str, token: ModifierToken) -> None:
+    vocabulary = getattr(pipeline, tokenizer_of(encoder)).get_vocab()
+    known = next((piece for piece in pieces(word, token.length) if piece in vocabulary), None)
+    if known is not None:
+        raise SamecastError(
+            f"{known} is in the model's vocabulary already: give the concept another name with samecast concept convert"
+            f" --rename '{word}=<other>'"
+        )
+    width = getattr(pipeline, encoder).get_input_embeddings().weight.shape[1]
+    if token.vectors[encoder].shape[1] != width:
+        raise SamecastError(
+            f"{word} has an embedding of {token.vectors[encoder].shape[1]} channels, where this model's {encoder} has"
+            f" {width}: it is of another model"
+        )
+
+
+def _add_to(
+    pipeline: Any, encoder: str, tokens: Mapping[str, ModifierToken], undo: ExitStack
+) -> dict[str, tuple[int, ...]]:
+    name, module = tokenizer_of(encoder), getattr(pipeline, encoder)
+    original = getattr(pipeline, name)
+    tokenizer = copy.deepcopy(original)
+    undo.callback(setattr, pipeline, name, original)
+    setattr(pipeline, name, tokenizer)
+    ids: dict[str, tuple[int, ...]] = {}
+    for word, token in tokens.items():
+        new = pieces(word, token.length)
+        tokenizer.add_tokens(new)
+        ids[word] = tuple(tokenizer.convert_tokens_to_ids(new))
+    rows = {
+        row: vector
+        for word, token in tokens.items()
+        for row, vector in zip(ids[word], token.vectors[encoder], strict=True)
+    }
+    _lengthen(module, rows, undo)
+    _pool_at_the_end(module, int(tokenizer.eos_token_id), undo)
+    return ids
+
+
+def _lengthen(module: Any, rows: Mapping[int, Tensor], undo: ExitStack) -> None:
+    """Puts an embedding matrix with these rows beside the old ones in the place of the old one."""
+    embedding = module.get_input_embeddings()
+    old = embedding.weight
+    weight = old.new_zeros((max(old.shape[0], *(row + 1 for row in rows)), old.shape[1]))
+    weight[: old.shape[0]] = old.detach()
+    for row, vector in rows.items():
+        weight[row] = vector.to(weight.device, weight.dtype)
+    undo.callback(_set_matrix(module, embedding, old))
+    _set_matrix(module, embedding, torch.nn.Parameter(weight, requires_grad=old.requires_grad))()
+
+
+def _set_matrix(module: Any, embedding: Any, weight: torch.nn.Parameter) -> Callable[[], None]:
+    def set_matrix() -> None:
+        embedding.weight = weight
+        embedding.num_embeddings = module.config.vocab_size = weight.shape[0]
+
+    return set_matrix
+
+
+def _pool_at_the_end(module: Any, end: int, undo: ExitStack) -> None:
+    for part in module.modules():
+        if getattr(part, "eos_token_id", None) == _LEGACY_END and end != _LEGACY_END:
+            undo.callback(setattr, part, "eos_token_id", _LEGACY_END)
+            part.eos_token_id = end

@@ -1,0 +1,105 @@
+"""What shots show and say: latents, valid cells and text embeddings, each made once where it can be.
+
+Latents of views that come again are kept; captions without a trained token are encoded once, those with one as often as
+it moves, but each caption of a call only once.
+"""
+
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
+
+import torch
+from jaxtyping import Bool, Float
+from PIL import Image
+from torch import Tensor
+
+from samecast.backbones.base import Backbone
+from samecast.learn.captions import WORDINGS, say
+from samecast.learn.draws import Draws, Pictures, Shot
+from samecast.learn.lists import ToLearn
+from samecast.learn.settings import LearnSettings
+from samecast.learn.views import in_words, show, valid_cells
+from samecast.photos import load_photo
+
+
+class Material:
+    """Photos and captions of subjects, as a model takes them.
+
+    Args:
+        backbone: the model.
+        settings: how to learn.
+        subjects: what is learnt, with class pictures where they are needed.
+
+    Raises:
+        SamecastError: a photo cannot be read.
+    """
+
+    def __init__(self, backbone: Backbone, settings: LearnSettings, subjects: Sequence[ToLearn]) -> None:
+        self.backbone, self.settings, self.subjects = backbone, settings, tuple(subjects)
+        self.size = settings.size or backbone.default_size
+        self.latent_side = backbone.latent_shape(self.size)[-1]
+        read = [[load_photo(path, size=self.size, fit=settings.fit) for path in each.photos] for each in subjects]
+        self._photos: list[list[Image.Image]] = read
+        self._latents: dict[tuple[int, int, int, int], Tensor] = {}
+        self._texts: dict[str, Tensor] = {}
+        self._tokens = tuple(each.token for each in subjects) if settings.trains_tokens else ()
+        self.encoded_pictures = self.encoded_texts = 0
+
+    def draws(self, timesteps: int) -> Draws:
+        """The samples that this material is shown in."""
+        pictures = [Pictures(len(each.photos), len(each.class_photos)) for each in self.subjects]
+        return Draws(self.settings, pictures, timesteps, len(WORDINGS) if self.settings.varied else 1)
+
+    def latent(self, shot: Shot) -> Float[Tensor, "channel height width"]:
+        """The latent of what a shot shows."""
+        if shot.key is None:
+            return self._encode(shot)
+        if shot.key not in self._latents:
+            self._latents[shot.key] = self._encode(shot)
+        return self._latents[shot.key]
+
+    def valid(self, shot: Shot) -> Bool[Tensor, "height width"]:
+        """Where that is the photo."""
+        return valid_cells(self.size, self.latent_side, shot.view)
+
+    def caption(self, shot: Shot) -> str:
+        """What is said of it."""
+        subject = self.subjects[shot.subject]
+        if shot.of_class:
+            return subject.class_photos[shot.picture][1]
+        return in_words(say(subject.caption, shot.wording), shot.view)
+
+    def texts(self, shots: Sequence[Shot]) -> Float[Tensor, "row token channel"]:
+        """The embeddings of the shots' captions, with gradients to the tokens in them."""
+        captions = [self.caption(shot) for shot in shots]
+        moving = [text for text in dict.fromkeys(captions) if any(token in text for token in self._tokens)]
+        encoded = dict(zip(moving, self._encode_texts(moving), strict=True)) if moving else {}
+        return torch.stack([encoded[text] if text in encoded else self._still(text) for text in captions])
+
+    @contextmanager
+    def computing(self) -> Generator[None]:
+        """The precision to compute in."""
+        dtype = getattr(torch, self.settings.precision)
+        with torch.autocast(self.backbone.device.type, dtype=dtype, enabled=dtype != torch.float32):
+            yield
+
+    @torch.no_grad()
+    def _still(self, text: str) -> Tensor:
+        if text not in self._texts:
+            self._texts[text] = self._encode_texts([text])[0]
+        return self._texts[text]
+
+    def _encode_texts(self, texts: Sequence[str]) -> Tensor:
+        self.encoded_texts += len(texts)
+        return self.backbone.encode_prompts(texts)
+
+    @torch.no_grad()
+    def _encode(self, shot: Shot) -> Tensor:
+        self.encoded_pictures += 1
+        return self.backbone.encode_image(show(self._picture(shot), shot.view)).cpu()
+
+    def _picture(self, shot: Shot) -> Image.Image:
+        """Photos are held; class pictures, which may be many, are read when their latent is made."""
+        if not shot.of_class:
+            return self._photos[shot.subject][shot.picture]
+        path, _ = self.subjects[shot.subject].class_photos[shot.picture]
+        return load_photo(path, size=self.size, fit=self.settings.fit)

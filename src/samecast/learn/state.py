@@ -1,0 +1,96 @@
+"""A run's state on disk, from which it goes on: what is trained, the optimizer's moments, and the step.
+
+One safetensors file. An optimizer's state is tensors by parameter and name, whichever optimizer it is; single numbers
+go beside them as JSON.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from samecast.errors import SamecastError
+
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class State:
+    """Where a run is.
+
+    Args:
+        step: how many steps are done.
+        key: of the run that this is the state of.
+        weights: what is trained, by name.
+        optimizer: its `state_dict()["state"]`.
+        scaler: of the loss scaler; empty where there is none.
+        seconds: how long the steps have taken.
+        losses: of the steps, one mean for each tenth or so; for people.
+    """
+
+    step: int
+    key: str
+    weights: Mapping[str, Tensor]
+    optimizer: Mapping[int, Mapping[str, Any]]
+    scaler: Mapping[str, Any]
+    seconds: float
+    losses: tuple[tuple[int, float], ...] = ()
+
+
+def pack(state: State) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """The tensors and the words of a state's file."""
+    tensors = {f"weights/{name}": value.detach().cpu().contiguous() for name, value in state.weights.items()}
+    numbers: dict[str, Any] = {}
+    for index, moments in state.optimizer.items():
+        for name, value in moments.items():
+            if isinstance(value, Tensor):
+                tensors[f"optimizer/{index}/{name}"] = value.detach().cpu().contiguous().clone()
+            else:
+                numbers[f"{index}/{name}"] = value
+    facts = {
+        "format": FORMAT,
+        "step": state.step,
+        "key": state.key,
+        "numbers": numbers,
+        "scaler": dict(state.scaler),
+        "seconds": state.seconds,
+        "losses": state.losses,
+    }
+    return tensors, {"samecast.learning": json.dumps(facts)}
+
+
+def read_state(path: Path, key: str) -> State:
+    """The state in a file.
+
+    Args:
+        path: of the file.
+        key: of the run that wants to go on.
+
+    Raises:
+        SamecastError: the file is damaged, or of another run.
+    """
+    try:
+        with safe_open(str(path), "pt") as file:
+            facts: Any = json.loads(file.metadata()["samecast.learning"])
+            tensors: dict[str, Tensor] = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        if facts["format"] != FORMAT or facts["key"] != key:
+            raise SamecastError(f"{path} is of another run; choose another --out, or delete it")
+        optimizer: dict[int, dict[str, Any]] = {}
+        for name, value in [*tensors.items(), *((f"optimizer/{at}", v) for at, v in facts["numbers"].items())]:
+            kind, _, rest = name.partition("/")
+            if kind == "optimizer":
+                index, _, word = rest.partition("/")
+                optimizer.setdefault(int(index), {})[word] = value
+        weights = {
+            name.removeprefix("weights/"): value for name, value in tensors.items() if name.startswith("weights/")
+        }
+        losses = tuple((int(step), float(loss)) for step, loss in facts["losses"])
+        return State(int(facts["step"]), key, weights, optimizer, facts["scaler"], float(facts["seconds"]), losses)
+    except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
+        if isinstance(error, SamecastError):
+            raise
+        raise SamecastError(f"{path} is damaged ({error!r:.80}): delete it, and learning starts anew") from None

@@ -1,0 +1,174 @@
+"""What is trained of a model, in the model for the length of a block, and what a concept of it is.
+
+Weights are trained where they are. Modifier tokens are not rows of the embedding matrix, of which a token is a
+ten-thousandth and whose gradient is almost all zeros: they are a small parameter of their own, which a hook puts in
+their places behind the lookup. So every token trains, nothing else of the matrix can move, and the optimizer keeps
+moments of the tokens alone. Afterwards the model is as it was, bit for bit.
+"""
+
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from samecast.backbones.base import Backbone
+from samecast.concepts.apply import apply_concepts
+from samecast.concepts.concept import Change, Concept, LowRank, ModifierToken, Value
+from samecast.concepts.places import cross_attention_parameters, find_pipeline
+from samecast.learn.initial import initial_token
+from samecast.learn.lists import ToLearn
+from samecast.learn.settings import LearnSettings
+
+_ADAPTER = "samecast"
+_LORA_LAYERS = ("to_q", "to_k", "to_v", "to_out.0")
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What is trained.
+
+    Args:
+        weights: parameters of the denoiser by name; empty for textual inversion.
+        rows: by text encoder, the embeddings of the modifier tokens (token, channel).
+        settings: how they are trained.
+        subjects: whose tokens these are, row by row.
+    """
+
+    weights: Mapping[str, nn.Parameter]
+    rows: Mapping[str, nn.Parameter]
+    settings: LearnSettings
+    subjects: tuple[ToLearn, ...]
+
+    def named(self) -> dict[str, nn.Parameter]:
+        """All that moves, by name."""
+        rows = self.rows if self.settings.trains_tokens else {}
+        return {**self.weights, **{f"token.{encoder}": row for encoder, row in rows.items()}}
+
+    def groups(self, photos_per_step: int) -> list[dict[str, Any]]:
+        """The optimizer's parameter groups; rates grow with the photos of a step, as in Custom Diffusion."""
+        settings = self.settings
+        weights = {"lr": settings.learning_rate, "weight_decay": settings.weight_decay}
+        tokens = {"lr": settings.token_rate, "weight_decay": 0.0}
+        pairs = ((list(self.weights.values()), weights), (list(self.rows.values()), tokens))
+        return [
+            {"params": params, **options, "lr": options["lr"] * photos_per_step}
+            for params, options in pairs
+            if params and options["lr"]
+        ]
+
+    def tokens(self) -> dict[str, ModifierToken]:
+        """The modifier tokens as they are now."""
+        return {
+            subject.token: ModifierToken(
+                {encoder: rows[index][None].detach().clone() for encoder, rows in self.rows.items()}, subject.noun
+            )
+            for index, subject in enumerate(self.subjects)
+        }
+
+    def changes(self) -> dict[str, Change]:
+        """What has become of the denoiser's parameters."""
+        if self.settings.method != "lora":
+            return {name: Value(weight.detach().clone()) for name, weight in self.weights.items()}
+        pairs: dict[str, Change] = {}
+        for name, up in self.weights.items():
+            if ".lora_B." in name:
+                layer = name.partition(".lora_B.")[0]
+                down = self.weights[f"{layer}.lora_A.{_ADAPTER}.weight"]
+                pairs[f"{layer}.weight"] = LowRank(up.detach().clone(), down.detach().clone())
+        return pairs
+
+
+@contextmanager
+def training(backbone: Backbone, settings: LearnSettings, subjects: Sequence[ToLearn]) -> Generator[Trained]:
+    """Makes a model trainable for the length of a block; then it is as it was.
+
+    Args:
+        backbone: the model, changed in place within the block.
+        settings: which of it is trained.
+        subjects: whose tokens are added.
+
+    Raises:
+        SamecastError: a token is in the vocabulary already, or concepts are applied to the model.
+    """
+    pipeline = find_pipeline(backbone)
+    tokens = {
+        subject.token: initial_token(pipeline, subject, index, settings.initializer)
+        for index, subject in enumerate(subjects)
+    }
+    with ExitStack() as undo:
+        applied = undo.enter_context(apply_concepts(backbone, [(Concept(tokens=tokens), 1.0)]))
+        rows: dict[str, nn.Parameter] = {}
+        for encoder, ids in applied.token_ids.items():
+            embedding = getattr(pipeline, encoder).get_input_embeddings()
+            wanted = [row for subject in subjects for row in ids[subject.token]]
+            rows[encoder] = nn.Parameter(embedding.weight[wanted].detach().float().clone())
+            rows[encoder].requires_grad_(settings.trains_tokens)
+            undo.callback(embedding.register_forward_hook(put_in_place(rows[encoder], wanted)).remove)
+        weights = _weights(pipeline, settings, undo)
+        for weight in weights.values():
+            undo.callback(_restore(weight))
+            weight.data = weight.data.float()
+            weight.requires_grad_(True)
+        if settings.checkpointing:
+            pipeline.unet.enable_gradient_checkpointing()
+            undo.callback(pipeline.unet.disable_gradient_checkpointing)
+        yield Trained(weights, rows, settings, tuple(subjects))
+
+
+def put_in_place(rows: Tensor, ids: Sequence[int]) -> Callable[[nn.Module, Any, Tensor], Tensor]:
+    """A forward hook of an embedding that looks some tokens up elsewhere.
+
+    Args:
+        rows: their embeddings (token, channel).
+        ids: which tokens they are.
+    """
+    places = torch.full((max(ids) + 1,), -1, device=rows.device)
+    places[list(ids)] = torch.arange(len(ids), device=rows.device)
+
+    def hook(module: nn.Module, given: Any, embedded: Tensor) -> Tensor:
+        asked: Tensor = given[0]
+        place = places[asked.clamp(max=len(places) - 1)]
+        place = torch.where(asked < len(places), place, -1)
+        found = rows[place.clamp(min=0)].to(embedded.dtype)
+        return torch.where((place >= 0)[..., None], found, embedded)
+
+    return hook
+
+
+def _weights(pipeline: Any, settings: LearnSettings, undo: ExitStack) -> dict[str, nn.Parameter]:
+    if settings.method == "custom-diffusion":
+        return dict(cross_attention_parameters(pipeline, settings.mode))
+    if settings.method == "dreambooth":
+        return {f"unet.{name}": weight for name, weight in pipeline.unet.named_parameters()}
+    if settings.method == "lora":
+        return _add_lora(pipeline.unet, settings, undo)
+    return {}
+
+
+def _add_lora(unet: Any, settings: LearnSettings, undo: ExitStack) -> dict[str, nn.Parameter]:
+    """Low-rank additions by peft; alpha is the rank, so that the product is added as it is."""
+    from peft import LoraConfig
+
+    config = LoraConfig(
+        r=settings.rank, lora_alpha=settings.rank, init_lora_weights="gaussian", target_modules=list(_LORA_LAYERS)
+    )
+    with torch.random.fork_rng():
+        torch.manual_seed(settings.seed)
+        unet.add_adapter(config, adapter_name=_ADAPTER)
+    undo.callback(unet.unload_lora)
+    unet.requires_grad_(False)
+    return {f"unet.{name}": weight for name, weight in unet.named_parameters() if f".{_ADAPTER}." in name}
+
+
+def _restore(parameter: nn.Parameter) -> Callable[[], None]:
+    original = parameter.data.clone()
+
+    def restore() -> None:
+        parameter.data = original
+        parameter.grad = None
+        parameter.requires_grad_(False)
+
+    return restore

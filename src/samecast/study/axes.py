@@ -1,0 +1,158 @@
+"""Axes: which fields of a rule are varied, over which values; from words on a command line or a YAML file.
+
+final=20:51:5                     20, 25, .., 50 (as Python counts: the end is not in it)
+sites=encoder,decoder,0-7+10-15   one set of sites each; + joins selectors within a set
+skip=none,1,2,3                   `none` leaves the field at the rule's own value
+maps=none,encoder,0-1             cross-attention sites whose maps mask the subject; none reads without a mask
+threshold=0.1,otsu                of these maps
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from samecast.control.rule import DECODER_SITES, Rule, Rules
+from samecast.core.steps import Steps
+from samecast.core.tokens import MASACTRL_THRESHOLD, SubjectTokens, Threshold
+from samecast.errors import SamecastError
+
+Value = int | float | str | None
+
+BASE: dict[str, Value] = {
+    "start": 4,
+    "final": None,
+    "skip": None,
+    "stride": None,
+    "sites": DECODER_SITES,
+    "sources": "source",
+    "mode": None,
+    "maps": None,
+    "map_start": 0,
+    "map_final": None,
+    "threshold": MASACTRL_THRESHOLD,
+    "weight": 1.0,
+    "dropout": 0.0,
+    "consistency": None,
+}
+"""Every field of a rule that can be an axis, and its value where it is none: MasaCtrl's."""
+_STEPS = ("start", "final", "map_start", "map_final")
+_WHOLE = ("skip", "stride")
+_REAL = ("weight", "dropout", "consistency")
+_MOST_VALUES = 10_000
+
+
+@dataclass(frozen=True)
+class Axis:
+    """One field of a rule and the values it takes.
+
+    Raises:
+        SamecastError: no such field, no value, or one twice.
+    """
+
+    field: str
+    values: tuple[Value, ...]
+
+    def __post_init__(self) -> None:
+        if self.field not in BASE:
+            raise SamecastError(f"axis {self.field!r} is no field of a rule; choose from {', '.join(BASE)}")
+        if not self.values or len(set(self.values)) < len(self.values):
+            raise SamecastError(f"axis {self.field} needs values, each once; got {list(self.values)}")
+
+
+def parse_axis(words: str) -> Axis:
+    """An axis as it stands on the command line: `field=value,value` or `field=first:end:stride`.
+
+    Raises:
+        SamecastError: it is malformed.
+    """
+    field, equals, told = words.partition("=")
+    if not equals or not told.strip():
+        raise SamecastError(f"an axis is field=values, like final=20:51:5 or sites=encoder,decoder; got {words!r}")
+    return read_axis(field.strip(), told.split(","))
+
+
+def read_axis(field: str, told: object) -> Axis:
+    """An axis from its values, as YAML or the command line tell them: a list of values and ranges, or one of them.
+
+    Raises:
+        SamecastError: a value is not one of the field's.
+    """
+    parts: Sequence[object] = told if isinstance(told, list) else [told]
+    values: list[Value] = []
+    for part in parts:
+        if isinstance(part, str) and ":" in part:
+            values += _range(field, part)
+        else:
+            values.append(read_value(field, part))
+    return Axis(field, tuple(values))
+
+
+def _range(field: str, told: str) -> list[Value]:
+    try:
+        span = range(*(int(number) for number in told.split(":")))
+    except (ValueError, TypeError):
+        raise SamecastError(f"axis {field}: {told!r} is no range; write first:end or first:end:stride") from None
+    if len(span) > _MOST_VALUES:
+        raise SamecastError(f"axis {field}: {told!r} has {len(span):,} values; {_MOST_VALUES:,} are the most")
+    return list(span)
+
+
+def read_value(field: str, told: object) -> Value:
+    """One value of a field.
+
+    Raises:
+        SamecastError: the field cannot have it.
+    """
+    if field not in BASE:
+        raise SamecastError(f"axis {field!r} is no field of a rule; choose from {', '.join(BASE)}")
+    text = str(told).strip()
+    if told is None or text.lower() == "none":
+        return None
+    try:
+        if field in _WHOLE:
+            return int(text)
+        if field in _STEPS:
+            return float(text) if "." in text else int(text)
+        if field in _REAL or (field == "threshold" and text != "otsu"):
+            return float(text)
+    except ValueError:
+        raise SamecastError(f"{field} cannot be {text!r}; it is a number or none") from None
+    return text.replace("+", ",") if field in ("sites", "maps", "sources") else text
+
+
+def make_rules(fields: Mapping[str, Value], steps: int) -> Rules:
+    """The rules that some fields ask for; those left out are `BASE`'s.
+
+    A `final` of exactly `steps` is the last step, as the AIKU study counts.
+
+    Raises:
+        SamecastError: the fields do not go together.
+    """
+    told: dict[str, Any] = {**BASE, **fields}
+    span = Steps(told["start"], _last(told["final"], steps), told["skip"], told["stride"])
+    masked, mode = told["maps"] is not None, told["mode"]
+    tokens = _tokens(told, steps) if masked else "all"
+    extras: dict[str, Any] = {} if told["consistency"] is None else {"consistency": told["consistency"]}
+    return (
+        Rule(
+            "targets",
+            tuple(told["sources"].split(",")),
+            told["sites"],
+            span,
+            tokens,
+            mode or ("separate" if masked else "read"),
+            weight=told["weight"],
+            dropout=told["dropout"],
+            **extras,
+        ),
+    )
+
+
+def _tokens(told: Mapping[str, Any], steps: int) -> SubjectTokens:
+    sites = "" if told["maps"] == "default" else str(told["maps"])
+    threshold: Threshold = told["threshold"]
+    return SubjectTokens("", sites, Steps(told["map_start"], _last(told["map_final"], steps)), threshold)
+
+
+def _last(final: Value, steps: int) -> Any:
+    return None if final == steps and not isinstance(final, float) else final

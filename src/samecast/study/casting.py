@@ -1,0 +1,152 @@
+"""From a recipe and a subject to the pictures to make, as content keys, and to what a model needs to make them."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+from samecast.backbones.base import Backbone
+from samecast.control.looking import Look, make_looks, watch_caption
+from samecast.control.plan import Plan, make_plan
+from samecast.control.rule import Rules
+from samecast.core.branches import Branch
+from samecast.core.sites import Site
+from samecast.errors import SamecastError
+from samecast.records import pixel_hash
+from samecast.study.grid import Variant
+from samecast.study.lockstep import Wish
+from samecast.study.recipe import Cast, Recipe, content_key, picture_facts
+from samecast.study.subjects import StudySubject
+
+
+@dataclass(frozen=True)
+class Sources:
+    """Photos that are read at once, and all that is made of them.
+
+    Args:
+        numbers: of the photos, from 0.
+        casts: the pictures to make, before it is said by which rules; in an order of their own, so that how prompts
+            were listed changes nothing.
+    """
+
+    numbers: tuple[int, ...]
+    casts: tuple[Cast, ...]
+
+
+def sources_of(recipe: Recipe, subject: StudySubject) -> tuple[Sources, ...]:
+    """What is read of a subject's photos: the first, each for itself, or all together."""
+    everyone = range(len(subject.references))
+    chosen = {"first": [(0,)], "each": [(number,) for number in everyone], "together": [tuple(everyone)]}
+    hashes = [pixel_hash(photo) for photo in subject.references]
+    return tuple(
+        Sources(
+            numbers,
+            tuple(
+                Cast(
+                    tuple(hashes[number] for number in numbers),
+                    prompt,
+                    recipe.settings.seed + seed,
+                    subject.class_noun,
+                    subject.source_prompt,
+                )
+                for prompt in sorted(subject.prompts)
+                for seed in range(recipe.seeds)
+            ),
+        )
+        for numbers in chosen[recipe.photos]
+    )
+
+
+@dataclass(frozen=True)
+class Order:
+    """One entry of a study's table: a variant for a cast.
+
+    Args:
+        key: of the picture; the same where two variants come to the same rules.
+        variant: which.
+        cast: for whom.
+        numbers: of the photos that are read.
+    """
+
+    key: str
+    variant: Variant
+    cast: Cast
+    numbers: tuple[int, ...]
+
+
+def orders_of(recipe: Recipe, subject: StudySubject) -> Iterator[Order]:
+    """All entries of one subject, in the table's order."""
+    for sources in sources_of(recipe, subject):
+        for cast in sources.casts:
+            for variant in recipe.grid.variants:
+                key = content_key(picture_facts(recipe, cast, variant.rules))
+                yield Order(key, variant, cast, sources.numbers)
+
+
+class Binding:
+    """Rules resolved on one model, once each.
+
+    Args:
+        recipe: of the study.
+        backbone: the model.
+    """
+
+    def __init__(self, recipe: Recipe, backbone: Backbone) -> None:
+        self._recipe = recipe
+        self._backbone = backbone
+        self._plans: dict[Rules, Plan] = {}
+        self.schedule = backbone.schedule(recipe.settings.steps)
+
+    @cached_property
+    def _sites(self) -> tuple[Site, ...]:
+        return tuple(bound.site for bound in self._backbone.self_attention())
+
+    @cached_property
+    def _crossed(self) -> tuple[Site, ...]:
+        return tuple(bound.site for bound in self._backbone.cross_attention())
+
+    def plan(self, rules: Rules) -> Plan:
+        """Who reads whom; errors as for `make_plan`."""
+        if rules not in self._plans:
+            self._plans[rules] = make_plan(rules, self._sites, self.schedule, 1)
+        return self._plans[rules]
+
+    def wish(self, order: Order) -> Wish:
+        """One entry as a picture to make.
+
+        Raises:
+            SamecastError: its rules look for words that are not there, or have no site or step on this model.
+        """
+        rules, cast = order.variant.rules, order.cast
+        looks = make_looks(rules, self._crossed, self.schedule, cast.noun)
+        for look in looks:
+            for text in (self.caption(cast, looks), cast.prompt):
+                self._backbone.find_words(text, look.phrase)
+        branch = Branch("target", 0, cast.prompt, self._recipe.settings.negative_prompt)
+        return Wish(order.key, branch, cast.seed, self.plan(rules), looks)
+
+    def caption(self, cast: Cast, looks: Sequence[Look]) -> str:
+        """What photos are captioned with while the subject is looked for in them."""
+        return cast.caption or watch_caption(cast.noun, looks)
+
+    def check(self, subject: StudySubject) -> None:
+        """Refuses, before any work is done, what could not be made of a subject.
+
+        Raises:
+            SamecastError: told with the subject and the variant.
+        """
+        for order in orders_of(self._recipe, subject):
+            try:
+                self.wish(order)
+            except SamecastError as error:
+                raise SamecastError(f"{subject.name}, {order.variant.name}: {error}") from None
+
+
+def union(plans: Sequence[Plan]) -> Plan:
+    """All that any plan does: what an inversion has to keep for them all."""
+    acting: dict[int, dict[int, Rules]] = {}
+    for plan in plans:
+        for step, sites in plan.acting.items():
+            at_step = acting.setdefault(step, {})
+            for site, rules in sites.items():
+                at_step[site] = tuple(dict.fromkeys((*at_step.get(site, ()), *rules)))
+    return Plan(acting)

@@ -1,0 +1,117 @@
+"""A subject in progress, kept: its trajectory, written once, and its live latents with the maps seen so far.
+
+What is kept is bit for bit what was in memory, so that a run which is taken up again ends where it would have ended.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from samecast.control.source import Trajectory
+from samecast.core.branches import Branch, Place
+from samecast.core.tokens import SubjectTokens
+from samecast.disk import replace_file
+from samecast.study.lockstep import Front, Lineage, Lockstep, Wish
+from samecast.study.tensors import save_tensors
+
+TRAJECTORY, LIVE = "trajectory.safetensors", "live.safetensors"
+
+
+def save_trajectory(folder: Path, trajectory: Trajectory) -> None:
+    """Writes the sources' latents and the states kept of them."""
+    tensors = {"latents": trajectory.latents.contiguous()}
+    tensors |= {
+        f"{step}.{site}": states.contiguous()
+        for step, sites in trajectory.kept.items()
+        for site, states in sites.items()
+    }
+    rows = [[place.branch.index, place.group, row] for place, row in trajectory.kept_rows.items()]
+    captions = [source.prompt for source in trajectory.sources]
+    _save(folder / TRAJECTORY, tensors, {"rows": rows, "captions": captions})
+
+
+def load_trajectory(folder: Path, device: torch.device) -> Trajectory | None:
+    """What `save_trajectory` wrote; None where there is nothing whole."""
+    found = _load(folder / TRAJECTORY, device)
+    if found is None:
+        return None
+    tensors, told = found
+    sources = tuple(Branch("source", index, caption) for index, caption in enumerate(told["captions"]))
+    kept: dict[int, dict[int, Tensor]] = {}
+    for name, states in tensors.items():
+        if name != "latents":
+            step, site = map(int, name.split("."))
+            kept.setdefault(step, {})[site] = states
+    rows = {Place(sources[index], group): row for index, group, row in told["rows"]}
+    return Trajectory(sources, tensors["latents"], kept, rows)
+
+
+def save_front(folder: Path, front: Front) -> None:
+    """Writes how far all lineages have come."""
+    tensors: dict[str, Tensor] = {}
+    keys: list[list[str]] = []
+    for number, lineage in enumerate(front.lineages):
+        tensors[f"latent.{number}"] = lineage.latent.clone()
+        keys.append([wish.key for wish in lineage.wishes])
+        if lineage.book is not None:
+            for (tokens, _), total in lineage.book.sums.items():
+                tensors[f"maps.{number}.{_named(tokens)}"] = total.clone()
+    _save(folder / LIVE, tensors, {"step": front.step, "keys": keys, "failed": dict(front.failed)})
+
+
+def load_front(folder: Path, wishes: Sequence[Wish], lockstep: Lockstep, device: torch.device) -> Front | None:
+    """The front that was kept, for those of its wishes that are still wanted.
+
+    Args:
+        folder: where.
+        wishes: what is still to be made.
+        lockstep: which is to go on with it.
+        device: where latents go.
+
+    Returns:
+        None where nothing whole was kept, or it lacks one of the wishes.
+    """
+    found = _load(folder / LIVE, torch.device("cpu"))
+    if found is None:
+        return None
+    tensors, told = found
+    wanted = {wish.key: wish for wish in wishes}
+    lineages: list[Lineage] = []
+    for number, keys in enumerate(told["keys"]):
+        still = [wanted[key] for key in keys if key in wanted]
+        if not still:
+            continue
+        lineage = lockstep.lineage(still, tensors[f"latent.{number}"].to(device))
+        if lineage.book is not None:
+            seen = {
+                (look.tokens, lineage.branch): f"maps.{number}.{_named(look.tokens)}" for look in lineage.book.looks
+            }
+            lineage.book.restore({key: tensors[name] for key, name in seen.items() if name in tensors})
+        lineages.append(lineage)
+    failed = {key: why for key, why in told["failed"].items() if key in wanted}
+    covered = {wish.key for lineage in lineages for wish in lineage.wishes} | set(failed)
+    return Front(int(told["step"]), tuple(lineages), failed) if covered == set(wanted) else None
+
+
+def _named(tokens: SubjectTokens) -> str:
+    return json.dumps(asdict(tokens), sort_keys=True)
+
+
+def _save(path: Path, tensors: Mapping[str, Tensor], told: Mapping[str, Any]) -> None:
+    metadata = {"told": json.dumps(dict(told))}
+    replace_file(path, lambda part: save_tensors(tensors, part, metadata))
+
+
+def _load(path: Path, device: torch.device) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
+    """A checkpoint is no result: one that cannot be read is as good as none."""
+    try:
+        with safe_open(path, framework="pt", device=str(device)) as file:
+            return {name: file.get_tensor(name) for name in file.offset_keys()}, json.loads(file.metadata()["told"])
+    except (OSError, SafetensorError, KeyError, TypeError, ValueError):
+        return None

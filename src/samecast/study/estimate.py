@@ -1,0 +1,129 @@
+"""What a study will take, before it is begun: evaluations counted, time and memory measured on a few calls."""
+
+import resource
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+
+from samecast.backbones.base import Backbone
+from samecast.control.run import Run
+from samecast.control.session import Session
+from samecast.core.branches import Branch, Branches
+from samecast.core.noise import seeded_noise
+from samecast.render.sources import largest_batch
+from samecast.study.casting import Binding, orders_of, sources_of, union
+from samecast.study.grid import runs_of
+from samecast.study.recipe import Recipe
+from samecast.study.subjects import StudySubject
+from samecast.study.tree import Size, history, measure
+
+_CALLS = 2
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What a study will take.
+
+    Args:
+        subjects: how many.
+        runs: of each picture's grid, as its views name them.
+        distinct: of these.
+        nodes: of one tree.
+        trees: one for each photo or set of photos, prompt and seed.
+        evaluations: rows through the denoiser, all together; maps of photos are not counted.
+        alone: what the distinct runs would take one by one.
+        seconds: on this machine, denoising alone.
+        trajectory_bytes: what is kept of one photo's inversion.
+        batch_bytes: what one full call of the denoiser takes beside the model; 0 where it was too little to see.
+    """
+
+    subjects: int
+    runs: int
+    distinct: int
+    nodes: int
+    trees: int
+    evaluations: int
+    alone: int
+    seconds: float
+    trajectory_bytes: int
+    batch_bytes: int
+
+
+def count(recipe: Recipe, backbone: Backbone) -> Size:
+    """The tree of one photo, prompt and seed."""
+    binding = Binding(recipe, backbone)
+    steps = binding.schedule.working_steps
+    return measure([history(binding.plan(variant.rules), steps) for variant in recipe.grid.variants])
+
+
+@torch.inference_mode()
+def estimate(recipe: Recipe, subjects: Sequence[StudySubject], backbone: Backbone) -> Estimate:
+    """Counts, and times a few calls at the batch that the study will use.
+
+    Args:
+        recipe: settled.
+        subjects: with photos fitted.
+        backbone: the model.
+    """
+    size, settings = count(recipe, backbone), recipe.settings
+    groups = len(Branches((), (), settings.guidance_scale).groups)
+    sources = [len(of.numbers) for subject in subjects for of in sources_of(recipe, subject)]
+    trees = sum(len({(o.numbers, o.cast) for o in orders_of(recipe, subject)}) for subject in subjects)
+    inversions = sum(sources) * size.deepest * (1 + settings.fixed_point)
+    per_photo = sum(sources) / max(1, len(sources))
+    seconds, kept, batch = _measure(recipe, backbone, groups)
+    evaluations = inversions + groups * size.nodes * trees
+    return Estimate(
+        len(subjects),
+        runs_of(recipe.grid),
+        size.distinct,
+        size.nodes,
+        trees,
+        evaluations,
+        round((groups + per_photo) * size.deepest * size.distinct * trees),
+        seconds * evaluations,
+        kept,
+        batch,
+    )
+
+
+def _measure(recipe: Recipe, backbone: Backbone, groups: int) -> tuple[float, int, int]:
+    """Seconds for each row of a full batch, bytes of a trajectory, and of a batch."""
+    settings, binding = recipe.settings, Binding(recipe, backbone)
+    shape = backbone.latent_shape(settings.size or backbone.default_size)
+    rows = largest_batch(shape, settings, groups)
+    plan = union([binding.plan(variant.rules) for variant in recipe.grid.variants])
+    branches = tuple(Branch("target", number, "") for number in range(rows // groups))
+    layout = Branches(branches, (), settings.guidance_scale).layout()
+    latents = {branch: seeded_noise(shape, branch.index).to(backbone.device) for branch in branches}
+    session = Session(backbone)
+    run = Run(backbone, session, binding.schedule, plan, {"": backbone.encode_prompts([""])[0]})
+    sites = frozenset(site for step in plan.acting for site in plan.source_sites_at(step))
+    with session:
+        one = Branches((), (Branch("source", 0, ""),), 1.0).layout()
+        noise = seeded_noise(shape, 0).to(backbone.device)
+        _, states = run.evaluate(one, {one.rows[0].branch: noise}, binding.schedule.timesteps[0], keep=sites)
+        kept = sum(
+            states[site].element_size() * states[site].numel()
+            for step in plan.acting
+            for site in plan.source_sites_at(step)
+        )
+        before = _peak(backbone)
+        began = 0.0
+        for call in range(_CALLS + 1):  # the first one warms up
+            if call == 1:
+                began = time.perf_counter()
+            run.evaluate(layout, latents, binding.schedule.timesteps[0])[0].cpu()
+        seconds = (time.perf_counter() - began) / (_CALLS * len(layout.rows))
+    return seconds, kept, max(0, _peak(backbone) - before)
+
+
+def _peak(backbone: Backbone) -> int:
+    """Most bytes in use so far, on the model's device or in this process."""
+    if backbone.device.type == "cuda":
+        return int(torch.cuda.max_memory_allocated(backbone.device))
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit

@@ -1,0 +1,253 @@
+"""What a study runs: variants, each one setting of the rules; and views, in which people look at them.
+
+The presets are the AIKU study's (`METHODS` there: three axes, each varied alone, for two sets of sites), masks by the
+maps they are made of, and a full factorial. Spans are those of a run of 50 steps and keep their share of another.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import product
+from typing import Literal
+
+from samecast.control.rule import Rules
+from samecast.control.rules import masactrl
+from samecast.errors import SamecastError
+from samecast.study.axes import BASE, Axis, Value, make_rules
+
+Preset = Literal["aiku", "masks", "full"]
+
+DECODER, ENCODER, BOTH = "10-15", "0-7", "0-7,10-15"
+SITE_SETS = {"decoder": DECODER, "encoder": ENCODER, "both": BOTH}
+"""The AIKU study's two sets of sites, literally (its encoder has the middle and the first decoder site in it)."""
+STARTS, FINALS, SKIPS = (0, 2, 4, 6, 8, 10), (20, 25, 30, 35, 40, 45, 50), (1, 2, 3, 4, 5, 6, 7, 8, 9)
+FULL_STARTS = (0, 4, 8, 16)
+HANDOVERS = (10, 20, 30, 40)
+MAP_SITES = ("encoder", "mid", "decoder", "0-2", "3-5", "7-9", "10-12", "13-15")
+THRESHOLDS: tuple[Value, ...] = (0.1, 0.2, 0.3, "otsu")
+FULL_RUN = 50
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One setting of the rules.
+
+    Args:
+        name: of its own within the study.
+        fields: what is set, by name, for tables; `sites` is in words here where it is one of the study's sets.
+        rules: that it comes to.
+    """
+
+    name: str
+    fields: Mapping[str, Value]
+    rules: Rules
+
+
+@dataclass(frozen=True)
+class View:
+    """One axis varied while the rest stands still: a strip, and a curve in a plot.
+
+    Args:
+        axis: the field that is varied.
+        series: what stands still, in a word: mostly the set of sites.
+        points: each value, and the name of its variant.
+    """
+
+    axis: str
+    series: str
+    points: tuple[tuple[Value, str], ...]
+
+
+@dataclass(frozen=True)
+class Grid:
+    """All variants of a study, and the views of them.
+
+    Raises:
+        SamecastError: two variants have one name.
+    """
+
+    variants: tuple[Variant, ...]
+    views: tuple[View, ...]
+
+    def __post_init__(self) -> None:
+        names = [variant.name for variant in self.variants]
+        if len(set(names)) < len(names):
+            raise SamecastError(f"two settings of the grid are both called {max(names, key=names.count)!r}")
+
+
+def preset_grid(preset: Preset, steps: int) -> Grid:
+    """One of the presets, for runs of so many steps."""
+    makers = {"aiku": aiku, "masks": masks, "full": full}
+    if preset not in makers:
+        raise SamecastError(f"preset must be {', '.join(makers)}; got {preset!r}")
+    return makers[preset](steps)
+
+
+def aiku(steps: int = FULL_RUN, *, beyond: bool = True) -> Grid:
+    """The AIKU study's 44 runs, of which 42 are distinct: final step, start step and skip, for two sets of sites.
+
+    Args:
+        steps: of a run.
+        beyond: add what it did not try: both sets together, the encoder's early then the decoder's, and no control.
+    """
+    book = _Book(steps)
+    for name in ("decoder", "encoder"):
+        book.view("final", name, [(final, {"start": 4, "final": final}) for final in FINALS])
+        book.view("start", name, [(start, {"start": start}) for start in STARTS])
+        book.view("skip", name, [(skip, {"start": 4, "skip": skip}) for skip in SKIPS])
+    if beyond:
+        book.view("final", "both", [(final, {"start": 4, "final": final}) for final in FINALS])
+        book.handover()
+        book.add("no control", {"sites": "none"}, ())
+    return book.grid()
+
+
+def masks(steps: int = FULL_RUN) -> Grid:
+    """Which cross-attention maps should mask mutual self-attention: maps of all stages and parts, by threshold."""
+    book = _Book(steps)
+    book.add("no mask", {"maps": None, "sites": "decoder"}, make_rules({"start": book.scaled(4)}, steps))
+    for maps in MAP_SITES:
+        points: list[tuple[Value, str]] = []
+        for threshold in THRESHOLDS:
+            fields: dict[str, Value] = {"start": book.scaled(4), "maps": maps, "threshold": threshold}
+            name = f"maps {maps}, threshold {threshold}"
+            book.add(name, {**fields, "sites": "decoder"}, make_rules(fields, steps))
+            points.append((threshold, name))
+        book.views.append(View("threshold", f"maps {maps}", tuple(points)))
+    for threshold in THRESHOLDS:
+        of = [(maps, f"maps {maps}, threshold {threshold}") for maps in MAP_SITES]
+        book.views.append(View("maps", f"threshold {threshold}", ((None, "no mask"), *of)))
+    return book.grid()
+
+
+def full(steps: int = FULL_RUN) -> Grid:
+    """Start x final x skip x sites: 840 configurations."""
+    book = _Book(steps)
+    return factorial(
+        (
+            Axis("start", tuple(dict.fromkeys(book.scaled(start) for start in FULL_STARTS))),
+            Axis("final", tuple(dict.fromkeys(book.scaled(final) for final in FINALS))),
+            Axis("skip", (None, *SKIPS)),
+            Axis("sites", (DECODER, ENCODER, BOTH)),
+        ),
+        {},
+        steps,
+    )
+
+
+def factorial(axes: Sequence[Axis], base: Mapping[str, Value], steps: int) -> Grid:
+    """Every combination of the axes' values. Each view varies one axis, with the others at their base.
+
+    The base of an axis is the rule's own value where that is among its values, and else its first.
+
+    Args:
+        axes: at least one; no field twice.
+        base: fields that stand still throughout.
+        steps: of a run.
+
+    Raises:
+        SamecastError: an axis is there twice, or also in `base`; or values do not go together.
+    """
+    fields = [axis.field for axis in axes]
+    doubled = [field for field in fields if fields.count(field) > 1 or field in base]
+    if doubled or not axes:
+        raise SamecastError(f"axis {doubled[0]} is given twice" if doubled else "a grid needs at least one axis")
+    own = {"final": steps, **{field: value for field, value in {**BASE, **base}.items() if value is not None}}
+    still = {axis.field: own.get(axis.field) if own.get(axis.field) in axis.values else axis.values[0] for axis in axes}
+    variants: list[Variant] = []
+    names: dict[tuple[Value, ...], str] = {}
+    for values in product(*(axis.values for axis in axes)):
+        told = {**base, **dict(zip(fields, values, strict=True))}
+        name = ", ".join(f"{field} {_said(field, told[field])}" for field in fields)
+        variants.append(
+            Variant(name, {**told, "sites": _said("sites", told.get("sites", DECODER))}, make_rules(told, steps))
+        )
+        names[values] = name
+    views = tuple(
+        View(
+            axis.field,
+            str(_said("sites", series)) if series is not None else "all",
+            tuple(
+                (_said(axis.field, value), names[tuple(_pick(field, value, series, axis, still) for field in fields)])
+                for value in axis.values
+            ),
+        )
+        for axis in axes
+        for series in _series(axis, axes)
+    )
+    return Grid(tuple(variants), views)
+
+
+def _series(axis: Axis, axes: Sequence[Axis]) -> tuple[str | None, ...]:
+    """Sites, where they are varied too, are shown side by side."""
+    if axis.field == "sites":
+        return (None,)
+    return next((tuple(map(str, other.values)) for other in axes if other.field == "sites"), (None,))
+
+
+def _pick(field: str, value: Value, series: str | None, axis: Axis, still: Mapping[str, Value]) -> Value:
+    if field == axis.field:
+        return value
+    return series if field == "sites" and series is not None else still[field]
+
+
+def _said(field: str, value: Value) -> Value:
+    named = {selector: name for name, selector in SITE_SETS.items()}
+    return named.get(str(value), value) if field == "sites" else value
+
+
+class _Book:
+    """A grid in the making: a variant that two axes share is there once."""
+
+    def __init__(self, steps: int) -> None:
+        self.steps = steps
+        self.variants: dict[str, Variant] = {}
+        self.views: list[View] = []
+
+    def scaled(self, step: int) -> int:
+        """A step of a run of 50 as one of this run."""
+        return round(step * self.steps / FULL_RUN)
+
+    def add(self, name: str, fields: Mapping[str, Value], rules: Rules) -> None:
+        self.variants.setdefault(name, Variant(name, fields, rules))
+
+    def view(self, axis: str, sites: str, points: Sequence[tuple[Value, Mapping[str, int]]]) -> None:
+        named: dict[Value, str] = {}
+        for _, told in points:
+            fields: dict[str, Value] = {
+                field: value if field == "skip" else self.scaled(value) for field, value in told.items()
+            }
+            fields = {"start": self.scaled(4), "final": self.steps, "skip": None, **fields}
+            skipped = "" if fields["skip"] is None else f", skip {fields['skip']}"
+            name = f"{sites}, steps {fields['start']}-{fields['final']}{skipped}"
+            self.add(name, {**fields, "sites": sites}, make_rules({**fields, "sites": SITE_SETS[sites]}, self.steps))
+            named.setdefault(fields[axis], name)
+        self.views.append(View(axis, sites, tuple(named.items())))
+
+    def handover(self) -> None:
+        """The encoder's sites early, then the decoder's."""
+        start, points = self.scaled(4), dict[Value, str]()
+        for step in dict.fromkeys(self.scaled(step) for step in HANDOVERS):
+            if not start < step < self.steps:
+                continue
+            rules = masactrl(start, step - 1, sites=ENCODER) + masactrl(step, sites=DECODER)
+            name = f"encoder to step {step - 1}, then decoder"
+            fields: dict[str, Value] = {"start": start, "final": self.steps, "handover": step}
+            self.add(name, {**fields, "sites": "encoder then decoder"}, rules)
+            points[step] = name
+        if points:
+            self.views.append(View("handover", "encoder then decoder", tuple(points.items())))
+
+    def grid(self) -> Grid:
+        return Grid(tuple(self.variants.values()), tuple(self.views))
+
+
+def runs_of(grid: Grid) -> int:
+    """How many runs the views of a grid name, shared ones counted each time, as the AIKU study counts its 44."""
+    return sum(len(view.points) for view in grid.views)
+
+
+def only(grid: Grid, names: Sequence[str]) -> Grid:
+    """The grid with some of its variants, and views of no more than these."""
+    wanted = set(names)
+    views = (replace(view, points=tuple(p for p in view.points if p[1] in wanted)) for view in grid.views)
+    return Grid(tuple(v for v in grid.variants if v.name in wanted), tuple(view for view in views if view.points))

@@ -1,0 +1,171 @@
+"""A study as data: all that determines its pictures, in one frozen object that its folder keeps as `study.json`."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from hashlib import sha256
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from samecast.control.rule import Rule, rules_from_data, rules_to_data
+from samecast.core.settings import RenderSettings
+from samecast.core.tokens import SubjectTokens
+from samecast.errors import SamecastError
+from samecast.study.grid import Grid, Variant, View
+
+FORMAT = 1
+ENGINE = 1
+"""Raised where a change of the code changes pictures beyond rounding: keys of old ones then no longer fit."""
+Photos = Literal["first", "each", "together"]
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What a study runs, but for its subjects.
+
+    Args:
+        grid: variants and views.
+        settings: of every render.
+        model: as for `samecast.load`, with its revision where it is a hub id.
+        revision: of the weights that were loaded: a commit, or a hash of their content.
+        dtype: precision, by name.
+        lora: (path, revision) of each.
+        photos: what is read of several photos: the first alone, each for itself as a repeat, or all together.
+        seeds: pictures of each prompt; more than one needs noise in `settings.init`.
+        clip: model that scores alignment.
+        dino: model that scores image alignment beside it; empty is none.
+        title: what it is called.
+
+    Raises:
+        SamecastError: values do not go together.
+    """
+
+    grid: Grid
+    settings: RenderSettings
+    model: str
+    revision: str
+    dtype: str
+    lora: tuple[tuple[str, str], ...] = ()
+    photos: Photos = "first"
+    seeds: int = 1
+    clip: str = ""
+    dino: str = ""
+    title: str = "study"
+
+    def __post_init__(self) -> None:
+        if self.photos not in get_args(Photos):
+            raise SamecastError(f"photos must be {', '.join(get_args(Photos))}; got {self.photos!r}")
+        if self.seeds < 1 or (self.seeds > 1 and self.settings.noise_share == 0):
+            raise SamecastError(
+                f"{self.seeds} seeds need a start that is random: give init 'noise' or a blend such as 0.3; from the"
+                " photo's inverted latent repeat over photos instead"
+            )
+        for variant in self.grid.variants:
+            if any(rule.reads_targets or rule.tokens == "given" for rule in variant.rules):
+                raise SamecastError(
+                    f"{variant.name}: a study makes each picture by itself and finds its masks: rules cannot read other"
+                    " pictures or given masks"
+                )
+
+
+@dataclass(frozen=True)
+class Cast:
+    """One picture to make, before it is said by which rules.
+
+    Args:
+        photos: hash of the pixels of each photo that is read.
+        prompt: the scene.
+        seed: of the noise.
+        noun: what maps are searched for.
+        caption: of the photos.
+    """
+
+    photos: tuple[str, ...]
+    prompt: str
+    seed: int
+    noun: str = ""
+    caption: str = ""
+
+
+def picture_facts(recipe: Recipe, cast: Cast, rules: Sequence[Rule]) -> dict[str, Any]:
+    """All that determines a picture, and nothing else; JSON-able.
+
+    The model counts by its content, not by its path; batches, device and threads change no more than rounding.
+    """
+    settings = recipe.settings
+    looks = any(isinstance(rule.tokens, SubjectTokens) for rule in rules)
+    return {
+        "references": list(cast.photos),
+        "prompt": cast.prompt,
+        # Without effect where everything starts from the inverted latent.
+        "seed": cast.seed if settings.noise_share else None,
+        "noun": cast.noun if looks else None,
+        "source_prompt": cast.caption,
+        "negative_prompt": settings.negative_prompt,
+        "rules": rules_to_data(tuple(rules)),
+        "steps": settings.steps,
+        "guidance_scale": settings.guidance_scale,
+        "init": settings.noise_share,
+        "pairing": settings.pairing,
+        "fixed_point": settings.fixed_point,
+        "size": settings.size,
+        "revision": recipe.revision,
+        "lora": [revision for _, revision in recipe.lora],
+        "dtype": recipe.dtype,
+        "code": [code_version(), ENGINE],
+    }
+
+
+def content_key(facts: Mapping[str, Any]) -> str:
+    """32 hexadecimal digits that say which facts these are: 128 bits of their SHA-256."""
+    told = json.dumps(facts, sort_keys=True, separators=(",", ":"), allow_nan=False, default=_odd)
+    return sha256(told.encode()).hexdigest()[:32]
+
+
+def _odd(value: object) -> str:
+    raise SamecastError(f"{value!r} cannot be part of a key")
+
+
+def code_version() -> str:
+    """The installed version of samecast."""
+    try:
+        return version("samecast")
+    except PackageNotFoundError:
+        return "not installed as a package"
+
+
+def recipe_to_data(recipe: Recipe) -> dict[str, Any]:
+    """A recipe as plain data that JSON can hold; `recipe_from_data` reads it back."""
+    data = {name: value for name, value in asdict(recipe).items() if name != "grid"}
+    variants = [
+        {"name": variant.name, "fields": dict(variant.fields), "rules": rules_to_data(variant.rules)}
+        for variant in recipe.grid.variants
+    ]
+    return {"format": FORMAT, **data, "variants": variants, "views": [asdict(view) for view in recipe.grid.views]}
+
+
+def recipe_from_data(data: Mapping[str, Any], where: str | Path) -> Recipe:
+    """A recipe from what `recipe_to_data` gave, through JSON.
+
+    Raises:
+        SamecastError: it is of another format, or damaged.
+    """
+    if data.get("format") != FORMAT:
+        raise SamecastError(f"{str(where)!r} has format {data.get('format')!r}; this version reads format {FORMAT}")
+    try:
+        told = {name: value for name, value in data.items() if name not in ("format", "variants", "views")}
+        variants = tuple(
+            Variant(entry["name"], entry["fields"], rules_from_data(entry["rules"])) for entry in data["variants"]
+        )
+        views = tuple(
+            View(entry["axis"], entry["series"], tuple((value, name) for value, name in entry["points"]))
+            for entry in data["views"]
+        )
+        told["settings"] = RenderSettings(**told["settings"])
+        told["lora"] = tuple((path, revision) for path, revision in told["lora"])
+        return Recipe(Grid(variants, views), **told)
+    except (KeyError, TypeError, ValueError) as error:
+        if isinstance(error, SamecastError):
+            raise
+        raise SamecastError(f"{str(where)!r} is damaged: {type(error).__name__} {error}") from None

@@ -1,0 +1,170 @@
+"""Means with intervals over subjects, contrasts and trends: what a table of scores allows one to say.
+
+Subjects are what a study has a sample of; prompts, photos and seeds repeat within them. So every figure is made of one
+mean for each subject, and its interval is a bootstrap over subjects (percentile, 95%). The draws are seeded.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+DRAWS, LEVEL = 10_000, 0.95
+Cells = Mapping[str, Mapping[str, float]]
+"""For each variant, for each subject, the mean of one measure."""
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A figure with its interval.
+
+    Args:
+        value: the mean over subjects.
+        low, high: of its 95% interval; those of `value` itself where there is one subject.
+        subjects: how many.
+    """
+
+    value: float
+    low: float
+    high: float
+    subjects: int
+
+    def __str__(self) -> str:
+        return f"{self.value:.3f} [{self.low:.3f}, {self.high:.3f}]"
+
+    @property
+    def signed(self) -> str:
+        """With its sign, as a difference is told."""
+        return f"{self.value:+.3f} [{self.low:+.3f}, {self.high:+.3f}]"
+
+
+def estimate(values: Sequence[float], seed: int = 0) -> Estimate:
+    """The mean of one value for each subject.
+
+    Raises:
+        ValueError: there is none.
+    """
+    if not len(values):
+        raise ValueError("no values to take the mean of")
+    sample: NDArray[np.float64] = np.asarray(values, dtype=np.float64)
+    rng = np.random.default_rng(seed)
+    means = sample[rng.integers(0, len(sample), (DRAWS, len(sample)))].mean(axis=1)
+    low, high = np.quantile(means, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    return Estimate(float(sample.mean()), float(low), float(high), len(sample))
+
+
+def cells(rows: Sequence[Mapping[str, Any]], measure: str) -> dict[str, dict[str, float]]:
+    """For each variant, each subject's mean of a measure over prompts, photos and seeds; rows without it left out."""
+    found: dict[str, dict[str, list[float]]] = {}
+    for row in rows:
+        if row[measure] is not None:
+            found.setdefault(row["variant"], {}).setdefault(row["subject"], []).append(float(row[measure]))
+    return {
+        variant: {subject: float(np.mean(values)) for subject, values in of.items()} for variant, of in found.items()
+    }
+
+
+def mean_of(table: Cells, variant: str) -> Estimate:
+    """The mean of a variant over subjects."""
+    return estimate(list(table[variant].values()))
+
+
+def levelled(table: Cells, variants: Sequence[str]) -> dict[str, Estimate]:
+    """The mean of each variant, with intervals of what varies within subjects.
+
+    Each subject's own level, its mean over the variants, is taken out before the bootstrap (Cousineau 2005), as the
+    variants are compared within subjects; with the correction of Morey (2008) for having taken it out.
+    """
+    subjects = _common(table, variants)
+    grid = np.array([[table[variant][subject] for variant in variants] for subject in subjects])
+    centred = grid - grid.mean(axis=1, keepdims=True)
+    wider = (len(variants) / max(1, len(variants) - 1)) ** 0.5
+    means = grid.mean(axis=0)
+    off = centred.mean(axis=0)
+    found = [
+        estimate(((column - shift) * wider + mean).tolist())
+        for column, shift, mean in zip(centred.T, off, means, strict=True)
+    ]
+    return dict(zip(variants, found, strict=True))
+
+
+def contrast(table: Cells, first: Sequence[str], second: Sequence[str]) -> Estimate:
+    """How much more of a measure some variants give than others, each subject compared with itself.
+
+    Args:
+        table: of the measure.
+        first: variants, whose mean counts.
+        second: those to compare them with.
+    """
+    subjects = _common(table, (*first, *second))
+    return estimate([_mean(table, first, subject) - _mean(table, second, subject) for subject in subjects])
+
+
+def trend(table: Cells, variants: Sequence[str]) -> Estimate:
+    """Spearman's rank correlation, within each subject, of a measure with the order of the variants; -1 to 1."""
+    subjects = _common(table, variants)
+    order = np.arange(len(variants))
+    return estimate([rank_correlation(order, [table[v][subject] for v in variants]) for subject in subjects])
+
+
+def spread(table: Cells, variants: Sequence[str]) -> Estimate:
+    """How far apart the first and the last of some variants are, and all in between: largest minus smallest mean.
+
+    The range of the means over subjects, bootstrapped with the subjects.
+    """
+    subjects = _common(table, variants)
+    grid = np.array([[table[variant][subject] for variant in variants] for subject in subjects])
+    rng = np.random.default_rng(0)
+    means = grid[rng.integers(0, len(grid), (DRAWS, len(grid)))].mean(axis=1)
+    low, high = np.quantile(np.ptp(means, axis=1), [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    return Estimate(float(np.ptp(grid.mean(axis=0))), float(low), float(high), len(grid))
+
+
+def rank_correlation(first: Any, second: Any) -> float:
+    """Spearman's, ties averaged; 0 where either is constant."""
+    one, two = _ranks(np.asarray(first, dtype=float)), _ranks(np.asarray(second, dtype=float))
+    if one.std() == 0 or two.std() == 0:
+        return 0.0
+    return float(np.corrcoef(one, two)[0, 1])
+
+
+def front(points: Mapping[str, tuple[float, float]]) -> tuple[str, ...]:
+    """The names of the points that no other beats in both respects, ascending in the first."""
+    found = [
+        name
+        for name, (x, y) in points.items()
+        if not any(a >= x and b >= y and (a, b) != (x, y) for a, b in points.values())
+    ]
+    return tuple(sorted(found, key=lambda name: points[name]))
+
+
+def balanced(points: Mapping[str, tuple[float, float]], weight: float = 0.5) -> str:
+    """The point of the front that is nearest to best in both respects, each scaled to its range over the front.
+
+    Args:
+        points: two measures of each, of which more is better.
+        weight: of the second measure, 0 to 1; 0.5 favours neither.
+    """
+    names = front(points)
+    values = np.array([points[name] for name in names], dtype=float)
+    width = np.ptp(values, axis=0)
+    scaled = (values.max(axis=0) - values) / np.where(width > 0, width, 1)
+    distance = (np.array([1 - weight, weight]) * scaled**2).sum(axis=1)
+    return names[int(distance.argmin())]
+
+
+def _common(table: Cells, variants: Sequence[str]) -> list[str]:
+    shared = set.intersection(*(set(table.get(variant, {})) for variant in variants))
+    return sorted(shared)
+
+
+def _mean(table: Cells, variants: Sequence[str], subject: str) -> float:
+    return float(np.mean([table[variant][subject] for variant in variants]))
+
+
+def _ranks(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    _, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)
+    ends = counts.cumsum()
+    return (ends - (counts - 1) / 2)[inverse]

@@ -1,0 +1,126 @@
+"""All scores of a study as one tidy table: a row for each picture, with everything that made it."""
+
+import csv
+import io
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from samecast.disk import replace_file, write_text
+from samecast.study.axes import BASE
+from samecast.study.casting import Order, orders_of
+from samecast.study.folder import PICTURE, StudyFolder
+from samecast.study.recipe import ENGINE, Recipe, code_version, recipe_to_data
+from samecast.study.scoring import ALIGNMENTS, VERDICTS, Scorers
+from samecast.study.subjects import StudySubject
+
+Row = dict[str, Any]
+PARQUET, CSV = "scores.parquet", "scores.csv"
+_DIGITS = 6
+
+
+@dataclass(frozen=True)
+class Scores:
+    """The table.
+
+    Args:
+        rows: one for each finished and scored picture, in the order of subjects, photos, prompts and variants.
+        missing: how many there are not yet.
+    """
+
+    rows: tuple[Row, ...]
+    missing: int
+
+
+def read_scores(folder: StudyFolder, scorers: Scorers) -> Scores:
+    """The rows of all pictures that are finished and scored."""
+    recipe = folder.recipe()
+    rows: list[Row] = []
+    missing = 0
+    for name in folder.subject_names():
+        subject = folder.subject(name)
+        for order in orders_of(recipe, subject):
+            scores = folder.score(scorers.key(order.key, subject)) if folder.is_finished(order.key) else None
+            if scores is None:
+                missing += 1
+            else:
+                rows.append(_row(recipe, subject, order, scores, scorers))
+    return Scores(tuple(rows), missing)
+
+
+def _row(recipe: Recipe, subject: StudySubject, order: Order, scores: Mapping[str, Any], scorers: Scorers) -> Row:
+    fields = order.variant.fields
+    settings = recipe.settings
+    told = {name: scores[name] for name in (*ALIGNMENTS, *VERDICTS)}
+    return {
+        "subject": subject.subject,
+        "hidden": subject.hidden,
+        "photos": "+".join(str(number + 1) for number in order.numbers),
+        "prompt": order.cast.prompt,
+        "seed": order.cast.seed,
+        "variant": order.variant.name,
+        # As text, for one field takes numbers and words: `final` is a step or a share, `threshold` a value or `otsu`.
+        **{field: None if fields.get(field) is None else str(fields[field]) for field in ("handover", *BASE)},
+        **{name: round(value, _DIGITS) if isinstance(value, float) else value for name, value in told.items()},
+        "key": order.key,
+        "picture": f"runs/{order.key}/{PICTURE}",
+        "model": recipe.model,
+        "revision": recipe.revision,
+        "dtype": recipe.dtype,
+        "steps": settings.steps,
+        "guidance_scale": settings.guidance_scale,
+        "init": str(settings.init),
+        "size": settings.size,
+        "clip": scorers.facts["clip"]["id"],
+        "clip_revision": scorers.facts["clip"]["revision"],
+        "dino": scorers.facts["dino"]["id"] if "dino" in scorers.facts else None,
+        "scale": scorers.facts["clip"]["scale"],
+        "code": f"{code_version()}, engine {ENGINE}",
+    }
+
+
+def write_scores(folder: StudyFolder, scores: Scores, scorers: Scorers) -> None:
+    """Writes the table twice: as Parquet, with the recipe and the scorers in its metadata, and as CSV.
+
+    Raises:
+        SamecastError: it cannot be written.
+    """
+    metadata = {
+        "recipe": json.dumps(recipe_to_data(folder.recipe())),
+        "scorers": json.dumps(dict(scorers.facts), default=str),
+    }
+    table = pa.Table.from_pylist(list(scores.rows), schema=_schema(metadata))
+    replace_file(folder.path / PARQUET, lambda part: pq.write_table(table, part))
+    text = io.StringIO()
+    writer = csv.DictWriter(text, [field.name for field in _schema({})], lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(scores.rows)
+    write_text(folder.path / CSV, text.getvalue())
+
+
+def load_table(path: Path) -> Sequence[Row]:
+    """The rows of a table that was written as Parquet."""
+    return pq.read_table(path).to_pylist()
+
+
+def _schema(metadata: Mapping[str, str]) -> Any:
+    kinds: dict[str, Any] = {
+        "hidden": pa.bool_(),
+        "seed": pa.int64(),
+        **dict.fromkeys(ALIGNMENTS, pa.float64()),
+        **dict.fromkeys(VERDICTS, pa.bool_()),
+        "steps": pa.int64(),
+        "guidance_scale": pa.float64(),
+        "size": pa.int64(),
+    }
+    names = (
+        *("subject", "hidden", "photos", "prompt", "seed", "variant", "handover", *BASE, *ALIGNMENTS, *VERDICTS),
+        *("key", "picture", "model", "revision", "dtype", "steps", "guidance_scale", "init", "size"),
+        *("clip", "clip_revision", "dino", "scale", "code"),
+    )
+    return pa.schema([(name, kinds.get(name, pa.string())) for name in names], metadata=dict(metadata))

@@ -1,0 +1,161 @@
+"""Which steps, which layers? Rules for one subject, found on its own photos and prompts.
+
+Successive halving (Jamieson and Talwalkar, AISTATS 2016): all candidates are tried on one prompt, the better half on
+twice as many pictures, and so on, until the last few have been tried on all prompts, photos and seeds. Every round is
+a study on a shared tree, in one folder: what an earlier round made is not made again.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from samecast.backbones.base import Backbone
+from samecast.control.rule import Rules, rules_to_data
+from samecast.errors import SamecastError
+from samecast.study.axes import Axis
+from samecast.study.findings import mean_points
+from samecast.study.grid import BOTH, DECODER, ENCODER, FULL_RUN, Grid, Variant, factorial, only
+from samecast.study.job import prepare, run_study
+from samecast.study.recipe import Recipe
+from samecast.study.scoring import load_scorers
+from samecast.study.statistics import balanced, front
+from samecast.study.subjects import StudySubject
+from samecast.study.table import Row, read_scores
+from samecast.study.unit import Bench, Progress
+
+RULES_FORMAT = 1
+_STARTS, _FINALS = (0, 4, 10), (10, 20, 25, 30, 40, 50)
+_FEWEST = 3
+
+
+@dataclass(frozen=True)
+class Round:
+    """One round.
+
+    Args:
+        candidates: variants that were tried.
+        prompts: on how many prompts.
+        points: for each, its means of text and image alignment.
+    """
+
+    candidates: tuple[str, ...]
+    prompts: int
+    points: dict[str, tuple[float, float]]
+
+
+@dataclass(frozen=True)
+class Tuning:
+    """What a search found.
+
+    Args:
+        chosen: the recommended variant.
+        front: the best trade-offs of the last round, ascending in text alignment.
+        rounds: first to last.
+        rows: the last round's table.
+        grid: of the last round.
+    """
+
+    chosen: Variant
+    front: tuple[str, ...]
+    rounds: tuple[Round, ...]
+    rows: tuple[Row, ...]
+    grid: Grid
+
+
+def candidates(steps: int) -> Grid:
+    """The settings that are tried: three starts, six final steps, three sets of sites."""
+
+    def scaled(values: Sequence[int]) -> tuple[int, ...]:
+        return tuple(dict.fromkeys(round(value * steps / FULL_RUN) for value in values))
+
+    axes = (
+        Axis("start", scaled(_STARTS)),
+        Axis("final", tuple(final for final in scaled(_FINALS) if final >= max(scaled(_STARTS)))),
+        Axis("sites", (DECODER, ENCODER, BOTH)),
+    )
+    return factorial(axes, {}, steps)
+
+
+def tune(
+    folder: Path,
+    recipe: Recipe,
+    subject: StudySubject,
+    backbone: Backbone,
+    *,
+    weight: float = 0.5,
+    bench: Bench | None = None,
+    progress: Progress | None = None,
+    round_done: Callable[[Round], None] | None = None,
+) -> Tuning:
+    """Searches the recipe's grid.
+
+    Args:
+        folder: of the search; one that was stopped goes on.
+        recipe: how to render, and the candidates.
+        subject: for whom.
+        backbone: the model.
+        weight: of image alignment against text alignment, 0 to 1.
+        bench: how to work; its folder is not used.
+        progress: told how far a round is.
+        round_done: told of each round.
+
+    Raises:
+        SamecastError: there is nothing to choose from, or no candidate could be rendered.
+    """
+    if len(recipe.grid.variants) < 2:
+        raise SamecastError("there is nothing to choose from: give at least two candidates")
+    rounds: list[Round] = []
+    grid, prompts, rows = recipe.grid, 1, tuple[Row, ...]()
+    while True:
+        last = len(grid.variants) <= _FEWEST or prompts >= len(subject.prompts)
+        # The last round is on all there is: all prompts, all photos, all seeds.
+        asked = subject if last else replace(subject, prompts=subject.prompts[:prompts])
+        told = replace(recipe, grid=grid) if last else replace(recipe, grid=grid, photos="first", seeds=1)
+        rows = _round(folder, told, asked, backbone, bench, progress)
+        points = mean_points(rows)
+        if not points:
+            raise SamecastError(f"no candidate could be rendered; see failures in {folder}")
+        rounds.append(Round(tuple(points), len(asked.prompts), points))
+        if round_done is not None:
+            round_done(rounds[-1])
+        if last:
+            break
+        grid, prompts = only(grid, _better_half(points, weight)), 2 * prompts
+    chosen = balanced(points, weight)
+    variant = next(variant for variant in grid.variants if variant.name == chosen)
+    return Tuning(variant, front(points), tuple(rounds), rows, grid)
+
+
+def _round(
+    folder: Path,
+    recipe: Recipe,
+    subject: StudySubject,
+    backbone: Backbone,
+    bench: Bench | None,
+    progress: Progress | None,
+) -> tuple[Row, ...]:
+    """One round as a study; all rounds share their pictures, which are kept by content."""
+    number = f"{len(recipe.grid.variants)}-candidates-{len(subject.prompts)}-prompts"
+    study, settled = prepare(folder / number, recipe, [subject], backbone)
+    study.share(folder)
+    run_study(study, replace(bench or Bench(study.path), path=study.path), backbone=backbone, progress=progress)
+    return read_scores(study, load_scorers(settled.clip, settled.dino)).rows
+
+
+def _better_half(points: dict[str, tuple[float, float]], weight: float) -> list[str]:
+    """The front first, then what is left when it is taken away, until half is kept; within one by the trade-off."""
+    kept: list[str] = []
+    left = dict(points)
+    while left and len(kept) < max(_FEWEST, len(points) // 2):
+        best = {name: left[name] for name in front(left)}
+        while best:
+            name = balanced(best, weight)
+            kept.append(name)
+            del best[name], left[name]
+    return kept[: max(_FEWEST, len(points) // 2)]
+
+
+def rules_file(rules: Rules, why: dict[str, Any]) -> dict[str, Any]:
+    """Rules as `samecast render --rules` takes them; `why` is for people."""
+    return {"format": RULES_FORMAT, "rules": rules_to_data(rules), "why": why}

@@ -1,0 +1,70 @@
+"""The write-up: a study's findings as a page of Markdown, with its figures beside it."""
+
+import shutil
+from pathlib import Path
+
+from samecast.disk import replace_file, write_text
+from samecast.errors import SamecastError
+from samecast.study.findings import findings, recommended
+from samecast.study.folder import StudyFolder
+from samecast.study.pictures import chosen_rows
+from samecast.study.publish import FIGURES, variant_table
+from samecast.study.table import Scores
+
+BEGIN, END = "<!-- findings: written by `samecast study report` -->", "<!-- end of findings -->"
+_SHOWN = ("front", "scatter-final", "scatter-skip", "scatter-start", "encoder-decoder")
+
+
+def write_up(folder: StudyFolder, scores: Scores, file: Path) -> None:
+    """Writes the findings between two marks of a Markdown file, or a new file, and its figures into `pictures/`.
+
+    Raises:
+        SamecastError: there is nothing to write of, or it cannot be written.
+    """
+    if not scores.rows:
+        raise SamecastError(f"{str(folder.path)!r} has no scored picture yet: run it first")
+    shown = [name for name in _SHOWN if (folder.path / FIGURES / f"{name}.svg").is_file()]
+    for name in shown:
+        made = folder.path / FIGURES / f"{name}.svg"
+        beside = file.parent / "pictures" / f"study-{name}.svg"
+        replace_file(beside, lambda part, made=made: shutil.copyfile(made, part))
+    text = f"{BEGIN}\n\n{_markdown(folder, scores, shown)}\n{END}"
+    write_text(file, _put(file.read_text("utf-8") if file.is_file() else "# The study\n", text))
+
+
+def _put(page: str, text: str) -> str:
+    """The page with its findings in place of earlier ones, or at its end."""
+    before, begun, rest = page.partition(BEGIN)
+    if not begun:
+        return f"{page.rstrip()}\n\n{text}\n"
+    _, ended, after = rest.partition(END)
+    if not ended:
+        raise SamecastError(f"the page has {BEGIN!r} and no {END!r} after it")
+    return before + text + after
+
+
+def _markdown(folder: StudyFolder, scores: Scores, figures: list[str]) -> str:
+    recipe, rows = folder.recipe(), chosen_rows(scores.rows)
+    subjects, prompts, photos = (
+        len({tuple(row[name] for name in names) for row in rows})
+        for names in (("subject",), ("subject", "prompt"), ("subject", "photos"))
+    )
+    table = variant_table(rows, recipe)
+    lines = [
+        f"{subjects} subjects, {prompts / subjects:g} prompts and {photos / subjects:g} photos each,"
+        f" {recipe.seeds} seed, {len(recipe.grid.variants)} settings, {recipe.settings.steps} steps, guidance"
+        f" {recipe.settings.guidance_scale:g}, start {recipe.settings.init}; model `{recipe.model}`"
+        f" (`{recipe.revision[:19]}`). Intervals are 95%, a bootstrap over subjects. Recommended by CLIP:"
+        f" **{recommended(scores.rows)}**.",
+        "",
+        "| claim | | figures |",
+        "|---|---|---|",
+        *(f"| {claim} | **{verdict}** | {told} |" for claim, verdict, told in findings(scores.rows, recipe.grid)),
+        "",
+        *(f"![{name}](pictures/study-{name}.svg)\n" for name in figures),
+        f"| {' | '.join(table.columns)} |",
+        f"|{'---|' * len(table.columns)}",
+        *(f"| {' | '.join(cells)} |" for cells in table.rows),
+        "",
+    ]
+    return "\n".join(lines)

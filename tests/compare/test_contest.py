@@ -1,0 +1,92 @@
+"""Training, attention and both on the benchmark: learnt once, kept, judged like any method, and told in a page."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+import samecast as sc
+from samecast.cli import main
+from samecast.compare.benchmark import Benchmark, write_results
+from samecast.compare.learnt import naming
+from samecast.compare.methods import Method, contest
+from samecast.compare.page import table_of, write_page
+from samecast.core.settings import RenderSettings
+from samecast.diorama.benchmark import cases
+from samecast.diorama.probe import Probe, ProbeNetwork
+from samecast.score.alignment import load_clip
+
+
+@pytest.fixture(scope="module")
+def benchmark(tiny_pipeline_dir: Path) -> Benchmark:
+    torch.manual_seed(0)
+    return Benchmark(sc.load(tiny_pipeline_dir), Probe(ProbeNetwork()), load_clip(), RenderSettings(steps=2), prompts=1)
+
+
+def short_contest() -> tuple[Method, ...]:
+    """The contest without class pictures."""
+    methods = contest(embedded=True, steps=2, learn_steps=1)
+    return tuple(
+        replace(
+            method,
+            learning=None if method.learning is None else replace(method.learning, prior_weight=0.0),
+        )
+        for method in methods
+    )
+
+
+def test_all_methods_are_judged_and_trainings_shared(benchmark: Benchmark, tmp_path: Path) -> None:
+    methods = short_contest()
+    before = {name: value.clone() for name, value in benchmark.model.backbone.denoiser.state_dict().items()}
+    found = benchmark.run(tmp_path / "run", cases(1), methods)
+    after = benchmark.model.backbone.denoiser.state_dict()
+    assert all(torch.equal(after[name], value) for name, value in before.items())
+    assert [judgement.method for judgement in found] == [method.name for method in methods]
+    for judgement, method in zip(found, methods, strict=True):
+        assert (judgement.training_seconds > 0) == (judgement.file_megabytes > 0) == (method.learning is not None)
+    # Custom Diffusion with attention takes what Custom Diffusion learnt.
+    assert len(list((tmp_path / "run" / "concepts").iterdir())) == 4
+    stamps = {path: path.stat().st_mtime_ns for path in (tmp_path / "run").rglob("*.safetensors")}
+    assert benchmark.run(tmp_path / "run", cases(1), methods) == found
+    assert {path: path.stat().st_mtime_ns for path in (tmp_path / "run").rglob("*.safetensors")} == stamps
+    means = write_results(tmp_path / "run", benchmark, found, methods)
+    table = table_of(means, methods, subjects=1, prompts=1)
+    page = write_page(tmp_path / "docs", tmp_path / "run", table, benchmark, 1)
+    text = page.read_text()
+    for method in methods:
+        assert f"| {method.title} | " in text
+    assert "samecast compare --subjects 1 --prompts 1 --steps 2 --learn-steps 1" in text
+    assert (tmp_path / "docs" / "pictures" / "compare.png").is_file()
+
+
+def test_what_is_learnt_is_part_of_the_key(benchmark: Benchmark) -> None:
+    case = cases(1)[0]
+    custom = next(method for method in contest(embedded=True) if method.name == "custom-diffusion")
+    assert custom.learning is not None
+    keys = {
+        benchmark.key(case, custom),
+        benchmark.key(case, replace(custom, learning=None)),
+        benchmark.key(case, replace(custom, photos=4)),
+        benchmark.key(case, replace(custom, learning=replace(custom.learning, seed=1))),
+    }
+    assert len(keys) == 4
+
+
+def test_prompts_name_the_subject_once() -> None:
+    assert naming("a dog on a dogsled with a dog", "dog") == "a <new1> dog on a dogsled with a dog"
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (("--methods", "freecustom"), "choose from prompt"),
+        (("--subjects", "33"), "--subjects must be 1 to 32"),
+        (("--learn-steps", "0"), "steps must be 1 or more"),
+    ],
+)
+def test_mistakes_are_one_line(capsys: pytest.CaptureFixture[str], words: tuple[str, ...], told: str) -> None:
+    assert main(("compare", *words)) == 2
+    err = capsys.readouterr().err
+    assert told in err
+    assert err.count("\n") == 1

@@ -1,0 +1,195 @@
+"""From words to a study: run, watched, resumed, reported; and rules tuned that render takes."""
+
+import json
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from samecast.cli import main
+from samecast.cli.options import StudyOptions
+from samecast.cli.study import grid_of
+from samecast.photos import open_photo
+from samecast.study.grid import preset_grid
+from samecast.study.table import load_table
+
+
+@pytest.fixture(scope="module")
+def done(tiny_pipeline_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The AIKU preset on two bundled subjects, also read from hidden photos, in ten steps of the tiny model."""
+    folder = tmp_path_factory.mktemp("study") / "aiku"
+    words = [
+        "--model",
+        str(tiny_pipeline_dir),
+        "--clip",
+        "diorama",
+        "--steps",
+        "10",
+        "--size",
+        "32",
+        "--out",
+        str(folder),
+    ]
+    assert main(["study", "--preset", "aiku", "--subjects", "2", "--hidden", *words]) == 0
+    return folder
+
+
+class Sources(HTMLParser):
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: list[str] = []
+        self.tags: set[str] = set()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.add(tag)
+        self.found += [value or "" for name, value in attrs if name in ("src", "href", "xlink:href")]
+
+
+def test_a_study_leaves_tables_figures_and_a_page(done: Path) -> None:
+    rows = load_table(done / "scores.parquet")
+    variants = preset_grid("aiku", 10).variants
+    assert len(rows) == 4 * len(variants)
+    assert all(isinstance(row["identity"], bool) and -1 <= row["text_alignment"] <= 1 for row in rows)
+    assert {row["hidden"] for row in rows} == {True, False}
+    figures = {path.name for path in (done / "figures").iterdir()}
+    for axis in ("final", "start", "skip", "handover"):
+        assert {f"scatter-{axis}.svg", f"scatter-{axis}.png", f"strip-{axis}-00-dog.png"} <= figures
+    assert {"front.svg", "encoder-decoder.svg", "strip-final-00-dog-hidden.png"} <= figures
+    strip = open_photo(done / "figures" / "strip-final-00-dog.png")
+    assert strip.width > 7 * 160
+    assert strip.height > 3 * 160
+
+
+def test_the_page_needs_nothing_but_itself(done: Path) -> None:
+    page = (done / "index.html").read_text(encoding="utf-8")
+    sources = Sources()
+    sources.feed(page)
+    assert {"svg", "table", "dialog", "script"} <= sources.tags
+    assert all(found.startswith(("data:", "#")) for found in sources.found)
+    assert not re.search(r"@import|url\((?!#|\"?data:|'?data:)", page)
+    assert "Recommended" in page
+    for claim in (
+        "Decoder sites keep the subject",
+        "a later final step",
+        "start step hardly",
+        "fill in what the source",
+    ):
+        assert claim in page
+
+
+def test_status_and_resume(done: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before = {file: file.stat().st_mtime_ns for file in done.glob("runs/*/run.json")}
+    assert main(["study", "status", str(done)]) == 0
+    assert "finished" in capsys.readouterr().out
+    assert main(["study", "--resume", str(done)]) == 0
+    assert "0 pictures made" in capsys.readouterr().out
+    assert {file: file.stat().st_mtime_ns for file in done.glob("runs/*/run.json")} == before
+
+
+def test_the_write_up_is_put_in_place_of_the_earlier_one(done: Path, tmp_path: Path) -> None:
+    file = tmp_path / "docs" / "study.md"
+    file.parent.mkdir()
+    file.write_text("# Mine\n\nBefore.\n")
+    assert main(["study", "report", str(done), "--write", str(file)]) == 0
+    first = file.read_text()
+    assert first.startswith("# Mine\n\nBefore.\n")
+    assert "| claim |" in first
+    file.write_text(first + "After.\n")
+    assert main(["study", "report", str(done), "--write", str(file)]) == 0
+    assert file.read_text() == first + "After.\n"
+    for link in re.findall(r"\]\(([^)]+)\)", first):
+        assert (file.parent / link).is_file()
+
+
+def test_a_dry_run_tells_and_writes_nothing(
+    tiny_pipeline_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["--model", str(tiny_pipeline_dir), "--clip", "diorama", "--subjects", "1", "--out", str(tmp_path / "none")]
+    assert main(["study", "--preset", "full", "--dry-run", *words]) == 0
+    told = capsys.readouterr().out
+    for figure in ("567", "10,582", "21,214", "85,050"):
+        assert figure in told
+    assert not (tmp_path / "none").exists()
+
+
+def test_axes_come_from_words_and_from_yaml(tmp_path: Path) -> None:
+    (tmp_path / "grid.yaml").write_text("axes:\n  final: '20:51:5'\n  sites: [encoder, decoder]\nbase: {start: 6}\n")
+    from_file = grid_of(StudyOptions(config=tmp_path / "grid.yaml"))
+    from_words = grid_of(StudyOptions(axis=("final=20:51:5", "sites=encoder,decoder", "start=6")))
+    assert [v.rules for v in from_file.variants] == [v.rules for v in from_words.variants]
+    assert len(from_file.variants) == 14
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (("--axis", "finale=1"), "choose from start"),
+        (("--preset", "aiku", "--axis", "final=1"), "leave it out, or the axes"),
+        (("--resume", "nowhere"), "holds no study"),
+        (("--resume", "x", "--preset", "aiku"), "leave out --preset"),
+        (("--repeats", "2"), "only the first would be read"),
+        (("--workers", "2"), "go with --executor ray"),
+        (("gone.json",), "'gone.json' does not exist"),
+        (("--subjects", "99"), "subjects must be 1 to 32"),
+        (("--seeds", "2"), "need a start that is random"),
+        (("--axis", "sites=up.77"), "match nothing"),
+        (("--axis", "final=60"), "beyond the last step"),
+        (("--axis", "mode=subject"), "would do nothing"),
+        (("--clip", "nowhere-at-all"), "does not exist"),
+        (("status", "nowhere"), "holds no study"),
+    ],
+)
+def test_mistakes_are_one_line(
+    tiny_pipeline_dir: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    words: tuple[str, ...],
+    told: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    more = () if words[0] == "status" else ("--model", str(tiny_pipeline_dir))
+    given = ("--clip", "diorama") if more and "--clip" not in words else ()
+    assert main(["study", *words, *more, *given]) == 2
+    err = capsys.readouterr().err
+    assert told in " ".join(err.split())
+    assert err.count("\n") == 1
+    assert not (tmp_path / "study").exists()
+
+
+def test_tune_writes_rules_that_render_takes(
+    tiny_pipeline_dir: Path,
+    photo: Image.Image,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    photo.save("rex.png")
+    model = ["--model", str(tiny_pipeline_dir), "--steps", "6"]
+    prompts = ["a dog on the beach", "a red cat", "a dog at night"]
+    axes = ["--axis", "final=1:7:1", "--axis", "sites=encoder,decoder", "--axis", "start=1"]
+    words = ["tune", "rex.png", *prompts, *axes, "--clip", "diorama", "--out", "tuned", *model]
+    assert main(words) == 0
+    assert "chosen" in capsys.readouterr().out
+    told = json.loads(Path("tuned/rules.json").read_text())
+    assert told["why"]["prompts"] == 3
+    assert told["why"]["chosen"] in told["why"]["front"]
+    assert Path("tuned/front.png").is_file()
+    rounds = sorted(int(place.name.split("-")[0]) for place in Path("tuned").glob("*-candidates-*"))
+    assert rounds == [3, 6, 12]
+    made = {file: file.stat().st_mtime_ns for file in Path("tuned/runs").glob("*/run.json")}
+    assert len(made) == 12 + 6 + 3  # a prompt for all, one more for half, one more for the last three
+    assert main(words) == 0  # goes on: nothing is left to do
+    assert {file: file.stat().st_mtime_ns for file in Path("tuned/runs").glob("*/run.json")} == made
+    assert main(["render", "rex.png", prompts[0], "--rules", "tuned/rules.json", "--out", "r", *model]) == 0
+    record = json.loads(Path("r/render.json").read_text())
+    assert record["provenance"]["rules"] == told["rules"]
+    capsys.readouterr()
+    assert main(["render", "rex.png", "a dog", "--rules", "tuned/rules.json", "--final", "3", *model]) == 2
+    assert "leave one of them out" in capsys.readouterr().err
+    Path("bad.json").write_text("[]")
+    assert main(["render", "rex.png", "a dog", "--rules", "bad.json", *model]) == 2
+    assert "no file of rules" in capsys.readouterr().err

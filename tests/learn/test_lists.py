@@ -1,0 +1,124 @@
+"""What is to be learnt, read from folders and from the lists that others use."""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from samecast.errors import SamecastError
+from samecast.learn.lists import check_tokens, from_folder, from_list
+
+
+def write(path: Path, entries: Any) -> Path:
+    path.write_text(json.dumps(entries), encoding="utf-8")
+    return path
+
+
+def entry(photos: Path, token: str = "<new1>", noun: str = "dog", **others: Any) -> dict[str, Any]:
+    return {
+        "instance_prompt": f"photo of a {token} {noun}",
+        "class_prompt": noun,
+        "instance_data_dir": str(photos),
+        "class_data_dir": "./real_reg/none",
+        **others,
+    }
+
+
+def test_a_folder_is_a_subject(photos_dir: Path, class_dir: Path) -> None:
+    found = from_folder(photos_dir, "owl", class_folder=class_dir)
+    assert [path.name for path in found.photos] == ["0.png", "1.png", "2.png"]
+    assert found.caption == "a photo of a <new1> owl"
+    assert {words for _, words in found.class_photos} == {"a photo of an owl"}
+
+
+def test_a_folder_may_say_what_it_shows(photos_dir: Path, tmp_path: Path) -> None:
+    shutil.copytree(photos_dir, tmp_path / "rex")
+    write(tmp_path / "rex" / "subject.json", {"class_noun": "cat"})
+    assert from_folder(tmp_path / "rex").noun == "cat"
+    assert from_folder(tmp_path / "rex", "dog").noun == "dog"
+    write(tmp_path / "rex" / "subject.json", {"noun": "cat"})
+    with pytest.raises(SamecastError, match="class_noun"):
+        from_folder(tmp_path / "rex")
+
+
+def test_a_concepts_list_is_read_as_its_authors_do(photos_dir: Path, class_dir: Path, tmp_path: Path) -> None:
+    file = write(
+        tmp_path / "concepts_list.json",
+        [entry(photos_dir, class_data_dir=str(class_dir)), entry(photos_dir, "<new2>", "wooden pot")],
+    )
+    first, second = from_list(file)
+    assert (first.token, first.noun, first.caption) == ("<new1>", "dog", "photo of a <new1> dog")
+    assert [words for _, words in first.class_photos] == ["dog", "dog"]
+    assert (second.token, second.class_caption, second.class_photos) == ("<new2>", "wooden pot", ())
+    assert from_list(file, 2) == (second,)
+
+
+def test_paths_are_taken_from_where_the_list_lies(photos_dir: Path, tmp_path: Path) -> None:
+    shutil.copytree(photos_dir, tmp_path / "benchmark_dataset" / "pet_dog1")
+    told = entry(Path("./benchmark_dataset/pet_dog1"), prompt_filename="prompts/dog.txt")
+    found = from_list(write(tmp_path / "dataset.json", [told]))
+    assert found[0].photos[0].parent == tmp_path / "benchmark_dataset" / "pet_dog1"
+
+
+def test_groups_are_learnt_one_at_a_time(photos_dir: Path, tmp_path: Path) -> None:
+    compose = {"prompt_filename_compose": "prompts/a_b.txt"}
+    groups = [[entry(photos_dir), entry(photos_dir, "<new2>", "sofa"), compose], [entry(photos_dir), compose]]
+    file = write(tmp_path / "dataset_multiconcept.json", groups)
+    assert [each.token for each in from_list(file, 1)] == ["<new1>", "<new2>"]
+    assert len(from_list(file, 2)) == 1
+    with pytest.raises(SamecastError, match="2 groups"):
+        from_list(file)
+    with pytest.raises(SamecastError, match="entries 1 to 2; got 3"):
+        from_list(file, 3)
+
+
+def test_class_pictures_may_be_lines_of_text_files(photos_dir: Path, class_dir: Path, tmp_path: Path) -> None:
+    (tmp_path / "images.txt").write_text(f"{class_dir / '0.png'}\n{class_dir / '1.png'}\n")
+    (tmp_path / "caption.txt").write_text("a small dog\na big dog\n")
+    told = entry(photos_dir, class_prompt="caption.txt", class_data_dir="images.txt")
+    (found,) = from_list(write(tmp_path / "list.json", [told]))
+    assert [words for _, words in found.class_photos] == ["a small dog", "a big dog"]
+    (tmp_path / "caption.txt").write_text("one\ntwo\nthree\n")
+    with pytest.raises(SamecastError, match="2 pictures for 3 captions"):
+        from_list(tmp_path / "list.json")
+
+
+def test_a_caption_without_a_token_gets_the_next_one(photos_dir: Path, tmp_path: Path) -> None:
+    plain = entry(photos_dir, instance_prompt="photo of a dog")
+    found = from_list(write(tmp_path / "list.json", [entry(photos_dir, noun="cat"), plain]))
+    assert found[1].caption == "photo of a <new2> dog"
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        ("{", "is no list"),
+        ("[]", "at least one entry"),
+        ("{}", "expected a JSON list"),
+        ("[3]", "should be an object"),
+        ('[{"instance_prompt": "x"}]', "no instance_data_dir"),
+        ('[{"instance_data_dir": 3}]', "no text"),
+        ('[{"instance_data_dir": "nowhere", "instance_prompt": "a <a> b"}]', "not a folder"),
+        ('[{"instance_data_dir": "x", "instance_prompt": "a b"}]', "no token"),
+    ],
+)
+def test_broken_lists_are_one_line(content: str, told: str, tmp_path: Path) -> None:
+    (tmp_path / "list.json").write_text(content)
+    with pytest.raises(SamecastError, match=told) as error:
+        from_list(tmp_path / "list.json")
+    assert "\n" not in str(error.value)
+
+
+def test_folders_without_photos_and_tokens_that_clash_are_refused(photos_dir: Path, tmp_path: Path) -> None:
+    with pytest.raises(SamecastError, match="no photos"):
+        from_folder(tmp_path, "dog")
+    with pytest.raises(SamecastError, match="--noun"):
+        from_folder(photos_dir)
+    with pytest.raises(SamecastError, match="angle brackets"):
+        from_folder(photos_dir, "dog", token="new1")
+    with pytest.raises(SamecastError, match="two subjects"):
+        check_tokens([from_folder(photos_dir, "dog"), from_folder(photos_dir, "cat")])
+    with pytest.raises(SamecastError, match="nothing to learn"):
+        check_tokens([])

@@ -1,0 +1,202 @@
+"""The tree against runs made alone: the same pictures, far fewer evaluations, whatever the batch."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+import samecast as sc
+from samecast.backbones.unet import UNetBackbone
+from samecast.control.denoise import denoise_targets
+from samecast.control.looking import MapBook, look_at_sources, make_looks
+from samecast.control.run import Run
+from samecast.control.session import Session
+from samecast.core.branches import Branch, Branches
+from samecast.core.noise import seeded_noise, spherical_blend
+from samecast.errors import SamecastError
+from samecast.photos import fit_photo
+from samecast.render.sources import encode, invert
+from samecast.study.axes import Axis, Value, make_rules, parse_axis
+from samecast.study.casting import Binding, Order, orders_of
+from samecast.study.estimate import count
+from samecast.study.folder import StudyFolder
+from samecast.study.grid import Grid, Variant, aiku, factorial
+from samecast.study.job import run_study
+from samecast.study.recipe import Recipe
+from samecast.study.subjects import StudySubject
+from samecast.study.unit import Bench
+from tests.study.conftest import SIZE, STEPS, Create, Rows, assert_same_picture
+
+
+@torch.inference_mode()
+def alone(recipe: Recipe, subject: StudySubject, order: Order, backbone: UNetBackbone) -> torch.Tensor:
+    """One run by the engine that renders, with an inversion of its own."""
+    binding = Binding(recipe, backbone)
+    settings, cast = recipe.settings, order.cast
+    crossed = [bound.site for bound in backbone.cross_attention()]
+    looks = make_looks(order.variant.rules, crossed, binding.schedule, cast.noun)
+    session = Session(backbone, frozenset(site for look in looks for site in look.sites))
+    caption = binding.caption(cast, looks)
+    texts = {text: backbone.encode_prompts([text])[0] for text in ("", cast.prompt, caption)}
+    run = Run(backbone, session, binding.schedule, binding.plan(order.variant.rules), texts)
+    sources, target = (Branch("source", 0, cast.caption),), Branch("target", 0, cast.prompt)
+    with session:
+        photo = fit_photo(subject.references[order.numbers[0]], size=SIZE)
+        trajectory = invert(
+            run, sources, encode(run, [photo]), settings, rows=8, counter=lambda stage, rounds: lambda: None
+        )
+        book = MapBook(looks, backbone) if looks else None
+        if book is not None and any(rule.masks_sources for rule in order.variant.rules):
+            look_at_sources(run, book, trajectory, caption)
+        first = trajectory.latents[0, 0]
+        start = spherical_blend(first, seeded_noise((4, SIZE // 4, SIZE // 4), cast.seed), settings.noise_share)
+        return denoise_targets(
+            run,
+            Branches((target,), sources, settings.guidance_scale),
+            start[None],
+            trajectory,
+            same_start=settings.noise_share == 0,
+            book=book,
+            advance=lambda: None,
+        )[0]
+
+
+def check_against_alone(folder: StudyFolder, backbone: UNetBackbone, every: int = 1) -> int:
+    recipe = folder.recipe()
+    checked = 0
+    for name in folder.subject_names():
+        subject = folder.subject(name)
+        for order in list(orders_of(recipe, subject))[::every]:
+            assert_same_picture(backbone, folder.latent(order.key), alone(recipe, subject, order, backbone))
+            checked += 1
+    return checked
+
+
+def run(folder: StudyFolder, backbone: UNetBackbone, **bench: object) -> int:
+    tallies = run_study(folder, Bench(folder.path, **bench), backbone=backbone)  # type: ignore[arg-type]
+    assert all(tally.failed == 0 for tally in tallies)
+    return sum(tally.evaluations for tally in tallies)
+
+
+def predicted(folder: StudyFolder, backbone: UNetBackbone) -> int:
+    recipe = folder.recipe()
+    subjects = [folder.subject(name) for name in folder.subject_names()]
+    trees = sum(len({(o.numbers, o.cast) for o in orders_of(recipe, s)}) for s in subjects)
+    photos = sum(len({o.numbers for o in orders_of(recipe, s)}) for s in subjects)
+    return recipe.settings.steps * photos + 2 * count(recipe, backbone).nodes * trees
+
+
+def test_the_aiku_grid_costs_at_most_2998_evaluations_counted_on_the_denoiser(
+    create: Create, backbone: UNetBackbone, rex: StudySubject
+) -> None:
+    one = StudySubject("rex", rex.prompts[:1], rex.references)
+    folder = create(aiku(50, beyond=False), [one], steps=50)
+    with Rows(backbone) as rows:
+        run(folder, backbone)
+    assert rows.total <= 2998
+    assert rows.total == predicted(folder, backbone)
+    assert max(rows.calls) == 64  # full batches
+    assert len(list((folder.path / "runs").iterdir())) == 42
+
+
+def test_lockstep_gives_what_each_run_gives_alone(create: Create, backbone: UNetBackbone) -> None:
+    folder = create(aiku(STEPS))
+    with Rows(backbone) as rows:
+        counted = run(folder, backbone)
+    assert rows.total == counted == predicted(folder, backbone)
+    assert check_against_alone(folder, backbone, every=13) > 7
+
+
+def test_masked_rules_too_whose_masks_are_made_on_the_way(create: Create, backbone: UNetBackbone) -> None:
+    axes = ("maps=none,encoder,@8", "threshold=0.3,otsu", "final=5:11:5")
+    grid = factorial([parse_axis(words) for words in axes], {"start": 2, "sites": "all"}, STEPS)
+    folder = create(grid)
+    run(folder, backbone)
+    assert check_against_alone(folder, backbone, every=2) == 12
+    assert len(folder.masks()) == 4
+
+
+@pytest.mark.parametrize("init", ["noise", 0.5])
+def test_seeds_are_repeats_where_the_start_is_random(create: Create, backbone: UNetBackbone, init: str | float) -> None:
+    grid = factorial([parse_axis("final=4,10"), parse_axis("sources=source,source+self")], {"start": 1}, STEPS)
+    folder = create(grid, init=init, seeds=2)
+    run(folder, backbone)
+    assert check_against_alone(folder, backbone, every=3) > 4
+    pictures = {o.cast.seed: folder.picture(o.key).tobytes() for o in orders_of(folder.recipe(), folder.subject("rex"))}
+    assert len(set(pictures.values())) == 2
+
+
+def test_where_memory_does_not_suffice_the_batch_halves_and_goes_on(create: Create, backbone: UNetBackbone) -> None:
+    grid = factorial([parse_axis("final=4:11:1"), parse_axis("sites=encoder,decoder")], {"start": 1}, STEPS)
+    whole, cut = create(grid, name="whole"), create(grid, name="cut")
+    run(whole, backbone)
+    with Rows(backbone, most=7) as rows:
+        run(cut, backbone)
+    assert max(rows.calls) <= 7
+    for order in orders_of(whole.recipe(), whole.subject("rex")):
+        assert_same_picture(backbone, cut.latent(order.key), whole.latent(order.key))
+    with Rows(backbone, most=1), pytest.raises(SamecastError, match="not suffice for a single picture"):
+        run(create(grid, name="none"), backbone)
+
+
+def test_other_errors_of_the_denoiser_are_not_taken_for_memory(create: Create, backbone: UNetBackbone) -> None:
+    def fail(module: object, args: object) -> None:
+        raise RuntimeError("a bug")
+
+    folder = create(factorial([parse_axis("final=4,10")], {"start": 1}, STEPS))
+    handle = backbone.denoiser.register_forward_pre_hook(fail)
+    try:
+        with pytest.raises(RuntimeError, match="a bug"):
+            run(folder, backbone)
+    finally:
+        handle.remove()
+
+
+def test_each_value_of_each_axis_changes_the_picture(create: Create, backbone: UNetBackbone, rex: StudySubject) -> None:
+    base: dict[str, Value] = {"start": 1, "sites": "all", "maps": "encoder", "threshold": 0.3}
+    axes: list[Axis] = [
+        parse_axis(words)
+        for words in (
+            "start=1,3",
+            "final=5,10",
+            "skip=none,2",
+            "stride=none,2",
+            "sites=all,encoder,decoder",
+            "sources=source,source+self",
+            "maps=none,encoder,decoder",
+            "map_final=none,2",
+            "threshold=0.3,0.7,otsu",
+        )
+    ]
+    variants = [
+        Variant(f"{axis.field} {value}", {}, make_rules({**base, axis.field: value}, STEPS))
+        for axis in axes
+        for value in axis.values
+    ]
+    folder = create(Grid(tuple(variants), ()), [replace(rex, prompts=rex.prompts[:1])])
+    run(folder, backbone)
+    seen = {o.variant.name: folder.picture(o.key).tobytes() for o in orders_of(folder.recipe(), folder.subject("rex"))}
+    for axis in axes:
+        assert len({seen[f"{axis.field} {value}"] for value in axis.values}) == len(axis.values), axis.field
+
+
+def test_all_photos_can_be_read_together_or_one_after_another(
+    create: Create, backbone: UNetBackbone, rex: StudySubject
+) -> None:
+    two = StudySubject("rex", rex.prompts[:1], (rex.references[0], rex.references[0].rotate(90)), "dog")
+    grid = factorial([parse_axis("final=4,10")], {"start": 1}, STEPS)
+    each = create(grid, [two], "each", photos="each")
+    run(each, backbone)
+    assert check_against_alone(each, backbone) == 4
+    together = create(grid, [two], "together", photos="together")
+    run(together, backbone)
+    order = next(orders_of(together.recipe(), together.subject("rex")))
+    out = sc.Model(backbone).render(
+        sc.Subject(together.subject("rex").references, "dog"),
+        [order.cast.prompt],
+        rules=order.variant.rules,
+        settings=together.recipe().settings,
+    )
+    difference = np.abs(np.asarray(out.renders[0].image, int) - np.asarray(together.picture(order.key), int))
+    assert difference.max() <= 1

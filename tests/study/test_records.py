@@ -1,0 +1,323 @@
+"""A study's folder: nothing lost, nothing made twice, nothing mixed up; whatever is killed, full, or not a number."""
+
+import csv
+import json
+import os
+import random
+import resource
+import signal
+import time
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file
+
+import samecast as sc
+from samecast.backbones.unet import UNetBackbone
+from samecast.control.rule import Rule
+from samecast.errors import SamecastError
+from samecast.study.axes import parse_axis
+from samecast.study.casting import orders_of
+from samecast.study.folder import PICTURE, RUN, StudyFolder
+from samecast.study.grid import Grid, aiku, factorial
+from samecast.study.job import run_study, status
+from samecast.study.recipe import Cast, content_key, picture_facts
+from samecast.study.scoring import load_scorers
+from samecast.study.subjects import StudySubject
+from samecast.study.table import CSV, PARQUET, load_table, read_scores, write_scores
+from samecast.study.unit import Bench
+from tests.study.conftest import STEPS, Create, Rows, assert_same_picture, recipe_of
+
+KILLS = 50
+
+
+@pytest.fixture
+def small() -> Grid:
+    return factorial([parse_axis("final=4,7,10"), parse_axis("sites=encoder,decoder")], {"start": 1}, STEPS)
+
+
+def run(folder: StudyFolder, backbone: UNetBackbone, checkpoint: float = 60.0) -> None:
+    run_study(folder, Bench(folder.path, checkpoint=checkpoint), backbone=backbone)
+
+
+def keys(folder: StudyFolder) -> set[str]:
+    recipe = folder.recipe()
+    return {o.key for name in folder.subject_names() for o in orders_of(recipe, folder.subject(name))}
+
+
+def stamps(folder: StudyFolder) -> dict[str, int]:
+    return {file.parent.name: file.stat().st_mtime_ns for file in folder.path.glob(f"runs/*/{RUN}")}
+
+
+def check_whole(folder: StudyFolder) -> None:
+    """Every file that has its name is readable to its end."""
+    for file in folder.path.rglob("*"):
+        if any(part.startswith(".") for part in file.relative_to(folder.path).parts) or file.is_dir():
+            continue
+        if file.suffix == ".json":
+            json.loads(file.read_text())
+        elif file.suffix == ".png":
+            Image.open(file).load()
+        elif file.suffix == ".safetensors":
+            load_file(file)
+
+
+def killed_at(folder: StudyFolder, backbone: UNetBackbone, seconds: float) -> bool:
+    """Runs the study in a child and kills it after so long; whether it had finished by then."""
+    child = os.fork()
+    if child == 0:
+        torch.set_num_threads(1)  # threads do not survive a fork
+        try:
+            run(folder, backbone, checkpoint=0.0)
+        finally:
+            os._exit(0)
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        if os.waitpid(child, os.WNOHANG) != (0, 0):
+            return True
+        time.sleep(0.001)
+    os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+    return False
+
+
+def test_kill_9_at_50_random_moments_loses_nothing_that_was_finished(
+    create: Create, small: Grid, backbone: UNetBackbone
+) -> None:
+    whole = create(small, name="whole")
+    began = time.monotonic()
+    run(whole, backbone, checkpoint=0.0)
+    lasted = time.monotonic() - began
+    draw, kills, number, resumed = random.Random(0), 0, 0, 0
+    while kills < KILLS:
+        folder = create(small, name=f"killed-{number}")
+        number += 1
+        finished: dict[str, int] = {}
+        rounds = 0
+        while not killed_at(folder, backbone, draw.uniform(0, lasted / 4 * (1 + rounds / 10))) and kills < KILLS:
+            kills += 1
+            rounds += 1
+            check_whole(folder)
+            now = stamps(folder)
+            assert finished.items() <= now.items()  # nothing finished was made again
+            finished = now
+            resumed += bool(status(folder).in_progress)
+        run(folder, backbone, checkpoint=0.0)
+        assert finished.items() <= stamps(folder).items()
+        assert keys(folder) == keys(whole) == set(stamps(folder))
+        for key in keys(whole):
+            assert_same_picture(backbone, folder.latent(key), whole.latent(key))
+        assert not list(folder.path.rglob(".*.png"))
+        assert not folder.progress("rex").exists()
+    assert resumed
+
+
+def test_a_subject_in_progress_goes_on_from_its_checkpoint(create: Create, small: Grid, backbone: UNetBackbone) -> None:
+    whole, stopped = create(small, name="whole"), create(small, name="stopped")
+    with Rows(backbone) as all_rows:
+        run(whole, backbone)
+
+    class Stop(Exception):
+        pass
+
+    def stop(name: str, done: int, total: int) -> None:
+        if name == "rex" and done > total * 0.7:
+            raise Stop
+
+    with Rows(backbone) as first, pytest.raises(Stop):
+        run_study(stopped, Bench(stopped.path, checkpoint=0.0), backbone=backbone, progress=stop)
+    assert status(stopped).in_progress == ("rex",)
+    with Rows(backbone) as second:
+        run(stopped, backbone, checkpoint=0.0)
+    assert first.total + second.total - all_rows.total <= max(all_rows.calls)  # one step was done twice at most
+    for key in keys(whole):
+        assert_same_picture(backbone, stopped.latent(key), whole.latent(key))
+
+
+def test_maps_seen_so_far_are_part_of_a_checkpoint(create: Create, backbone: UNetBackbone) -> None:
+    axes = (parse_axis("maps=encoder,decoder"), parse_axis("final=8,10"))
+    grid = factorial(axes, {"start": 5, "sites": "all", "threshold": "otsu"}, STEPS)
+    whole, stopped = create(grid, name="whole"), create(grid, name="stopped")
+    run(whole, backbone)
+
+    class Stop(Exception):
+        pass
+
+    def stop(name: str, done: int, total: int) -> None:
+        if name == "rex" and done > total * 0.6:
+            raise Stop
+
+    with pytest.raises(Stop):
+        run_study(stopped, Bench(stopped.path, checkpoint=0.0), backbone=backbone, progress=stop)
+    run(stopped, backbone)
+    for key in keys(whole):
+        assert_same_picture(backbone, stopped.latent(key), whole.latent(key))
+
+
+def test_what_is_finished_is_not_made_again(create: Create, small: Grid, backbone: UNetBackbone) -> None:
+    folder = create(small)
+    run(folder, backbone)
+    before = stamps(folder)
+    gone = sorted(before)[0]
+    for file in (folder.path / "runs" / gone).iterdir():
+        file.unlink()
+    (folder.path / "runs" / gone).rmdir()
+    with Rows(backbone) as rows:
+        run(folder, backbone)
+    assert rows.total == STEPS + 2 * STEPS  # the one that was missing, and its inversion
+    after = stamps(folder)
+    assert {key: at for key, at in after.items() if key != gone} == {k: at for k, at in before.items() if k != gone}
+    with Rows(backbone) as rows:
+        run(folder, backbone)
+    assert rows.total == 0
+
+
+def test_one_run_that_is_not_finite_leaves_the_others_finished(create: Create, backbone: UNetBackbone) -> None:
+    base = {"start": 2, "sites": "all", "sources": "source,self", "mode": "weigh", "maps": "encoder", "threshold": 0.3}
+    folder = create(factorial([parse_axis("weight=1,2,1e39")], base, STEPS))  # beyond float32: infinite
+    tallies = run_study(folder, Bench(folder.path), backbone=backbone)
+    assert [(tally.made, tally.failed) for tally in tallies] == [(4, 2)]
+    assert {(f["variant"], "not finite" in f["reason"]) for f in folder.failures()} == {("weight 1e+39", True)}
+    scores = read_scores(folder, load_scorers("diorama", ""))
+    assert (len(scores.rows), scores.missing) == (4, 2)
+
+
+def test_a_full_disk_leaves_what_fits_finished_and_the_failure_recorded(
+    create: Create, small: Grid, backbone: UNetBackbone
+) -> None:
+    whole, cramped = create(small, name="whole"), create(small, name="cramped")
+    run(whole, backbone)
+    sizes = {key: (whole.path / "runs" / key / PICTURE).stat().st_size for key in keys(whole)}
+    most = sorted(sizes.values())[len(sizes) // 2]
+    assert min(sizes.values()) <= most < max(sizes.values())
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (most, hard))  # the kernel refuses what is longer, as a full disk does
+    try:
+        run(cramped, backbone)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    fitting = {key for key, size in sizes.items() if size <= most}
+    assert set(stamps(cramped)) == fitting
+    assert {failure["key"] for failure in cramped.failures()} == set(sizes) - fitting
+    assert all("cannot write" in failure["reason"] for failure in cramped.failures())
+    run(cramped, backbone)
+    assert set(stamps(cramped)) == set(sizes)
+    assert not cramped.failures()
+
+
+def test_shuffled_listings_give_the_same_table(
+    create: Create, small: Grid, backbone: UNetBackbone, rex: StudySubject
+) -> None:
+    fido = replace(rex, name="fido", references=(rex.references[0].rotate(90),))
+    tables: list[str] = []
+    scorers = load_scorers("diorama", "")
+    for name, subjects in (("one", [rex, fido]), ("two", [replace(fido, prompts=fido.prompts[::-1]), rex])):
+        folder = create(small, subjects, name)
+        run(folder, backbone)
+        write_scores(folder, read_scores(folder, scorers), scorers)
+        tables.append((folder.path / CSV).read_text())
+        rows = load_table(folder.path / PARQUET)
+        told = list(csv.DictReader(tables[-1].splitlines()))
+        assert [row["key"] for row in rows] == [row["key"] for row in told]
+        assert [row["text_alignment"] for row in rows] == [float(row["text_alignment"]) for row in told]
+        assert len(rows) == 24
+    assert tables[0] == tables[1]
+
+
+def test_100_000_random_configurations_have_keys_of_their_own(backbone: UNetBackbone) -> None:
+    recipe = recipe_of(backbone)
+    draw = random.Random(0)
+    facts, found = set[str](), set[str]()
+    cast = Cast(("sha256:0",), "a dog", 0)
+    template = picture_facts(recipe, cast, (Rule(),))
+    while len(facts) < 100_000:
+        told = {
+            **template,
+            "references": [f"sha256:{draw.randrange(4)}"],
+            "prompt": draw.choice(("a dog", "a dog ", "a cat", "a,dog")),
+            "seed": draw.choice((None, *range(50))),
+            "rules": [
+                {"steps": {"start": draw.randrange(50), "final": draw.randrange(50)}, "sites": str(draw.randrange(16))}
+            ],
+            "steps": draw.randrange(1, 60),
+            "guidance_scale": draw.choice((1, 1.5, 7.5)),
+            "dtype": draw.choice(("float32", "float16")),
+        }
+        facts.add(json.dumps(told, sort_keys=True))
+        found.add(content_key(told))
+    assert len(found) == len(facts)
+
+
+def test_all_that_changes_a_picture_changes_its_key(backbone: UNetBackbone) -> None:
+    recipe, cast = recipe_of(backbone), Cast(("sha256:0",), "a dog", 0)
+    settings = recipe.settings
+    changed = [
+        (recipe, cast, (Rule(),)),
+        (recipe, replace(cast, photos=("sha256:1",)), (Rule(),)),
+        (recipe, replace(cast, prompt="a cat"), (Rule(),)),
+        (recipe, replace(cast, caption="a photo"), (Rule(),)),
+        (recipe, cast, (Rule(sites="encoder"),)),
+        (recipe, cast, (Rule(steps=sc.Steps(4, 8)),)),
+        (recipe, cast, ()),
+        (recipe, cast, (Rule(tokens=sc.SubjectTokens(), mode="separate"),)),
+        (recipe, replace(cast, noun="cat"), (Rule(tokens=sc.SubjectTokens(), mode="separate"),)),
+        *(
+            (replace(recipe, settings=replace(settings, **{name: value})), cast, (Rule(),))
+            for name, value in {
+                "steps": 11,
+                "guidance_scale": 2.0,
+                "init": "noise",
+                "negative_prompt": "rain",
+                "size": 128,
+                "pairing": "masactrl",
+                "fixed_point": 1,
+            }.items()
+        ),
+        (replace(recipe, revision="sha256:1"), cast, (Rule(),)),
+        (replace(recipe, dtype="float16"), cast, (Rule(),)),
+        (replace(recipe, lora=(("a", "sha256:2"),)), cast, (Rule(),)),
+    ]
+    assert len({content_key(picture_facts(*told)) for told in changed}) == len(changed)
+    # The seed counts only where anything is random, the noun only where somebody looks for it, the path never.
+    assert picture_facts(recipe, replace(cast, seed=1), ()) == picture_facts(recipe, cast, ())
+    assert picture_facts(recipe, replace(cast, noun="cat"), ()) == picture_facts(recipe, cast, ())
+    assert picture_facts(replace(recipe, model="elsewhere"), cast, ()) == picture_facts(recipe, cast, ())
+    noisy = replace(recipe, settings=replace(settings, init="noise"))
+    assert picture_facts(noisy, replace(cast, seed=1), ()) != picture_facts(noisy, cast, ())
+
+
+def test_the_recipe_survives_its_file(create: Create) -> None:
+    folder = create(aiku(STEPS))
+    told = folder.recipe()
+    assert asdict(told) == asdict(StudyFolder(folder.path).recipe())
+    assert [v.rules for v in told.grid.variants] == [v.rules for v in aiku(STEPS).variants]
+    create(aiku(STEPS))  # the very same study again: it goes on
+
+
+def test_another_study_does_not_get_into_the_folder(create: Create, small: Grid, tmp_path: Path) -> None:
+    create(small)
+    with pytest.raises(SamecastError, match="holds another study"):
+        create(aiku(STEPS))
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "file").write_text("mine")
+    with pytest.raises(SamecastError, match="holds something else"):
+        create(small, name="other")
+    with pytest.raises(SamecastError, match="holds no study"):
+        StudyFolder(tmp_path / "nowhere").recipe()
+
+
+def test_two_processes_do_not_work_on_one_study(create: Create, small: Grid, backbone: UNetBackbone) -> None:
+    folder = create(small)
+    with folder.locked(), pytest.raises(SamecastError, match="worked on by another process"):
+        run(folder, backbone)
+
+
+def test_another_model_is_refused(create: Create, small: Grid, backbone: UNetBackbone) -> None:
+    folder = create(small)
+    text = (folder.path / "study.json").read_text().replace(backbone.identity.revision, "sha256:" + "0" * 64)
+    (folder.path / "study.json").write_text(text)
+    with pytest.raises(SamecastError, match="not the model of this study any more"):
+        run(folder, backbone)

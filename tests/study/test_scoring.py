@@ -1,0 +1,90 @@
+"""Scores against their definitions: cosines of unit features, means over photos, the probe's verdicts."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from samecast.diorama.benchmark import case
+from samecast.errors import SamecastError
+from samecast.score.alignment import load_clip, load_vit
+from samecast.score.models import locate
+from samecast.study.scoring import Scorers, load_scorers
+from samecast.study.subjects import StudySubject, bundled
+
+
+@pytest.fixture(scope="module")
+def dino_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A random ViT of the class that DINO's weights have."""
+    from transformers import ViTConfig, ViTImageProcessorPil, ViTModel
+
+    torch.manual_seed(0)
+    folder = tmp_path_factory.mktemp("dino")
+    config = ViTConfig(
+        hidden_size=16, num_hidden_layers=2, num_attention_heads=2, intermediate_size=32, image_size=32, patch_size=8
+    )
+    ViTModel(config, add_pooling_layer=False).save_pretrained(folder)
+    ViTImageProcessorPil(size={"height": 32, "width": 32}).save_pretrained(folder)
+    return folder
+
+
+def pictures(count: int) -> list[Image.Image]:
+    draw = np.random.default_rng(0)
+    return [Image.fromarray(draw.integers(0, 256, (48, 48, 3), dtype=np.uint8)) for _ in range(count)]
+
+
+def test_alignment_is_the_mean_cosine_over_photos(dino_dir: Path) -> None:
+    one, two, photo, other = pictures(4)
+    scorers = load_scorers("diorama", str(dino_dir))
+    subject = StudySubject("x", ("a dog", "a cat"), (photo, other))
+    found = scorers.score(subject, {"a": ("a dog", one), "b": ("a cat", two), "c": ("a cat", one)})
+    clip, dino = load_clip(), load_vit(dino_dir)
+    assert found["a"]["text_alignment"] == pytest.approx(clip.text_alignment([one], ["a dog"])[0], abs=1e-5)
+    assert found["b"]["image_alignment"] == pytest.approx(clip.image_alignment([two], [photo, other])[0], abs=1e-5)
+    seen, photos = dino.embed_images([one]), dino.embed_images([photo, other])
+    assert found["c"]["dino_alignment"] == pytest.approx(float((seen @ photos.T).mean()), abs=1e-5)
+    assert found["a"]["identity"] is None
+    assert dino.embed_images([one, one]).norm(dim=-1).tolist() == pytest.approx([1, 1])
+
+
+def test_each_distinct_picture_is_looked_at_once() -> None:
+    scorers = load_scorers("diorama", "")
+    seen: list[int] = []
+    handle = scorers.clip.model.vision_model.register_forward_pre_hook(
+        lambda module, args, kwargs: seen.append(len(kwargs["pixel_values"])), with_kwargs=True
+    )
+    one, two, photo = pictures(3)
+    scorers.score(StudySubject("x", ("a dog",), (photo,)), {str(n): ("a dog", (one, two)[n % 2]) for n in range(9)})
+    handle.remove()
+    assert seen == [2, 1]  # two distinct pictures in one batch, and the photo
+
+
+def test_the_truth_is_the_probes_and_hidden_photos_are_judged_by_whole_ones() -> None:
+    whole, partly = bundled(128, subjects=1, prompts=2, hidden=True)
+    scorers = load_scorers("diorama", "")
+    told = case(0)
+    right = whole.judged[0]  # a render of the subject: identity right, whatever the scene
+    found = scorers.score(partly, {"a": (told.tasks[0].prompt, right)})["a"]
+    assert found["identity"] is True
+    assert found["both"] == (found["identity"] and found["scene"])
+    assert found["image_alignment"] == pytest.approx(1, abs=1e-5)
+    assert scorers.key("run", whole) == scorers.key("run", partly)
+
+
+def test_another_scorer_has_keys_of_its_own(dino_dir: Path) -> None:
+    (subject,) = bundled(32, subjects=1)
+    one, two = load_scorers("diorama", ""), load_scorers("diorama", str(dino_dir))
+    assert one.key("run", subject) != two.key("run", subject)
+    moved = Scorers(one.clip, None, one.probe, {**one.facts, "clip": {**one.facts["clip"], "id": "elsewhere"}})
+    assert moved.key("run", subject) == one.key("run", subject)
+    assert one.facts["clip"]["scale"] == "cosine"
+    assert "image_mean" in str(one.facts["clip"]["preprocessing"])
+
+
+def test_models_that_are_not_there_are_told_in_one_line(tmp_path: Path) -> None:
+    for call in (lambda: locate(tmp_path / "gone"), lambda: load_vit(tmp_path), lambda: load_scorers("gone", "")):
+        with pytest.raises(SamecastError) as caught:
+            call()
+        assert "\n" not in str(caught.value)

@@ -1,0 +1,89 @@
+"""Intervals cover, contrasts are paired, fronts are what nothing beats."""
+
+import numpy as np
+import pytest
+
+from samecast.study.findings import verdict
+from samecast.study.statistics import (
+    Estimate,
+    balanced,
+    cells,
+    contrast,
+    estimate,
+    front,
+    levelled,
+    rank_correlation,
+    spread,
+    trend,
+)
+
+
+def test_intervals_cover_the_mean_about_as_often_as_they_say() -> None:
+    rng = np.random.default_rng(1)
+    covered = 0
+    for _ in range(100):
+        found = estimate(rng.normal(0.3, 1.0, 30).tolist())
+        covered += found.low <= 0.3 <= found.high
+    assert 86 <= covered <= 100
+
+
+def test_a_contrast_compares_each_subject_with_itself() -> None:
+    table = {"a": {str(n): n + 0.1 for n in range(8)}, "b": {str(n): float(n) for n in range(8)}}
+    found = contrast(table, ["a"], ["b"])
+    assert found.value == pytest.approx(0.1)
+    assert found.high - found.low < 1e-9
+    assert estimate(list(table["a"].values())).high - estimate(list(table["a"].values())).low > 1
+
+
+def test_levels_of_subjects_are_taken_out_of_intervals_but_not_of_means() -> None:
+    rng = np.random.default_rng(0)
+    level = {str(n): float(10 * n) for n in range(8)}
+    table = {v: {s: level[s] + v_mean + rng.normal(0, 0.1) for s in level} for v, v_mean in (("a", 0.0), ("b", 1.0))}
+    found = levelled(table, ["a", "b"])
+    for name in table:
+        assert found[name].value == pytest.approx(np.mean(list(table[name].values())))
+        assert found[name].low <= found[name].value <= found[name].high < found[name].low + 0.5
+
+
+def test_subjects_count_not_their_repeats() -> None:
+    rows = [
+        {"variant": "v", "subject": s, "m": m} for s, m in [("a", 0.0), ("a", 1.0), ("a", 2.0), ("b", 5.0), ("c", None)]
+    ]
+    assert cells(rows, "m") == {"v": {"a": 1.0, "b": 5.0}}
+
+
+def test_a_trend_is_one_where_every_subject_rises() -> None:
+    table = {str(v): {s: v**3 * (1 + at) for at, s in enumerate("abc")} for v in range(5)}
+    assert trend(table, [str(v) for v in range(5)]).low == pytest.approx(1)
+    assert trend(table, [str(v) for v in reversed(range(5))]).high == pytest.approx(-1)
+    assert spread(table, ["0", "4"]).value == pytest.approx(64 * 2)
+
+
+def test_ranks_average_ties() -> None:
+    assert rank_correlation([1, 2, 2, 3], [10, 20, 20, 30]) == pytest.approx(1)
+    assert rank_correlation([1, 2, 3], [5, 5, 5]) == 0
+    assert rank_correlation([1, 2, 3, 4], [1, 3, 2, 4]) == pytest.approx(0.8)
+
+
+def test_the_front_is_what_no_other_beats_in_both() -> None:
+    rng = np.random.default_rng(0)
+    points = {str(n): (float(x), float(y)) for n, (x, y) in enumerate(rng.random((60, 2)))}
+    best = front(points)
+    for name in best:
+        assert not any(a > points[name][0] and b > points[name][1] for a, b in points.values())
+    assert all(
+        any(points[b][0] >= x and points[b][1] >= y for b in best)
+        for name, (x, y) in points.items()
+        if name not in best
+    )
+    assert balanced(points) in best
+    assert balanced(points, 0.0) == best[-1]
+    assert balanced(points, 1.0) == best[0]
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "told"), [(0.1, 0.2, "holds"), (-0.1, 0.2, "not shown"), (-0.2, -0.1, "reversed")]
+)
+def test_verdicts_follow_the_interval(low: float, high: float, told: str) -> None:
+    assert verdict(Estimate((low + high) / 2, low, high, 8), 1) == told
+    assert verdict(Estimate(-(low + high) / 2, -high, -low, 8), -1) == told
