@@ -81,8 +81,10 @@ class RayExecutor:
                 ray.exceptions.WorkerCrashedError,
                 ray.exceptions.OutOfMemoryError,
             ) as error:
+                told = " ".join(str(error).split())
+                if getattr(error, "actor_init_failed", False):
+                    raise SamecastError(f"a worker could not be started: {told}") from None
                 if begun[number] >= self.tries:
-                    told = " ".join(str(error).split())
                     raise SamecastError(f"{waiting[number]!r} was lost {self.tries} times: {told}") from None
                 ray.kill(worker)  # it may be only out of reach
                 numbers.insert(0, number)
