@@ -3,7 +3,8 @@
 The straight loop does at each step what diffusers' `train_custom_diffusion.py` does: encodes photos and captions anew,
 attends through `CustomDiffusionAttnProcessor2_0`, and takes gradients and AdamW moments of the whole embedding matrix,
 of which it then keeps one row. Both run the same batch on the same weights, each in a process of its own, in turns, and
-the best of each counts. Memory is the highest resident size above that of the loaded model.
+the best of each counts. CPU seconds are the process's own, which others on the machine disturb less. Memory is the
+highest resident size above that of the loaded model.
 
     python -m benchmarks.learn                                  the embedded model
     python -m benchmarks.learn --model sd15 --size 256          random weights of Stable Diffusion 1.5's size
@@ -71,7 +72,7 @@ def main(benchmark: Benchmark) -> None:
     if benchmark.only:
         print(json.dumps(measure(benchmark)))
         return
-    found: dict[str, list[tuple[float, float]]] = {"straight": [], "samecast": []}
+    found: dict[str, list[tuple[float, ...]]] = {"straight": [], "samecast": []}
     for _ in range(benchmark.repeats):
         for name, results in found.items():
             words = [f"--{key}={value}" for key, value in vars(replace(benchmark, only=name)).items()]
@@ -80,30 +81,31 @@ def main(benchmark: Benchmark) -> None:
             )
             results.append(tuple(json.loads(done.stdout.splitlines()[-1])))
     table = Table(title=f"{benchmark.model}, {benchmark.size} px, batch {benchmark.batch} + {benchmark.batch}")
-    for heading in ("", "seconds per step", "peak MB above the model"):
+    for heading in ("", "seconds per step", "CPU seconds per step", "peak MB above the model"):
         table.add_column(heading, justify="right")
     best = {name: [min(values) for values in zip(*results, strict=True)] for name, results in found.items()}
-    for name, (seconds, megabytes) in best.items():
-        table.add_row(name, f"{seconds:.3f}", f"{megabytes:.0f}")
+    for name, (seconds, processing, megabytes) in best.items():
+        table.add_row(name, f"{seconds:.3f}", f"{processing:.3f}", f"{megabytes:.0f}")
     ratios = [straight / ours for straight, ours in zip(best["straight"], best["samecast"], strict=True)]
-    table.add_row("ratio", f"{ratios[0]:.2f}", f"{ratios[1]:.2f}")
+    table.add_row("ratio", *(f"{ratio:.2f}" for ratio in ratios))
     Console().print(table)
 
 
-def measure(benchmark: Benchmark) -> tuple[float, float]:
-    """Seconds of a step, the median of the later half, and MB of memory at its highest above the loaded model's."""
+def measure(benchmark: Benchmark) -> tuple[float, float, float]:
+    """Seconds and CPU seconds of a step, medians of the later half, and MB at most above the loaded model's."""
     pipeline = load_backbone().pipeline if benchmark.model == "diorama" else random_sd15()
     with tempfile.TemporaryDirectory() as place:
         subject = photos_in(Path(place), benchmark.size)
         step_of = samecast_steps if benchmark.only == "samecast" else straight_steps
         with Peak() as peak:
-            seconds: list[float] = []
+            seconds: list[tuple[float, float]] = []
             with step_of(pipeline, subject, benchmark) as step:
                 for _ in range(2 * benchmark.steps):
-                    began = time.perf_counter()
+                    began = time.perf_counter(), time.process_time()
                     step()
-                    seconds.append(time.perf_counter() - began)
-    return float(np.median(seconds[benchmark.steps :])), peak.megabytes
+                    seconds.append((time.perf_counter() - began[0], time.process_time() - began[1]))
+    wall, processing = np.median(seconds[benchmark.steps :], axis=0)
+    return float(wall), float(processing), peak.megabytes
 
 
 class Peak:

@@ -78,8 +78,9 @@ and a scene. The probe says whether a picture shows that very subject (*same*), 
 
 {lines}
 
-{table.caption}. Training is seconds of the steps of one subject, file the size of what was learnt. Model
-`{identity.id}`, {identity.revision[:19]}, on {benchmark.model.backbone.describe()["device"]}.
+{table.caption}.
+Training is seconds of the steps of one subject, file the size of what was learnt. Model `{identity.id}`,
+{identity.revision[:19]}, on {benchmark.model.backbone.describe()["device"]}.
 
 ![Two pictures of each of three subjects under every method](pictures/compare.png)
 
