@@ -50,7 +50,7 @@ def cluster() -> Iterator[Any]:
     """Two workers' worth of Ray on this machine, for all tests of this module."""
     ray = pytest.importorskip("ray")
     root = Path(__file__).parents[2]
-    sources = [str(root / "src"), str(root / "tests"), str(root), os.environ.get("PYTHONPATH", "")]
+    sources = [str(root / "src"), str(root), os.environ.get("PYTHONPATH", "")]
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PYTHONPATH", os.pathsep.join(sources))
         patch.setenv("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
