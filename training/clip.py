@@ -1,8 +1,8 @@
 """The CLIP model: `python -m training.clip --minutes 12` fits a CLIPModel to pairs of render and caption.
 
 Its text tower is the pipeline's text encoder, its image tower the scorer (Radford et al., 2021: symmetric contrastive
-loss). Pictures enter at 64 px: the scorer resizes any image to that. `--lock-text 1` trains the image tower and the two
-projections alone (Zhai et al., 2022), once a denoiser has learned to read the text encoder.
+loss). Pictures enter at 64 px: the scorer resizes any image to that. `--text FOLDER` takes the text tower that a
+denoiser was trained with as it is and trains the image tower and the two projections alone (Zhai et al., 2022).
 """
 
 import json
@@ -10,7 +10,15 @@ import json
 import numpy as np
 import torch
 from torch.nn import functional as F
-from transformers import CLIPConfig, CLIPImageProcessor, CLIPModel, CLIPTextConfig, CLIPTokenizer, CLIPVisionConfig
+from transformers import (
+    CLIPConfig,
+    CLIPImageProcessor,
+    CLIPModel,
+    CLIPTextConfig,
+    CLIPTextModel,
+    CLIPTokenizer,
+    CLIPVisionConfig,
+)
 
 from samecast.diorama.captions import caption, facts, phrase
 from samecast.diorama.scenes import HELD_OUT, Spec, sample_spec
@@ -46,9 +54,11 @@ def build(tokenizer: CLIPTokenizer, width: int, layers: int) -> CLIPModel:
 
 
 def small(images: np.ndarray) -> torch.Tensor:
-    """Halve uint8 pictures (n, 128, 128, 3) to 64 px and normalise them as CLIP does, (n, 3, 64, 64)."""
-    x = torch.from_numpy(np.ascontiguousarray(images)).permute(0, 3, 1, 2).float() / 255
-    return (F.avg_pool2d(x, 2) - torch.tensor(MEAN).view(1, 3, 1, 1)) / torch.tensor(STD).view(1, 3, 1, 1)
+    """Halve uint8 pictures (n, 128, 128, 3) to 64 px and normalise them, (n, 3, 64, 64), as CLIP's processor does:
+    bicubic, antialiased, rounded."""
+    x = torch.from_numpy(np.ascontiguousarray(images)).permute(0, 3, 1, 2).float()
+    x = F.interpolate(x, size=(64, 64), mode="bicubic", antialias=True).clamp(0, 255).round() / 255
+    return (x - torch.tensor(MEAN).view(1, 3, 1, 1)) / torch.tensor(STD).view(1, 3, 1, 1)
 
 
 class Specs:
@@ -64,11 +74,13 @@ class Specs:
 
 def main() -> None:
     """Train and save to `runs/<name>/model`."""
-    made, given = recipe("clip", minutes=12.0, rate=1.5e-3, batch=128, width=128, layers=4, lock_text=0)
+    made, given = recipe("clip", minutes=12.0, rate=1.5e-3, batch=128, width=128, layers=4, text="")
     tokenizer = CLIPTokenizer.from_pretrained(ROOT / "tokenizer")
     model = CLIPModel.from_pretrained(made.init_from) if made.init_from else build(tokenizer, given.width, given.layers)
     model = model.to(made.device)
-    model.text_model.requires_grad_(not given.lock_text)
+    if given.text:
+        model.text_model.load_state_dict(CLIPTextModel.from_pretrained(given.text).state_dict())
+        model.text_model.requires_grad_(False)
     pictures, held_out = Pictures(), Pictures("held-out")
     ready = pictures.ready
     specs, unseen = Specs(0, ready), Specs(HELD_OUT, 256)

@@ -12,7 +12,7 @@ import math
 import os
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +44,8 @@ class Recipe:
     warmup: int = 200
     decay: float = 0.01
     average: float = 0.999
+    shares: dict[str, float] = field(default_factory=dict[str, float])
+    """Parts of the module, by the beginning of their weights' names, that learn at a share of the rate."""
 
     def draws(self, step: int) -> tuple[int, int]:
         """What a step's random numbers are seeded with: of its own for each process."""
@@ -178,10 +180,19 @@ def agreed(made: Recipe, spent: float) -> float:
 
 
 def optimisers_of(made: Recipe, module: nn.Module) -> list[torch.optim.Optimizer]:
-    """Return what steps the weights: AdamW alone, or Muon inside and AdamW for the rest."""
+    """Return what steps the weights: AdamW alone, or Muon inside and AdamW for the rest. Frozen weights stay out."""
     inner, outer = split(module) if made.optimiser == "muon" else ([], list(module.parameters()))
-    adamw = torch.optim.AdamW(outer, lr=made.rate, betas=(0.9, 0.99), weight_decay=made.decay, fused=True)
-    return [adamw, Muon(inner, lr=made.rate, weight_decay=made.decay)] if inner else [adamw]
+    names = {weight: name for name, weight in module.named_parameters()}
+
+    def groups(weights: list[nn.Parameter]) -> list[dict[str, Any]]:
+        by_share: dict[float, list[nn.Parameter]] = {}
+        for weight in (weight for weight in weights if weight.requires_grad):
+            share = next((share for start, share in made.shares.items() if names[weight].startswith(start)), 1.0)
+            by_share.setdefault(share, []).append(weight)
+        return [{"params": params, "share": share} for share, params in by_share.items()]
+
+    adamw = torch.optim.AdamW(groups(outer), lr=made.rate, betas=(0.9, 0.99), weight_decay=made.decay, fused=True)
+    return [adamw, Muon(groups(inner), lr=made.rate, weight_decay=made.decay)] if inner else [adamw]
 
 
 class Training:
@@ -226,7 +237,7 @@ class Training:
         warm = min(1.0, (self.step + 1) / made.warmup)
         rate = made.rate * warm * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * self.progress)))
         for group in (group for optimiser in self.optimisers for group in optimiser.param_groups):
-            group["lr"] = rate
+            group["lr"] = rate * group["share"]
         loss, numbers = loss_at(self.step)
         if not torch.isfinite(loss):
             raise SystemExit(f"{made.name}: the loss is {loss.item()} at step {self.step}; lower --rate and resume")

@@ -12,7 +12,17 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor, nn
 
-OUTER = {"conv_in", "conv_out", "quant_conv", "post_quant_conv", "time_embedding", "stem", "heads", "parts"}
+OUTER = {
+    "conv_in",
+    "conv_out",
+    "quant_conv",
+    "post_quant_conv",
+    "time_embedding",
+    "stem",
+    "heads",
+    "parts",
+    "embeddings",
+}
 
 
 def orthogonal(stack: Tensor, rounds: int = 4) -> Tensor:

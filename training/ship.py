@@ -25,11 +25,23 @@ def in_float32(config: Path) -> None:
     config.write_text(json.dumps(values | {"dtype": "float32"}, indent=2) + "\n")
 
 
+def checked(clip: CLIPModel, text: CLIPTextModel) -> CLIPTextModel:
+    """Return the denoiser's text encoder; it must be CLIP's text tower too, to the half precision that ships."""
+    tower = clip.text_model.half().state_dict()
+    if any(not torch.equal(value, tower[name]) for name, value in text.half().state_dict().items()):
+        raise SystemExit(
+            "CLIP's text tower is not what the denoiser was trained with: "
+            "run 'python -m training.clip --text runs/unet/text_encoder' first"
+        )
+    return text
+
+
 def main() -> None:
     """Assemble the weights and print their sizes."""
+    clip = CLIPModel.from_pretrained(ROOT / "clip" / "model")
     pipeline = StableDiffusionPipeline(
         vae=AutoencoderKL.from_pretrained(ROOT / "vae" / "model"),
-        text_encoder=CLIPTextModel.from_pretrained(ROOT / "clip" / "model"),
+        text_encoder=checked(clip, CLIPTextModel.from_pretrained(ROOT / "unet" / "text_encoder")),
         tokenizer=CLIPTokenizer.from_pretrained(ROOT / "tokenizer"),
         unet=UNet2DConditionModel.from_pretrained(ROOT / "unet" / "model"),
         scheduler=DDIMScheduler(**SCHEDULE),
@@ -42,7 +54,7 @@ def main() -> None:
     in_float32(WEIGHTS / "diorama" / "text_encoder" / "config.json")
     shutil.rmtree(WEIGHTS / "clip", ignore_errors=True)
     shutil.copytree(ROOT / "clip" / "model", WEIGHTS / "clip", ignore=shutil.ignore_patterns("*.safetensors"))
-    CLIPModel.from_pretrained(ROOT / "clip" / "model").half().save_pretrained(WEIGHTS / "clip")
+    clip.half().save_pretrained(WEIGHTS / "clip")
     in_float32(WEIGHTS / "clip" / "config.json")
     shutil.copytree(ROOT / "probe" / "model", WEIGHTS / "probe", dirs_exist_ok=True)
     facts = {part: json.loads((ROOT / part / "facts.json").read_text()) for part in ("vae", "clip", "probe", "unet")}

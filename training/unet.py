@@ -3,8 +3,11 @@ latents.
 
 Epsilon prediction on SD's noise schedule; min-SNR weighting (Hang et al., 2023, gamma 5) times the square root of what
 would make it the loss of v-prediction, so that large shapes, decided in much noise, are not learned last; a tenth of
-the captions dropped for classifier-free guidance; the averaged weights are the ones that ship.
+the captions dropped for classifier-free guidance; the averaged weights are the ones that ship. The text encoder starts
+as CLIP's and learns along; `training.clip --text` then fits CLIP's image tower to it.
 """
+
+from argparse import Namespace
 
 import numpy as np
 import torch
@@ -12,13 +15,16 @@ from diffusers import DDIMScheduler, UNet2DConditionModel
 from diffusers.models.attention import BasicTransformerBlock
 from diffusers.models.attention_processor import AttnProcessor
 from diffusers.models.resnet import ResnetBlock2D
+from torch import nn
 from transformers import CLIPTextModel, CLIPTokenizer
 
 from samecast.diorama.captions import caption
 from training.clip import Specs
 from training.data import ROOT, Pictures
 from training.fast import compile_checked, quicken
-from training.loop import recipe, train
+from training.loop import Recipe, recipe, train
+
+LOOK_ALIKES = ("dog", "cat", "bear")  # four legs and a head: the classes that are mistaken for one another
 
 SCHEDULE = {
     "num_train_timesteps": 1000,
@@ -49,6 +55,67 @@ def build(channels: int, widths: tuple[int, ...], heads: int, context: int) -> U
     )
 
 
+def prepared(made: Recipe, given: Namespace, channels: int, context: int) -> UNet2DConditionModel:
+    """Return the denoiser to start from, laid out for its device."""
+    if made.init_from:
+        unet = UNet2DConditionModel.from_pretrained(made.init_from)
+    else:
+        unet = build(channels, tuple(int(width) for width in given.widths.split(",")), given.heads, context)
+    unet = unet.to(made.device, memory_format=torch.channels_last)
+    if made.device.type == "cpu":
+        unet.set_attn_processor(AttnProcessor())
+        if not given.compile:
+            quicken(unet)
+    return unet
+
+
+class Conditioned(nn.Module):
+    """A denoiser and the text encoder that conditions it, trained together: CLIP's contrast leaves what tells a dog
+    from a cat, or left from right, a few percent of the text encoder's output, too little to learn from.
+
+    Between them stands a fixed linear map that evens the output's directions out (inverse root of the second moment,
+    the smallest raised to `floor` of the mean); the keys' and values' weights take its inverse, so that nothing changes
+    but how fast the small directions are learned, and `folded` gives it back to them.
+    """
+
+    def __init__(self, unet: UNet2DConditionModel, text: CLIPTextModel, ids: torch.Tensor, floor: float = 0.01) -> None:
+        super().__init__()
+        self.unet, self.text = unet, text
+        with torch.no_grad():
+            rows = text(ids).last_hidden_state.flatten(0, 1).double()
+            values, vectors = torch.linalg.eigh(rows.T @ rows / len(rows))
+            root = (values + floor * values.mean()).sqrt()
+            self.register_buffer("even", (vectors / root @ vectors.T).float())
+            self.register_buffer("back", (vectors * root @ vectors.T).float())
+            self.map_context(self.back)
+
+    @torch.no_grad()
+    def map_context(self, matrix: torch.Tensor) -> None:
+        """Multiply what reads the context by a symmetric matrix."""
+        for name, part in self.unet.named_modules():
+            if name.endswith(("attn2.to_k", "attn2.to_v")):
+                part.weight.copy_(part.weight @ matrix)
+
+    def context(self, ids: torch.Tensor) -> torch.Tensor:
+        """Return what the denoiser reads of token ids (batch, 77): (batch, 77, width)."""
+        rows = self.text(ids).last_hidden_state.float()
+        with torch.autocast(rows.device.type, enabled=False):  # half precision would drown the small directions
+            return rows @ self.even
+
+    def folded(self, weights: dict[str, torch.Tensor]) -> UNet2DConditionModel:
+        """Take weights and return the denoiser, which then reads the text encoder's output as it is."""
+        self.load_state_dict(weights)
+        self.map_context(self.even)
+        return self.unet
+
+
+def cumulative_odds(specs: Specs, animals: float) -> np.ndarray:
+    """Return the running sum of each picture's odds to be drawn, those of classes that look alike `animals` times the
+    others'."""
+    odds = np.array([animals if spec.identity.kind in LOOK_ALIKES else 1.0 for spec in specs.specs])
+    return np.cumsum(odds / odds.sum())
+
+
 def drawn_timesteps(count: int) -> torch.Tensor:
     """Return timesteps (count), half of them uniform and half logit-normal about the middle, where shapes are decided
     (Esser et al., 2024)."""
@@ -58,44 +125,43 @@ def drawn_timesteps(count: int) -> torch.Tensor:
 
 
 def main() -> None:
-    """Train and save to `runs/<name>/model`."""
+    """Train and save to `runs/<name>/model` and `runs/<name>/text_encoder`."""
     made, given = recipe(
-        "unet", minutes=80.0, rate=1e-3, batch=32, widths="64,96,128,128", heads=4, gamma=5.0, average=0.9995
-    )
+        "unet", minutes=80.0, rate=1e-3, batch=32, widths="64,96,128,128", heads=4, gamma=5.0, average=0.9995,
+        text="runs/clip/model", text_share=0.3, animals=2.0,
+    )  # fmt: skip
+    made.shares = {"text.": given.text_share}
     pictures = Pictures()
     latents = np.load(pictures.folder / "latents.npy", mmap_mode="r")
     specs = Specs(0, len(latents))
-    text = CLIPTextModel.from_pretrained(ROOT / "clip" / "model").to(made.device).eval()
+    odds = cumulative_odds(specs, given.animals)
+    # fused attention's backward pass in bf16 takes half of a step on a CPU, so it is spelled out in both
+    text = CLIPTextModel.from_pretrained(given.text, dtype=torch.float32, attn_implementation="eager").to(made.device)
     tokenizer = CLIPTokenizer.from_pretrained(ROOT / "tokenizer")
-    widths = tuple(int(width) for width in given.widths.split(","))
-    channels = latents.shape[2]
-    unet = (
-        UNet2DConditionModel.from_pretrained(made.init_from)
-        if made.init_from
-        else build(channels, widths, given.heads, text.config.hidden_size)
-    )
-    unet = unet.to(made.device, memory_format=torch.channels_last)
-    if made.device.type == "cpu":  # fused attention's backward pass in bf16 takes half of a step there: spell it out
-        unet.set_attn_processor(AttnProcessor())
-        if not given.compile:
-            quicken(unet)
-    unet.train()
+    unet = prepared(made, given, latents.shape[2], text.config.hidden_size)
     scheduler = DDIMScheduler(**SCHEDULE)
     alphas = scheduler.alphas_cumprod.to(made.device)
     print(f"{sum(p.numel() for p in unet.parameters()) / 1e6:.2f} M parameters, {len(latents)} latents x 2", flush=True)
 
+    def ids_of(texts: list[str]) -> torch.Tensor:
+        ids = tokenizer(texts, padding="max_length", max_length=77, truncation=True, return_tensors="pt").input_ids
+        return ids.to(made.device)
+
+    rng = np.random.default_rng(made.seed)
+    both = Conditioned(unet, text, ids_of([caption(spec, rng).text for spec in specs.specs[:512]])).to(made.device)
+    both.train()
+
     def batch(seed: tuple[int, ...], count: int) -> tuple[torch.Tensor, torch.Tensor]:
         rng = np.random.default_rng(seed)
-        picks = np.sort(rng.integers(len(latents), size=count))
+        picks = np.sort(np.searchsorted(odds, rng.uniform(size=count))).clip(max=len(latents) - 1)
         flip = rng.integers(2, size=count)
         z = torch.from_numpy(latents[picks, flip].astype(np.float32)).to(made.device)
         texts = [
             caption(specs.at(i, bool(f)), rng).text if rng.uniform() > 0.1 else ""
             for i, f in zip(picks, flip, strict=True)
         ]
-        ids = tokenizer(texts, padding="max_length", max_length=77, truncation=True, return_tensors="pt").input_ids
-        with torch.no_grad(), torch.autocast(made.device.type, made.dtype, enabled=made.dtype != torch.float32):
-            context = text(ids.to(made.device)).last_hidden_state.float()
+        with torch.autocast(made.device.type, made.dtype, enabled=made.dtype != torch.float32):
+            context = both.context(ids_of(texts))
         return z, context
 
     def predict(z: torch.Tensor, context: torch.Tensor, noise: torch.Tensor, timesteps: torch.Tensor) -> torch.Tensor:
@@ -112,7 +178,7 @@ def main() -> None:
 
     if given.compile:
         blocks = [part for part in unet.modules() if isinstance(part, (BasicTransformerBlock, ResnetBlock2D))]
-        compile_checked(blocks, unet, example_loss)
+        compile_checked(blocks, both, example_loss)
 
     def loss_at(step: int) -> tuple[torch.Tensor, dict[str, float]]:
         z, context = batch(made.draws(step), made.batch)
@@ -134,10 +200,11 @@ def main() -> None:
             for low in (0, 250, 500, 750)
         }
 
-    unet.load_state_dict(train(made, unet, loss_at, evaluate, evaluate_every=1000))
+    weights = train(made, both, loss_at, evaluate, evaluate_every=1000)
     if made.rank:
         return
-    unet.save_pretrained(made.folder / "model")
+    both.folded(weights).save_pretrained(made.folder / "model")
+    both.text.save_pretrained(made.folder / "text_encoder")
 
 
 if __name__ == "__main__":

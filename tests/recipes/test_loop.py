@@ -200,3 +200,21 @@ def test_a_module_is_compiled_only_where_its_gradients_stay_what_they_are(part, 
         assert all(weight.grad.abs().sum() > 0 for weight in module.parameters())
     finally:
         torch.compiler.set_stance("default")
+
+
+def test_parts_of_a_module_learn_at_a_share_of_the_rate_or_not_at_all():
+    torch.manual_seed(0)
+    module = nn.ModuleDict({"slow": nn.Linear(3, 3), "fast": nn.Linear(3, 3), "still": nn.Linear(3, 3)})
+    module["still"].requires_grad_(False)
+    before = {name: value.clone() for name, value in module.state_dict().items()}
+
+    def loss_at(step):
+        x = torch.randn(4, 3)
+        return sum(part(x).square().mean() for part in module.values()), {}
+
+    made = recipe("shares", steps=1, optimiser="muon", shares={"slow.": 0.1})
+    loop.Training(made, module).advance(loss_at)
+    moved = {name: (value - before[name]).norm() for name, value in module.state_dict().items()}
+    assert moved["still.weight"] == moved["still.bias"] == 0
+    for kind in ("weight", "bias"):  # Muon's and AdamW's
+        assert moved[f"slow.{kind}"] / moved[f"fast.{kind}"] == pytest.approx(0.1, rel=0.1)

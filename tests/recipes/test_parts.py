@@ -1,7 +1,12 @@
 """What the recipes do to networks and pictures before they train on them."""
 
+import numpy as np
+import pytest
 import torch
+from transformers import CLIPImageProcessor, CLIPTextConfig, CLIPTextModel
 
+from training import ship, unet
+from training.clip import MEAN, STD, Specs, small
 from training.probe import zoomed
 from training.vae import build, revived, widened
 
@@ -42,3 +47,53 @@ def test_pictures_and_their_part_maps_are_zoomed_alike():
     assert 2 <= sum(moved) <= 14
     assert ((seen[:, 0] > 0.5) == (where == 1)).float().mean() > 0.995
     assert (where.sum((1, 2)) >= parts.sum((1, 2))).all()
+
+
+@pytest.fixture
+def text():
+    torch.manual_seed(0)
+    shape = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2}
+    return CLIPTextModel(CLIPTextConfig(**shape, vocab_size=64, max_position_embeddings=16)).eval()
+
+
+def test_evening_the_context_out_changes_nothing_that_the_denoiser_says(text):
+    plain = unet.build(4, (32, 32, 32, 32), 2, 32).eval()
+    ids = torch.randint(64, (8, 16))
+    z, timesteps = torch.randn(8, 4, 16, 16), torch.arange(0, 800, 100)
+    with torch.no_grad():
+        before = plain(z, timesteps, encoder_hidden_states=text(ids).last_hidden_state).sample
+        both = unet.Conditioned(plain, text, ids)
+        context = both.context(ids)
+        during = plain(z, timesteps, encoder_hidden_states=context).sample
+        after = both.folded(both.state_dict())(z, timesteps, encoder_hidden_states=text(ids).last_hidden_state).sample
+    spread = torch.linalg.eigvalsh(torch.cov(context.flatten(0, 1).T))
+    rows = text(ids).last_hidden_state.detach().flatten(0, 1)
+    uneven = torch.linalg.eigvalsh(torch.cov(rows.T))
+    assert torch.allclose(before, during, atol=1e-5)
+    assert torch.allclose(before, after, atol=1e-5)
+    assert spread.max() / spread.median() < uneven.max() / uneven.median()
+
+
+def test_classes_that_look_alike_are_drawn_more_often():
+    specs = Specs(0, 400)
+    odds = np.diff(unet.cumulative_odds(specs, 3.0), prepend=0)
+    alike = np.array([spec.identity.kind in unet.LOOK_ALIKES for spec in specs.specs])
+    assert odds.sum() == pytest.approx(1)
+    assert odds[alike].mean() == pytest.approx(3 * odds[~alike].mean())
+
+
+def test_a_text_encoder_that_is_not_clips_does_not_ship(text):
+    class Holder:
+        text_model = CLIPTextModel(text.config)
+
+    with pytest.raises(SystemExit, match=r"training\.clip --text"):
+        ship.checked(Holder(), text)
+    Holder.text_model.load_state_dict(text.state_dict())
+    assert ship.checked(Holder(), text) is text
+
+
+def test_clip_is_trained_on_what_its_processor_makes():
+    processor = CLIPImageProcessor(size={"shortest_edge": 64}, crop_size=64, image_mean=list(MEAN), image_std=list(STD))
+    images = np.random.default_rng(0).integers(256, size=(2, 128, 128, 3), dtype=np.uint8)
+    made = processor(list(images), return_tensors="pt").pixel_values
+    assert (small(images) - made).abs().max() < 0.03  # a level of 255 is 0.015 here
