@@ -10,7 +10,8 @@ import pytest
 from PIL import Image
 
 from samecast.cli import main
-from samecast.cli.options import RenderOptions, SheetOptions
+from samecast.cli.options.diorama import SheetOptions
+from samecast.cli.options.render import RenderOptions
 from samecast.cli.parsing import parse
 from samecast.cli.render import rules_of
 from samecast.control.rules import masactrl
@@ -179,7 +180,7 @@ def test_every_setting_has_its_option_with_the_same_default() -> None:
 
 def test_the_defaults_that_help_tells_are_the_methods() -> None:
     rule = masactrl()[0]
-    help_text = Path(str(sys.modules["samecast.cli.options"].__file__)).read_text()
+    help_text = Path(str(sys.modules["samecast.cli.options.render"].__file__)).read_text()
     assert "(default: the method's)" in help_text
     assert rule.steps.final is None
     assert rule.steps.skip is None

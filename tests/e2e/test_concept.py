@@ -12,7 +12,7 @@ from PIL import Image
 import samecast as sc
 from samecast.backbones.loading import load_backbone
 from samecast.cli import main
-from samecast.cli.concept_options import read_concept_option
+from samecast.cli.options.concept import read_concept_option
 from samecast.concepts.concept import Concept
 from samecast.concepts.formats import write_concept
 from samecast.control.checks import wanted_masks

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from samecast.cli import main
-from samecast.cli.options import StudyOptions
+from samecast.cli.options.study import StudyOptions
 from samecast.cli.study import grid_of
 from samecast.photos import open_photo
 from samecast.study.grid import preset_grid

@@ -7,7 +7,7 @@ import pytest
 
 from samecast.cli import main
 from samecast.cli.learn import settings_of
-from samecast.cli.learn_options import SharedOptions
+from samecast.cli.options.learn import SharedOptions
 from samecast.cli.parsing import parse
 from samecast.concepts.concept import Concept
 from samecast.learn.settings import default_settings

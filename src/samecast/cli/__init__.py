@@ -10,24 +10,18 @@ import sys
 from collections.abc import Callable, Sequence
 from importlib import import_module
 
-from samecast.cli.concept_options import CompressOptions, ConvertOptions, MergeOptions, ShowOptions
 from samecast.cli.console import CONSOLE, complain
-from samecast.cli.learn_options import SharedOptions
-from samecast.cli.options import (
-    BenchmarkOptions,
-    CompareOptions,
-    DemoOptions,
-    MasksOptions,
-    Options,
-    PhotosOptions,
-    RenderOptions,
-    SheetOptions,
-    SitesOptions,
-    StudyOptions,
-    StudyReportOptions,
-    StudyStatusOptions,
-    TuneOptions,
-)
+from samecast.cli.options import Options
+from samecast.cli.options.compare import CompareOptions
+from samecast.cli.options.concept import CompressOptions, ConvertOptions, MergeOptions, ShowOptions
+from samecast.cli.options.demo import DemoOptions
+from samecast.cli.options.diorama import BenchmarkOptions, PhotosOptions, SheetOptions
+from samecast.cli.options.learn import SharedOptions
+from samecast.cli.options.masks import MasksOptions
+from samecast.cli.options.render import RenderOptions
+from samecast.cli.options.sites import SitesOptions
+from samecast.cli.options.study import StudyOptions, StudyReportOptions, StudyStatusOptions
+from samecast.cli.options.tune import TuneOptions
 from samecast.cli.parsing import parse
 from samecast.errors import SamecastError
 

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 from rich.table import Table
 
 from samecast.cli.console import RESULTS, quiet_libraries, stages, working
-from samecast.cli.options import BenchmarkOptions
+from samecast.cli.options.diorama import BenchmarkOptions
 from samecast.disk import check_writable
 from samecast.errors import SamecastError
 

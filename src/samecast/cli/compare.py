@@ -3,7 +3,7 @@
 from rich.table import Table
 
 from samecast.cli.console import RESULTS, quiet_libraries, stages, working
-from samecast.cli.options import CompareOptions
+from samecast.cli.options.compare import CompareOptions
 from samecast.disk import check_writable
 from samecast.errors import SamecastError
 

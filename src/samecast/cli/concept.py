@@ -4,8 +4,8 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from samecast.cli.concept_options import CompressOptions, ConvertOptions, MergeOptions, ShowOptions
 from samecast.cli.console import RESULTS, quiet_libraries, stages, working
+from samecast.cli.options.concept import CompressOptions, ConvertOptions, MergeOptions, ShowOptions
 from samecast.disk import check_writable, free_path
 from samecast.errors import SamecastError
 

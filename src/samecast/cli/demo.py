@@ -4,7 +4,7 @@ from rich.table import Table
 
 import samecast as sc
 from samecast.cli.console import RESULTS, quiet_libraries, stages, working
-from samecast.cli.options import DemoOptions
+from samecast.cli.options.demo import DemoOptions
 from samecast.disk import check_writable
 
 

@@ -3,7 +3,7 @@
 import json
 
 from samecast.cli.console import RESULTS, working
-from samecast.cli.options import PhotosOptions, SheetOptions
+from samecast.cli.options.diorama import PhotosOptions, SheetOptions
 from samecast.disk import check_writable, write_picture, writing_folder
 from samecast.errors import SamecastError
 

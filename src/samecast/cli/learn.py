@@ -10,7 +10,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from samecast.cli.console import CONSOLE, RESULTS, quiet_libraries, remark, working
-from samecast.cli.learn_options import (
+from samecast.cli.options.learn import (
     CustomDiffusionOptions,
     DreamboothOptions,
     LoraOptions,

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import samecast as sc
 from samecast.cli.console import RESULTS, quiet_libraries, remark, stages, working
-from samecast.cli.options import MasksOptions
+from samecast.cli.options.masks import MasksOptions
 from samecast.core.steps import Steps
 from samecast.core.tokens import SubjectTokens
 from samecast.disk import check_writable, writing_folder

@@ -8,21 +8,17 @@ from typing import Annotated, Any
 
 import tyro
 
-from samecast.cli.concept_options import ConceptOptions
-from samecast.cli.learn_options import LearnOptions
-from samecast.cli.options import (
-    CompareOptions,
-    DemoOptions,
-    DioramaOptions,
-    MasksOptions,
-    Options,
-    RenderOptions,
-    SitesOptions,
-    StudyOptions,
-    StudyReportOptions,
-    StudyStatusOptions,
-    TuneOptions,
-)
+from samecast.cli.options import Options
+from samecast.cli.options.compare import CompareOptions
+from samecast.cli.options.concept import ConceptOptions
+from samecast.cli.options.demo import DemoOptions
+from samecast.cli.options.diorama import DioramaOptions
+from samecast.cli.options.learn import LearnOptions
+from samecast.cli.options.masks import MasksOptions
+from samecast.cli.options.render import RenderOptions
+from samecast.cli.options.sites import SitesOptions
+from samecast.cli.options.study import StudyOptions, StudyReportOptions, StudyStatusOptions
+from samecast.cli.options.tune import TuneOptions
 from samecast.errors import SamecastError
 
 DESCRIPTION = """Cast a subject once, render it in any scene.

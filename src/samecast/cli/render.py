@@ -14,9 +14,9 @@ from typing import Any
 from PIL import Image
 
 import samecast as sc
-from samecast.cli.concept_options import read_concept_option
 from samecast.cli.console import RESULTS, quiet_libraries, remark, stages, working
-from samecast.cli.options import RenderOptions
+from samecast.cli.options.concept import read_concept_option
+from samecast.cli.options.render import RenderOptions
 from samecast.control.rule import Rules, read_rules, rules_from_data
 from samecast.control.rules import METHODS
 from samecast.disk import check_writable

@@ -2,7 +2,7 @@
 
 import samecast as sc
 from samecast.cli.console import RESULTS, quiet_libraries, working
-from samecast.cli.options import SitesOptions
+from samecast.cli.options.sites import SitesOptions
 
 _STAGES = {"down": "encoder", "mid": "mid", "up": "decoder"}
 

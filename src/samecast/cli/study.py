@@ -7,7 +7,7 @@ import yaml
 from rich.table import Table
 
 from samecast.cli.console import RESULTS, quiet_libraries, remark, stages, working
-from samecast.cli.options import StudyOptions, StudyReportOptions, StudyStatusOptions
+from samecast.cli.options.study import StudyOptions, StudyReportOptions, StudyStatusOptions
 from samecast.disk import check_writable
 from samecast.errors import SamecastError
 from samecast.study.axes import BASE, parse_axis, read_axis, read_value

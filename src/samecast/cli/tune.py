@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from rich.table import Table
 
 from samecast.cli.console import RESULTS, quiet_libraries, remark, stages, working
-from samecast.cli.options import TuneOptions
+from samecast.cli.options.tune import TuneOptions
 from samecast.cli.render import split_inputs
 from samecast.control.targets import expand
 from samecast.disk import check_writable, write_text

@@ -1,0 +1,51 @@
+"""The options of `samecast compare`."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+arg = tyro.conf.arg
+
+
+@dataclass(frozen=True)
+class CompareOptions:
+    """Compare training, attention and both on held-out subjects of the embedded world.
+
+    Textual Inversion, LoRA, DreamBooth and Custom Diffusion learn four photos of each subject; MasaCtrl reads one; and
+    Custom Diffusion with MasaCtrl does both. What is finished is kept in the folder: a run that was stopped goes on
+    where it was. For example:
+
+      samecast compare --subjects 8 --prompts 10 --docs docs
+    """
+
+    out: Annotated[Path, arg(aliases=("-o",), metavar="FOLDER")] = Path("compare")
+    """Folder for scores.csv, summary.json, grid.png, all pictures and all concepts."""
+
+    methods: Annotated[tuple[str, ...], arg(metavar="NAME", help_behavior_hint="(default: all)")] = ()
+    """Which of prompt, textual-inversion, lora, dreambooth, custom-diffusion, masactrl, custom-diffusion-masactrl."""
+
+    subjects: Annotated[int, arg(metavar="1-32")] = 8
+    """How many of the benchmark's subjects."""
+
+    prompts: Annotated[int, arg(metavar="1-20")] = 20
+    """How many scenes for each."""
+
+    learn_steps: Annotated[int | None, arg(metavar="INT", help_behavior_hint="(default: the method's)")] = None
+    """Steps of every training."""
+
+    steps: Annotated[int, arg(metavar="INT")] = 50
+    """Denoising steps."""
+
+    guidance: Annotated[float, arg(metavar="FLOAT")] = 7.5
+    """Scale of classifier-free guidance."""
+
+    docs: Annotated[Path | None, arg(metavar="FOLDER", help_behavior_hint="")] = None
+    """Also write compare.md there, and pictures/compare.png, in place of what there is."""
+
+    model: Annotated[str, arg(metavar="MODEL", help_behavior_hint="(default: the embedded model)")] = "diorama"
+    """Any model that `samecast render` takes, if it knows the embedded world."""
+
+    device: Annotated[str, arg(metavar="auto|cpu|cuda|mps")] = "auto"
+    """Where to compute."""

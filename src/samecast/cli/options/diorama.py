@@ -1,0 +1,106 @@
+"""The options of `samecast diorama`: sheet, photos and benchmark."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+
+arg = tyro.conf.arg
+On = tyro.conf.FlagCreatePairsOff[bool]
+
+
+@dataclass(frozen=True)
+class SheetOptions:
+    """Draw a contact sheet of Diorama, the embedded world: its subjects in its scenes.
+
+    For example:
+
+      samecast diorama sheet --seed 3 --out sheet.png
+    """
+
+    out: Annotated[Path, arg(aliases=("-o",), metavar="FILE")] = Path("diorama.png")
+    """Picture to write. Where it exists, the next free name is taken."""
+
+    seed: Annotated[int, arg(metavar="INT")] = 0
+    """Which subjects and scenes are drawn."""
+
+    size: Annotated[int, arg(metavar="PIXELS")] = 128
+    """Side of one picture."""
+
+    columns: Annotated[int, arg(metavar="INT")] = 8
+    """Pictures in a row."""
+
+    rows: Annotated[int, arg(metavar="INT")] = 6
+    """Rows of pictures."""
+
+
+@dataclass(frozen=True)
+class PhotosOptions:
+    """Draw four photos of a held-out subject, which nothing was trained on, to learn it from.
+
+    For example:
+
+      samecast diorama photos --out examples/rex
+      samecast learn custom-diffusion --photos examples/rex
+    """
+
+    out: Annotated[Path, arg(aliases=("-o",), metavar="FOLDER")] = Path("rex")
+    """Folder for the photos and subject.json. Where it exists, the next free name is taken."""
+
+    subject: Annotated[int, arg(metavar="INT")] = 65
+    """Which subject; 65 is the demo's dog with blue and yellow stripes."""
+
+    size: Annotated[int, arg(metavar="PIXELS")] = 128
+    """Side of a photo."""
+
+
+@dataclass(frozen=True)
+class BenchmarkOptions:
+    """Compare methods on held-out subjects of the embedded world: same subject, scene as asked, and both.
+
+    What is finished is kept in the folder: a run that was stopped goes on where it was. For example:
+
+      samecast diorama benchmark --subjects 8 --prompts 5 --methods prompt decoder encoder
+    """
+
+    out: Annotated[Path, arg(aliases=("-o",), metavar="FOLDER")] = Path("benchmark")
+    """Folder for scores.csv, summary.json, grid.png and all pictures."""
+
+    methods: Annotated[tuple[str, ...], arg(metavar="NAME", help_behavior_hint="(default: all)")] = ()
+    """Which of prompt, decoder, decoder-25, encoder, all, union, shuffled."""
+
+    subjects: Annotated[int, arg(metavar="1-32")] = 32
+    """How many of the benchmark's subjects."""
+
+    prompts: Annotated[int, arg(metavar="1-20")] = 20
+    """How many scenes for each."""
+
+    hidden: Annotated[On, arg(help_behavior_hint="")] = False
+    """Read photos on which 30-60% of the subject is hidden."""
+
+    init: Annotated[Literal["inverted", "noise"] | float, arg(metavar="inverted|noise|0-1")] = "inverted"
+    """Where pictures start: the photo's inverted latent, fresh noise, or between."""
+
+    steps: Annotated[int, arg(metavar="INT")] = 50
+    """Denoising steps."""
+
+    guidance: Annotated[float, arg(metavar="FLOAT")] = 7.5
+    """Scale of classifier-free guidance."""
+
+    model: Annotated[str, arg(metavar="MODEL", help_behavior_hint="(default: the embedded model)")] = "diorama"
+    """Any model that `samecast render` takes, if it knows the embedded world."""
+
+    device: Annotated[str, arg(metavar="auto|cpu|cuda|mps")] = "auto"
+    """Where to compute."""
+
+
+@dataclass(frozen=True)
+class DioramaOptions:
+    """Look at the embedded world."""
+
+    command: (
+        Annotated[SheetOptions, tyro.conf.subcommand("sheet")]
+        | Annotated[PhotosOptions, tyro.conf.subcommand("photos")]
+        | Annotated[BenchmarkOptions, tyro.conf.subcommand("benchmark")]
+    )

@@ -1,0 +1,149 @@
+"""The options of `samecast study`, and of its status and report."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+
+arg = tyro.conf.arg
+On = tyro.conf.FlagCreatePairsOff[bool]
+
+
+@dataclass(frozen=True)
+class StudyOptions:
+    """Run a grid of settings on several subjects, score every picture, and write tables, figures and a page.
+
+    Without annotations it is about eight held-out subjects of the embedded world. What is finished is kept: a study
+    that was stopped goes on where it was. For example:
+
+      samecast study --preset aiku
+      samecast study annotation.json --preset aiku --model path/to/stable-diffusion-v1-4 --out aiku
+      samecast study --axis final=20:51:5 --axis sites=encoder,decoder,10-12,13-15 --out sites
+      samecast study --preset full --dry-run
+      samecast study --resume aiku
+      samecast study status aiku
+    """
+
+    annotations: Annotated[
+        tyro.conf.Positional[Path | None], arg(metavar="[ANNOTATIONS]", help_behavior_hint="(default: eight bundled)")
+    ] = None
+    """A list of {name, description, image_path} as JSON, or a folder with a folder of photos for each subject."""
+
+    preset: Annotated[
+        Literal["aiku", "masks", "full"] | None, arg(metavar="NAME", help_behavior_hint="(default: aiku)")
+    ] = None
+    """aiku: 44 settings by final step, start step and skip, for decoder and encoder sites; masks: by the maps that mask
+    the subject; full: start x final x skip x sites, 840 settings."""
+
+    axis: Annotated[tyro.conf.UseAppendAction[tuple[str, ...]], arg(metavar="FIELD=VALUES")] = ()
+    """In place of a preset: a field of a rule and its values, such as final=20:51:5 or maps=none,encoder. Axes
+    multiply."""
+
+    config: Annotated[Path | None, arg(metavar="FILE.YAML", help_behavior_hint="")] = None
+    """Axes and fixed fields as YAML: `axes: {final: [20, 30], sites: [encoder, decoder]}` and `base: {start: 4}`."""
+
+    out: Annotated[Path, arg(aliases=("-o",), metavar="FOLDER")] = Path("study")
+    """Folder of the study."""
+
+    resume: Annotated[Path | None, arg(metavar="FOLDER", help_behavior_hint="")] = None
+    """Go on with the study in this folder."""
+
+    dry_run: Annotated[On, arg(help_behavior_hint="")] = False
+    """Only tell what it would take."""
+
+    photos: Literal["first", "each", "together"] = "first"
+    """What is read of a subject's photos: the first, each by itself as a repeat, or all at once."""
+
+    seeds: Annotated[int, arg(metavar="INT")] = 1
+    """Pictures of each prompt; more than one needs --init noise or a blend."""
+
+    subjects: Annotated[int, arg(metavar="1-32")] = 8
+    """How many of the bundled subjects."""
+
+    prompts: Annotated[int, arg(metavar="1-20")] = 1
+    """How many scenes for each bundled subject."""
+
+    repeats: Annotated[int, arg(metavar="1-4")] = 1
+    """How many photos of each bundled subject; more than one go with --photos each or together."""
+
+    hidden: Annotated[On, arg(help_behavior_hint="")] = False
+    """Add each bundled subject once more, read from photos that hide 30-60% of it."""
+
+    steps: Annotated[int, arg(metavar="INT")] = 50
+    """Denoising steps. The presets' spans keep their share of the run."""
+
+    guidance: Annotated[float, arg(metavar="FLOAT")] = 7.5
+    """Scale of classifier-free guidance."""
+
+    seed: Annotated[int, arg(metavar="INT")] = 0
+    """Seed of the noise; without effect where everything starts from the photo's inverted latent."""
+
+    init: Annotated[Literal["inverted", "noise"] | float, arg(metavar="inverted|noise|0-1")] = "inverted"
+    """Where pictures start: the photo's inverted latent, fresh noise, or between."""
+
+    size: Annotated[int | None, arg(metavar="PIXELS", help_behavior_hint="(default: the model's)")] = None
+    """Side of the pictures."""
+
+    model: Annotated[str, arg(metavar="MODEL", help_behavior_hint="(default: the embedded model)")] = "diorama"
+    """Any model that `samecast render` takes."""
+
+    clip: Annotated[str, arg(metavar="MODEL", help_behavior_hint="(default: the model's)")] = ""
+    """CLIP that scores alignment, a folder or hub id: openai/clip-vit-large-patch14, the embedded one for the embedded
+    model."""
+
+    dino: Annotated[str, arg(metavar="MODEL", help_behavior_hint="(default: the embedded model's)")] = ""
+    """Vision transformer that scores image alignment beside it, a folder or hub id such as facebook/dino-vits16."""
+
+    executor: Literal["local", "ray"] = "local"
+    """Who works: this process, or actors of a Ray cluster, one for each device."""
+
+    workers: Annotated[int | None, arg(metavar="INT", help_behavior_hint="(default: one for each GPU)")] = None
+    """With --executor ray: how many actors."""
+
+    address: Annotated[str | None, arg(metavar="ADDRESS", help_behavior_hint="(default: a cluster of its own)")] = None
+    """With --executor ray: the cluster to join; the study's folder must be on storage that all its machines share."""
+
+    batch_rows: Annotated[int | None, arg(metavar="INT", help_behavior_hint="(default: by size)")] = None
+    """Most rows in one call of the denoiser; where memory does not suffice it is halved."""
+
+    checkpoint: Annotated[float, arg(metavar="SECONDS")] = 60.0
+    """How often a subject in progress is kept."""
+
+    device: Annotated[str, arg(metavar="auto|cpu|cuda|mps")] = "auto"
+    """Where to compute."""
+
+    dtype: Annotated[Literal["auto", "float32", "float16", "bfloat16"], arg(metavar="TYPE")] = "auto"
+    """Precision of the model: auto, float32, float16 or bfloat16."""
+
+
+@dataclass(frozen=True)
+class StudyStatusOptions:
+    """Tell how far a study is.
+
+    For example:
+
+      samecast study status aiku
+    """
+
+    folder: tyro.conf.Positional[Path]
+    """Folder of the study."""
+
+
+@dataclass(frozen=True)
+class StudyReportOptions:
+    """Make a study's table, figures and page anew, and write its findings as Markdown.
+
+    For example:
+
+      samecast study report study --write docs/study.md
+    """
+
+    folder: tyro.conf.Positional[Path]
+    """Folder of the study."""
+
+    write: Annotated[Path | None, arg(metavar="FILE.MD", help_behavior_hint="")] = None
+    """Where to write the findings; their figures go into `pictures/` beside the file."""
+
+    device: Annotated[str, arg(metavar="auto|cpu|cuda|mps")] = "auto"
+    """Where scores are computed that are missing."""
