@@ -92,11 +92,8 @@ def text_to_image(
             [each.text for each in part], num_inference_steps=steps, guidance_scale=guidance, generator=generators
         ).images
     seconds = time.perf_counter() - began
-    scores = judged(
-        load_probe().read(images),
-        [each.states for each in told],
-        [word_margin(s.identity.base) >= CLEAR for s in specs],
-    )
+    readings, truths = load_probe().read(images), [each.states for each in told]
+    scores = judged(readings, truths, [word_margin(s.identity.base) >= CLEAR for s in specs])
     if sheet:
         grid = Image.new("RGB", (8 * 128, 6 * 128))
         for index, image in enumerate(images[:48]):
@@ -107,6 +104,7 @@ def text_to_image(
         "steps": steps,
         "guidance": guidance,
         "count": len(specs),
+        "confusion": confusion(readings, truths),
         "evaluations_per_second": 2 * steps * len(specs) / seconds,
     }
 
