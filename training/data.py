@@ -1,7 +1,8 @@
 """Renders, cached once: `python -m training.data --count 32000` draws the training pictures into a memory-mapped file.
 
 Picture i is `sample_spec(i)`, so everything else about it (caption, attributes) is computed from its number. The file
-is filled in order and can be read while it grows; a killed run goes on where it stopped.
+is filled in order and can be read while it grows; a killed run goes on where it stopped, and a larger `--count` adds to
+what is there.
 """
 
 import argparse
@@ -36,6 +37,19 @@ class Pictures:
         return int((self.folder / "ready").read_text())
 
 
+def grow(path: Path, count: int) -> None:
+    """Make room for `count` rows in an .npy file, in place: its header leaves space for a longer count."""
+    held = np.load(path, mmap_mode="r")
+    if len(held) >= count:
+        return
+    shape = (count, *held.shape[1:])
+    with path.open("r+b") as file:
+        np.lib.format.write_array_header_1_0(file, np.lib.format.header_data_from_array_1_0(held) | {"shape": shape})
+        if file.tell() != held.offset:
+            raise SystemExit(f"{path} cannot grow to {count} rows: delete its folder and draw again")
+        file.truncate(held.offset + count * held.nbytes // len(held))
+
+
 def draw(name: str, first_seed: int, count: int, threads: int | None) -> None:
     """Draw `count` pictures from `first_seed` on into `runs/data/<name>`."""
     folder = ROOT / "data" / name
@@ -49,6 +63,7 @@ def draw(name: str, first_seed: int, count: int, threads: int | None) -> None:
         if not (folder / f"{file}.npy").exists():
             np.lib.format.open_memmap(folder / f"{file}.npy", mode="w+", dtype=dtype, shape=shape).flush()
             (folder / "ready").write_text("0")
+        grow(folder / f"{file}.npy", count)
     images = np.load(folder / "images.npy", mmap_mode="r+")
     masks = np.load(folder / "masks.npy", mmap_mode="r+")
     parts = np.load(folder / "parts.npy", mmap_mode="r+")

@@ -145,7 +145,8 @@ def test_first_family_loads_as_it_was_saved_and_runs(tmp_path: Path) -> None:
     latents, text = torch.randn(1, 4, 16, 16), backbone.encode_prompts(["a dog"])
     with torch.no_grad():
         expected = original.unet(latents, 10, original.encode_prompt("a dog", "cpu", 1, False)[0]).sample
-        assert torch.equal(backbone.predict(latents, 10, text), expected)
+        # The same weights at other addresses may take other kernels: close, not equal bit by bit.
+        torch.testing.assert_close(backbone.predict(latents, 10, text), expected, rtol=1e-5, atol=1e-5)
 
 
 def test_second_family_loads_as_it_was_saved(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
