@@ -79,7 +79,8 @@ def recipe(name: str, **defaults: Any) -> tuple[Recipe, argparse.Namespace]:
     parser = argparse.ArgumentParser(formatter_class=argparse.ArgumentDefaultsHelpFormatter)
     shared = {"steps": 10**9, "minutes": 1e9, "rate": 1e-3, "batch": 32, "seed": 0, "threads": 0, "average": 0.999}
     for option, default in (shared | defaults).items():
-        parser.add_argument(f"--{option.replace('_', '-')}", type=type(default), default=default)
+        kind: dict[str, Any] = {"action": "store_true"} if default is False else {"type": type(default)}
+        parser.add_argument(f"--{option.replace('_', '-')}", default=default, **kind)
     parser.add_argument("--name", default=name)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--dtype", choices=("auto", "float32", "bfloat16"), default="auto")

@@ -111,7 +111,10 @@ def crops(pictures: Pictures, count: int, size: int, rng: np.random.Generator) -
 
 def main() -> None:
     """Train and save to `runs/<name>/model`."""
-    made, given = recipe("vae", minutes=30.0, rate=2e-3, batch=16, latents=8, widths="16,32,64,64", kl=1e-6, hold=0.0)
+    made, given = recipe(
+        "vae", minutes=30.0, rate=2e-3, batch=16, latents=8, widths="16,32,64,64", kl=1e-6, hold=0.0,
+        squared=2.0, decoder_only=False,
+    )  # fmt: skip
     widths = tuple(int(width) for width in given.widths.split(","))
     vae = AutoencoderKL.from_pretrained(made.init_from) if made.init_from else build(given.latents, widths)
     if vae.config.latent_channels != given.latents:
@@ -123,6 +126,9 @@ def main() -> None:
         print(f"silent channels, revived: {torch.nonzero(~spoke).flatten().tolist()}", flush=True)
         before = before.to(made.device, memory_format=torch.channels_last).eval().requires_grad_(False)
     vae = vae.to(made.device, memory_format=torch.channels_last)
+    if given.decoder_only:  # the latents stay what they are, to the bit
+        vae.encoder.requires_grad_(False)
+        vae.quant_conv.requires_grad_(False)
     quicken(vae)
     print(f"{sum(p.numel() for p in vae.parameters()) / 1e6:.2f} M parameters", flush=True)
 
@@ -131,13 +137,14 @@ def main() -> None:
         size, count = (128, max(made.batch // 4, 1)) if step % 20 == 19 else (64, made.batch)
         x = tensor(crops(pictures, count, size, rng)).to(made.device, memory_format=torch.channels_last)
         with torch.autocast(made.device.type, made.dtype, enabled=made.dtype != torch.float32):
-            posterior = vae.encode(x).latent_dist
+            with torch.set_grad_enabled(not given.decoder_only):
+                posterior = vae.encode(x).latent_dist
             y = vae.decode(posterior.sample()).sample.float()
         error = y - x
         edges = (error.diff(dim=-1).abs().mean() + error.diff(dim=-2).abs().mean()) / 2
         squared = error.square().mean()
         tint = F.avg_pool2d(error, 4).abs().mean()  # colours that merge cost more than edges that blur
-        loss = error.abs().mean() + 0.5 * edges + tint + 2.0 * squared + given.kl * posterior.kl().mean()
+        loss = error.abs().mean() + 0.5 * edges + tint + given.squared * squared + given.kl * posterior.kl().mean()
         numbers = {"psnr": -10 * np.log10(squared.item() / 4)}
         if given.hold and step % 4 == 0:
             with torch.no_grad(), torch.autocast(made.device.type, made.dtype, enabled=made.dtype != torch.float32):
@@ -160,7 +167,7 @@ def main() -> None:
     with torch.no_grad():
         x = tensor(pictures.images[:512]).to(made.device)
         deviation = torch.cat([vae.encode(part).latent_dist.mode() for part in x.split(32)]).std().item()
-    vae.register_to_config(scaling_factor=scale if given.hold else 1 / deviation)
+    vae.register_to_config(scaling_factor=scale if given.hold or given.decoder_only else 1 / deviation)
     vae.save_pretrained(made.folder / "model")
     print(json.dumps({"latent_std": deviation}), f"saved to {ROOT / made.name / 'model'}")
 
