@@ -43,8 +43,10 @@ other model and no text from elsewhere went in. Recipes: `training/`, each `pyth
 
 ## Measured quality
 
-`python -m training.report --count {{ quality.text_to_image.count }} --steps {{ quality.text_to_image.steps }} \
---guidance {{ quality.text_to_image.guidance }}` on {{ quality.text_to_image.count }} held-out scenes.
+`python -m training.report --count {{ quality.count }}{{ " --each %d"|format(quality.text_to_image.each) \
+if quality.text_to_image.each }} --steps {{ quality.text_to_image.steps }} \
+--guidance {{ quality.text_to_image.guidance }}` on {{ quality.count }} held-out scenes \
+({{ quality.text_to_image.count }} captions).
 Autoencoder: **{{ "%.2f"|format(quality.vae_psnr) }} dB** PSNR, SSIM {{ "%.3f"|format(quality.vae_ssim) }}.
 CLIP retrieval: **{{ "%.1f"|format(100 * quality.clip_top1_of_256) }}%** top-1 among 256 scenes described in full.
 

@@ -17,7 +17,7 @@ from samecast.diorama.captions import caption, facts, phrase
 from samecast.diorama.colours import ciede2000, word_margin
 from samecast.diorama.probe import Reading, load_probe
 from samecast.diorama.renderer import render_many
-from samecast.diorama.scenes import Spec
+from samecast.diorama.scenes import Spec, sample_spec
 from samecast.render.quality import measure
 from samecast.score.alignment import load_clip
 from training.ship import WEIGHTS
@@ -29,7 +29,7 @@ CLEAR = 6.0
 def judged(readings: list[Reading], truths: list[dict[str, str]], clear: list[bool]) -> dict[str, float]:
     """Return the share of right readings per attribute, over the pictures whose truth states it."""
     scores: dict[str, float] = {}
-    for name in ("kind", "colour", "pattern", "accessory", "pose", "view", "background"):
+    for name in ATTRIBUTES:
         hits = [
             getattr(reading, name) == truth[name]
             for reading, truth, sure in zip(readings, truths, clear, strict=True)
@@ -75,6 +75,18 @@ def renders_and_reconstructions(pipeline: StableDiffusionPipeline, specs: list[S
         found[f"probe_{name}"] = scores | {"mask_iou": float(np.mean(overlap))}
         found["confusion"][name] = confusion(readings, truths)
     return found
+
+
+ATTRIBUTES = ("kind", "colour", "pattern", "accessory", "pose", "view", "background")
+
+
+def stating(first_seed: int, each: int) -> list[Spec]:
+    """Return the scenes from a seed on, as many as it takes for `each` captions to state every attribute."""
+    rng, specs, stated = np.random.default_rng(0), [], Counter[str]()
+    while min(stated[name] for name in ATTRIBUTES) < each:
+        specs.append(sample_spec(first_seed + len(specs)))
+        stated.update(list(caption(specs[-1], rng).states))
+    return specs
 
 
 def text_to_image(

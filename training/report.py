@@ -16,7 +16,15 @@ from rich.console import Console
 from rich.table import Table
 
 from samecast.diorama.scenes import HELD_OUT, sample_spec
-from training.measures import diversity, inversion, renders_and_reconstructions, retrieval, speeds, text_to_image
+from training.measures import (
+    diversity,
+    inversion,
+    renders_and_reconstructions,
+    retrieval,
+    speeds,
+    stating,
+    text_to_image,
+)
 from training.ship import WEIGHTS
 
 
@@ -36,7 +44,8 @@ def shown(found: dict[str, Any], count: int) -> Table:
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
-    parser.add_argument("--count", type=int, default=256)
+    parser.add_argument("--count", type=int, default=256, help="held-out scenes")
+    parser.add_argument("--each", type=int, help="text to image: as many captions as state every attribute so often")
     parser.add_argument("--steps", type=int, default=50)
     parser.add_argument("--guidance", type=float, default=7.5)
     parser.add_argument("--sheet", type=Path, help="also save the first 48 generated pictures here")
@@ -44,9 +53,11 @@ def main() -> None:
     pipeline = StableDiffusionPipeline.from_pretrained(WEIGHTS / "diorama")
     pipeline.set_progress_bar_config(disable=True)
     specs = [sample_spec(HELD_OUT + index) for index in range(given.count)]
-    found = renders_and_reconstructions(pipeline, specs)
+    found = {"count": given.count} | renders_and_reconstructions(pipeline, specs)
     found["clip_top1_of_256"] = retrieval([sample_spec(HELD_OUT + index) for index in range(256)])
-    found["text_to_image"] = text_to_image(pipeline, specs, given.steps, given.guidance, given.sheet)
+    told = stating(HELD_OUT, given.each) if given.each else specs
+    found["text_to_image"] = text_to_image(pipeline, told, given.steps, given.guidance, given.sheet)
+    found["text_to_image"]["each"] = given.each
     found["parameters"] = {
         name: sum(p.numel() for p in getattr(pipeline, name).parameters()) for name in ("unet", "vae", "text_encoder")
     }
