@@ -70,11 +70,10 @@ HISTORY = """\
 The figures are each part's last run. Parts that were trained on from earlier weights say so in `training/NOTES.md`."""
 
 LIMITS = """\
-The denoiser has had a part of the training it needs: a third of the subjects it draws are not yet what they should be.
-The probe meets its bar on renders but in pattern (98%), and not yet on reconstructions: no method should be ranked by
-this version. CLIP finds few of the scenes it should tell apart.
-Subjects are blurred by the autoencoder before any method touches them, so reconstruction bounds what consistency can
-be measured. Words it was not trained on do nothing. It must not be used to judge real photographs."""
+Shapes are right more often than crisp: thin parts (legs, tails, collars) run. Accessories are what the denoiser knows
+least. The autoencoder blurs subjects before any method touches them, so reconstruction bounds what consistency can be
+measured, and the probe's errors bound what it may rank. Words it was not trained on do nothing. It must not be used to
+judge real photographs."""
 
 
 def show(name: str, value: float) -> str:

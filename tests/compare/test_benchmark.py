@@ -12,9 +12,10 @@ import torch
 import samecast as sc
 from samecast.cli import main
 from samecast.compare.benchmark import MEASURES, Benchmark, summary, write_results
-from samecast.compare.methods import METHODS, Method
+from samecast.compare.methods import Method, placements
 from samecast.control.rules import masactrl
 from samecast.core.settings import RenderSettings
+from samecast.core.steps import Steps
 from samecast.diorama.benchmark import cases
 from samecast.diorama.probe import Probe, ProbeNetwork
 from samecast.errors import SamecastError
@@ -109,6 +110,7 @@ def test_a_damaged_unit_is_named(benchmark: Benchmark, tmp_path: Path) -> None:
         (("--methods", "dreambooth"), "choose from prompt"),
         (("--subjects", "0"), "--subjects must be 1 to 32"),
         (("--prompts", "21"), "--prompts must be 1 to 20"),
+        (("--steps", "-5"), "--steps must be 1 to 1000; got -5"),
     ],
 )
 def test_mistakes_are_one_line(capsys: pytest.CaptureFixture[str], words: tuple[str, ...], told: str) -> None:
@@ -119,4 +121,15 @@ def test_mistakes_are_one_line(capsys: pytest.CaptureFixture[str], words: tuple[
 
 
 def test_the_methods_have_names_of_their_own() -> None:
-    assert len({method.name for method in METHODS}) == len(METHODS)
+    assert len({method.name for method in placements()}) == len(placements())
+
+
+@pytest.mark.parametrize("steps", [8, 25, 50])
+def test_spans_keep_their_share_of_a_shorter_run(steps: int) -> None:
+    for method in placements(steps):
+        acts = [
+            (rule.steps.start, steps - 1 if rule.steps.final is None else rule.steps.final) for rule in method.rules
+        ]
+        assert all(first < last < steps for first, last in acts)
+    assert placements(25)[2].rules[0].steps == Steps(2, 12)
+    assert placements(50)[1].rules == masactrl()

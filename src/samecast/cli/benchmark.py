@@ -19,10 +19,15 @@ def run_benchmark(options: BenchmarkOptions) -> None:
     Raises:
         SamecastError: an option is out of range, or the folder cannot be written.
     """
-    for name, value, most in (("--subjects", options.subjects, 32), ("--prompts", options.prompts, 20)):
+    bounds = (
+        ("--subjects", options.subjects, 32),
+        ("--prompts", options.prompts, 20),
+        ("--steps", options.steps, 1000),
+    )
+    for name, value, most in bounds:
         if not 1 <= value <= most:
             raise SamecastError(f"{name} must be 1 to {most}; got {value}")
-    methods = _chosen(options.methods)
+    methods = _chosen(options.methods, options.steps)
     check_writable(options.out)
     with working("loading the model"):
         from samecast.compare.benchmark import Benchmark, write_results
@@ -56,11 +61,12 @@ def run_benchmark(options: BenchmarkOptions) -> None:
         RESULTS.print(str(options.out / name))
 
 
-def _chosen(names: tuple[str, ...]) -> "tuple[Method, ...]":
-    from samecast.compare.methods import METHODS
+def _chosen(names: tuple[str, ...], steps: int) -> "tuple[Method, ...]":
+    from samecast.compare.methods import placements
 
-    known = {method.name: method for method in METHODS}
+    methods = placements(steps)
+    known = {method.name: method for method in methods}
     for name in names:
         if name not in known:
             raise SamecastError(f"no method is called {name!r}; choose from {', '.join(known)}")
-    return tuple(known[name] for name in dict.fromkeys(names)) or METHODS
+    return tuple(known[name] for name in dict.fromkeys(names)) or methods

@@ -33,16 +33,25 @@ class Method:
     photos: int = 1
 
 
-METHODS: tuple[Method, ...] = (
-    Method("prompt", "prompt alone", ()),
-    Method("decoder", "decoder 10-15, steps 4-50", masactrl()),
-    Method("decoder-25", "decoder 10-15, steps 4-25", masactrl(final=25)),
-    Method("encoder", "encoder 0-7, steps 4-50", masactrl(sites="0-7")),
-    Method("all", "all sites 0-15, steps 4-50", masactrl(sites="0-15")),
-    Method("union", "decoder 10-15 and oneself, steps 4-50", masactrl_union()),
-    Method("shuffled", "decoder 10-15, steps 4-50, another subject's photo", masactrl(), shuffled=True),
-)
-"""The settings of the AIKU study, no control below them, and a negative control above."""
+def placements(steps: int = FULL_RUN) -> tuple[Method, ...]:
+    """Return the settings of the AIKU study, no control below them, and a negative control above.
+
+    Args:
+        steps: denoising steps of each picture; the spans of control keep their share of the run, and `decoder-25` its
+            name, which tells the step of 50.
+    """
+    start, middle = (round(step * steps / FULL_RUN) for step in (4, 25))
+    whole, half = f"steps {start}-{steps}", f"steps {start}-{middle}"
+    reading = masactrl(start)
+    return (
+        Method("prompt", "prompt alone", ()),
+        Method("decoder", f"decoder 10-15, {whole}", reading),
+        Method("decoder-25", f"decoder 10-15, {half}", masactrl(start, middle)),
+        Method("encoder", f"encoder 0-7, {whole}", masactrl(start, sites="0-7")),
+        Method("all", f"all sites 0-15, {whole}", masactrl(start, sites="0-15")),
+        Method("union", f"decoder 10-15 and oneself, {whole}", masactrl_union(start)),
+        Method("shuffled", f"decoder 10-15, {whole}, another subject's photo", reading, shuffled=True),
+    )
 
 
 def contest(*, embedded: bool, steps: int = FULL_RUN, learn_steps: int | None = None) -> tuple[Method, ...]:
