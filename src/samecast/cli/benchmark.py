@@ -26,7 +26,7 @@ def run_benchmark(options: BenchmarkOptions) -> None:
     )
     for name, value, most in bounds:
         if not 1 <= value <= most:
-            raise SamecastError(f"{name} must be 1 to {most}; got {value}")
+            raise SamecastError(f"--{name} must be 1 to {most}; got {value}")
     methods = _chosen(options.methods, options.steps)
     check_writable(options.out)
     with working("loading the model"):
