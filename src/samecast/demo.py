@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 from PIL import Image
@@ -17,7 +18,7 @@ from samecast.control.rules import Rules, masactrl
 from samecast.core.settings import RenderSettings
 from samecast.diorama.album import STRIPED_DOG, album
 from samecast.diorama.captions import phrase
-from samecast.diorama.probe import Probe, Reading, identity_right, load_probe, scene_right
+from samecast.diorama.probe import Probe, Reading, colour_errors, identity_right, load_probe, scene_right
 from samecast.diorama.scenes import HELD_OUT, Identity, Scene, sample_spec
 from samecast.disk import writing_folder
 from samecast.report.grid import draw_grid
@@ -54,12 +55,14 @@ class Setting:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What one setting gave: the pictures, and for each whether the judge finds the subject and the scene in it."""
+    """What one setting gave: the pictures, and for each whether the judge finds the subject and the scene in it, and
+    how far both colours are from the subject's (mean CIEDE2000)."""
 
     setting: Setting
     result: "RenderResult"
     same: tuple[bool, ...]
     scene: tuple[bool, ...]
+    colour_error: tuple[float, ...]
 
     @property
     def both(self) -> tuple[bool, ...]:
@@ -80,12 +83,17 @@ class Demo:
         """The verdicts, setting by setting."""
         count = len(SCENES)
         return Table(
-            columns=("setting", f"same {self.noun}", "scene as asked", "both"),
+            columns=("setting", f"same {self.noun}", "scene as asked", "both", "colours off by"),
             rows=tuple(
-                (outcome.setting.title, *(f"{sum(v)} of {count}" for v in (outcome.same, outcome.scene, outcome.both)))
+                (
+                    outcome.setting.title,
+                    *(f"{sum(right)} of {count}" for right in (outcome.same, outcome.scene, outcome.both)),
+                    f"{fmean(outcome.colour_error):.0f}",
+                )
                 for outcome in self.outcomes
             ),
-            caption="Verdicts of the probe, a network trained on renders alone that shares nothing with the model",
+            caption="Verdicts of the probe, a network trained on renders alone that shares nothing with the model; the "
+            "same is right in class, pattern, accessory and both colours (within 10 CIEDE2000)",
         )
 
 
@@ -172,6 +180,7 @@ def _judge(setting: Setting, result: "RenderResult", identity: Identity, probe: 
         result,
         same=tuple(identity_right(reading, identity) for reading in readings),
         scene=tuple(scene_right(reading, scene) for reading, scene in zip(readings, SCENES, strict=True)),
+        colour_error=tuple(fmean(colour_errors(reading, identity)) for reading in readings),
     )
 
 
@@ -180,7 +189,8 @@ def _row(outcome: Outcome, noun: str) -> Row:
         Panel(render.image, render.prompt, (Mark(f"same {noun}", same), Mark("scene as asked", scene)))
         for render, same, scene in zip(outcome.result.renders, outcome.same, outcome.scene, strict=True)
     )
-    return Row(panels, outcome.setting.title, outcome.setting.note)
+    note = f"{outcome.setting.note}; colours off by {fmean(outcome.colour_error):.0f}"
+    return Row(panels, outcome.setting.title, note)
 
 
 def _page(demo: Demo, photos: list[Image.Image], rows: list[Row]) -> Page:
@@ -216,6 +226,7 @@ def _facts(demo: Demo) -> dict[str, Any]:
                 "title": outcome.setting.title,
                 "same": outcome.same,
                 "scene": outcome.scene,
+                "colour_error": [round(error, 2) for error in outcome.colour_error],
                 "provenance": outcome.result.provenance,
             }
             for outcome in demo.outcomes
