@@ -21,6 +21,7 @@ from transformers import CLIPTextModel, CLIPTokenizer
 from samecast.diorama.captions import caption
 from training.clip import Specs
 from training.data import ROOT, Pictures
+from training.even import evening
 from training.fast import compile_checked, quicken
 from training.loop import Recipe, recipe, train
 
@@ -82,11 +83,9 @@ class Conditioned(nn.Module):
         super().__init__()
         self.unet, self.text = unet, text
         with torch.no_grad():
-            rows = text(ids).last_hidden_state.flatten(0, 1).double()
-            values, vectors = torch.linalg.eigh(rows.T @ rows / len(rows))
-            root = (values + floor * values.mean()).sqrt()
-            self.register_buffer("even", (vectors / root @ vectors.T).float())
-            self.register_buffer("back", (vectors * root @ vectors.T).float())
+            even, back = evening(text(ids).last_hidden_state.flatten(0, 1), floor)
+            self.register_buffer("even", even)
+            self.register_buffer("back", back)
             self.map_context(self.back)
 
     @torch.no_grad()

@@ -3,10 +3,15 @@
 import numpy as np
 import pytest
 import torch
-from transformers import CLIPImageProcessor, CLIPTextConfig, CLIPTextModel
+from transformers import CLIPImageProcessor, CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
-from training import ship, unet
+from samecast.diorama.captions import caption
+from samecast.diorama.scenes import HELD_OUT
+from training import clip, ship, unet
 from training.clip import MEAN, STD, Specs, small
+from training.data import grow
+from training.even import evening
+from training.measures import ATTRIBUTES, stating
 from training.probe import zoomed
 from training.vae import build, revived, widened
 
@@ -97,3 +102,56 @@ def test_clip_is_trained_on_what_its_processor_makes():
     images = np.random.default_rng(0).integers(256, size=(2, 128, 128, 3), dtype=np.uint8)
     made = processor(list(images), return_tensors="pt").pixel_values
     assert (small(images) - made).abs().max() < 0.03  # a level of 255 is 0.015 here
+
+
+def test_evening_makes_all_directions_as_long_and_goes_back():
+    rows = torch.randn(500, 6) @ torch.diag(torch.tensor([10.0, 5.0, 1.0, 0.5, 0.1, 0.05]))
+    even, back = evening(rows, 1e-9)
+    assert torch.allclose((rows @ even).square().mean(0), torch.ones(6), atol=1e-3)
+    assert torch.allclose(rows @ even @ back, rows, atol=1e-3)
+
+
+def test_clip_takes_a_text_tower_as_it_is_and_hears_all_it_says():
+    torch.manual_seed(0)
+    tokenizer = CLIPTokenizer.from_pretrained(ship.WEIGHTS / "diorama" / "tokenizer")
+    text = CLIPTextModel.from_pretrained(ship.WEIGHTS / "diorama" / "text_encoder")
+    model = clip.build(tokenizer, 128, 4)
+    clip.lock(model, text, tokenizer)
+    held = text.state_dict()
+    assert all(torch.equal(value, held[name]) for name, value in model.text_model.state_dict().items())
+    assert not any(weight.requires_grad for weight in model.text_model.parameters())
+    words = [f"a {view} {kind}" for kind in ("dog", "cat") for view in ("striped", "spotted")]
+    ids = tokenizer(words, padding="max_length", max_length=32, return_tensors="pt")
+    with torch.no_grad():
+        raw, heard = text(**ids).pooler_output, model.get_text_features(**ids).pooler_output
+    assert nearest(heard) < nearest(raw) - 0.05
+    fitted = model.text_projection.weight.clone()
+    clip.lock(model, text, tokenizer)
+    assert torch.equal(model.text_projection.weight, fitted)  # a tower that is there already keeps its projection
+
+
+def nearest(rows: torch.Tensor) -> float:
+    """The largest cosine between two of these vectors."""
+    rows = torch.nn.functional.normalize(rows, dim=-1)
+    return (rows @ rows.T - 2 * torch.eye(len(rows))).max().item()
+
+
+@pytest.mark.parametrize("shape", [(5, 3), (4, 2, 2)])
+def test_a_file_of_rows_grows_in_place(tmp_path, shape):
+    rows = np.arange(np.prod(shape), dtype=np.uint8).reshape(shape)
+    np.save(tmp_path / "rows.npy", rows)
+    for count in (3, 20_000, 20_000):
+        grow(tmp_path / "rows.npy", count)
+    grown = np.load(tmp_path / "rows.npy")
+    assert grown.shape == (20_000, *shape[1:])
+    assert np.array_equal(grown[: len(rows)], rows)
+    assert not grown[len(rows) :].any()
+
+
+def test_captions_go_on_until_every_attribute_is_stated_so_often():
+    rng, counts = np.random.default_rng(0), dict.fromkeys(ATTRIBUTES, 0)
+    for spec in stating(HELD_OUT, 5):
+        assert min(counts.values()) < 5
+        for name in caption(spec, rng).states:
+            counts[name] += 1
+    assert min(counts.values()) == 5
