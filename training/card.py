@@ -23,6 +23,8 @@ machine, in seconds. It knows {{ classes }} in {{ backgrounds }} backgrounds, an
 | `diorama/` | the pipeline: 128 px pictures, latents of 16 x 16 with {{ channels }} channels, SD 1.x topology \
 (16 attention sites), epsilon prediction, SD's noise schedule | `diffusers.StableDiffusionPipeline` |
 | `clip/` | text and image alignment; its text tower is the pipeline's text encoder | `transformers.CLIPModel` |
+| `vit/` | image alignment beside CLIP's, learnt from pictures alone; the stand-in for DINO \
+| `transformers.ViTModel` |
 | `probe/` | reads class, pose, view, background, pattern, accessory, colours and mask off a picture; \
 trained on renders alone | `samecast.diorama.probe.Probe` |
 
@@ -49,6 +51,16 @@ if quality.text_to_image.each }} --steps {{ quality.text_to_image.steps }} \
 ({{ quality.text_to_image.count }} captions).
 Autoencoder: **{{ "%.2f"|format(quality.vae_psnr) }} dB** PSNR, SSIM {{ "%.3f"|format(quality.vae_ssim) }}.
 CLIP retrieval: **{{ "%.1f"|format(100 * quality.clip_top1_of_256) }}%** top-1 among 256 scenes described in full.
+Same subject: of two pictures each of 128 held-out subjects, in two scenes, each first one finds its second in \
+{{ "%.1f"|format(100 * quality.same_subject_of_128.clip) }}% (CLIP) and \
+{{ "%.1f"|format(100 * quality.same_subject_of_128.vit) }}% (ViT).
+Inversion of held-out renders, 50 steps: {{ "%.1f"|format(quality.inversion.plain_psnr) }} dB plain, \
+{{ "%.1f"|format(quality.inversion.replayed_psnr) }} dB with the source replayed (the autoencoder's loss). Two \
+pictures of one prompt differ by {{ "%.0f"|format(quality.diversity.rms) }} grey levels (root mean square); of four, \
+{{ "%.2f"|format(quality.diversity.distinct_of_4) }} are distinct. All weights: \
+{{ "%.1f"|format(quality.megabytes) }} MB, loaded in {{ "%.2f"|format(quality.speed.load_seconds) }} s; \
+{{ "%.0f"|format(quality.speed.evaluations_per_second) }} evaluations/s in batches of 32 on two cores. Recipes and \
+code: commit {{ quality.commit }}.
 
 | the probe reads | off renders | off reconstructions | off generated pictures, as the caption states |
 |---|---|---|---|

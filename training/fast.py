@@ -77,7 +77,9 @@ def compile_checked(parts: Iterable[nn.Module], module: nn.Module, loss: Callabl
     def gradients() -> list[torch.Tensor]:
         module.zero_grad(set_to_none=True)
         loss().backward()
-        return [torch.zeros_like(p) if p.grad is None else p.grad.clone() for p in module.parameters()]
+        return [
+            torch.zeros_like(p) if p.grad is None else p.grad.clone() for p in module.parameters() if p.requires_grad
+        ]
 
     with torch.compiler.set_stance("force_eager"):
         plain = gradients()

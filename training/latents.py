@@ -12,6 +12,17 @@ from training.loop import recipe
 from training.vae import tensor
 
 
+def encoder_hash(vae: AutoencoderKL) -> str:
+    """Return the SHA-256 of what encodes: a decoder trained on its own leaves latents as they are."""
+    digest = sha256()
+    for part in (vae.encoder, vae.quant_conv):
+        for name, weight in part.state_dict().items():
+            digest.update(name.encode())
+            digest.update(weight.float().cpu().contiguous().numpy().tobytes())
+    digest.update(str(vae.config.scaling_factor).encode())
+    return digest.hexdigest()
+
+
 def main() -> None:
     """Write `runs/data/train/latents.npy`, fp16 (count, 2, channels, 16, 16): plain and mirrored, already scaled.
     Those that the same VAE has encoded before are kept; the file is whole or not there."""
@@ -20,7 +31,7 @@ def main() -> None:
     vae = AutoencoderKL.from_pretrained(folder).to(made.device, memory_format=torch.channels_last).eval()
     pictures = Pictures()
     ready = pictures.ready
-    made_by = sha256((folder / "diffusion_pytorch_model.safetensors").read_bytes()).hexdigest()
+    made_by = encoder_hash(vae)
     path, maker, part = (pictures.folder / name for name in ("latents.npy", "latents-made-by", "latents.part.npy"))
     shape = (ready, 2, vae.config.latent_channels, 16, 16)
     out = np.lib.format.open_memmap(part, mode="w+", dtype=np.float16, shape=shape)

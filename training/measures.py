@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from diffusers import StableDiffusionPipeline
 from PIL import Image
+from rich.progress import track
 
 import samecast as sc
 from samecast.core.settings import RenderSettings
@@ -18,9 +19,11 @@ from samecast.diorama.colours import ciede2000, word_margin
 from samecast.diorama.probe import Reading, load_probe
 from samecast.diorama.renderer import render_many
 from samecast.diorama.scenes import Spec, sample_spec
+from samecast.photos import open_photo
 from samecast.render.quality import measure
-from samecast.score.alignment import load_clip
+from samecast.score.alignment import load_clip, load_vit
 from training.ship import WEIGHTS
+from training.vit import pairs
 
 CLEAR = 6.0
 """A colour counts as away from word boundaries when its second nearest word is this much further (CIEDE2000)."""
@@ -89,21 +92,36 @@ def stating(first_seed: int, each: int) -> list[Spec]:
     return specs
 
 
+def pictures_of(
+    pipeline: StableDiffusionPipeline, texts: list[str], steps: int, guidance: float, folder: Path
+) -> list[Image.Image]:
+    """Generate a picture per text, seeded by its number, and keep it in a folder; those that are there are not made
+    again."""
+    folder.mkdir(parents=True, exist_ok=True)
+    files = [folder / f"{number:05d}.png" for number in range(len(texts))]
+    missing = [number for number, file in enumerate(files) if not file.exists()]
+    starts = range(0, len(missing), 16)
+    for start in track(starts, f"{len(missing)} pictures to make"):
+        part = missing[start : start + 16]
+        images = pipeline(
+            [texts[number] for number in part],
+            num_inference_steps=steps,
+            guidance_scale=guidance,
+            generator=[torch.Generator().manual_seed(number) for number in part],
+        ).images
+        for number, image in zip(part, images, strict=True):
+            image.save(files[number].with_suffix(".part"), format="PNG")
+            files[number].with_suffix(".part").replace(files[number])
+    return [open_photo(file) for file in files]
+
+
 def text_to_image(
-    pipeline: StableDiffusionPipeline, specs: list[Spec], steps: int, guidance: float, sheet: Path | None
+    pipeline: StableDiffusionPipeline, specs: list[Spec], steps: int, guidance: float, folder: Path, sheet: Path | None
 ) -> dict[str, Any]:
-    """Generate a picture per held-out caption and let the probe say what came."""
+    """Generate a picture per held-out caption and let the probe say what came; the pictures are kept in a folder."""
     rng = np.random.default_rng(0)
     told = [caption(spec, rng) for spec in specs]
-    images: list[Image.Image] = []
-    began = time.perf_counter()
-    for start in range(0, len(told), 16):
-        part = told[start : start + 16]
-        generators = [torch.Generator().manual_seed(start + index) for index in range(len(part))]
-        images += pipeline(
-            [each.text for each in part], num_inference_steps=steps, guidance_scale=guidance, generator=generators
-        ).images
-    seconds = time.perf_counter() - began
+    images = pictures_of(pipeline, [each.text for each in told], steps, guidance, folder)
     readings, truths = load_probe().read(images), [each.states for each in told]
     scores = judged(readings, truths, [word_margin(s.identity.base) >= CLEAR for s in specs])
     if sheet:
@@ -116,9 +134,20 @@ def text_to_image(
         "steps": steps,
         "guidance": guidance,
         "count": len(specs),
+        "stated": {name: sum(name in truth for truth in truths) for name in ATTRIBUTES},
         "confusion": confusion(readings, truths),
-        "evaluations_per_second": 2 * steps * len(specs) / seconds,
     }
+
+
+def same_subject(count: int) -> dict[str, float]:
+    """Return how often the first of two pictures of a held-out subject is nearest to the second, of `count` subjects:
+    by CLIP's and by the ViT's image embedding."""
+    images = [Image.fromarray(picture.image) for picture in render_many(pairs(count), 128)]
+    found: dict[str, float] = {}
+    for name, scorer in (("clip", load_clip()), ("vit", load_vit())):
+        rows = scorer.embed_images(images)
+        found[name] = ((rows[::2] @ rows[1::2].T).argmax(1) == torch.arange(count)).float().mean().item()
+    return found
 
 
 def retrieval(specs: list[Spec]) -> float:
@@ -142,9 +171,12 @@ def confusion(readings: list[Reading], truths: list[dict[str, str]]) -> dict[str
     return found
 
 
-def diversity(pipeline: StableDiffusionPipeline, specs: list[Spec], seeds: int, steps: int, guidance: float) -> float:
-    """Return the mean difference of two pictures of one prompt, root mean square in grey levels (0..255)."""
-    rng, apart = np.random.default_rng(1), list[float]()
+def diversity(
+    pipeline: StableDiffusionPipeline, specs: list[Spec], seeds: int, steps: int, guidance: float
+) -> dict[str, float]:
+    """Generate `seeds` pictures of each prompt. Return the mean difference of two of one prompt (root mean square in
+    grey levels, 0..255), and how many of them are distinct: no two nearer than `TWINS`."""
+    rng, apart, distinct = np.random.default_rng(1), list[float](), list[int]()
     for spec in specs:
         images = pipeline(
             [caption(spec, rng).text] * seeds,
@@ -153,8 +185,27 @@ def diversity(pipeline: StableDiffusionPipeline, specs: list[Spec], seeds: int, 
             generator=[torch.Generator().manual_seed(seed) for seed in range(seeds)],
         ).images
         arrays = [np.asarray(image, dtype=np.float32) for image in images]
-        apart += [float(np.sqrt(np.mean((a - b) ** 2))) for a, b in combinations(arrays, 2)]
-    return float(np.mean(apart))
+        apart += [difference(a, b) for a, b in combinations(arrays, 2)]
+        distinct.append(distinct_of(arrays))
+    return {"rms": float(np.mean(apart)), f"distinct_of_{seeds}": float(np.mean(distinct))}
+
+
+TWINS = 5.0
+"""Two pictures count as one below this difference (root mean square in grey levels)."""
+
+
+def difference(a: np.ndarray, b: np.ndarray) -> float:
+    """Return the root mean square difference of two pictures."""
+    return float(np.sqrt(np.mean((a - b) ** 2)))
+
+
+def distinct_of(pictures: list[np.ndarray]) -> int:
+    """Return how many of the pictures are left when those near an earlier one are struck out."""
+    kept: list[np.ndarray] = []
+    for picture in pictures:
+        if all(difference(picture, other) >= TWINS for other in kept):
+            kept.append(picture)
+    return len(kept)
 
 
 def inversion(specs: list[Spec]) -> dict[str, float]:

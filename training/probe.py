@@ -31,13 +31,17 @@ def labels(specs: list[Spec]) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
 
 
 def roughen(x: torch.Tensor) -> torch.Tensor:
-    """Blur, coarsen and grain a share of a batch (n, 3, 128, 128), as lossy codecs do."""
-    how = torch.rand(len(x))
+    """Blur, coarsen, bleed the colours of and grain a share of a batch (n, 3, 128, 128), as lossy codecs do."""
+    n, sides = len(x), x.shape[-2:]
+    side = int(torch.randint(56, 105, ()))
     blurred = F.avg_pool2d(F.pad(x, (1, 1, 1, 1), mode="reflect"), 3, 1)
-    coarse = F.interpolate(F.interpolate(x, (80, 80), mode="area"), x.shape[-2:], mode="bilinear")
-    pick = how.view(-1, 1, 1, 1)
-    x = torch.where(pick < 0.2, (x + blurred) / 2, torch.where(pick < 0.35, coarse, x))
-    grain = torch.rand(len(x), 1, 1, 1) * 0.08 * (torch.rand(len(x), 1, 1, 1) < 0.5)
+    coarse = F.interpolate(F.interpolate(x, (side, side), mode="area"), sides, mode="bilinear")
+    bled = F.interpolate(F.avg_pool2d(x, 4), sides, mode="bilinear")
+    bled = bled + (x - bled).mean(1, keepdim=True)  # lightness stays sharp
+    how, share = torch.rand(n, 1, 1, 1), torch.rand(n, 1, 1, 1)
+    worse = torch.where(how < 0.25, blurred, torch.where(how < 0.45, coarse, bled))
+    x = torch.where(how < 0.6, torch.lerp(x, worse, share.sqrt()), x)
+    grain = torch.rand(n, 1, 1, 1) * 0.08 * (torch.rand(n, 1, 1, 1) < 0.5)
     return x + grain * torch.randn_like(x)
 
 

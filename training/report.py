@@ -2,7 +2,8 @@
 `src/samecast/weights/quality.json`.
 
 Everything is on held-out seeds. The probe judges; what it scores on renders and on reconstructions stands beside what
-it says of generated pictures, so that its own errors can be told from the model's.
+it says of generated pictures, so that its own errors can be told from the model's. Generated pictures are kept in
+`runs/report`: a run that was stopped goes on.
 """
 
 import argparse
@@ -15,12 +16,15 @@ from diffusers import StableDiffusionPipeline
 from rich.console import Console
 from rich.table import Table
 
+from samecast.backbones.fingerprint import directory_revision
 from samecast.diorama.scenes import HELD_OUT, sample_spec
+from training.data import ROOT
 from training.measures import (
     diversity,
     inversion,
     renders_and_reconstructions,
     retrieval,
+    same_subject,
     speeds,
     stating,
     text_to_image,
@@ -56,12 +60,15 @@ def main() -> None:
     found = {"count": given.count} | renders_and_reconstructions(pipeline, specs)
     found["clip_top1_of_256"] = retrieval([sample_spec(HELD_OUT + index) for index in range(256)])
     told = stating(HELD_OUT, given.each) if given.each else specs
-    found["text_to_image"] = text_to_image(pipeline, told, given.steps, given.guidance, given.sheet)
+    weights = directory_revision(WEIGHTS / "diorama", ["unet", "vae", "text_encoder"]).removeprefix("sha256:")[:12]
+    kept = ROOT / "report" / f"{weights}-{given.steps}-{given.guidance}"
+    found["text_to_image"] = text_to_image(pipeline, told, given.steps, given.guidance, kept, given.sheet)
+    found["same_subject_of_128"] = same_subject(128)
     found["text_to_image"]["each"] = given.each
     found["parameters"] = {
         name: sum(p.numel() for p in getattr(pipeline, name).parameters()) for name in ("unet", "vae", "text_encoder")
     }
-    found["diversity_rms"] = diversity(pipeline, specs[:8], 4, given.steps, given.guidance)
+    found["diversity"] = diversity(pipeline, specs[:8], 4, given.steps, given.guidance)
     found["inversion"] = inversion(specs[:16])
     found["speed"] = speeds()
     found["megabytes"] = sum(file.stat().st_size for file in WEIGHTS.rglob("*.safetensors")) / 1e6
@@ -69,7 +76,7 @@ def main() -> None:
         ["git", "rev-parse", "--short=12", "HEAD"], capture_output=True, text=True, check=False
     ).stdout.strip()
     Console().print(shown(found, given.count))
-    for name in ("diversity_rms", "inversion", "speed", "megabytes"):
+    for name in ("same_subject_of_128", "diversity", "inversion", "speed", "megabytes"):
         Console().print(name, found[name])
     (WEIGHTS / "quality.json").write_text(json.dumps(found, indent=2) + "\n")
 

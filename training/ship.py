@@ -1,7 +1,7 @@
 """Put what the recipes made into the package: `python -m training.ship` writes `src/samecast/weights`, all of it fp16.
 
-The pipeline is a stock StableDiffusionPipeline directory; CLIP and the probe lie beside it. The text encoder's config
-says float32, or transformers would load it in the half precision it is stored in, beside a float32 denoiser.
+The pipeline is a stock StableDiffusionPipeline directory; CLIP, the ViT and the probe lie beside it. The transformers'
+configs say float32, or they would be loaded in the half precision they are stored in, beside a float32 denoiser.
 """
 
 import json
@@ -10,12 +10,13 @@ from pathlib import Path
 
 import torch
 from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
-from transformers import CLIPModel, CLIPTextModel, CLIPTokenizer
+from transformers import CLIPModel, CLIPTextModel, CLIPTokenizer, ViTModel
 
 from training.data import ROOT
 from training.unet import SCHEDULE
 
 WEIGHTS = Path("src/samecast/weights")
+PARTS = ("vae", "clip", "vit", "probe", "unet")
 
 
 def in_float32(config: Path) -> None:
@@ -52,12 +53,14 @@ def main() -> None:
     shutil.rmtree(WEIGHTS / "diorama", ignore_errors=True)
     pipeline.save_pretrained(WEIGHTS / "diorama")
     in_float32(WEIGHTS / "diorama" / "text_encoder" / "config.json")
-    shutil.rmtree(WEIGHTS / "clip", ignore_errors=True)
-    shutil.copytree(ROOT / "clip" / "model", WEIGHTS / "clip", ignore=shutil.ignore_patterns("*.safetensors"))
-    clip.half().save_pretrained(WEIGHTS / "clip")
-    in_float32(WEIGHTS / "clip" / "config.json")
+    vit = ViTModel.from_pretrained(ROOT / "vit" / "model", add_pooling_layer=False)
+    for name, model in (("clip", clip), ("vit", vit)):
+        shutil.rmtree(WEIGHTS / name, ignore_errors=True)
+        shutil.copytree(ROOT / name / "model", WEIGHTS / name, ignore=shutil.ignore_patterns("*.safetensors"))
+        model.half().save_pretrained(WEIGHTS / name)
+        in_float32(WEIGHTS / name / "config.json")
     shutil.copytree(ROOT / "probe" / "model", WEIGHTS / "probe", dirs_exist_ok=True)
-    facts = {part: json.loads((ROOT / part / "facts.json").read_text()) for part in ("vae", "clip", "probe", "unet")}
+    facts = {part: json.loads((ROOT / part / "facts.json").read_text()) for part in PARTS}
     (WEIGHTS / "training.json").write_text(json.dumps(facts, indent=2) + "\n")
     for file in sorted(WEIGHTS.rglob("*.safetensors")):
         print(f"{file.stat().st_size / 1e6:6.1f} MB  {file}")

@@ -7,6 +7,7 @@ the captions dropped for classifier-free guidance; the averaged weights are the 
 as CLIP's and learns along; `training.clip --text` then fits CLIP's image tower to it.
 """
 
+import math
 from argparse import Namespace
 
 import numpy as np
@@ -76,12 +77,20 @@ class Conditioned(nn.Module):
 
     Between them stands a fixed linear map that evens the output's directions out (inverse root of the second moment,
     the smallest raised to `floor` of the mean); the keys' and values' weights take its inverse, so that nothing changes
-    but how fast the small directions are learned, and `folded` gives it back to them.
+    but how fast the small directions are learned, and `folded` gives it back to them. Without `learn` the text encoder
+    stays as it is.
     """
 
-    def __init__(self, unet: UNet2DConditionModel, text: CLIPTextModel, ids: torch.Tensor, floor: float = 0.01) -> None:
+    def __init__(
+        self,
+        unet: UNet2DConditionModel,
+        text: CLIPTextModel,
+        ids: torch.Tensor,
+        learn: bool = True,
+        floor: float = 0.01,
+    ) -> None:
         super().__init__()
-        self.unet, self.text = unet, text
+        self.unet, self.text, self.learn = unet, text.requires_grad_(learn), learn
         with torch.no_grad():
             even, back = evening(text(ids).last_hidden_state.flatten(0, 1), floor)
             self.register_buffer("even", even)
@@ -97,7 +106,8 @@ class Conditioned(nn.Module):
 
     def context(self, ids: torch.Tensor) -> torch.Tensor:
         """Return what the denoiser reads of token ids (batch, 77): (batch, 77, width)."""
-        rows = self.text(ids).last_hidden_state.float()
+        with torch.set_grad_enabled(torch.is_grad_enabled() and self.learn):
+            rows = self.text(ids).last_hidden_state.float()
         with torch.autocast(rows.device.type, enabled=False):  # half precision would drown the small directions
             return rows @ self.even
 
@@ -115,19 +125,19 @@ def cumulative_odds(specs: Specs, animals: float) -> np.ndarray:
     return np.cumsum(odds / odds.sum())
 
 
-def drawn_timesteps(count: int) -> torch.Tensor:
-    """Return timesteps (count), half of them uniform and half logit-normal about the middle, where shapes are decided
-    (Esser et al., 2024)."""
+def drawn_timesteps(count: int, middle: float) -> torch.Tensor:
+    """Return timesteps (count), half of them uniform and half logit-normal about `middle` (0..1), where shapes are
+    decided (Esser et al., 2024)."""
     uniform = torch.randint(0, 1000, (count,))
-    middle = (torch.sigmoid(0.2 + 0.8 * torch.randn(count)) * 1000).long().clamp(max=999)
-    return torch.where(torch.rand(count) < 0.5, uniform, middle)
+    shapes = (torch.sigmoid(math.log(middle / (1 - middle)) + 0.8 * torch.randn(count)) * 1000).long().clamp(max=999)
+    return torch.where(torch.rand(count) < 0.5, uniform, shapes)
 
 
 def main() -> None:
     """Train and save to `runs/<name>/model` and `runs/<name>/text_encoder`."""
     made, given = recipe(
         "unet", minutes=80.0, rate=1e-3, batch=32, widths="64,96,128,128", heads=4, gamma=5.0, average=0.9995,
-        text="runs/clip/model", text_share=0.3, animals=2.0,
+        text="runs/clip/model", text_share=0.3, animals=2.0, middle=0.7,
     )  # fmt: skip
     made.shares = {"text.": given.text_share}
     pictures = Pictures()
@@ -140,6 +150,7 @@ def main() -> None:
     unet = prepared(made, given, latents.shape[2], text.config.hidden_size)
     scheduler = DDIMScheduler(**SCHEDULE)
     alphas = scheduler.alphas_cumprod.to(made.device)
+    power = latents[:512].astype(np.float32).var().item()
     print(f"{sum(p.numel() for p in unet.parameters()) / 1e6:.2f} M parameters, {len(latents)} latents x 2", flush=True)
 
     def ids_of(texts: list[str]) -> torch.Tensor:
@@ -147,7 +158,8 @@ def main() -> None:
         return ids.to(made.device)
 
     rng = np.random.default_rng(made.seed)
-    both = Conditioned(unet, text, ids_of([caption(spec, rng).text for spec in specs.specs[:512]])).to(made.device)
+    ids = ids_of([caption(spec, rng).text for spec in specs.specs[:512]])
+    both = Conditioned(unet, text, ids, learn=given.text_share > 0).to(made.device)
     both.train()
 
     def batch(seed: tuple[int, ...], count: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -181,10 +193,10 @@ def main() -> None:
 
     def loss_at(step: int) -> tuple[torch.Tensor, dict[str, float]]:
         z, context = batch(made.draws(step), made.batch)
-        timesteps = drawn_timesteps(made.batch).to(made.device)
+        timesteps = drawn_timesteps(made.batch, given.middle).to(made.device)
         error = predict(z, context, torch.randn_like(z), timesteps)
         ratio = alphas[timesteps] / (1 - alphas[timesteps])
-        weight = (given.gamma / ratio).clamp(max=1.0) * (1 + 1 / ratio).sqrt()
+        weight = (given.gamma / ratio).clamp(max=1.0) * (1 + 1 / (ratio * power)).sqrt()
         return (error * weight).mean(), {"eps": error.mean().item()}
 
     def evaluate(step: int) -> dict[str, float]:

@@ -19,7 +19,7 @@ from samecast.core.steps import Steps
 from samecast.diorama.benchmark import cases
 from samecast.diorama.probe import Probe, ProbeNetwork
 from samecast.errors import SamecastError
-from samecast.score.alignment import load_clip
+from samecast.score.alignment import load_clip, load_vit
 
 TWO = (Method("prompt", "prompt alone", ()), Method("decoder", "decoder", masactrl(1)))
 
@@ -28,7 +28,7 @@ TWO = (Method("prompt", "prompt alone", ()), Method("decoder", "decoder", masact
 def benchmark(tiny_pipeline_dir: Path) -> Benchmark:
     torch.manual_seed(0)
     settings = RenderSettings(steps=2)
-    return Benchmark(sc.load(tiny_pipeline_dir), Probe(ProbeNetwork()), load_clip(), settings, prompts=2)
+    return Benchmark(sc.load(tiny_pipeline_dir), Probe(ProbeNetwork()), load_clip(), load_vit(), settings, prompts=2)
 
 
 def test_every_subject_is_judged_under_every_method_once(benchmark: Benchmark, tmp_path: Path) -> None:

@@ -15,13 +15,14 @@ from samecast.compare.page import table_of, write_page
 from samecast.core.settings import RenderSettings
 from samecast.diorama.benchmark import cases
 from samecast.diorama.probe import Probe, ProbeNetwork
-from samecast.score.alignment import load_clip
+from samecast.score.alignment import load_clip, load_vit
 
 
 @pytest.fixture(scope="module")
 def benchmark(tiny_pipeline_dir: Path) -> Benchmark:
     torch.manual_seed(0)
-    return Benchmark(sc.load(tiny_pipeline_dir), Probe(ProbeNetwork()), load_clip(), RenderSettings(steps=2), prompts=1)
+    judges = Probe(ProbeNetwork()), load_clip(), load_vit()
+    return Benchmark(sc.load(tiny_pipeline_dir), *judges, RenderSettings(steps=2), prompts=1)
 
 
 def short_contest() -> tuple[Method, ...]:

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from diffusers import StableDiffusionPipeline
 from transformers import CLIPImageProcessor, CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from samecast.diorama.captions import caption
@@ -11,8 +12,9 @@ from training import clip, ship, unet
 from training.clip import MEAN, STD, Specs, small
 from training.data import grow
 from training.even import evening
-from training.measures import ATTRIBUTES, stating
-from training.probe import zoomed
+from training.measures import ATTRIBUTES, distinct_of, pictures_of, stating
+from training.probe import roughen, zoomed
+from training.scale import gains, rescale
 from training.vae import build, revived, widened
 
 
@@ -30,6 +32,41 @@ def test_silent_latent_channels_start_afresh_and_the_others_stay():
     assert torch.allclose(before.mean[:, spoke], after.mean[:, spoke], atol=1e-6)
     assert not torch.allclose(before.mean[:, 2], after.mean[:, 2])
     assert (after.std < 0.5).all()
+
+
+def test_a_rescaled_autoencoder_decodes_as_before_and_its_latents_are_as_loud_as_asked():
+    torch.manual_seed(0)
+    vae = build(4, (8, 8, 8, 8)).eval()
+    x = torch.rand(2, 3, 32, 32) * 2 - 1
+    mean, gain = torch.tensor([0.5, -1.0, 0.0, 2.0]), torch.tensor([2.0, 0.5, 1.0, 3.0])
+    with torch.no_grad():
+        before = vae.encode(x).latent_dist
+        picture = vae.decode(before.mean).sample
+        rescale(vae, mean, gain)
+        after = vae.encode(x).latent_dist
+        again = vae.decode(after.mean).sample
+    torch.testing.assert_close(after.mean, (before.mean - mean.view(-1, 1, 1)) * gain.view(-1, 1, 1))
+    torch.testing.assert_close(after.std, before.std * gain.view(-1, 1, 1))
+    torch.testing.assert_close(again, picture, rtol=1e-4, atol=1e-4)
+
+
+def test_quiet_channels_gain_more_than_loud_ones_but_stay_quieter():
+    deviations = np.array([2.0, 1.0, 0.25])
+    loud = deviations * gains(deviations, 2.0, 0.5)
+    assert np.sqrt(np.mean(loud**2)) == pytest.approx(2.0)
+    assert loud[0] / loud[2] == pytest.approx(np.sqrt(8.0))
+
+
+def test_pictures_of_the_report_are_kept_and_not_made_again(tiny_pipeline_dir, tmp_path):
+    pipeline = StableDiffusionPipeline.from_pretrained(tiny_pipeline_dir, safety_checker=None)
+    calls: list[int] = []
+    pipeline.unet.register_forward_hook(lambda module, given, out: calls.append(len(given[0])))
+    first = pictures_of(pipeline, ["a", "b"], 2, 3.0, tmp_path)
+    assert calls == [4, 4]
+    more = pictures_of(pipeline, ["a", "b", "a cat"], 2, 3.0, tmp_path)
+    assert calls == [4, 4, 2, 2]
+    assert [image.tobytes() for image in more[:2]] == [image.tobytes() for image in first]
+    assert more[2].size == first[0].size
 
 
 def test_a_widened_autoencoder_encodes_its_old_channels_as_before():
@@ -77,6 +114,14 @@ def test_evening_the_context_out_changes_nothing_that_the_denoiser_says(text):
     assert torch.allclose(before, during, atol=1e-5)
     assert torch.allclose(before, after, atol=1e-5)
     assert spread.max() / spread.median() < uneven.max() / uneven.median()
+
+
+def test_a_frozen_text_encoder_gets_no_gradient(text):
+    plain, ids = unet.build(4, (32, 32, 32, 32), 2, 32), torch.randint(64, (8, 16))
+    for learn in (True, False):
+        both = unet.Conditioned(plain, text, ids, learn)
+        assert both.context(ids).requires_grad == learn
+        assert all(weight.requires_grad == learn for weight in text.parameters())
 
 
 def test_classes_that_look_alike_are_drawn_more_often():
@@ -146,6 +191,24 @@ def test_a_file_of_rows_grows_in_place(tmp_path, shape):
     assert grown.shape == (20_000, *shape[1:])
     assert np.array_equal(grown[: len(rows)], rows)
     assert not grown[len(rows) :].any()
+
+
+def test_pictures_near_an_earlier_one_are_not_distinct():
+    grey = np.full((8, 8, 3), 100.0, dtype=np.float32)
+    assert distinct_of([grey, grey + 1, grey + 20, grey]) == 2
+    assert distinct_of([grey, grey + 10, grey + 20]) == 3
+
+
+def test_roughening_leaves_flat_pictures_flat_and_takes_detail_away():
+    torch.manual_seed(0)
+    flat = torch.full((8, 3, 128, 128), 0.4)
+    fine = (torch.arange(128) % 2 * 2.0 - 1).expand(64, 3, 128, 128)
+    rough = roughen(flat)
+    assert (rough.mean((1, 2, 3)) - 0.4).abs().max() < 0.01
+    assert rough.std() < 0.1
+    kept = (roughen(fine) * fine).mean((1, 2, 3))
+    assert (kept > 0.95).float().mean() > 0.25
+    assert (kept < 0.9).float().mean() > 0.15
 
 
 def test_captions_go_on_until_every_attribute_is_stated_so_often():

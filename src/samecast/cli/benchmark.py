@@ -35,24 +35,24 @@ def run_benchmark(options: BenchmarkOptions) -> None:
         from samecast.diorama.benchmark import cases
         from samecast.diorama.probe import load_probe
         from samecast.render import load
-        from samecast.score.alignment import load_clip
+        from samecast.score.alignment import load_clip, load_vit
 
         quiet_libraries()
         settings = RenderSettings(steps=options.steps, guidance_scale=options.guidance, init=options.init)
         model = load(options.model, device=options.device)
-        benchmark = Benchmark(model, load_probe(), load_clip(), settings, options.prompts, options.hidden)
+        benchmark = Benchmark(model, load_probe(), load_clip(), load_vit(), settings, options.prompts, options.hidden)
     with stages() as report:
         judgements = benchmark.run(options.out, cases(options.subjects), methods, report)
     means = write_results(options.out, benchmark, judgements, methods)
-    title = f"{options.subjects} held-out subjects, {options.prompts} scenes each; text and image are cosines of CLIP"
+    title = f"{options.subjects} held-out subjects, {options.prompts} scenes each; text, image: CLIP; dino: ViT"
     table = Table(title=title, title_justify="left")
-    headings = ("method", "same", "scene", "both", "text", "image")
+    headings = ("method", "same", "scene", "both", "text", "image", "dino")
     for heading in headings:
         table.add_column(heading, justify="left" if heading == "method" else "right")
     for method in methods:
         of = means[method.name]
         shares = (f"{of[measure]:.1%}" for measure in ("identity", "scene", "both"))
-        cosines = (f"{of[measure]:.3f}" for measure in ("text_alignment", "image_alignment"))
+        cosines = (f"{of[measure]:.3f}" for measure in ("text_alignment", "image_alignment", "dino_alignment"))
         table.add_row(method.name, *shares, *cosines)
     RESULTS.print(table)
     for method in methods:

@@ -34,12 +34,12 @@ def run_compare(options: CompareOptions) -> None:
         from samecast.diorama.benchmark import cases
         from samecast.diorama.probe import load_probe
         from samecast.render import load
-        from samecast.score.alignment import load_clip
+        from samecast.score.alignment import load_clip, load_vit
 
         quiet_libraries()
         settings = RenderSettings(steps=options.steps, guidance_scale=options.guidance)
         model = load(options.model, device=options.device)
-        benchmark = Benchmark(model, load_probe(), load_clip(), settings, options.prompts)
+        benchmark = Benchmark(model, load_probe(), load_clip(), load_vit(), settings, options.prompts)
     with stages() as report:
         judgements = benchmark.run(options.out, cases(options.subjects), chosen, report)
     means = write_results(options.out, benchmark, judgements, chosen)

@@ -9,6 +9,7 @@ import io
 import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, fields, replace
+from functools import cached_property
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -29,7 +30,7 @@ from samecast.photos import open_photo
 from samecast.render import Model
 from samecast.report.grid import draw_grid
 from samecast.report.panels import Mark, Panel, Row
-from samecast.score.alignment import ClipScorer
+from samecast.score.alignment import ClipScorer, ImageScorer
 from samecast.subject import Subject
 
 Progress = Callable[[str, int, int], None]
@@ -39,6 +40,7 @@ MEASURES = (
     "both",
     "text_alignment",
     "image_alignment",
+    "dino_alignment",
     "training_seconds",
     "file_megabytes",
 )
@@ -58,6 +60,7 @@ class Judgement:
     both: bool
     text_alignment: float
     image_alignment: float
+    dino_alignment: float
     picture: str
     training_seconds: float = 0.0
     file_megabytes: float = 0.0
@@ -70,7 +73,8 @@ class Benchmark:
     Args:
         model: renders.
         probe: says what is in a picture.
-        clip: scores alignment.
+        clip: scores text and image alignment.
+        dino: scores image alignment beside it.
         settings: of every render; methods may replace `init`.
         prompts: how many of a subject's tasks.
         hidden: read photos that show the subject 30-60% hidden.
@@ -79,12 +83,13 @@ class Benchmark:
     model: Model
     probe: Probe
     clip: ClipScorer
+    dino: ImageScorer
     settings: RenderSettings
     prompts: int = 20
     hidden: bool = False
 
     def key(self, case: Case, method: Method) -> str:
-        """A name for the unit, made of everything its pictures depend on."""
+        """A name for the unit, made of everything that its pictures and verdicts depend on."""
         facts = {
             "benchmark": BENCHMARK_VERSION,
             "world": WORLD_VERSION,
@@ -96,6 +101,7 @@ class Benchmark:
             "settings": asdict(self._settings(method)),
             "model": asdict(self.model.backbone.identity),
             "dtype": str(self.model.backbone.dtype),
+            "judges": self._judges,
         }
         if method.learning is not None:
             facts["learning"] = asdict(method.learning)
@@ -126,6 +132,16 @@ class Benchmark:
                 progress("benchmark", number + 1, total)
         return found
 
+    @cached_property
+    def _judges(self) -> str:
+        """A hash of those who judge: new weights judge anew."""
+        digest = sha256()
+        for network in (self.probe.network, self.clip.model, self.dino.model):
+            for name, weight in network.state_dict().items():
+                digest.update(name.encode())
+                digest.update(weight.float().cpu().contiguous().numpy().tobytes())
+        return digest.hexdigest()
+
     def _settings(self, method: Method) -> RenderSettings:
         return self.settings if method.init is None else replace(self.settings, init=method.init)
 
@@ -145,7 +161,7 @@ class Benchmark:
             )
         images = [render.image for render in out.renders]
         text = self.clip.text_alignment(images, [task.prompt for task in tasks])
-        alike = self.clip.image_alignment(images, photos)
+        alike, alike_dino = (scorer.image_alignment(images, photos) for scorer in (self.clip, self.dino))
         judgements: list[dict[str, Any]] = []
         with writing_folder(place) as pending:
             shown[0].save(pending.path / "reference.png")
@@ -162,6 +178,7 @@ class Benchmark:
                     both=verdict.both,
                     text_alignment=round(text[index], 4),
                     image_alignment=round(alike[index], 4),
+                    dino_alignment=round(alike_dino[index], 4),
                     picture=f"{place.name}/{index:02d}.png",
                     training_seconds=costs.seconds,
                     file_megabytes=costs.megabytes,

@@ -9,7 +9,7 @@ from samecast.compare.methods import Method
 from samecast.disk import replace_file, write_text
 from samecast.report.page import Table
 
-_COLUMNS = ("method", "same", "scene", "both", "text", "image", "training", "file")
+_COLUMNS = ("method", "same", "scene", "both", "text", "image", "dino", "training", "file")
 
 
 def table_of(
@@ -55,7 +55,7 @@ def write_page(docs: Path, run: Path, table: Table, benchmark: Benchmark, learn_
 
 def _cells(of: Mapping[str, float]) -> tuple[str, ...]:
     shares = [f"{of[measure]:.1%}" for measure in ("identity", "scene", "both")]
-    cosines = [f"{of[measure]:.3f}" for measure in ("text_alignment", "image_alignment")]
+    cosines = [f"{of[measure]:.3f}" for measure in ("text_alignment", "image_alignment", "dino_alignment")]
     trained = of["training_seconds"] > 0
     size = of["file_megabytes"]
     told = f"{size:.1f} MB" if size >= 1 else f"{1000 * size:.0f} kB"

@@ -1,0 +1,250 @@
+"""What the Diorama benchmark finds: placements of mutual self-attention, on whole photos and on partly hidden ones.
+
+Runs `samecast diorama benchmark` twice, keeps every unit in a folder (a run that was stopped goes on), prints both
+tables and, with --out, writes benchmark.md and pictures/benchmark.png into that folder. Besides, it asks what the cheap
+scores are worth: how often a picture that shows the very subject has the higher image alignment than one of the same
+subject that does not.
+
+    python -m benchmarks.consistency [--subjects 32] [--prompts 5] [--out docs]
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from textwrap import wrap
+
+import numpy as np
+import tyro
+from jinja2 import Environment
+from rich.console import Console
+from rich.table import Table
+
+import samecast as sc
+from samecast.cli.console import stages
+from samecast.compare.benchmark import Benchmark, Judgement, write_results
+from samecast.compare.methods import FULL_RUN, Method, placements
+from samecast.diorama.benchmark import BENCHMARK_VERSION, cases
+from samecast.diorama.probe import load_probe
+from samecast.disk import replace_file, write_text
+from samecast.score.alignment import load_clip, load_vit
+from samecast.study.statistics import Estimate, estimate
+
+SHARES = ("identity", "scene", "both")
+COSINES = ("text_alignment", "image_alignment", "dino_alignment")
+COLUMNS = ("method", "same", "scene", "both", "text (CLIP)", "image (CLIP)", "image (ViT)")
+PAGE = """\
+# The benchmark
+
+{{ opening }}
+
+## Protocol
+
+Subject *n* follows from the benchmark's version and *n* alone: class (six in turn), proportions, two colours anywhere
+in Lab, pattern, accessory. A method gets four photos of it, drawn in milliseconds, and prompts that name the class and
+a scene ("a dog sitting in the snow, seen from the left"), never a colour, a pattern or an accessory. It makes one
+picture for each prompt, and [the probe](diorama.md#the-probe) reads it:
+
+- *same*: class, pattern and accessory are the subject's, and both colours lie within 10 CIEDE2000 of its own;
+- *scene*: pose, view and background are the prompt's;
+- *both*, the headline: copying the photo wins nothing, and neither does drawing some other dog.
+
+A second set of photos shows the subject 30-60% hidden, cut off by the frame or behind a board.
+
+```console
+samecast diorama benchmark --subjects 32 --prompts 5
+samecast diorama benchmark --subjects 32 --prompts 5 --hidden
+```
+
+The folder then holds every picture, a row of verdicts and scores for each (`scores.csv`) and the means
+(`summary.json`); a run that was stopped goes on, and finished work is never done twice.
+
+## Another method on it
+
+```python
+from samecast.diorama.benchmark import cases, judge, shares
+from samecast.diorama.probe import load_probe
+
+probe, verdicts = load_probe(), []
+for subject in cases(2):
+    photos = [photo.image for photo in subject.photos()]  # what the method may see; hidden_photos() for the other set
+    for task in subject.tasks[:3]:
+        image = photos[0]  # your method: photos, task.prompt, task.seed -> picture, uint8 (height, width, 3)
+        verdicts.append(judge(probe.read([image])[0], subject, task))
+print(shares(verdicts))  # copying the photo: identity right, scene wrong
+```
+
+A method needs a model that knows this world: the embedded pipeline loads in stock diffusers from
+`src/samecast/weights/diorama` and is small enough to train further on a laptop. With its figures, tell the benchmark's
+version ({{ version }}), how many subjects and prompts, and intervals over subjects: prompts of one are not independent.
+
+## What it finds
+
+{{ shown }}
+
+On photos that show the subject 30-60% hidden:
+
+{{ hidden }}
+
+{{ reading }}
+
+![Two pictures of each of three subjects under every method](pictures/benchmark.png)
+
+Made by `{{ command }}`.
+Model `{{ model }}`, {{ revision }}.
+"""
+
+
+@dataclass(frozen=True)
+class Consistency:
+    """What to measure."""
+
+    model: str = "diorama"
+    """Any model that knows the embedded world."""
+
+    subjects: int = 32
+    """Of the benchmark's 32."""
+
+    prompts: int = 5
+    """Of each subject's 20."""
+
+    steps: int = FULL_RUN
+    """Denoising steps."""
+
+    guidance: float = 7.5
+    """Scale of classifier-free guidance."""
+
+    work: Path = Path("runs/consistency")
+    """Folder that keeps pictures and verdicts."""
+
+    out: Path | None = None
+    """Folder for benchmark.md and pictures/benchmark.png; without it the tables are printed only."""
+
+
+def by_subject(judgements: Sequence[Judgement], method: str, measure: str) -> list[float]:
+    """The mean of a measure for each subject, in order."""
+    found: dict[str, list[float]] = {}
+    for judgement in judgements:
+        if judgement.method == method:
+            found.setdefault(judgement.subject, []).append(float(getattr(judgement, measure)))
+    return [float(np.mean(values)) for values in found.values()]
+
+
+def gain(judgements: Sequence[Judgement], method: str, over: str, measure: str) -> Estimate:
+    """How much more of a measure one method has than another, subject by subject."""
+    pairs = zip(*(by_subject(judgements, name, measure) for name in (method, over)), strict=True)
+    return estimate([mine - theirs for mine, theirs in pairs])
+
+
+def told_apart(judgements: Sequence[Judgement], measure: str) -> float:
+    """How often, of two pictures of one subject, one right in identity and one not, the right one scores higher: 0.5 is
+    chance; ties count half. NaN where no subject has both."""
+    wins: list[float] = []
+    for subject in dict.fromkeys(judgement.subject for judgement in judgements):
+        of = [judgement for judgement in judgements if judgement.subject == subject]
+        right = np.array([getattr(judgement, measure) for judgement in of if judgement.identity])
+        wrong = np.array([getattr(judgement, measure) for judgement in of if not judgement.identity])
+        if len(right) and len(wrong):
+            wins += list(((right[:, None] > wrong) + 0.5 * (right[:, None] == wrong)).ravel())
+    return float(np.mean(wins)) if wins else float("nan")
+
+
+def rows_of(judgements: Sequence[Judgement], methods: Sequence[Method]) -> list[tuple[str, ...]]:
+    """A row for each method: shares in percent with 95% intervals over subjects, then cosines."""
+    rows: list[tuple[str, ...]] = []
+    for method in methods:
+        found = [estimate(by_subject(judgements, method.name, measure)) for measure in SHARES]
+        shares = [f"{each.value:.0%} [{100 * each.low:.0f}, {100 * each.high:.0f}]" for each in found]
+        cosines = [f"{np.mean(by_subject(judgements, method.name, measure)):.3f}" for measure in COSINES]
+        rows.append((method.title, *shares, *cosines))
+    return rows
+
+
+def cells(rows: Sequence[Sequence[str]]) -> str:
+    """The rows as a table of the page."""
+    head = [f"| {' | '.join(COLUMNS)} |", f"|{'---|' * len(COLUMNS)}"]
+    return "\n".join([*head, *(f"| {' | '.join(row)} |" for row in rows)])
+
+
+def reading(shown: Sequence[Judgement], hidden: Sequence[Judgement]) -> str:
+    """What the figures say, in sentences."""
+
+    def points(of: Sequence[Judgement], method: str, measure: str) -> str:
+        each = gain(of, method, "prompt", measure)
+        return f"{100 * each.value:+.0f} points [{100 * each.low:+.0f}, {100 * each.high:+.0f}]"
+
+    def sides(method: str) -> str:
+        return f"{points(shown, method, 'identity')} in *same* and {points(shown, method, 'scene')} in *scene*"
+
+    apart = {measure: told_apart(shown, measure) for measure in COSINES[1:]}
+    worth = (
+        "What the cheap scores are worth: of two pictures of one subject, one that shows it and one that does not, the"
+        f" right one has the higher image alignment in {apart['image_alignment']:.0%} (CLIP) and"
+        f" {apart['dino_alignment']:.0%} (ViT) of all pairs. Chance is 50%."
+    )
+    if np.isnan(apart["image_alignment"]):
+        worth = "What the cheap scores are worth cannot be told: no subject has both right and wrong pictures."
+    told = (
+        f"Against the prompt alone, decoder sites bring {sides('decoder')}; stopped in the middle of the run,"
+        f" {sides('decoder-25')}; encoder sites {sides('encoder')}; another subject's photo {sides('shuffled')}."
+        " In brackets are 95% intervals, a bootstrap over subjects.",
+        f"From hidden photos, *same*: decoder sites {points(hidden, 'decoder', 'identity')}, encoder sites"
+        f" {points(hidden, 'encoder', 'identity')}, all sites {points(hidden, 'all', 'identity')}.",
+        worth,
+    )
+    return "\n\n".join("\n".join(wrap(text, 120)) for text in told)
+
+
+def page(asked: Consistency, model: sc.Model, runs: Mapping[bool, Sequence[Judgement]]) -> str:
+    """The findings as a page of the documentation."""
+    methods = placements(asked.steps)
+    opening = (
+        f"Does a picture show this very subject, in the scene that was asked for? Here is a test with ground truth:"
+        f" {asked.subjects} subjects of the [embedded world](diorama.md) that no model was trained on, and a judge that"
+        " knows what it sees. It downloads nothing and runs on a laptop."
+    )
+    command = f"python -m benchmarks.consistency --subjects {asked.subjects} --prompts {asked.prompts}"
+    command += f" --steps {asked.steps} --guidance {asked.guidance:g} --out docs"
+    identity = model.backbone.identity
+    return (
+        Environment(keep_trailing_newline=True, autoescape=False)
+        .from_string(PAGE)
+        .render(
+            opening="\n".join(wrap(opening, 120)),
+            version=BENCHMARK_VERSION,
+            shown=cells(rows_of(runs[False], methods)),
+            hidden=cells(rows_of(runs[True], methods)),
+            reading=reading(runs[False], runs[True]),
+            command=command,
+            model=identity.id,
+            revision=identity.revision[:19],
+        )
+    )
+
+
+def main(asked: Consistency) -> None:
+    """Measures, prints both tables, and writes the page if asked."""
+    model = sc.load(asked.model)
+    methods, subjects = placements(asked.steps), cases(asked.subjects)
+    settings = sc.RenderSettings(steps=asked.steps, guidance_scale=asked.guidance)
+    benchmark = Benchmark(model, load_probe(), load_clip(), load_vit(), settings, asked.prompts)
+    runs: dict[bool, list[Judgement]] = {}
+    for hidden in (False, True):
+        place, bench = asked.work / ("hidden" if hidden else "shown"), replace(benchmark, hidden=hidden)
+        with stages() as report:
+            runs[hidden] = bench.run(place, subjects, methods, report)
+        write_results(place, bench, runs[hidden], methods)
+        printed = Table(title=f"{'hidden' if hidden else 'whole'} photos, {len(runs[hidden]) // len(methods)} pictures")
+        for number, column in enumerate(COLUMNS):
+            printed.add_column(column, justify="right" if number else "left")
+        for row in rows_of(runs[hidden], methods):
+            printed.add_row(*row)
+        Console().print(printed)
+    Console().print(reading(runs[False], runs[True]))
+    if asked.out is not None:
+        picture = asked.work / "shown" / "grid.png"
+        replace_file(asked.out / "pictures" / "benchmark.png", lambda part: part.write_bytes(picture.read_bytes()))
+        write_text(asked.out / "benchmark.md", page(asked, model, runs))
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Consistency, description=__doc__))

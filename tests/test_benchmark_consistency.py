@@ -1,0 +1,52 @@
+"""The page of the Diorama benchmark, with tiny counts."""
+
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from benchmarks import consistency
+from samecast.compare.benchmark import Judgement
+from samecast.compare.methods import placements
+
+
+def judged(subject: str, method: str, identity: bool, alignment: float) -> Judgement:
+    return Judgement(subject, method, "a dog", 0, identity, True, identity, 0.1, alignment, 0.3, "picture.png")
+
+
+def test_gains_are_of_subjects_not_of_pictures() -> None:
+    many = [judged("a", "prompt", False, 0.1)] * 9 + [judged("b", "prompt", False, 0.1)]
+    better = [judged("a", "decoder", True, 0.1)] * 9 + [judged("b", "decoder", False, 0.1)]
+    gain = consistency.gain([*many, *better], "decoder", "prompt", "identity")
+    assert gain.value == pytest.approx(0.5)
+    assert (gain.low, gain.high, gain.subjects) == (0.0, 1.0, 2)
+
+
+def test_a_score_that_tells_right_from_wrong_is_found_out() -> None:
+    right, wrong = judged("a", "prompt", True, 0.9), judged("a", "decoder", False, 0.2)
+    elsewhere = judged("b", "prompt", True, 0.0)  # of another subject: not compared
+    assert consistency.told_apart([right, wrong, elsewhere], "image_alignment") == 1.0
+    assert consistency.told_apart([right, wrong], "dino_alignment") == 0.5
+    assert consistency.told_apart([replace(right, image_alignment=0.1), wrong], "image_alignment") == 0.0
+
+
+def test_the_page_has_both_tables_and_says_how_it_was_made(
+    tiny_pipeline_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked = consistency.Consistency(
+        str(tiny_pipeline_dir), subjects=2, prompts=1, steps=2, work=tmp_path / "work", out=tmp_path / "docs"
+    )
+    consistency.main(asked)
+    capsys.readouterr()
+    page = (tmp_path / "docs" / "benchmark.md").read_text(encoding="utf-8")
+    for method in placements(2):
+        assert page.count(f"\n| {method.title} | ") == 2
+    assert "{{" not in page
+    assert "--subjects 2 --prompts 1 --steps 2" in page
+    assert max(len(line) for line in page.splitlines() if not line.startswith(("|", "Model"))) <= 120
+    assert re.search(r"decoder sites bring [+-]\d+ points", page)
+    with Image.open(tmp_path / "docs" / "pictures" / "benchmark.png") as picture:
+        assert picture.width > 500
+    assert {place.name for place in (tmp_path / "work").iterdir()} == {"shown", "hidden"}
