@@ -49,7 +49,8 @@ other model and no text from elsewhere went in. Recipes: `training/`, each `pyth
 if quality.text_to_image.each }} --steps {{ quality.text_to_image.steps }} \
 --guidance {{ quality.text_to_image.guidance }}` on {{ quality.count }} held-out scenes \
 ({{ quality.text_to_image.count }} captions).
-Autoencoder: **{{ "%.2f"|format(quality.vae_psnr) }} dB** PSNR, SSIM {{ "%.3f"|format(quality.vae_ssim) }}.
+Autoencoder: **{{ "%.2f"|format(quality.vae_psnr) }} dB** PSNR, SSIM {{ "%.3f"|format(quality.vae_ssim) }}; on the \
+subject alone {{ "%.2f"|format(quality.vae_subject_psnr) }} dB.
 CLIP retrieval: **{{ "%.1f"|format(100 * quality.clip_top1_of_256) }}%** top-1 among 256 scenes described in full.
 Same subject: of two pictures each of 128 held-out subjects, in two scenes, each first one finds its second in \
 {{ "%.1f"|format(100 * quality.same_subject_of_128.clip) }}% (CLIP) and \

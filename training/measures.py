@@ -61,6 +61,9 @@ def renders_and_reconstructions(pipeline: StableDiffusionPipeline, specs: list[S
     found: dict[str, Any] = {
         "vae_psnr": float(np.mean([fidelity.psnr for fidelity in kept])),
         "vae_ssim": float(np.mean([fidelity.ssim for fidelity in kept])),
+        "vae_subject_psnr": float(
+            np.mean([masked_psnr(p.image, image, p.mask) for p, image in zip(pictures, rebuilt, strict=True)])
+        ),
         "confusion": {},
     }
     for name, images in (("renders", [picture.image for picture in pictures]), ("reconstructions", rebuilt)):
@@ -78,6 +81,12 @@ def renders_and_reconstructions(pipeline: StableDiffusionPipeline, specs: list[S
         found[f"probe_{name}"] = scores | {"mask_iou": float(np.mean(overlap))}
         found["confusion"][name] = confusion(readings, truths)
     return found
+
+
+def masked_psnr(image: np.ndarray, rebuilt: np.ndarray, mask: np.ndarray) -> float:
+    """Return the PSNR of two uint8 pictures (height, width, 3) where the mask is true, in dB."""
+    error = (image[mask].astype(np.float64) - rebuilt[mask]) / 255
+    return float(-10 * np.log10(np.mean(error**2)))
 
 
 ATTRIBUTES = ("kind", "colour", "pattern", "accessory", "pose", "view", "background")

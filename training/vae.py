@@ -92,9 +92,9 @@ def tensor(images: np.ndarray) -> torch.Tensor:
     return torch.from_numpy(images.astype(np.float32) / 127.5 - 1.0).permute(0, 3, 1, 2)
 
 
-def crops(pictures: Pictures, count: int, size: int, rng: np.random.Generator) -> np.ndarray:
-    """Cut random squares, every other one about the subject's middle, half of them mirrored."""
-    cut = []
+def crops(pictures: Pictures, count: int, size: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """Cut random squares, most of them about a point of the subject, half of them mirrored; and the subject's mask."""
+    cut, masks = [], []
     for index in np.sort(rng.integers(pictures.ready, size=count)):
         image = pictures.images[index]
         top, left = rng.integers(0, 128 - size + 1, size=2)
@@ -104,16 +104,24 @@ def crops(pictures: Pictures, count: int, size: int, rng: np.random.Generator) -
                 pick = rng.integers(len(rows))
                 top = int(np.clip(rows[pick] - size // 2 + rng.integers(-8, 9), 0, 128 - size))
                 left = int(np.clip(columns[pick] - size // 2 + rng.integers(-8, 9), 0, 128 - size))
-        piece = image[top : top + size, left : left + size]
-        cut.append(piece[:, ::-1] if rng.uniform() < 0.5 else piece)
-    return np.stack(cut)
+        turn = slice(None, None, -1 if rng.uniform() < 0.5 else 1)
+        cut.append(image[top : top + size, left : left + size][:, turn])
+        masks.append(pictures.masks[index][top : top + size, left : left + size][:, turn])
+    return np.stack(cut), np.stack(masks)
+
+
+def weights_of(masks: np.ndarray, subject: float) -> torch.Tensor:
+    """Return what each pixel counts, (n, 1, height, width), 1 in the mean: one of the subject `1 + subject` times one
+    of the background."""
+    weights = 1 + subject * torch.from_numpy(masks.astype(np.float32)).unsqueeze(1)
+    return weights / weights.mean()
 
 
 def main() -> None:
     """Train and save to `runs/<name>/model`."""
     made, given = recipe(
         "vae", minutes=30.0, rate=2e-3, batch=16, latents=8, widths="16,32,64,64", kl=1e-6, hold=0.0,
-        squared=2.0, decoder_only=False,
+        squared=2.0, decoder_only=False, subject=0.0,
     )  # fmt: skip
     widths = tuple(int(width) for width in given.widths.split(","))
     vae = AutoencoderKL.from_pretrained(made.init_from) if made.init_from else build(given.latents, widths)
@@ -135,17 +143,23 @@ def main() -> None:
     def loss_at(step: int) -> tuple[torch.Tensor, dict[str, float]]:
         rng = np.random.default_rng(made.draws(step))
         size, count = (128, max(made.batch // 4, 1)) if step % 20 == 19 else (64, made.batch)
-        x = tensor(crops(pictures, count, size, rng)).to(made.device, memory_format=torch.channels_last)
+        images, masks = crops(pictures, count, size, rng)
+        x = tensor(images).to(made.device, memory_format=torch.channels_last)
+        each = weights_of(masks, given.subject).to(made.device)
         with torch.autocast(made.device.type, made.dtype, enabled=made.dtype != torch.float32):
             with torch.set_grad_enabled(not given.decoder_only):
                 posterior = vae.encode(x).latent_dist
             y = vae.decode(posterior.sample()).sample.float()
         error = y - x
-        edges = (error.diff(dim=-1).abs().mean() + error.diff(dim=-2).abs().mean()) / 2
-        squared = error.square().mean()
-        tint = F.avg_pool2d(error, 4).abs().mean()  # colours that merge cost more than edges that blur
-        loss = error.abs().mean() + 0.5 * edges + tint + given.squared * squared + given.kl * posterior.kl().mean()
-        numbers = {"psnr": -10 * np.log10(squared.item() / 4)}
+        across, down = error.diff(dim=-1).abs() * each[..., 1:], error.diff(dim=-2).abs() * each[..., 1:, :]
+        edges = (across.mean() + down.mean()) / 2
+        squared = (error.square() * each).mean()
+        tint = (
+            F.avg_pool2d(error, 4).abs() * F.avg_pool2d(each, 4)
+        ).mean()  # merged colours cost more than blurred edges
+        plain = (error.abs() * each).mean()
+        loss = plain + 0.5 * edges + tint + given.squared * squared + given.kl * posterior.kl().mean()
+        numbers = {"psnr": -10 * np.log10(error.detach().square().mean().item() / 4)}
         if given.hold and step % 4 == 0:
             with torch.no_grad(), torch.autocast(made.device.type, made.dtype, enabled=made.dtype != torch.float32):
                 old = before.encode(x).latent_dist.mode()[:, spoke].float()
@@ -154,12 +168,15 @@ def main() -> None:
         return loss, numbers
 
     def evaluate(step: int) -> dict[str, float]:
-        scores = []
+        scores, subjects = [], []
         for start in range(0, 128, 32):
             x = tensor(held_out.images[start : start + 32]).to(made.device, memory_format=torch.channels_last)
             y = vae.decode(vae.encode(x).latent_dist.mode()).sample.clamp(-1, 1)
-            scores.append(-10 * torch.log10((y - x).square().mean(dim=(1, 2, 3)) / 4))
-        return {"psnr": torch.cat(scores).mean().item()}
+            error = (y - x).square().mean(dim=1) / 4
+            masks = torch.from_numpy(held_out.masks[start : start + 32]).to(made.device)
+            scores.append(-10 * torch.log10(error.mean(dim=(1, 2))))
+            subjects.append(-10 * torch.log10((error * masks).sum((1, 2)) / masks.sum((1, 2)).clamp(min=1)))
+        return {"psnr": torch.cat(scores).mean().item(), "subject_psnr": torch.cat(subjects).mean().item()}
 
     weights = train(made, vae, loss_at, evaluate, evaluate_every=1000)
     vae.load_state_dict(weights)

@@ -12,10 +12,10 @@ from training import clip, ship, unet
 from training.clip import MEAN, STD, Specs, small
 from training.data import grow
 from training.even import evening
-from training.measures import ATTRIBUTES, distinct_of, pictures_of, stating
+from training.measures import ATTRIBUTES, distinct_of, masked_psnr, pictures_of, stating
 from training.probe import roughen, zoomed
 from training.scale import gains, rescale
-from training.vae import build, revived, widened
+from training.vae import build, revived, weights_of, widened
 
 
 def test_silent_latent_channels_start_afresh_and_the_others_stay():
@@ -48,6 +48,16 @@ def test_a_rescaled_autoencoder_decodes_as_before_and_its_latents_are_as_loud_as
     torch.testing.assert_close(after.mean, (before.mean - mean.view(-1, 1, 1)) * gain.view(-1, 1, 1))
     torch.testing.assert_close(after.std, before.std * gain.view(-1, 1, 1))
     torch.testing.assert_close(again, picture, rtol=1e-4, atol=1e-4)
+
+
+def test_the_subject_counts_more_and_the_mean_weight_is_one():
+    masks = np.zeros((2, 4, 4), dtype=bool)
+    masks[:, :2, :2] = True
+    weights = weights_of(masks, 3.0)
+    assert weights.shape == (2, 1, 4, 4)
+    assert weights.mean() == pytest.approx(1.0)
+    assert weights[0, 0, 0, 0] == pytest.approx(4 * weights[0, 0, 3, 3].item())
+    assert torch.equal(weights_of(masks, 0.0), torch.ones(2, 1, 4, 4))
 
 
 def test_quiet_channels_gain_more_than_loud_ones_but_stay_quieter():
@@ -191,6 +201,14 @@ def test_a_file_of_rows_grows_in_place(tmp_path, shape):
     assert grown.shape == (20_000, *shape[1:])
     assert np.array_equal(grown[: len(rows)], rows)
     assert not grown[len(rows) :].any()
+
+
+def test_masked_psnr_counts_the_mask_alone():
+    image, rebuilt = np.zeros((4, 4, 3), dtype=np.uint8), np.full((4, 4, 3), 200, dtype=np.uint8)
+    mask = np.zeros((4, 4), dtype=bool)
+    mask[0, 0] = True
+    rebuilt[0, 0] = 51
+    assert masked_psnr(image, rebuilt, mask) == pytest.approx(-20 * np.log10(0.2))
 
 
 def test_pictures_near_an_earlier_one_are_not_distinct():
