@@ -32,6 +32,16 @@ from samecast.study.statistics import Estimate, estimate
 SHARES = ("identity", "scene", "both")
 COSINES = ("text_alignment", "image_alignment", "dino_alignment")
 COLUMNS = ("method", "same", "scene", "both", "text (CLIP)", "image (CLIP)", "image (ViT)")
+ITEMS = {
+    "class": "kind",
+    "pattern": "pattern",
+    "accessory": "accessory",
+    "colour 1": "base_error",
+    "colour 2": "second_error",
+    "pose": "pose",
+    "view": "view",
+    "background": "background",
+}
 PAGE = """\
 # The benchmark
 
@@ -86,6 +96,10 @@ On photos that show the subject 30-60% hidden:
 {{ hidden }}
 
 {{ reading }}
+
+Item by item, on whole photos: shares right, and how far the two colours are from the subject's (mean CIEDE2000).
+
+{{ items }}
 
 ![Two pictures of each of three subjects under every method](pictures/benchmark.png)
 
@@ -159,9 +173,18 @@ def rows_of(judgements: Sequence[Judgement], methods: Sequence[Method]) -> list[
     return rows
 
 
-def cells(rows: Sequence[Sequence[str]]) -> str:
+def item_rows(judgements: Sequence[Judgement], methods: Sequence[Method]) -> list[tuple[str, ...]]:
+    """A row for each method: what verdicts are made of, one by one."""
+    rows: list[tuple[str, ...]] = []
+    for method in methods:
+        means = {item: float(np.mean(by_subject(judgements, method.name, item))) for item in ITEMS.values()}
+        rows.append((method.title, *(f"{v:.1f}" if "error" in item else f"{v:.0%}" for item, v in means.items())))
+    return rows
+
+
+def cells(rows: Sequence[Sequence[str]], columns: Sequence[str] = COLUMNS) -> str:
     """The rows as a table of the page."""
-    head = [f"| {' | '.join(COLUMNS)} |", f"|{'---|' * len(COLUMNS)}"]
+    head = [f"| {' | '.join(columns)} |", f"|{'---|' * len(columns)}"]
     return "\n".join([*head, *(f"| {' | '.join(row)} |" for row in rows)])
 
 
@@ -214,11 +237,22 @@ def page(asked: Consistency, model: sc.Model, runs: Mapping[bool, Sequence[Judge
             shown=cells(rows_of(runs[False], methods)),
             hidden=cells(rows_of(runs[True], methods)),
             reading=reading(runs[False], runs[True]),
+            items=cells(item_rows(runs[False], methods), ("method", *ITEMS)),
             command=command,
             model=identity.id,
             revision=identity.revision[:19],
         )
     )
+
+
+def show(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Print a table."""
+    printed = Table(title=title)
+    for number, column in enumerate(columns):
+        printed.add_column(column, justify="right" if number else "left")
+    for row in rows:
+        printed.add_row(*row)
+    Console().print(printed)
 
 
 def main(asked: Consistency) -> None:
@@ -233,12 +267,9 @@ def main(asked: Consistency) -> None:
         with stages() as report:
             runs[hidden] = bench.run(place, subjects, methods, report)
         write_results(place, bench, runs[hidden], methods)
-        printed = Table(title=f"{'hidden' if hidden else 'whole'} photos, {len(runs[hidden]) // len(methods)} pictures")
-        for number, column in enumerate(COLUMNS):
-            printed.add_column(column, justify="right" if number else "left")
-        for row in rows_of(runs[hidden], methods):
-            printed.add_row(*row)
-        Console().print(printed)
+        title = f"{'hidden' if hidden else 'whole'} photos, {len(runs[hidden]) // len(methods)} pictures"
+        show(title, COLUMNS, rows_of(runs[hidden], methods))
+        show("item by item", ("method", *ITEMS), item_rows(runs[hidden], methods))
     Console().print(reading(runs[False], runs[True]))
     if asked.out is not None:
         picture = asked.work / "shown" / "grid.png"

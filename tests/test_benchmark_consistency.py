@@ -1,7 +1,7 @@
 """The page of the Diorama benchmark, with tiny counts."""
 
 import re
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
@@ -10,10 +10,15 @@ from PIL import Image
 from benchmarks import consistency
 from samecast.compare.benchmark import Judgement
 from samecast.compare.methods import placements
+from samecast.diorama.probe import Verdict
 
 
 def judged(subject: str, method: str, identity: bool, alignment: float) -> Judgement:
-    return Judgement(subject, method, "a dog", 0, identity, True, identity, 0.1, alignment, 0.3, "picture.png")
+    verdict = Verdict(True, identity, True, 4.0, 6.0, True, True, True)
+    return Judgement(
+        subject, method, "a dog", 0, verdict.identity, verdict.scene, verdict.both, **asdict(verdict),
+        text_alignment=0.1, image_alignment=alignment, dino_alignment=0.3, picture="picture.png",
+    )  # fmt: skip
 
 
 def test_gains_are_of_subjects_not_of_pictures() -> None:
@@ -42,7 +47,7 @@ def test_the_page_has_both_tables_and_says_how_it_was_made(
     capsys.readouterr()
     page = (tmp_path / "docs" / "benchmark.md").read_text(encoding="utf-8")
     for method in placements(2):
-        assert page.count(f"\n| {method.title} | ") == 2
+        assert page.count(f"\n| {method.title} | ") == 3
     assert "{{" not in page
     assert "--subjects 2 --prompts 1 --steps 2" in page
     assert max(len(line) for line in page.splitlines() if not line.startswith(("|", "Model"))) <= 120

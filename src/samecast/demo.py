@@ -18,7 +18,7 @@ from samecast.control.rules import Rules, masactrl
 from samecast.core.settings import RenderSettings
 from samecast.diorama.album import STRIPED_DOG, album
 from samecast.diorama.captions import phrase
-from samecast.diorama.probe import Probe, Reading, colour_errors, identity_right, load_probe, scene_right
+from samecast.diorama.probe import Probe, judge, load_probe
 from samecast.diorama.scenes import HELD_OUT, Identity, Scene, sample_spec
 from samecast.disk import writing_folder
 from samecast.report.grid import draw_grid
@@ -174,13 +174,14 @@ def _render(
 
 
 def _judge(setting: Setting, result: "RenderResult", identity: Identity, probe: Probe) -> Outcome:
-    readings: list[Reading] = probe.read([render.image for render in result.renders])
+    readings = probe.read([render.image for render in result.renders])
+    verdicts = [judge(reading, identity, scene) for reading, scene in zip(readings, SCENES, strict=True)]
     return Outcome(
         setting,
         result,
-        same=tuple(identity_right(reading, identity) for reading in readings),
-        scene=tuple(scene_right(reading, scene) for reading, scene in zip(readings, SCENES, strict=True)),
-        colour_error=tuple(fmean(colour_errors(reading, identity)) for reading in readings),
+        same=tuple(verdict.identity for verdict in verdicts),
+        scene=tuple(verdict.scene for verdict in verdicts),
+        colour_error=tuple(fmean((verdict.base_error, verdict.second_error)) for verdict in verdicts),
     )
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from samecast.diorama import benchmark
 from samecast.diorama.colours import COLOUR_WORDS
-from samecast.diorama.probe import Reading
+from samecast.diorama.probe import Reading, Verdict
 from samecast.diorama.renderer import render
 from samecast.diorama.scenes import ACCESSORIES, CLASSES, PATTERNS, Spec
 
@@ -60,18 +60,25 @@ def test_a_true_picture_is_right_and_each_fault_is_found():
     task = subject.tasks[0]
     other = {"cat": "dog", "dog": "cat"}.get(subject.noun, "dog")
     assert benchmark.judge(reading_of(subject, task), subject, task).both
-    for fault in ({"kind": other}, {"base": (50.0, 80.0, -80.0)}, {"second": (1.0, 60.0, 60.0)}):
+    faults = {"kind": {"kind": other}, "base": {"base": (50.0, 80.0, -80.0)}, "second": {"second": (1.0, 60.0, 60.0)}}
+    for name, fault in faults.items():
         verdict = benchmark.judge(reading_of(subject, task, **fault), subject, task)
         assert not verdict.identity
         assert verdict.scene
+        wrong = {"kind": not verdict.kind, "base": verdict.base_error > 10, "second": verdict.second_error > 10}
+        assert [item for item, is_wrong in wrong.items() if is_wrong] == [name]
+        assert verdict.pattern
+        assert verdict.accessory
     fault = {"background": "room" if task.scene.background != "room" else "lake"}
     verdict = benchmark.judge(reading_of(subject, task, **fault), subject, task)
     assert verdict.identity
     assert not verdict.scene
+    assert (verdict.background, verdict.pose, verdict.view) == (False, True, True)
 
 
 def test_shares_are_means_and_need_pictures():
-    verdicts = [benchmark.Verdict(True, True), benchmark.Verdict(True, False), benchmark.Verdict(False, True)]
+    right = Verdict(True, True, True, 1.0, 9.9, True, True, True)
+    verdicts = [right, replace(right, view=False), replace(right, second_error=10.1)]
     assert benchmark.shares(verdicts) == pytest.approx({"identity": 2 / 3, "scene": 2 / 3, "both": 1 / 3})
     with pytest.raises(ValueError, match="no verdicts"):
         benchmark.shares([])

@@ -10,7 +10,7 @@ from PIL import Image
 import samecast as sc
 from samecast.demo import SCENES, SUBJECT_SEED, prompt_of, run_demo, settings_of
 from samecast.diorama.album import SCENES as PHOTOS
-from samecast.diorama.probe import Probe, ProbeNetwork, identity_right, load_probe, scene_right
+from samecast.diorama.probe import Probe, ProbeNetwork, judge, load_probe
 from samecast.diorama.renderer import render
 from samecast.diorama.scenes import HELD_OUT, Spec, sample_spec
 
@@ -81,5 +81,6 @@ def test_the_judge_knows_the_photos() -> None:
     """
     photos = [Image.fromarray(render(Spec(IDENTITY, scene), 128).image) for scene in (*PHOTOS, *SCENES)]
     readings = load_probe().read(photos)
-    assert sum(identity_right(reading, IDENTITY) for reading in readings) >= 9
-    assert sum(scene_right(r, scene) for r, scene in zip(readings, (*PHOTOS, *SCENES), strict=True)) >= len(photos) - 1
+    verdicts = [judge(reading, IDENTITY, scene) for reading, scene in zip(readings, (*PHOTOS, *SCENES), strict=True)]
+    assert sum(verdict.identity for verdict in verdicts) >= 9
+    assert sum(verdict.scene for verdict in verdicts) >= len(photos) - 1

@@ -3,12 +3,12 @@
 import numpy as np
 import pytest
 import torch
-from diffusers import StableDiffusionPipeline
-from transformers import CLIPImageProcessor, CLIPTextConfig, CLIPTextModel, CLIPTokenizer
+from diffusers import StableDiffusionPipeline, UNet2DConditionModel
+from transformers import CLIPImageProcessor, CLIPModel, CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from samecast.diorama.captions import caption
 from samecast.diorama.scenes import HELD_OUT
-from training import clip, ship, unet
+from training import clip, ship, start, unet
 from training.clip import MEAN, STD, Specs, small
 from training.data import grow
 from training.even import evening
@@ -150,6 +150,24 @@ def test_a_text_encoder_that_is_not_clips_does_not_ship(text):
         ship.checked(Holder(), text)
     Holder.text_model.load_state_dict(text.state_dict())
     assert ship.checked(Holder(), text) is text
+
+
+def test_what_is_shipped_can_be_gone_on_from_and_shipped_again(tmp_path, monkeypatch):
+    monkeypatch.setattr(start, "ROOT", tmp_path)
+    start.main()
+    for part in ship.PARTS:
+        assert (tmp_path / part / "model").is_dir()
+        assert (tmp_path / part / "facts.json").exists()
+    again = StableDiffusionPipeline.from_pretrained(ship.WEIGHTS / "diorama").unet.state_dict()
+    there = UNet2DConditionModel.from_pretrained(tmp_path / "unet" / "model").state_dict()
+    assert all(torch.equal(value, there[name]) for name, value in again.items())
+    (tmp_path / "vae" / "facts.json").write_text("mine")
+    start.main()
+    assert (tmp_path / "vae" / "facts.json").read_text() == "mine"
+    ship.checked(
+        CLIPModel.from_pretrained(tmp_path / "clip" / "model"),
+        CLIPTextModel.from_pretrained(tmp_path / "unet" / "text_encoder"),
+    )
 
 
 def test_clip_is_trained_on_what_its_processor_makes():

@@ -34,10 +34,13 @@ from samecast.score.alignment import ClipScorer, ImageScorer
 from samecast.subject import Subject
 
 Progress = Callable[[str, int, int], None]
+ITEMS = ("kind", "pattern", "accessory", "base_error", "second_error", "pose", "view", "background")
+"""What a verdict is made of, field by field."""
 MEASURES = (
     "identity",
     "scene",
     "both",
+    *ITEMS,
     "text_alignment",
     "image_alignment",
     "dino_alignment",
@@ -48,8 +51,8 @@ MEASURES = (
 
 @dataclass(frozen=True)
 class Judgement:
-    """What was found in one picture: right or not in identity, scene and both, the cheap scores beside them, and what
-    the training before it cost: nothing, mostly."""
+    """What was found in one picture: right or not in identity, scene and both and in what they are made of, the cheap
+    scores beside them, and what the training before it cost: nothing, mostly."""
 
     subject: str
     method: str
@@ -58,6 +61,14 @@ class Judgement:
     identity: bool
     scene: bool
     both: bool
+    kind: bool
+    pattern: bool
+    accessory: bool
+    base_error: float
+    second_error: float
+    pose: bool
+    view: bool
+    background: bool
     text_alignment: float
     image_alignment: float
     dino_alignment: float
@@ -92,6 +103,7 @@ class Benchmark:
         """A name for the unit, made of everything that its pictures and verdicts depend on."""
         facts = {
             "benchmark": BENCHMARK_VERSION,
+            "row": [field.name for field in fields(Judgement)],
             "world": WORLD_VERSION,
             "subject": case.name,
             "prompts": self.prompts,
@@ -176,6 +188,7 @@ class Benchmark:
                     identity=verdict.identity,
                     scene=verdict.scene,
                     both=verdict.both,
+                    **asdict(verdict),
                     text_alignment=round(text[index], 4),
                     image_alignment=round(alike[index], 4),
                     dino_alignment=round(alike_dino[index], 4),

@@ -13,8 +13,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from samecast.diorama import probe
 from samecast.diorama.captions import phrase
-from samecast.diorama.probe import Reading, identity_right, scene_right
+from samecast.diorama.probe import Reading, Verdict
 from samecast.diorama.renderer import Picture, render
 from samecast.diorama.scenes import HELD_OUT, Identity, Scene, Spec, sample_identity, sample_scene
 
@@ -62,19 +63,6 @@ class Case:
         ]
 
 
-@dataclass(frozen=True)
-class Verdict:
-    """What the judge says of one picture."""
-
-    identity: bool
-    scene: bool
-
-    @property
-    def both(self) -> bool:
-        """Right in both respects: the headline."""
-        return self.identity and self.scene
-
-
 def case(number: int) -> Case:
     """Return subject `number` (0, 1, ...): identities are drawn from held-out seeds, classes in turn."""
     seed = HELD_OUT + 5_000_000 + number
@@ -99,7 +87,7 @@ def cases(count: int = SUBJECTS) -> list[Case]:
 
 def judge(reading: Reading, subject: Case, task: Task) -> Verdict:
     """Turn what the probe read off a picture into a verdict."""
-    return Verdict(identity_right(reading, subject.identity), scene_right(reading, task.scene))
+    return probe.judge(reading, subject.identity, task.scene)
 
 
 def shares(verdicts: Sequence[Verdict]) -> dict[str, float]:

@@ -72,22 +72,54 @@ class Reading:
         return colour_word(self.base)
 
 
-def colour_errors(reading: Reading, identity: Identity) -> tuple[float, float]:
-    """Return how far the base and the second colour are from the subject's (CIEDE2000: 1 is just seen, 10 plainly)."""
+@dataclass(frozen=True)
+class Verdict:
+    """What the judge says of one picture, item by item: of the subject, class, pattern and accessory right, both
+    colours' errors (CIEDE2000); of the scene, pose, view and background right."""
+
+    kind: bool
+    pattern: bool
+    accessory: bool
+    base_error: float
+    second_error: float
+    pose: bool
+    view: bool
+    background: bool
+
+    @property
+    def colours(self) -> bool:
+        """Both colours are the subject's."""
+        return max(self.base_error, self.second_error) <= SAME_COLOUR
+
+    @property
+    def identity(self) -> bool:
+        """The picture shows this very subject."""
+        return self.kind and self.pattern and self.accessory and self.colours
+
+    @property
+    def scene(self) -> bool:
+        """The picture shows the scene asked for."""
+        return self.pose and self.view and self.background
+
+    @property
+    def both(self) -> bool:
+        """Right in both respects: the headline."""
+        return self.identity and self.scene
+
+
+def judge(reading: Reading, identity: Identity, scene: Scene) -> Verdict:
+    """Hold a reading against who and what was to be seen; what a scene leaves open (things have no pose) is right."""
     base, second = ciede2000([reading.base, reading.second], [identity.base, identity.second])
-    return float(base), float(second)
-
-
-def identity_right(reading: Reading, identity: Identity) -> bool:
-    """Say whether a picture shows this very subject: class, pattern, accessory and both colours."""
-    words = (reading.kind, reading.pattern, reading.accessory) == (identity.kind, identity.pattern, identity.accessory)
-    return words and max(colour_errors(reading, identity)) <= SAME_COLOUR
-
-
-def scene_right(reading: Reading, scene: Scene, asked: Sequence[str] = ("pose", "view", "background")) -> bool:
-    """Say whether a picture shows the scene asked for; things have no pose."""
-    wanted = [name for name in asked if getattr(scene, name)]
-    return all(getattr(reading, name) == getattr(scene, name) for name in wanted)
+    return Verdict(
+        kind=reading.kind == identity.kind,
+        pattern=reading.pattern == identity.pattern,
+        accessory=reading.accessory == identity.accessory,
+        base_error=float(base),
+        second_error=float(second),
+        pose=not scene.pose or reading.pose == scene.pose,
+        view=not scene.view or reading.view == scene.view,
+        background=not scene.background or reading.background == scene.background,
+    )
 
 
 class _Block(nn.Module):
