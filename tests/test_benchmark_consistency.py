@@ -14,11 +14,17 @@ from samecast.diorama.probe import Verdict
 
 
 def judged(subject: str, method: str, identity: bool, alignment: float) -> Judgement:
-    verdict = Verdict(True, identity, True, 4.0, 6.0, True, True, True)
     return Judgement(
-        subject, method, "a dog", 0, verdict.identity, verdict.scene, verdict.both, **asdict(verdict),
-        text_alignment=0.1, image_alignment=alignment, dino_alignment=0.3, picture="picture.png",
-    )  # fmt: skip
+        **asdict(Verdict(True, identity, True, 4.0, 6.0, True, True, True)),
+        subject=subject,
+        method=method,
+        prompt="a dog",
+        seed=0,
+        text_alignment=0.1,
+        image_alignment=alignment,
+        dino_alignment=0.3,
+        picture="picture.png",
+    )
 
 
 def test_gains_are_of_subjects_not_of_pictures() -> None:

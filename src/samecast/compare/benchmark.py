@@ -22,7 +22,7 @@ from samecast.compare.methods import Method
 from samecast.control.rule import rules_to_data
 from samecast.core.settings import RenderSettings
 from samecast.diorama.benchmark import BENCHMARK_VERSION, Case, judge
-from samecast.diorama.probe import Probe
+from samecast.diorama.probe import Probe, Verdict
 from samecast.diorama.scenes import WORLD_VERSION
 from samecast.disk import replace_picture, write_text, writing_folder
 from samecast.errors import SamecastError
@@ -34,13 +34,10 @@ from samecast.score.alignment import ClipScorer, ImageScorer
 from samecast.subject import Subject
 
 Progress = Callable[[str, int, int], None]
-ITEMS = ("kind", "pattern", "accessory", "base_error", "second_error", "pose", "view", "background")
-"""What a verdict is made of, field by field."""
+HEADLINES = ("identity", "scene", "both")
 MEASURES = (
-    "identity",
-    "scene",
-    "both",
-    *ITEMS,
+    *HEADLINES,
+    *(field.name for field in fields(Verdict)),
     "text_alignment",
     "image_alignment",
     "dino_alignment",
@@ -49,32 +46,25 @@ MEASURES = (
 )
 
 
-@dataclass(frozen=True)
-class Judgement:
-    """What was found in one picture: right or not in identity, scene and both and in what they are made of, the cheap
-    scores beside them, and what the training before it cost: nothing, mostly."""
+@dataclass(frozen=True, kw_only=True)
+class Judgement(Verdict):
+    """The verdict on one picture, the cheap scores beside it, and what the training before it cost: nothing, mostly."""
 
     subject: str
     method: str
     prompt: str
     seed: int
-    identity: bool
-    scene: bool
-    both: bool
-    kind: bool
-    pattern: bool
-    accessory: bool
-    base_error: float
-    second_error: float
-    pose: bool
-    view: bool
-    background: bool
     text_alignment: float
     image_alignment: float
     dino_alignment: float
     picture: str
     training_seconds: float = 0.0
     file_megabytes: float = 0.0
+
+    def row(self) -> dict[str, Any]:
+        """All of it by name, as in `scores.csv`: which picture, the headlines, what they are made of, and the rest."""
+        which = {name: getattr(self, name) for name in ("subject", "method", "prompt", "seed")}
+        return which | {name: getattr(self, name) for name in HEADLINES} | asdict(self)
 
 
 @dataclass(frozen=True)
@@ -181,14 +171,11 @@ class Benchmark:
                 verdict = judge(reading, case, task)
                 images[index].save(pending.path / f"{index:02d}.png")
                 judgement = Judgement(
+                    **asdict(verdict),
                     subject=case.name,
                     method=method.name,
                     prompt=task.prompt,
                     seed=out.renders[index].seed,
-                    identity=verdict.identity,
-                    scene=verdict.scene,
-                    both=verdict.both,
-                    **asdict(verdict),
                     text_alignment=round(text[index], 4),
                     image_alignment=round(alike[index], 4),
                     dino_alignment=round(alike_dino[index], 4),
@@ -235,9 +222,9 @@ def write_results(
     """
     means = summary(judgements, methods)
     table = io.StringIO()
-    rows = csv.DictWriter(table, [field.name for field in fields(Judgement)], lineterminator="\n")
+    rows = csv.DictWriter(table, list(judgements[0].row()), lineterminator="\n")
     rows.writeheader()
-    rows.writerows(asdict(judgement) for judgement in judgements)
+    rows.writerows(judgement.row() for judgement in judgements)
     told = {
         "benchmark": BENCHMARK_VERSION,
         "world": WORLD_VERSION,
