@@ -2,7 +2,7 @@
 
 Picture i is `sample_spec(i)`, so everything else about it (caption, attributes) is computed from its number. The file
 is filled in order and can be read while it grows; a killed run goes on where it stopped, and a larger `--count` adds to
-what is there.
+what is there. `--name mates` draws to each of them a second photo of the same subject, in another scene (`mate`).
 """
 
 import argparse
@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from samecast.diorama.renderer import render_many
-from samecast.diorama.scenes import sample_spec
+from samecast.diorama.scenes import Spec, sample_scene, sample_spec
 
 ROOT = Path("runs")
 SIZE = 128
@@ -35,6 +35,12 @@ class Pictures:
     def ready(self) -> int:
         """How many pictures are drawn so far."""
         return int((self.folder / "ready").read_text())
+
+
+def mate(number: int) -> Spec:
+    """Return another photo of the subject of `sample_spec(number)`."""
+    identity = sample_spec(number).identity
+    return Spec(identity, sample_scene(np.random.default_rng((number, 1)), identity.kind))
 
 
 def grow(path: Path, count: int) -> None:
@@ -70,7 +76,8 @@ def draw(name: str, first_seed: int, count: int, threads: int | None) -> None:
     done, began, first = int((folder / "ready").read_text()), time.time(), int((folder / "ready").read_text())
     while done < len(images):
         stop = min(done + CHUNK, len(images))
-        specs = [sample_spec(first_seed + index) for index in range(done, stop)]
+        spec_of = mate if name == "mates" else sample_spec
+        specs = [spec_of(first_seed + index) for index in range(done, stop)]
         for index, picture in zip(range(done, stop), render_many(specs, SIZE, threads=threads), strict=True):
             images[index], masks[index], parts[index] = picture.image, picture.mask, picture.parts
         done = stop

@@ -50,7 +50,8 @@ class _GroupNorm(torch.autograd.Function):
 
 
 def _forward(self: nn.GroupNorm, x: torch.Tensor) -> torch.Tensor:
-    if x.dim() == 4 and x.is_contiguous(memory_format=torch.channels_last) and self.training:
+    laid_out = x.dim() == 4 and x.is_contiguous(memory_format=torch.channels_last)
+    if laid_out and self.training and not torch.compiler.is_compiling():
         return _GroupNorm.apply(x, self.weight, self.bias, self.num_groups, self.eps)
     return nn.functional.group_norm(x, self.num_groups, self.weight, self.bias, self.eps)
 

@@ -1,5 +1,5 @@
 """Latents, cached once: `python -m training.latents` encodes every picture and its mirror image with the trained
-VAE."""
+VAE (`--pictures mates`: those pictures)."""
 
 from hashlib import sha256
 
@@ -24,12 +24,12 @@ def encoder_hash(vae: AutoencoderKL) -> str:
 
 
 def main() -> None:
-    """Write `runs/data/train/latents.npy`, fp16 (count, 2, channels, 16, 16): plain and mirrored, already scaled.
+    """Write `runs/data/<pictures>/latents.npy`, fp16 (count, 2, channels, 16, 16): plain and mirrored, already scaled.
     Those that the same VAE has encoded before are kept; the file is whole or not there."""
-    made, _ = recipe("latents", batch=64)
+    made, given = recipe("latents", batch=64, pictures="train")
     folder = ROOT / "vae" / "model"
     vae = AutoencoderKL.from_pretrained(folder).to(made.device, memory_format=torch.channels_last).eval()
-    pictures = Pictures()
+    pictures = Pictures(given.pictures)
     ready = pictures.ready
     made_by = encoder_hash(vae)
     path, maker, part = (pictures.folder / name for name in ("latents.npy", "latents-made-by", "latents.part.npy"))

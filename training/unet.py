@@ -5,10 +5,15 @@ Epsilon prediction on SD's noise schedule; min-SNR weighting (Hang et al., 2023,
 would make it the loss of v-prediction, so that large shapes, decided in much noise, are not learned last; a tenth of
 the captions dropped for classifier-free guidance; the averaged weights are the ones that ship. The text encoder starts
 as CLIP's and learns along; `training.clip --text` then fits CLIP's image tower to it.
+
+With `--diptychs 0.3` three steps in ten are on canvases of twice the width: two photos of one subject side by side, as
+albums and product pages of the web show them. Scenes with one subject in one picture give self-attention colours to
+keep together, and little else; Stable Diffusion has seen things repeat.
 """
 
 import math
 from argparse import Namespace
+from contextlib import nullcontext
 
 import numpy as np
 import torch
@@ -19,7 +24,8 @@ from diffusers.models.resnet import ResnetBlock2D
 from torch import nn
 from transformers import CLIPTextModel, CLIPTokenizer
 
-from samecast.diorama.captions import caption
+from samecast.diorama.captions import caption, facts, phrase
+from samecast.diorama.scenes import Spec
 from training.clip import Specs
 from training.data import ROOT, Pictures
 from training.even import evening
@@ -66,8 +72,7 @@ def prepared(made: Recipe, given: Namespace, channels: int, context: int) -> UNe
     unet = unet.to(made.device, memory_format=torch.channels_last)
     if made.device.type == "cpu":
         unet.set_attn_processor(AttnProcessor())
-        if not given.compile:
-            quicken(unet)
+        quicken(unet)
     return unet
 
 
@@ -133,16 +138,24 @@ def drawn_timesteps(count: int, middle: float) -> torch.Tensor:
     return torch.where(torch.rand(count) < 0.5, uniform, shapes)
 
 
+def side_by_side(spec: Spec, rng: np.random.Generator) -> str:
+    """Caption two photos of a subject: the class, and of its looks half of what can be said."""
+    told = {name: word for name, word in facts(spec).items() if name in ("colour", "pattern", "accessory")}
+    states = {"kind": spec.identity.kind} | {name: word for name, word in told.items() if rng.uniform() < 0.4}
+    return f"two photos of {phrase(states)}"
+
+
 def main() -> None:
     """Train and save to `runs/<name>/model` and `runs/<name>/text_encoder`."""
     made, given = recipe(
         "unet", minutes=80.0, rate=1e-3, batch=32, widths="64,96,128,128", heads=4, gamma=5.0, average=0.9995,
-        text="runs/clip/model", text_share=0.3, animals=2.0, middle=0.7,
+        text="runs/clip/model", text_share=0.3, animals=2.0, middle=0.7, diptychs=0.0,
     )  # fmt: skip
     made.shares = {"text.": given.text_share}
     pictures = Pictures()
     latents = np.load(pictures.folder / "latents.npy", mmap_mode="r")
     specs = Specs(0, len(latents))
+    mates = np.load(Pictures("mates").folder / "latents.npy", mmap_mode="r") if given.diptychs else latents[:0]
     odds = cumulative_odds(specs, given.animals)
     # fused attention's backward pass in bf16 takes half of a step on a CPU, so it is spelled out in both
     text = CLIPTextModel.from_pretrained(given.text, dtype=torch.float32, attn_implementation="eager").to(made.device)
@@ -175,6 +188,16 @@ def main() -> None:
             context = both.context(ids_of(texts))
         return z, context
 
+    def diptychs(seed: tuple[int, ...], count: int) -> tuple[torch.Tensor, torch.Tensor]:
+        rng = np.random.default_rng(seed)
+        picks, flip = np.sort(rng.integers(len(mates), size=count)), rng.integers(2, size=count)
+        halves = [torch.from_numpy(part[picks, flip].astype(np.float32)) for part in (latents, mates)]
+        first = torch.from_numpy(rng.uniform(size=(count, 1, 1, 1)) < 0.5)
+        z = torch.cat([torch.where(first, *halves), torch.where(first, *halves[::-1])], dim=-1).to(made.device)
+        texts = [side_by_side(specs.specs[i], rng) if rng.uniform() > 0.1 else "" for i in picks]
+        with torch.autocast(made.device.type, made.dtype, enabled=made.dtype != torch.float32):
+            return z, both.context(ids_of(texts))
+
     def predict(z: torch.Tensor, context: torch.Tensor, noise: torch.Tensor, timesteps: torch.Tensor) -> torch.Tensor:
         noisy = scheduler.add_noise(z, noise, timesteps).contiguous(memory_format=torch.channels_last)
         with torch.autocast(made.device.type, made.dtype, enabled=made.dtype != torch.float32):
@@ -192,12 +215,14 @@ def main() -> None:
         compile_checked(blocks, both, example_loss)
 
     def loss_at(step: int) -> tuple[torch.Tensor, dict[str, float]]:
-        z, context = batch(made.draws(step), made.batch)
-        timesteps = drawn_timesteps(made.batch, given.middle).to(made.device)
-        error = predict(z, context, torch.randn_like(z), timesteps)
+        double = np.random.default_rng((made.seed, step, 2)).uniform() < given.diptychs  # in all processes at once
+        z, context = (diptychs if double else batch)(made.draws(step), made.batch // 2 if double else made.batch)
+        timesteps = drawn_timesteps(len(z), given.middle).to(made.device)
+        with torch.compiler.set_stance("force_eager") if double else nullcontext():
+            error = predict(z, context, torch.randn_like(z), timesteps)
         ratio = alphas[timesteps] / (1 - alphas[timesteps])
         weight = (given.gamma / ratio).clamp(max=1.0) * (1 + 1 / (ratio * power)).sqrt()
-        return (error * weight).mean(), {"eps": error.mean().item()}
+        return (error * weight).mean(), {"diptychs" if double else "eps": error.mean().item()}
 
     def evaluate(step: int) -> dict[str, float]:
         generator = torch.Generator(made.device).manual_seed(0)

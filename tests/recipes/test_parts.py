@@ -7,10 +7,10 @@ from diffusers import StableDiffusionPipeline, UNet2DConditionModel
 from transformers import CLIPImageProcessor, CLIPModel, CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from samecast.diorama.captions import caption
-from samecast.diorama.scenes import HELD_OUT
+from samecast.diorama.scenes import HELD_OUT, sample_spec
 from training import clip, ship, start, unet
 from training.clip import MEAN, STD, Specs, small
-from training.data import grow
+from training.data import grow, mate
 from training.even import evening
 from training.measures import ATTRIBUTES, distinct_of, masked_psnr, pictures_of, stating
 from training.probe import roughen, zoomed
@@ -175,6 +175,24 @@ def test_clip_is_trained_on_what_its_processor_makes():
     images = np.random.default_rng(0).integers(256, size=(2, 128, 128, 3), dtype=np.uint8)
     made = processor(list(images), return_tensors="pt").pixel_values
     assert (small(images) - made).abs().max() < 0.03  # a level of 255 is 0.015 here
+
+
+def test_a_mate_is_the_same_subject_in_another_scene():
+    for number in range(20):
+        spec, other = sample_spec(number), mate(number)
+        assert other.identity == spec.identity
+        assert other.scene != spec.scene
+        assert mate(number) == other
+
+
+def test_diptychs_are_captioned_by_the_class_and_never_by_a_scene():
+    rng = np.random.default_rng(0)
+    for number in range(50):
+        spec = sample_spec(number)
+        text = unet.side_by_side(spec, rng)
+        assert text.startswith("two photos of a")
+        assert spec.identity.kind in text.split()
+        assert not any(word in text for word in ("seen", "facing", " on ", " at ", "lying", "running", "sitting"))
 
 
 def test_evening_makes_all_directions_as_long_and_goes_back():
