@@ -139,9 +139,10 @@ def drawn_timesteps(count: int, middle: float) -> torch.Tensor:
 
 
 def side_by_side(spec: Spec, rng: np.random.Generator) -> str:
-    """Caption two photos of a subject: the class, and of its looks half of what can be said."""
+    """Caption two photos of a subject: every other time by the class alone, else with half of what its looks are."""
     told = {name: word for name, word in facts(spec).items() if name in ("colour", "pattern", "accessory")}
-    states = {"kind": spec.identity.kind} | {name: word for name, word in told.items() if rng.uniform() < 0.4}
+    share = 0.5 if rng.uniform() < 0.5 else 0.0
+    states = {"kind": spec.identity.kind} | {name: word for name, word in told.items() if rng.uniform() < share}
     return f"two photos of {phrase(states)}"
 
 
