@@ -80,7 +80,10 @@ neighbours (by {{ clear }} CIEDE2000 or more).
 )
 
 HISTORY = """\
-The figures are each part's last run. Parts that were trained on from earlier weights say so in `training/NOTES.md`."""
+The figures are each part's last run. Parts that were trained on from earlier weights say so in `training/NOTES.md`.
+A sixth of the denoiser's last run was spent on diptychs, two photos of one subject side by side on one canvas,
+captioned "two photos of a dog": the world's other pictures hold one subject each and give self-attention little to keep
+alike. The denoiser was never shown the keys and values of another canvas."""
 
 LIMITS = """\
 Shapes are right more often than crisp: thin parts (legs, tails, collars) run. Accessories are what the denoiser knows
