@@ -2,17 +2,21 @@
 
 Picture i is `sample_spec(i)`, so everything else about it (caption, attributes) is computed from its number. The file
 is filled in order and can be read while it grows; a killed run goes on where it stopped, and a larger `--count` adds to
-what is there. `--name mates` draws to each of them a second photo of the same subject, in another scene (`mate`).
+what is there. `--name mates` draws to each of them a second photo of the same subject, in another scene (`mate`);
+`--name duos` puts a subject of another class beside it, on pictures twice as wide (`sample_duo`).
 """
 
 import argparse
+import os
 import time
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
-from samecast.diorama.renderer import render_many
-from samecast.diorama.scenes import Spec, sample_scene, sample_spec
+from samecast.diorama.renderer import Picture, render, render_duo
+from samecast.diorama.scenes import Spec, sample_duo, sample_scene, sample_spec
 
 ROOT = Path("runs")
 SIZE = 128
@@ -20,8 +24,8 @@ CHUNK = 256
 
 
 class Pictures:
-    """The cached renders: `images` uint8 (count, 128, 128, 3), `masks` bool and `parts` uint8 (count, 128, 128), the
-    first `ready` drawn."""
+    """The cached renders: `images` uint8 (count, 128, width, 3), `masks` bool and `parts` uint8 (count, 128, width),
+    the first `ready` drawn; the width is 128, of duos 256."""
 
     def __init__(self, name: str = "train") -> None:
         self.folder = ROOT / "data" / name
@@ -43,6 +47,13 @@ def mate(number: int) -> Spec:
     return Spec(identity, sample_scene(np.random.default_rng((number, 1)), identity.kind))
 
 
+def picture(name: str, number: int) -> Picture:
+    """Draw picture `number` of a set."""
+    if name == "duos":
+        return render_duo(sample_duo(number), SIZE)
+    return render(mate(number) if name == "mates" else sample_spec(number), SIZE)
+
+
 def grow(path: Path, count: int) -> None:
     """Make room for `count` rows in an .npy file, in place: its header leaves space for a longer count."""
     held = np.load(path, mmap_mode="r")
@@ -60,10 +71,11 @@ def draw(name: str, first_seed: int, count: int, threads: int | None) -> None:
     """Draw `count` pictures from `first_seed` on into `runs/data/<name>`."""
     folder = ROOT / "data" / name
     folder.mkdir(parents=True, exist_ok=True)
+    width = SIZE * (2 if name == "duos" else 1)
     kinds = (
-        ("images", np.uint8, (count, SIZE, SIZE, 3)),
-        ("masks", np.bool_, (count, SIZE, SIZE)),
-        ("parts", np.uint8, (count, SIZE, SIZE)),
+        ("images", np.uint8, (count, SIZE, width, 3)),
+        ("masks", np.bool_, (count, SIZE, width)),
+        ("parts", np.uint8, (count, SIZE, width)),
     )
     for file, dtype, shape in kinds:
         if not (folder / f"{file}.npy").exists():
@@ -76,10 +88,10 @@ def draw(name: str, first_seed: int, count: int, threads: int | None) -> None:
     done, began, first = int((folder / "ready").read_text()), time.time(), int((folder / "ready").read_text())
     while done < len(images):
         stop = min(done + CHUNK, len(images))
-        spec_of = mate if name == "mates" else sample_spec
-        specs = [spec_of(first_seed + index) for index in range(done, stop)]
-        for index, picture in zip(range(done, stop), render_many(specs, SIZE, threads=threads), strict=True):
-            images[index], masks[index], parts[index] = picture.image, picture.mask, picture.parts
+        numbers = range(first_seed + done, first_seed + stop)
+        with ThreadPoolExecutor(threads or os.cpu_count()) as pool:
+            for index, drawn in zip(range(done, stop), pool.map(partial(picture, name), numbers), strict=True):
+                images[index], masks[index], parts[index] = drawn.image, drawn.mask, drawn.parts
         done = stop
         (folder / "ready").write_text(str(done))
         rate = (done - first) / (time.time() - began)

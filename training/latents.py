@@ -1,5 +1,5 @@
 """Latents, cached once: `python -m training.latents` encodes every picture and its mirror image with the trained
-VAE (`--pictures mates`: those pictures)."""
+VAE (`--pictures mates`, `--pictures duos`: those pictures)."""
 
 from hashlib import sha256
 
@@ -24,8 +24,8 @@ def encoder_hash(vae: AutoencoderKL) -> str:
 
 
 def main() -> None:
-    """Write `runs/data/<pictures>/latents.npy`, fp16 (count, 2, channels, 16, 16): plain and mirrored, already scaled.
-    Those that the same VAE has encoded before are kept; the file is whole or not there."""
+    """Write `runs/data/<pictures>/latents.npy`, fp16 (count, 2, channels, 16, width): plain and mirrored, already
+    scaled. Those that the same VAE has encoded before are kept; the file is whole or not there."""
     made, given = recipe("latents", batch=64, pictures="train")
     folder = ROOT / "vae" / "model"
     vae = AutoencoderKL.from_pretrained(folder).to(made.device, memory_format=torch.channels_last).eval()
@@ -33,7 +33,7 @@ def main() -> None:
     ready = pictures.ready
     made_by = encoder_hash(vae)
     path, maker, part = (pictures.folder / name for name in ("latents.npy", "latents-made-by", "latents.part.npy"))
-    shape = (ready, 2, vae.config.latent_channels, 16, 16)
+    shape = (ready, 2, vae.config.latent_channels, *(side // 8 for side in pictures.masks.shape[1:]))
     out = np.lib.format.open_memmap(part, mode="w+", dtype=np.float16, shape=shape)
     kept = 0
     if path.exists() and maker.exists() and maker.read_text() == made_by:

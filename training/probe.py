@@ -1,19 +1,24 @@
 """The probe: `python -m training.probe --minutes 15` trains the judge on renders, roughened so that it also holds on
-pictures that an autoencoder has blurred. It never sees a generated image."""
+pictures that an autoencoder has blurred. It never sees a generated image.
+
+With `--reconstructed 0.5` half of the renders come through the autoencoder, which every picture it will judge comes
+through. `training.latents` must have encoded them.
+"""
 
 import json
 
 import numpy as np
 import torch
+from diffusers import AutoencoderKL
 from safetensors.torch import load_file, save_file
 from torch.nn import functional as F
 
 from samecast.diorama.colours import ciede2000
 from samecast.diorama.probe import CHOICES, LAB_CENTRE, LAB_SCALE, PIXELS, ProbeNetwork, subject_logits
 from samecast.diorama.scenes import HELD_OUT, Spec, sample_spec
-from training.data import Pictures
+from training.data import ROOT, Pictures
 from training.fast import quicken
-from training.loop import recipe, train
+from training.loop import Recipe, recipe, train
 
 ABSENT = -100
 
@@ -58,9 +63,28 @@ def zoomed(x: torch.Tensor, parts: torch.Tensor) -> tuple[torch.Tensor, torch.Te
     return F.grid_sample(x, grid, padding_mode="border", align_corners=False), near.squeeze(1).long()
 
 
+class Codec:
+    """The trained autoencoder's decoder, and the latents of the training pictures."""
+
+    def __init__(self, made: Recipe, pictures: Pictures) -> None:
+        self.made = made
+        self.latents = np.load(pictures.folder / "latents.npy", mmap_mode="r")
+        vae = AutoencoderKL.from_pretrained(ROOT / "vae" / "model").requires_grad_(False)
+        self.vae = vae.to(made.device, memory_format=torch.channels_last)
+
+    @torch.no_grad()
+    def pictures(self, picks: np.ndarray, flip: np.ndarray) -> torch.Tensor:
+        """Return reconstructions (n, 3, 128, 128) of pictures, or of their mirror images where `flip` says so."""
+        z = torch.from_numpy(self.latents[picks, flip.astype(int)].astype(np.float32) / self.vae.config.scaling_factor)
+        z = z.to(self.made.device).contiguous(memory_format=torch.channels_last)
+        with torch.autocast(z.device.type, self.made.dtype, enabled=self.made.dtype != torch.float32):
+            x = self.vae.decode(z, return_dict=False)[0]
+        return x.float().clamp(-1, 1).cpu()
+
+
 def main() -> None:
     """Train and save to `runs/<name>/model`."""
-    made, given = recipe("probe", minutes=15.0, rate=2e-3, batch=64, widths="64,96,128")
+    made, given = recipe("probe", minutes=15.0, rate=2e-3, batch=64, widths="64,96,128", reconstructed=0.0)
     widths = [int(width) for width in given.widths.split(",")]
     network = ProbeNetwork(widths)
     if made.init_from:  # parts that have changed their shape start afresh
@@ -75,7 +99,8 @@ def main() -> None:
     else:
         quicken(network)
     pictures, unseen = Pictures(), Pictures("held-out")
-    count = len(pictures.images)
+    codec = Codec(made, pictures) if given.reconstructed else None
+    count = len(codec.latents) if codec else len(pictures.images)
     truths = labels([sample_spec(index) for index in range(count)])
     mirrored_truths = labels([sample_spec(index).mirrored() for index in range(count)])
     held_out = labels([sample_spec(HELD_OUT + index) for index in range(512)])
@@ -90,7 +115,8 @@ def main() -> None:
 
     def loss_at(step: int) -> tuple[torch.Tensor, dict[str, float]]:
         rng = np.random.default_rng(made.draws(step))
-        picks = np.sort(rng.integers(pictures.ready, size=made.batch))  # more of them while they are being drawn
+        drawn = min(count, pictures.ready)  # more of them while they are being drawn
+        picks = np.sort(rng.integers(drawn, size=made.batch))
         flip = rng.uniform(size=made.batch) < 0.5
         images = np.stack(
             [pictures.images[i][:, ::-1] if f else pictures.images[i] for i, f in zip(picks, flip, strict=True)]
@@ -98,7 +124,11 @@ def main() -> None:
         parts = np.stack(
             [pictures.parts[i][:, ::-1] if f else pictures.parts[i] for i, f in zip(picks, flip, strict=True)]
         )
-        x, goal = zoomed(inputs(images), torch.from_numpy(parts).clamp(max=len(PIXELS) - 1))
+        x = inputs(images)
+        if codec:
+            through = rng.uniform(size=made.batch) < given.reconstructed
+            x[torch.from_numpy(through)] = codec.pictures(picks[through], flip[through])
+        x, goal = zoomed(x, torch.from_numpy(parts).clamp(max=len(PIXELS) - 1))
         x, goal = roughen(x).to(made.device, memory_format=torch.channels_last), goal.to(made.device)
         flipped = torch.from_numpy(flip)
         with torch.autocast(made.device.type, made.dtype, enabled=made.dtype != torch.float32):

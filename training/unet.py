@@ -8,7 +8,8 @@ as CLIP's and learns along; `training.clip --text` then fits CLIP's image tower 
 
 With `--diptychs 0.3` three steps in ten are on canvases of twice the width: two photos of one subject side by side, as
 albums and product pages of the web show them. Scenes with one subject in one picture give self-attention colours to
-keep together, and little else; Stable Diffusion has seen things repeat.
+keep together, and little else; Stable Diffusion has seen things repeat. With `--duos 0.15` such a share of the steps is
+on scenes with two subjects of different classes side by side, on the same wide canvas.
 """
 
 import math
@@ -24,8 +25,8 @@ from diffusers.models.resnet import ResnetBlock2D
 from torch import nn
 from transformers import CLIPTextModel, CLIPTokenizer
 
-from samecast.diorama.captions import caption, facts, phrase
-from samecast.diorama.scenes import Spec
+from samecast.diorama.captions import caption, duo_caption, facts, phrase
+from samecast.diorama.scenes import Spec, sample_duo
 from training.clip import Specs
 from training.data import ROOT, Pictures
 from training.even import evening
@@ -146,58 +147,97 @@ def side_by_side(spec: Spec, rng: np.random.Generator) -> str:
     return f"two photos of {phrase(states)}"
 
 
+class Samples:
+    """Latents and captions of what a step is on, drawn from a seed: one subject, or on wide canvases two photos of one
+    subject or two subjects in one scene. A tenth of the captions is empty."""
+
+    def __init__(self, given: Namespace) -> None:
+        self.given = given
+        self.singles = self.latents("train")
+        self.mates = self.latents("mates") if given.diptychs else self.singles[:0]
+        self.pairs = self.latents("duos") if given.duos else self.singles[:0]
+        self.specs = Specs(0, len(self.singles))
+        self.odds = cumulative_odds(self.specs, given.animals)
+
+    @staticmethod
+    def latents(name: str) -> np.ndarray:
+        """Return the cached latents of a set of pictures (n, 2, channels, 16, width)."""
+        return np.load(Pictures(name).folder / "latents.npy", mmap_mode="r")
+
+    def one(self, rng: np.random.Generator, count: int) -> tuple[torch.Tensor, list[str]]:
+        """Draw pictures of one subject each."""
+        picks = np.sort(np.searchsorted(self.odds, rng.uniform(size=count))).clip(max=len(self.singles) - 1)
+        flip = rng.integers(2, size=count)
+        texts = [caption(self.specs.at(i, bool(f)), rng).text for i, f in zip(picks, flip, strict=True)]
+        return single_precision(self.singles[picks, flip]), dropped(texts, rng)
+
+    def diptychs(self, rng: np.random.Generator, count: int) -> tuple[torch.Tensor, list[str]]:
+        """Draw canvases with two photos of one subject each."""
+        picks, flip = np.sort(rng.integers(len(self.mates), size=count)), rng.integers(2, size=count)
+        halves = [single_precision(part[picks, flip]) for part in (self.singles, self.mates)]
+        first = torch.from_numpy(rng.uniform(size=(count, 1, 1, 1)) < 0.5)
+        z = torch.cat([torch.where(first, *halves), torch.where(first, *halves[::-1])], dim=-1)
+        return z, dropped([side_by_side(self.specs.specs[i], rng) for i in picks], rng)
+
+    def duos(self, rng: np.random.Generator, count: int) -> tuple[torch.Tensor, list[str]]:
+        """Draw scenes with two subjects each."""
+        picks, flip = np.sort(rng.integers(len(self.pairs), size=count)), rng.integers(2, size=count)
+        seen = [sample_duo(i).mirrored() if f else sample_duo(i) for i, f in zip(picks, flip, strict=True)]
+        return single_precision(self.pairs[picks, flip]), dropped([duo_caption(duo, rng) for duo in seen], rng)
+
+    def at(self, made: Recipe, step: int) -> tuple[str, torch.Tensor, list[str]]:
+        """Return what a step is on, `eps` for one subject, with its latents and captions; all processes draw the same
+        kind."""
+        drawn, rng = np.random.default_rng((made.seed, step, 2)).uniform(), np.random.default_rng(made.draws(step))
+        if drawn < self.given.duos:
+            return "duos", *self.duos(rng, made.batch // 2)
+        if drawn < self.given.duos + self.given.diptychs:
+            return "diptychs", *self.diptychs(rng, made.batch // 2)
+        return "eps", *self.one(rng, made.batch)
+
+
+def single_precision(latents: np.ndarray) -> torch.Tensor:
+    """Bring cached latents to the precision they are trained in."""
+    return torch.from_numpy(latents.astype(np.float32))
+
+
+def dropped(texts: list[str], rng: np.random.Generator) -> list[str]:
+    """Empty a tenth of captions, for classifier-free guidance."""
+    return [text if rng.uniform() > 0.1 else "" for text in texts]
+
+
 def main() -> None:
     """Train and save to `runs/<name>/model` and `runs/<name>/text_encoder`."""
     made, given = recipe(
         "unet", minutes=80.0, rate=1e-3, batch=32, widths="64,96,128,128", heads=4, gamma=5.0, average=0.9995,
-        text="runs/clip/model", text_share=0.3, animals=2.0, middle=0.7, diptychs=0.0,
+        text="runs/clip/model", text_share=0.3, animals=2.0, middle=0.7, diptychs=0.0, duos=0.0,
     )  # fmt: skip
     made.shares = {"text.": given.text_share}
-    pictures = Pictures()
-    latents = np.load(pictures.folder / "latents.npy", mmap_mode="r")
-    specs = Specs(0, len(latents))
-    mates = np.load(Pictures("mates").folder / "latents.npy", mmap_mode="r") if given.diptychs else latents[:0]
-    odds = cumulative_odds(specs, given.animals)
+    samples = Samples(given)
     # fused attention's backward pass in bf16 takes half of a step on a CPU, so it is spelled out in both
     text = CLIPTextModel.from_pretrained(given.text, dtype=torch.float32, attn_implementation="eager").to(made.device)
     tokenizer = CLIPTokenizer.from_pretrained(ROOT / "tokenizer")
-    unet = prepared(made, given, latents.shape[2], text.config.hidden_size)
+    unet = prepared(made, given, samples.singles.shape[2], text.config.hidden_size)
     scheduler = DDIMScheduler(**SCHEDULE)
     alphas = scheduler.alphas_cumprod.to(made.device)
-    power = latents[:512].astype(np.float32).var().item()
-    print(f"{sum(p.numel() for p in unet.parameters()) / 1e6:.2f} M parameters, {len(latents)} latents x 2", flush=True)
+    power = single_precision(samples.singles[:512]).var().item()
+    print(
+        f"{sum(p.numel() for p in unet.parameters()) / 1e6:.2f} M parameters, {len(samples.singles)} latents x 2",
+        flush=True,
+    )
 
     def ids_of(texts: list[str]) -> torch.Tensor:
         ids = tokenizer(texts, padding="max_length", max_length=77, truncation=True, return_tensors="pt").input_ids
         return ids.to(made.device)
 
     rng = np.random.default_rng(made.seed)
-    ids = ids_of([caption(spec, rng).text for spec in specs.specs[:512]])
+    ids = ids_of([caption(spec, rng).text for spec in samples.specs.specs[:512]])
     both = Conditioned(unet, text, ids, learn=given.text_share > 0).to(made.device)
     both.train()
 
-    def batch(seed: tuple[int, ...], count: int) -> tuple[torch.Tensor, torch.Tensor]:
-        rng = np.random.default_rng(seed)
-        picks = np.sort(np.searchsorted(odds, rng.uniform(size=count))).clip(max=len(latents) - 1)
-        flip = rng.integers(2, size=count)
-        z = torch.from_numpy(latents[picks, flip].astype(np.float32)).to(made.device)
-        texts = [
-            caption(specs.at(i, bool(f)), rng).text if rng.uniform() > 0.1 else ""
-            for i, f in zip(picks, flip, strict=True)
-        ]
+    def heard(texts: list[str]) -> torch.Tensor:
         with torch.autocast(made.device.type, made.dtype, enabled=made.dtype != torch.float32):
-            context = both.context(ids_of(texts))
-        return z, context
-
-    def diptychs(seed: tuple[int, ...], count: int) -> tuple[torch.Tensor, torch.Tensor]:
-        rng = np.random.default_rng(seed)
-        picks, flip = np.sort(rng.integers(len(mates), size=count)), rng.integers(2, size=count)
-        halves = [torch.from_numpy(part[picks, flip].astype(np.float32)) for part in (latents, mates)]
-        first = torch.from_numpy(rng.uniform(size=(count, 1, 1, 1)) < 0.5)
-        z = torch.cat([torch.where(first, *halves), torch.where(first, *halves[::-1])], dim=-1).to(made.device)
-        texts = [side_by_side(specs.specs[i], rng) if rng.uniform() > 0.1 else "" for i in picks]
-        with torch.autocast(made.device.type, made.dtype, enabled=made.dtype != torch.float32):
-            return z, both.context(ids_of(texts))
+            return both.context(ids_of(texts))
 
     def predict(z: torch.Tensor, context: torch.Tensor, noise: torch.Tensor, timesteps: torch.Tensor) -> torch.Tensor:
         noisy = scheduler.add_noise(z, noise, timesteps).contiguous(memory_format=torch.channels_last)
@@ -207,27 +247,27 @@ def main() -> None:
 
     def example_loss() -> torch.Tensor:
         torch.manual_seed(0)
-        z, context = batch((made.seed, 0), made.batch)
+        z, texts = samples.one(np.random.default_rng((made.seed, 0)), made.batch)
         timesteps = torch.linspace(20, 980, made.batch, device=made.device).long()
-        return predict(z, context, torch.randn_like(z), timesteps).mean()
+        return predict(z.to(made.device), heard(texts), torch.randn(z.shape, device=made.device), timesteps).mean()
 
     if given.compile:
         blocks = [part for part in unet.modules() if isinstance(part, (BasicTransformerBlock, ResnetBlock2D))]
         compile_checked(blocks, both, example_loss)
 
     def loss_at(step: int) -> tuple[torch.Tensor, dict[str, float]]:
-        double = np.random.default_rng((made.seed, step, 2)).uniform() < given.diptychs  # in all processes at once
-        z, context = (diptychs if double else batch)(made.draws(step), made.batch // 2 if double else made.batch)
-        timesteps = drawn_timesteps(len(z), given.middle).to(made.device)
-        with torch.compiler.set_stance("force_eager") if double else nullcontext():
-            error = predict(z, context, torch.randn_like(z), timesteps)
+        kind, z, texts = samples.at(made, step)
+        z, timesteps = z.to(made.device), drawn_timesteps(len(z), given.middle).to(made.device)
+        with nullcontext() if kind == "eps" else torch.compiler.set_stance("force_eager"):
+            error = predict(z, heard(texts), torch.randn_like(z), timesteps)
         ratio = alphas[timesteps] / (1 - alphas[timesteps])
         weight = (given.gamma / ratio).clamp(max=1.0) * (1 + 1 / (ratio * power)).sqrt()
-        return (error * weight).mean(), {"diptychs" if double else "eps": error.mean().item()}
+        return (error * weight).mean(), {kind: error.mean().item()}
 
     def evaluate(step: int) -> dict[str, float]:
         generator = torch.Generator(made.device).manual_seed(0)
-        z, context = batch((10**6, 0), 256)
+        z, texts = samples.one(np.random.default_rng((10**6, 0)), 256)
+        z, context = z.to(made.device), heard(texts)
         noise = torch.randn(z.shape, generator=generator, device=made.device)
         timesteps = torch.linspace(20, 980, 256, device=made.device).long()
         parts = zip(z.split(64), context.split(64), noise.split(64), timesteps.split(64), strict=True)

@@ -9,8 +9,19 @@ from samecast.diorama import captions, scenes
 from samecast.diorama.bodies import build
 from samecast.diorama.colours import ciede2000
 from samecast.diorama.march import bounding_box, distance
-from samecast.diorama.renderer import render, render_many
-from samecast.diorama.scenes import ANIMALS, BACKGROUNDS, CLASSES, POSES, VIEWS, Scene, Spec, sample_spec
+from samecast.diorama.renderer import render, render_duo, render_many
+from samecast.diorama.scenes import (
+    ANIMALS,
+    BACKGROUNDS,
+    CLASSES,
+    POSES,
+    VIEWS,
+    Duo,
+    Scene,
+    Spec,
+    sample_duo,
+    sample_spec,
+)
 from samecast.diorama.sheet import contact_sheet
 
 
@@ -137,3 +148,47 @@ def test_a_sheet_has_its_shape_and_refuses_to_be_empty():
     assert contact_sheet(seed=1, size=16, columns=3, rows=2).shape == (32, 48, 3)
     with pytest.raises(ValueError, match="at least one"):
         contact_sheet(columns=0)
+
+
+def test_a_duo_shows_each_subject_in_its_half_whoever_stands_in_the_other():
+    for seed in range(6):
+        duo, next_one = sample_duo(seed), sample_duo(seed + 50)
+        scene = replace(duo.left.scene, pose=next_one.right.scene.pose, view=next_one.right.scene.view)
+        other = Duo(duo.left, Spec(next_one.right.identity, scene))
+        first, second = render_duo(duo, 48), render_duo(other, 48)
+        assert first.image.shape == (48, 96, 3)
+        assert duo.left.identity.kind != duo.right.identity.kind
+        assert first.mask[:, :48].any()
+        assert first.mask[:, 48:].any()
+        left = np.array(np.nonzero(first.mask)[1] < 48)
+        assert np.array_equal(first.image[first.mask][left], second.image[first.mask][left])
+
+
+def test_a_duos_scene_goes_through_both_halves():
+    """No seam: beside the middle, neighbours differ no more than further off."""
+    for seed in range(12):
+        picture = render_duo(sample_duo(seed), 64)
+        steps = np.abs(np.diff(picture.image.astype(int), axis=1)).sum(-1)
+        bare = ~(picture.mask[:, 1:] | picture.mask[:, :-1])
+        seam = steps[:, 63][bare[:, 63]]
+        assert seam.mean() <= np.percentile(steps[bare], 99) + 1
+
+
+def test_a_duo_stands_in_one_scene():
+    duo = sample_duo(3)
+    elsewhere = replace(duo.right, scene=replace(duo.right.scene, distance=duo.left.scene.distance / 2))
+    with pytest.raises(ValueError, match="distance"):
+        Duo(duo.left, elsewhere)
+    assert duo.mirrored().mirrored() == duo
+    assert duo.mirrored().left.identity == duo.right.identity
+
+
+def test_a_duos_caption_names_both_from_left_to_right():
+    rng = np.random.default_rng(4)
+    for seed in range(60):
+        duo = sample_duo(seed)
+        words = captions.duo_caption(duo, rng)
+        assert words.index(f"{duo.left.identity.kind}") < words.index(" and ") < words.index(duo.right.identity.kind)
+    assert captions.duo_phrase({"kind": "dog", "background": "snow"}, {"kind": "mug", "pattern": "striped"}) == (
+        "a dog and a striped mug in the snow"
+    )

@@ -4,12 +4,13 @@
 so prompts that name only the class noun stay in distribution.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 
 from samecast.diorama.colours import colour_word
-from samecast.diorama.scenes import Spec
+from samecast.diorama.scenes import Duo, Spec
 
 BACKGROUND_PHRASES = {
     "grass": ("on the grass", "in a green meadow"),
@@ -79,18 +80,38 @@ def caption(spec: Spec, rng: np.random.Generator) -> Caption:
     return Caption(phrase(states, spec.scene.distance, rng), states)
 
 
+def duo_caption(duo: Duo, rng: np.random.Generator) -> str:
+    """Tell a picture of two: who is on the left, who on the right, and where."""
+    each = [caption(spec, rng).states for spec in (duo.left, duo.right)]
+    return duo_phrase(each[0], each[1], rng)
+
+
+def duo_phrase(left: dict[str, str], right: dict[str, str], rng: np.random.Generator | None = None) -> str:
+    """Put what is stated of two subjects, and the left one's background, into a caption; without a generator always
+    the first wording."""
+
+    choose = _chooser(rng)
+    words = f"{choose(OPENINGS)}{_subject(left, choose)} and {_subject(right, choose)}"
+    return words + (" " + choose(BACKGROUND_PHRASES[left["background"]]) if "background" in left else "")
+
+
+def _chooser(rng: np.random.Generator | None) -> Callable[[tuple[str, ...]], str]:
+    return lambda options: options[0] if rng is None else str(rng.choice(options))
+
+
+def _subject(states: dict[str, str], choose: Callable[[tuple[str, ...]], str]) -> str:
+    adjectives = [states[name] for name in ("colour", "pattern") if name in states]
+    words = _article(" ".join([*adjectives, states["kind"]]))
+    if "accessory" in states:
+        words += " " + choose(ACCESSORY_PHRASES[states["accessory"]])
+    return words + (" " + states["pose"] if "pose" in states else "")
+
+
 def phrase(states: dict[str, str], distance: float = 0.5, rng: np.random.Generator | None = None) -> str:
     """Put stated attributes into a caption; without a generator always the first wording of each."""
 
-    def choose(options: tuple[str, ...]) -> str:
-        return options[0] if rng is None else str(rng.choice(options))
-
-    adjectives = [states[name] for name in ("colour", "pattern") if name in states]
-    words = choose(OPENINGS) + _article(" ".join([*adjectives, states["kind"]]))
-    if "accessory" in states:
-        words += " " + choose(ACCESSORY_PHRASES[states["accessory"]])
-    if "pose" in states:
-        words += " " + states["pose"]
+    choose = _chooser(rng)
+    words = choose(OPENINGS) + _subject(states, choose)
     if "background" in states:
         words += " " + choose(BACKGROUND_PHRASES[states["background"]])
     if "view" in states:

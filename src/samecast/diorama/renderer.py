@@ -19,7 +19,7 @@ from samecast.diorama.backdrops import palette
 from samecast.diorama.bodies import build
 from samecast.diorama.colours import linear_from_lab, linear_from_srgb
 from samecast.diorama.march import bounding_box
-from samecast.diorama.scenes import BACKGROUNDS, PATTERNS, Spec
+from samecast.diorama.scenes import BACKGROUNDS, PATTERNS, Duo, Spec
 from samecast.diorama.shading import draw
 
 PARTS = ("scene", "base", "second", "accessory", "dark", "orange", "shine")
@@ -28,7 +28,8 @@ every subject shares."""
 
 _YAW = {"right": 0.0, "left": 180.0, "front": -90.0}
 _FIXED = linear_from_srgb(np.array([[24, 22, 26], [240, 148, 40], [252, 252, 252]]) / 255)
-_HEIGHT = 0.82
+_HEIGHT, _MIDDLE = 0.82, 0.54  # of the camera, and of what it looks at
+_FOCAL = 3.1
 
 
 @dataclass(frozen=True)
@@ -47,17 +48,61 @@ def render(spec: Spec, size: int = 128, supersampling: int = 2) -> Picture:
     Raises:
         ValueError: if size is under 8 or supersampling under 1.
     """
-    if size < 8 or supersampling < 1:
-        raise ValueError(f"size must be at least 8 and supersampling at least 1, got {size} and {supersampling}")
+    return _drawn(spec, _Canvas(size, supersampling))
+
+
+def render_duo(duo: Duo, size: int = 128, supersampling: int = 2) -> Picture:
+    """Draw two subjects in one scene, twice as wide as high: `size` x `2 * size` pixels, each subject in its half.
+
+    The camera stands twice as far off as for one subject, with twice the focal length. Each subject is drawn alone into
+    the same scene, and what the other one does to the ground, shadow and reflection, is added.
+
+    Raises:
+        ValueError: if size is under 8 or supersampling under 1.
+    """
+    left, right, empty = (
+        _drawn(spec, _Canvas(size, supersampling, wide=True, side=side, empty=side == 0))
+        for spec, side in ((duo.left, -1), (duo.right, 1), (duo.left, 0))
+    )
+    image = left.image.astype(np.int16) + right.image - empty.image
+    for alone in (left, right):
+        image[alone.mask] = alone.image[alone.mask]
+    parts = np.where(left.mask, left.parts, right.parts)
+    return Picture(np.clip(image, 0, 255).astype(np.uint8), left.mask | right.mask, parts)
+
+
+@dataclass(frozen=True)
+class _Canvas:
+    """Where to draw: pixels of a side, rays of a pixel's side, whether for two, which half (-1 left, 1 right) the
+    subject takes, and whether to leave it out."""
+
+    size: int
+    supersampling: int
+    wide: bool = False
+    side: int = 0
+    empty: bool = False
+
+    def __post_init__(self) -> None:
+        if self.size < 8 or self.supersampling < 1:
+            raise ValueError(
+                f"size must be at least 8 and supersampling at least 1, got {self.size} and {self.supersampling}"
+            )
+
+
+def _drawn(spec: Spec, canvas: _Canvas) -> Picture:
     identity, scene = spec.identity, spec.scene
     parts = build(identity, scene.pose)
     albedo = linear_from_lab(np.array([identity.base, identity.second, identity.accessory_colour]))
     materials = np.ascontiguousarray(np.concatenate([np.clip(albedo, 0.0, 1.0), _FIXED]))
-    yaw = np.radians(_YAW[scene.view] + scene.turn)
-    away = 2.9 + 0.8 * scene.distance
-    pitch = np.arctan((_HEIGHT - 0.54) / away)
+    zoom = 2.0 if canvas.wide else 1.0
+    away = (2.9 + 0.8 * scene.distance) * zoom
+    height, focal = _MIDDLE + (_HEIGHT - _MIDDLE) * zoom, _FOCAL * zoom
+    pitch = np.arctan((height - _MIDDLE) / away)
+    aside = canvas.side * away / focal  # the middle of its half, seen at an angle that it is turned back by
+    place, eye = (aside + scene.shift, 0.0) if canvas.wide else (0.0, -scene.shift)
+    yaw = np.radians(_YAW[scene.view] + scene.turn) - np.arctan(aside / away)
     camera = np.array(
-        [-scene.shift, _HEIGHT, away, cos(pitch), sin(pitch), cos(yaw), sin(yaw), scene.variation], dtype=np.float64
+        [eye, height, away, cos(pitch), sin(pitch), cos(yaw), sin(yaw), scene.variation, focal, place], dtype=np.float64
     )
     sun = np.array([scene.sun * 0.75, -0.62, 0.95])
     sun /= np.linalg.norm(sun)
@@ -65,22 +110,19 @@ def render(spec: Spec, size: int = 128, supersampling: int = 2) -> Picture:
     look = np.array(
         [PATTERNS.index(identity.pattern), identity.pattern_scale, identity.pattern_phase], dtype=np.float64
     )
-    image = np.empty((size, size, 3), dtype=np.uint8)
-    mask = np.empty((size, size), dtype=np.bool_)
-    hit = np.empty((size, size), dtype=np.uint8)
-    style = BACKGROUNDS.index(scene.background)
-    colours = palette(scene.background)
+    shape = (canvas.size, canvas.size * (2 if canvas.wide else 1))
+    image, mask = np.empty((*shape, 3), dtype=np.uint8), np.empty(shape, dtype=np.bool_)
+    hit = np.empty(shape, dtype=np.uint8)
     draw(
-        parts,
+        parts[:0] if canvas.empty else parts,
         bounding_box(parts),
-        colours,
+        palette(scene.background),
         materials,
-        style,
+        BACKGROUNDS.index(scene.background),
         look,
         camera,
         light,
-        size,
-        supersampling,
+        canvas.supersampling,
         image,
         mask,
         hit,

@@ -79,6 +79,28 @@ class Spec:
         return replace(self, scene=replace(scene, view=view, turn=-scene.turn, sun=-scene.sun, shift=-scene.shift))
 
 
+@dataclass(frozen=True)
+class Duo:
+    """Two subjects side by side in one scene: what a person in front of it sees on the left and on the right.
+
+    Raises:
+        ValueError: the two differ in what the scene is: background, distance, sun, variation.
+    """
+
+    left: Spec
+    right: Spec
+
+    def __post_init__(self) -> None:
+        for name in ("background", "distance", "sun", "variation"):
+            ours, theirs = getattr(self.left.scene, name), getattr(self.right.scene, name)
+            if ours != theirs:
+                raise ValueError(f"both subjects of a duo stand in one scene, but {name} is {ours} and {theirs}")
+
+    def mirrored(self) -> "Duo":
+        """Return the spec of the picture's mirror image (up to the phases of pattern and backdrop)."""
+        return Duo(self.right.mirrored(), self.left.mirrored())
+
+
 def sample_colour(rng: np.random.Generator) -> Lab:
     """Draw a colour: one of the basic words, then anywhere in a cloud about it, kept inside the sRGB gamut."""
     centre = PROTOTYPE_LABS[rng.integers(len(PROTOTYPE_LABS))]
@@ -140,6 +162,16 @@ def sample_spec(seed: int) -> Spec:
     rng = np.random.default_rng((WORLD_VERSION, seed))
     identity = sample_identity(rng)
     return Spec(identity, sample_scene(rng, identity.kind))
+
+
+def sample_duo(seed: int) -> Duo:
+    """Draw two subjects of different classes in one scene from a seed; the one on the left is `sample_spec(seed)`'s."""
+    left = sample_spec(seed)
+    rng = np.random.default_rng((WORLD_VERSION, seed, 2))
+    kind = str(rng.choice([kind for kind in CLASSES if kind != left.identity.kind]))
+    own = sample_scene(rng, kind)
+    scene = replace(left.scene, pose=own.pose, view=own.view, turn=own.turn, shift=own.shift)
+    return Duo(left, Spec(sample_identity(rng, kind), scene))
 
 
 HELD_OUT = 10_000_000

@@ -15,7 +15,6 @@ from numba import njit
 from samecast.diorama.backdrops import LAKE, ROOM, ground, sky
 from samecast.diorama.march import distance, nearest, normal, pattern, shadow, trace
 
-FOCAL = 3.1
 WALL = 2.0
 
 
@@ -60,12 +59,13 @@ def _surface(parts, bound, colours, materials, look, light, x, y, z, dx, dy, dz)
 def _sample(parts, bound, colours, materials, style, look, camera, light, u, v):
     """Return red, green, blue (linear) and what was hit (0 the scene, else the subject's material from 1 on), for one
     ray through the image plane (u right, v up)."""
-    # camera: x, height, distance, pitch cosine, pitch sine, yaw cosine, yaw sine, variation
-    cp, sp, cy, sy = camera[3], camera[4], camera[5], camera[6]
-    length = sqrt(u * u + v * v + FOCAL * FOCAL)
-    wx, wy, wz = u / length, (FOCAL * cp + v * sp) / length, (v * cp - FOCAL * sp) / length
+    # camera: x, height, distance, pitch cosine and sine, yaw cosine and sine, variation, focal length; the subject's x
+    cp, sp, cy, sy, focal = camera[3], camera[4], camera[5], camera[6], camera[8]
+    length = sqrt(u * u + v * v + focal * focal)
+    wx, wy, wz = u / length, (focal * cp + v * sp) / length, (v * cp - focal * sp) / length
     px, py, pz = camera[0], -camera[2], camera[1]
-    ox, oy = cy * px + sy * py, -sy * px + cy * py
+    aside = px - camera[9]
+    ox, oy = cy * aside + sy * py, -sy * aside + cy * py
     dx, dy = cy * wx + sy * wy, -sy * wx + cy * wy
     t = trace(parts, bound, ox, oy, pz, dx, dy, wz)
     if t >= 0.0:
@@ -94,9 +94,10 @@ def _sample(parts, bound, colours, materials, style, look, camera, light, u, v):
     t = -pz / wz
     gx, gy = px + t * wx, py + t * wy
     base = ground(style, colours, gx, gy, camera[7])
-    sx, sz = cy * gx + sy * gy, -sy * gx + cy * gy
+    rx = gx - camera[9]
+    sx, sz = cy * rx + sy * gy, -sy * rx + cy * gy
     lit = 1.0
-    near = gx * gx + gy * gy
+    near = rx * rx + gy * gy
     if near < 9.0:
         lit = shadow(parts, bound, sx, sz, 0.002, light[0], light[1], light[2], 7.0)
     under = 1.0
@@ -137,34 +138,35 @@ def _encode(value):
 
 
 @njit(cache=True, fastmath=True, nogil=True)
-def draw(parts, bound, colours, materials, style, look, camera, light, size, grid, image, mask, hit):
-    """Fill `image` (uint8, size x size x 3), `mask` and `hit` (uint8), supersampling where neighbours differ."""
-    rough = np.empty((size, size, 4))
-    pixel = 2.0 / size
-    for row in range(size):
-        for column in range(size):
-            u, v = (column + 0.5) * pixel - 1.0, 1.0 - (row + 0.5) * pixel
+def draw(parts, bound, colours, materials, style, look, camera, light, grid, image, mask, hit):
+    """Fill `image` (uint8, height x width x 3), `mask` and `hit` (uint8), supersampling where neighbours differ."""
+    height, width = mask.shape
+    rough = np.empty((height, width, 4))
+    pixel, side = 2.0 / height, width / height
+    for row in range(height):
+        for column in range(width):
+            u, v = (column + 0.5) * pixel - side, 1.0 - (row + 0.5) * pixel
             out = _sample(parts, bound, colours, materials, style, look, camera, light, u, v)
             rough[row, column, 0] = _encode(out[0])
             rough[row, column, 1] = _encode(out[1])
             rough[row, column, 2] = _encode(out[2])
             rough[row, column, 3] = out[3]
-    for row in range(size):
-        for column in range(size):
+    for row in range(height):
+        for column in range(width):
             edge = 0.0
             for c in range(4):
                 here = rough[row, column, c]
                 edge = max(edge, abs(rough[max(row - 1, 0), column, c] - here))
-                edge = max(edge, abs(rough[min(row + 1, size - 1), column, c] - here))
+                edge = max(edge, abs(rough[min(row + 1, height - 1), column, c] - here))
                 edge = max(edge, abs(rough[row, max(column - 1, 0), c] - here))
-                edge = max(edge, abs(rough[row, min(column + 1, size - 1), c] - here))
+                edge = max(edge, abs(rough[row, min(column + 1, width - 1), c] - here))
             red, green, blue = rough[row, column, 0], rough[row, column, 1], rough[row, column, 2]
             inside = 1.0 if rough[row, column, 3] > 0.0 else 0.0
             if edge > 0.08 and grid > 1:
                 red, green, blue, inside = 0.0, 0.0, 0.0, 0.0
                 for i in range(grid):
                     for j in range(grid):
-                        u = (column + (j + 0.5) / grid) * pixel - 1.0
+                        u = (column + (j + 0.5) / grid) * pixel - side
                         v = 1.0 - (row + (i + 0.5) / grid) * pixel
                         out = _sample(parts, bound, colours, materials, style, look, camera, light, u, v)
                         red, green, blue = red + _encode(out[0]), green + _encode(out[1]), blue + _encode(out[2])
