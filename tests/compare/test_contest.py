@@ -53,11 +53,11 @@ def test_all_methods_are_judged_and_trainings_shared(benchmark: Benchmark, tmp_p
     assert {path: path.stat().st_mtime_ns for path in (tmp_path / "run").rglob("*.safetensors")} == stamps
     means = write_results(tmp_path / "run", benchmark, found, methods)
     table = table_of(means, methods, subjects=1, prompts=1)
-    page = write_page(tmp_path / "docs", tmp_path / "run", table, benchmark, 1)
+    page = write_page(tmp_path / "docs", [tmp_path / "run" / "grid.png"], [table], benchmark, 1)
     text = page.read_text()
     for method in methods:
         assert f"| {method.title} | " in text
-    assert "samecast compare --subjects 1 --prompts 1 --steps 2 --learn-steps 1" in text
+    assert "samecast compare --subjects 1 --pairs 0 --prompts 1 --steps 2 --learn-steps 1" in text
     assert (tmp_path / "docs" / "pictures" / "compare.png").is_file()
 
 
@@ -83,6 +83,7 @@ def test_prompts_name_the_subject_once() -> None:
     [
         (("--methods", "freecustom"), "choose from prompt"),
         (("--subjects", "33"), "--subjects must be 1 to 32"),
+        (("--pairs", "17"), "--pairs must be 0 to 16"),
         (("--learn-steps", "0"), "steps must be 1 or more"),
     ],
 )

@@ -1,11 +1,17 @@
 """`samecast compare`: run it, show the table, write the page if asked."""
 
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
 from rich.table import Table
 
 from samecast.cli.console import RESULTS, quiet_libraries, stages, working
 from samecast.cli.options.compare import CompareOptions
 from samecast.disk import check_writable
 from samecast.errors import SamecastError
+
+if TYPE_CHECKING:
+    from samecast.report.page import Table as Found
 
 
 def run_compare(options: CompareOptions) -> None:
@@ -14,9 +20,14 @@ def run_compare(options: CompareOptions) -> None:
     Raises:
         SamecastError: an option is out of range, or a folder cannot be written.
     """
-    for name, value, most in (("--subjects", options.subjects, 32), ("--prompts", options.prompts, 20)):
-        if not 1 <= value <= most:
-            raise SamecastError(f"{name} must be 1 to {most}; got {value}")
+    counts = (
+        ("--subjects", options.subjects, 1, 32),
+        ("--prompts", options.prompts, 1, 20),
+        ("--pairs", options.pairs, 0, 16),
+    )
+    for name, value, least, most in counts:
+        if not least <= value <= most:
+            raise SamecastError(f"{name} must be {least} to {most}; got {value}")
     from samecast.compare.methods import contest
 
     methods = contest(embedded=options.model == "diorama", steps=options.steps, learn_steps=options.learn_steps)
@@ -29,10 +40,12 @@ def run_compare(options: CompareOptions) -> None:
         check_writable(place)
     with working("loading the model"):
         from samecast.compare.benchmark import Benchmark, write_results
-        from samecast.compare.page import table_of, write_page
+        from samecast.compare.duos import Duos, draw_duos
+        from samecast.compare.page import duo_table, table_of, write_page
         from samecast.core.settings import RenderSettings
-        from samecast.diorama.benchmark import cases
+        from samecast.diorama.benchmark import cases, duo_case
         from samecast.diorama.probe import load_probe
+        from samecast.learn.settings import default_settings
         from samecast.render import load
         from samecast.score.alignment import load_clip, load_vit
 
@@ -40,17 +53,30 @@ def run_compare(options: CompareOptions) -> None:
         settings = RenderSettings(steps=options.steps, guidance_scale=options.guidance)
         model = load(options.model, device=options.device)
         benchmark = Benchmark(model, load_probe(), load_clip(), load_vit(), settings, options.prompts)
+        learning = default_settings("custom-diffusion", embedded=options.model == "diorama")
+        duos = Duos(benchmark, replace(learning, steps=options.learn_steps))
     with stages() as report:
         judgements = benchmark.run(options.out, cases(options.subjects), chosen, report)
+        paired = duos.run(options.out, [duo_case(number) for number in range(options.pairs)], progress=report)
     means = write_results(options.out, benchmark, judgements, chosen)
-    found = table_of(means, chosen, subjects=options.subjects, prompts=options.prompts)
+    tables = [table_of(means, chosen, subjects=options.subjects, prompts=options.prompts)]
+    pictures = [options.out / "grid.png"]
+    if paired:
+        tables.append(duo_table(paired, prompts=options.prompts))
+        pictures.append(draw_duos(options.out, paired))
+    for found in tables:
+        RESULTS.print(_shown(found))
+    for path in (*pictures, options.out / "scores.csv", options.out / "summary.json"):
+        RESULTS.print(str(path), markup=False)
+    if options.docs is not None:
+        page = write_page(options.docs, pictures, tables, benchmark, options.learn_steps)
+        RESULTS.print(str(page), markup=False)
+
+
+def _shown(found: "Found") -> Table:
     shown = Table(title=found.caption, title_justify="left")
     for index, column in enumerate(found.columns):
         shown.add_column(column, justify="right" if index else "left")
     for row in found.rows:
         shown.add_row(*row)
-    RESULTS.print(shown)
-    for name in ("grid.png", "scores.csv", "summary.json"):
-        RESULTS.print(str(options.out / name), markup=False)
-    if options.docs is not None:
-        RESULTS.print(str(write_page(options.docs, options.out, found, benchmark, options.learn_steps)), markup=False)
+    return shown

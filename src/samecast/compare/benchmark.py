@@ -103,7 +103,7 @@ class Benchmark:
             "settings": asdict(self._settings(method)),
             "model": asdict(self.model.backbone.identity),
             "dtype": str(self.model.backbone.dtype),
-            "judges": self._judges,
+            "judges": self.judges,
         }
         if method.learning is not None:
             facts["learning"] = asdict(method.learning)
@@ -135,7 +135,7 @@ class Benchmark:
         return found
 
     @cached_property
-    def _judges(self) -> str:
+    def judges(self) -> str:
         """A hash of those who judge: new weights judge anew."""
         digest = sha256()
         for network in (self.probe.network, self.clip.model, self.dino.model):

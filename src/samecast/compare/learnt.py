@@ -1,4 +1,4 @@
-"""What methods that train learn of a benchmark's subject: learnt once, kept in the run's folder, resumed."""
+"""What methods that train learn of the benchmark's subjects: learnt once, kept in the run's folder, resumed."""
 
 import json
 import re
@@ -13,12 +13,12 @@ from PIL import Image
 from samecast.diorama.benchmark import Case
 from samecast.disk import replace_picture
 from samecast.learn.job import Learned, learn
-from samecast.learn.lists import from_folder
+from samecast.learn.lists import ToLearn, from_folder
 from samecast.learn.settings import LearnSettings
 from samecast.learn.watch import Watching
 from samecast.render import Model
 
-TOKEN = "<new1>"
+TOKENS = ("<new1>", "<new2>")
 
 
 @dataclass(frozen=True)
@@ -51,39 +51,52 @@ def knowing(
     if settings is None:
         yield Costs()
         return
-    done = _learn(model, case, photos, settings, folder, progress)
+    done = learnt(model, [(case, photos)], settings, folder, progress)
     with done.concept.apply(model):
         yield Costs(round(done.seconds, 1), round(done.file.stat().st_size / 1e6, 3))
 
 
-def naming(prompt: str, noun: str) -> str:
+def naming(prompt: str, noun: str, token: str = TOKENS[0]) -> str:
     """A prompt about the subject rather than about its class: "a dog" becomes "a <new1> dog"."""
-    return re.sub(rf"\b{re.escape(noun)}\b", f"{TOKEN} {noun}", prompt, count=1)
+    return re.sub(rf"\b{re.escape(noun)}\b", f"{token} {noun}", prompt, count=1)
 
 
-def _learn(
+def learnt(
     model: Model,
-    case: Case,
-    photos: Sequence[Image.Image],
+    subjects: Sequence[tuple[Case, Sequence[Image.Image]]],
     settings: LearnSettings,
     folder: Path,
     progress: Callable[[str, int, int], None] | None,
 ) -> Learned:
-    facts = json.dumps([asdict(settings), [photo.tobytes().hex() for photo in photos]], sort_keys=True)
-    name = f"{case.name}-{settings.method}-{sha256(facts.encode()).hexdigest()[:8]}"
-    place = folder / "concepts" / name / "photos"
-    for number, photo in enumerate(photos):
-        replace_picture(photo, place / f"{number}.png")
+    """What a training makes of subjects: one, or two jointly; taken from the run's folder where it is there.
+
+    Args:
+        model: learns; afterwards it is as it was.
+        subjects: each with its photos; they get `TOKENS` in turn.
+        settings: how to learn.
+        folder: of the run.
+        progress: told how far the learning is.
+    """
+    label = "+".join(case.name for case, _ in subjects)
+    shown = [photo.tobytes().hex() for _, photos in subjects for photo in photos]
+    facts = json.dumps([asdict(settings), shown], sort_keys=True)
+    place = folder / "concepts" / f"{label}-{settings.method}-{sha256(facts.encode()).hexdigest()[:8]}"
+    known: list[ToLearn] = []
+    for (case, photos), token in zip(subjects, TOKENS, strict=False):
+        own = place / "photos" if len(subjects) == 1 else place / "photos" / case.name
+        for number, photo in enumerate(photos):
+            replace_picture(photo, own / f"{number}.png")
+        known.append(from_folder(own, case.noun, token=token))
 
     def told(stage: str, done: int, total: int, loss: float | None) -> None:
         if progress is not None:
-            progress(f"{case.name} {settings.method}: {stage}", done, total)
+            progress(f"{label} {settings.method}: {stage}", done, total)
 
     return learn(
         model,
-        [from_folder(place, case.noun, token=TOKEN)],
+        known,
         settings,
-        place.parent / settings.method,
+        place / settings.method,
         watching=Watching(show_every=0),
         class_folder=folder / "class",
         progress=told,

@@ -2,9 +2,11 @@
 
 import shutil
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 from samecast.compare.benchmark import Benchmark
+from samecast.compare.duos import WAYS, DuoJudgement, means_of
 from samecast.compare.methods import Method
 from samecast.disk import replace_file, write_text
 from samecast.report.page import Table
@@ -30,13 +32,35 @@ def table_of(
     )
 
 
-def write_page(docs: Path, run: Path, table: Table, benchmark: Benchmark, learn_steps: int | None) -> Path:
-    """Writes `compare.md` and `pictures/compare.png`, in place of what is there.
+def duo_table(judgements: Sequence[DuoJudgement], *, prompts: int) -> Table:
+    """The means of two subjects in one scene, under every way.
+
+    Args:
+        judgements: of all pairs.
+        prompts: for each pair.
+    """
+    pairs = len({judgement.duo for judgement in judgements})
+    rows: list[tuple[str, ...]] = []
+    for way in dict.fromkeys(judgement.way for judgement in judgements):
+        means = means_of(judgements, way)
+        shares = [f"{means[measure]:.1%}" for measure in ("classes", "one", "identity", "scene", "both")]
+        rows.append((WAYS[way], *shares, f"{means['seconds']:.0f} s" if means["seconds"] else ""))
+    return Table(
+        columns=("way", "classes", "same, each", "same, both", "scene", "all", "training"),
+        rows=tuple(rows),
+        caption=f"{pairs} pairs of subjects in one picture, {prompts} scenes each",
+    )
+
+
+def write_page(
+    docs: Path, pictures: Sequence[Path], tables: Sequence[Table], benchmark: Benchmark, learn_steps: int | None
+) -> Path:
+    """Writes `compare.md` and its pictures (`pictures/compare.png`, `pictures/duos.png`), in place of what is there.
 
     Args:
         docs: the folder.
-        run: the comparison's folder, with its grid.
-        table: its figures.
+        pictures: the comparison's grid, and that of pairs if there were any.
+        tables: figures, likewise.
         benchmark: what was run.
         learn_steps: as asked for.
 
@@ -46,10 +70,10 @@ def write_page(docs: Path, run: Path, table: Table, benchmark: Benchmark, learn_
     Raises:
         SamecastError: it cannot be written.
     """
-    picture = docs / "pictures" / "compare.png"
-    replace_file(picture, lambda part: shutil.copyfile(run / "grid.png", part))
+    for picture, name in zip(pictures, ("compare.png", "duos.png"), strict=False):
+        replace_file(docs / "pictures" / name, partial(shutil.copyfile, picture))
     page = docs / "compare.md"
-    write_text(page, _page(table, benchmark, learn_steps))
+    write_text(page, _page(tables, benchmark, learn_steps))
     return page
 
 
@@ -63,28 +87,50 @@ def _cells(of: Mapping[str, float]) -> tuple[str, ...]:
     return (*shares, *cosines, *costs)
 
 
-def _page(table: Table, benchmark: Benchmark, learn_steps: int | None) -> str:
+def _page(tables: Sequence[Table], benchmark: Benchmark, learn_steps: int | None) -> str:
     identity, settings = benchmark.model.backbone.identity, benchmark.settings
-    subjects = table.caption.split(" ", 1)[0]
-    command = f"samecast compare --subjects {subjects} --prompts {benchmark.prompts} --steps {settings.steps}"
-    command += f" --learn-steps {learn_steps}" if learn_steps else ""
+    table, pairs = tables[0], tables[1] if len(tables) > 1 else None
+    command = f"samecast compare --subjects {_count(table)} --pairs {_count(pairs)} --prompts {benchmark.prompts}"
+    command += f" --steps {settings.steps}" + (f" --learn-steps {learn_steps}" if learn_steps else "")
     command += f" --model {identity.id}" if identity.id != "diorama" else ""
-    rows = [table.columns, tuple("---" if at == 0 else "---:" for at in range(len(table.columns))), *table.rows]
-    lines = "\n".join("| " + " | ".join(row) + " |" for row in rows)
+    together = ""
+    if pairs is not None:
+        together = f"""
+## Two in one picture
+
+Two subjects of different classes, each with four photos, and prompts such as "a <new1> dog sitting and a <new2> mug in
+the snow", on a canvas twice as wide as high. The probe reads each half: whether it shows the right class, whether each
+subject, and both, are the *same*, whether poses and place are as asked (*scene*), and whether *all* is right.
+
+{_lines(pairs)}
+
+{pairs.caption}.
+
+![Pictures of two pairs under every way](pictures/duos.png)
+"""
     return f"""# Training, attention, or both
 
 Each method gets the same photos of a subject that no model was trained on, and prompts that name nothing but its class
 and a scene. The probe says whether a picture shows that very subject (*same*), the *scene* asked for, and *both*.
 
-{lines}
+{_lines(table)}
 
 {table.caption}.
 Training is seconds of the steps of one subject, file the size of what was learnt. Model `{identity.id}`,
 {identity.revision[:19]}, on {benchmark.model.backbone.describe()["device"]}.
 
 ![Two pictures of each of three subjects under every method](pictures/compare.png)
-
+{together}
 ```console
 {command} --docs docs
 ```
 """
+
+
+def _count(table: Table | None) -> str:
+    return "0" if table is None else table.caption.split(" ", 1)[0]
+
+
+def _lines(table: Table) -> str:
+    rows = [table.columns, tuple("---" if at == 0 else "---:" for at in range(len(table.columns))), *table.rows]
+    return "\n".join("| " + " | ".join(row) + " |" for row in rows)

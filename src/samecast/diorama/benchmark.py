@@ -3,7 +3,8 @@
 A method gets a subject's photos and prompts that name nothing but its class ("a dog sitting in the snow, seen from the
 left"), so that colours and pattern can come from the photos alone. The probe then says of every picture whether it
 shows that very subject (`identity`), the scene asked for (`scene`), and both. A second set of photos shows the subject
-30-60% hidden, cut off by the frame or behind a board, to ask what a method makes up for what it cannot see.
+30-60% hidden, cut off by the frame or behind a board, to ask what a method makes up for what it cannot see. Pairs of
+subjects ask whether a method can show two in one picture, each as it is.
 
 Everything follows from the version and a subject's number; nothing is downloaded.
 """
@@ -14,7 +15,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from samecast.diorama import probe
-from samecast.diorama.captions import phrase
+from samecast.diorama.captions import duo_phrase, phrase
 from samecast.diorama.probe import Reading, Verdict
 from samecast.diorama.renderer import Picture, render
 from samecast.diorama.scenes import HELD_OUT, Identity, Scene, Spec, sample_identity, sample_scene
@@ -83,6 +84,43 @@ def case(number: int) -> Case:
 def cases(count: int = SUBJECTS) -> list[Case]:
     """Return the benchmark's first `count` subjects; the whole benchmark is the default."""
     return [case(number) for number in range(count)]
+
+
+@dataclass(frozen=True)
+class DuoTask:
+    """One picture of two to make: its prompt, twice as wide as high, what is right in each half, and its seed."""
+
+    prompt: str
+    scenes: tuple[Scene, Scene]
+    seed: int
+
+
+@dataclass(frozen=True)
+class DuoCase:
+    """Two of the benchmark's subjects, of different classes, and scenes to put both in, the first on the left."""
+
+    name: str
+    subjects: tuple[Case, Case]
+    tasks: tuple[DuoTask, ...]
+
+
+def duo_case(number: int) -> DuoCase:
+    """Return pair `number` (0, 1, ...): subjects 2 number and 2 number + 3, of which one has poses at least, in scenes
+    that name poses and a place."""
+    subjects = case(2 * number), case(2 * number + 3)
+    rng = np.random.default_rng((BENCHMARK_VERSION, subjects[0].seed, 2))
+    tasks: list[DuoTask] = []
+    while len(tasks) < PROMPTS:
+        left, right = (sample_scene(rng, subject.noun) for subject in subjects)
+        scenes = replace(left, view=""), replace(left, pose=right.pose, view="")
+        words = [
+            {"kind": subject.noun, "background": scene.background} | ({"pose": scene.pose} if scene.pose else {})
+            for subject, scene in zip(subjects, scenes, strict=True)
+        ]
+        prompt = duo_phrase(words[0], words[1])
+        if prompt not in {task.prompt for task in tasks}:
+            tasks.append(DuoTask(prompt, scenes, seed=len(tasks)))
+    return DuoCase("+".join(subject.name for subject in subjects), subjects, tuple(tasks))
 
 
 def judge(reading: Reading, subject: Case, task: Task) -> Verdict:

@@ -1,6 +1,7 @@
 """A labelled grid of pictures as one image, drawn with Pillow alone.
 
-Every panel is a square of one size with its caption below it; rows may carry a title on their left. The font is the
+Every panel has one height, and the width that its picture's shape gives it, with its caption below; rows may carry a
+title on their left. The font is the
 scalable one built into Pillow, so a grid looks the same on every machine.
 """
 
@@ -39,13 +40,17 @@ class _Measures:
     def line(self) -> int:
         return round(self.text * 1.3)
 
+    def width(self, panel: Panel) -> int:
+        """How wide a panel is drawn."""
+        return round(self.panel * panel.image.width / panel.image.height)
+
 
 def draw_grid(rows: Sequence[Row], *, panel_size: int | None = None) -> Image.Image:
     """Draw rows of panels.
 
     Args:
         rows: top to bottom; they may differ in length.
-        panel_size: side of a panel in pixels; None takes the pictures' own, enlarged to at least 160 and at most 384.
+        panel_size: height of a panel in pixels; None takes the pictures' own, made at least 160 and at most 384.
 
     Returns:
         An RGB image that holds every panel with its caption and marks.
@@ -56,12 +61,12 @@ def draw_grid(rows: Sequence[Row], *, panel_size: int | None = None) -> Image.Im
     panels = [panel for row in rows for panel in row.panels]
     if not panels:
         raise SamecastError("a grid needs at least one picture")
-    side = panel_size or min(max(_SMALLEST_PANEL, *(max(panel.image.size) for panel in panels)), _LARGEST_PANEL)
+    side = panel_size or min(max(_SMALLEST_PANEL, *(panel.image.height for panel in panels)), _LARGEST_PANEL)
     text = max(12, side // 13)
     has_titles = any(row.title or row.note for row in rows)
     measures = _Measures(side, max(6, side // 20), max(12, side // 10), text, round(side * 0.9) if has_titles else 0)
-    columns = max(len(row.panels) for row in rows)
-    width = 2 * measures.margin + measures.titles + columns * side + (columns - 1) * measures.gap
+    widths = [sum(measures.width(panel) + measures.gap for panel in row.panels) for row in rows]
+    width = 2 * measures.margin + measures.titles + max(widths) - measures.gap
     heights = [_row_height(row, measures) for row in rows]
     height = 2 * measures.margin + sum(heights) + (len(rows) - 1) * measures.gap
     canvas = Image.new("RGB", (width, height), _PAPER)
@@ -108,7 +113,7 @@ def _row_height(row: Row, measures: _Measures) -> int:
 
 
 def _text_lines(panel: Panel, measures: _Measures) -> int:
-    caption = wrap(panel.caption, _font(measures.text), measures.panel, _CAPTION_LINES)
+    caption = wrap(panel.caption, _font(measures.text), measures.width(panel), _CAPTION_LINES)
     return len(caption) + len(panel.marks)
 
 
@@ -117,16 +122,17 @@ def _draw_row(canvas: Image.Image, row: Row, top: int, measures: _Measures) -> N
     _draw_title(draw, row, top, measures)
     left = measures.margin + measures.titles
     for panel in row.panels:
-        picture = panel.image.convert("RGB").resize((measures.panel, measures.panel), Image.Resampling.LANCZOS)
+        width = measures.width(panel)
+        picture = panel.image.convert("RGB").resize((width, measures.panel), Image.Resampling.LANCZOS)
         canvas.paste(picture, (left, top))
         below = top + measures.panel + measures.gap // 2
-        for line in wrap(panel.caption, _font(measures.text), measures.panel, _CAPTION_LINES):
+        for line in wrap(panel.caption, _font(measures.text), width, _CAPTION_LINES):
             draw.text((left, below), line, font=_font(measures.text), fill=_INK)
             below += measures.line
         for mark in panel.marks:
             _draw_mark(draw, mark, left, below, measures)
             below += measures.line
-        left += measures.panel + measures.gap
+        left += width + measures.gap
 
 
 def _draw_title(draw: ImageDraw.ImageDraw, row: Row, top: int, measures: _Measures) -> None:

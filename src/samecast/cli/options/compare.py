@@ -14,14 +14,14 @@ class CompareOptions:
     """Compare training, attention and both on held-out subjects of the embedded world.
 
     Textual Inversion, LoRA, DreamBooth and Custom Diffusion learn four photos of each subject; MasaCtrl reads one; and
-    Custom Diffusion with MasaCtrl does both. What is finished is kept in the folder: a run that was stopped goes on
-    where it was. For example:
+    Custom Diffusion with MasaCtrl does both. Pairs of subjects are learnt jointly, and each alone and merged, and shown
+    in one picture. What is finished is kept in the folder: a run that was stopped goes on where it was. For example:
 
       samecast compare --subjects 8 --prompts 10 --docs docs
     """
 
     out: Annotated[Path, arg(aliases=("-o",), metavar="FOLDER")] = Path("compare")
-    """Folder for scores.csv, summary.json, grid.png, all pictures and all concepts."""
+    """Folder for scores.csv, summary.json, grid.png, duos.png, all pictures and all concepts."""
 
     methods: Annotated[tuple[str, ...], arg(metavar="NAME", help_behavior_hint="(default: all)")] = ()
     """Which of prompt, textual-inversion, lora, dreambooth, custom-diffusion, masactrl, custom-diffusion-masactrl."""
@@ -31,6 +31,9 @@ class CompareOptions:
 
     prompts: Annotated[int, arg(metavar="1-20")] = 20
     """How many scenes for each."""
+
+    pairs: Annotated[int, arg(metavar="0-16")] = 4
+    """How many pairs of subjects to show together; 0 leaves that out."""
 
     learn_steps: Annotated[int | None, arg(metavar="INT", help_behavior_hint="(default: the method's)")] = None
     """Steps of every training."""

@@ -1,0 +1,238 @@
+"""Two subjects in one scene: learnt jointly, or each alone and then merged or simply added up.
+
+Pictures are twice as wide as high, the first subject on the left; the probe reads each half. A unit is one pair under
+one way, kept like those of `benchmark`.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from hashlib import sha256
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from PIL import Image
+
+from samecast.compare.benchmark import Benchmark, Progress
+from samecast.compare.learnt import TOKENS, learnt, naming
+from samecast.concepts.apply import Weighted, apply_concepts
+from samecast.concepts.merge import merge
+from samecast.concepts.places import find_pipeline
+from samecast.diorama.benchmark import BENCHMARK_VERSION, DuoCase
+from samecast.diorama.probe import Verdict, judge
+from samecast.diorama.scenes import WORLD_VERSION
+from samecast.disk import replace_picture, writing_folder
+from samecast.errors import SamecastError
+from samecast.learn.settings import LearnSettings
+from samecast.photos import open_photo
+from samecast.report.grid import draw_grid
+from samecast.report.panels import Mark, Panel, Row
+
+Way = Literal["prompt", "joint", "merged", "added"]
+WAYS: dict[Way, str] = {
+    "prompt": "prompt alone",
+    "joint": "Custom Diffusion, both in one training",
+    "merged": "Custom Diffusion, each alone, merged in closed form",
+    "added": "Custom Diffusion, each alone, changes added up",
+}
+
+
+@dataclass(frozen=True)
+class DuoJudgement:
+    """What the judge says of one picture of two."""
+
+    duo: str
+    way: Way
+    prompt: str
+    seed: int
+    left: Verdict
+    right: Verdict
+    picture: str
+    seconds: float
+
+    @property
+    def one(self) -> float:
+        """The share of its two subjects that are right in identity: 0, 0.5 or 1."""
+        return (self.left.identity + self.right.identity) / 2
+
+    @property
+    def identity(self) -> bool:
+        """Both subjects are right."""
+        return self.left.identity and self.right.identity
+
+    @property
+    def scene(self) -> bool:
+        """Poses and place are as the prompt says."""
+        return self.left.scene and self.right.scene
+
+    @property
+    def classes(self) -> bool:
+        """Each half shows the class it should."""
+        return self.left.kind and self.right.kind
+
+
+@dataclass(frozen=True)
+class Duos:
+    """What is run.
+
+    Args:
+        benchmark: whose model, judges and settings to use, and how many prompts.
+        learning: how to learn one subject; two together take twice the steps.
+    """
+
+    benchmark: Benchmark
+    learning: LearnSettings
+
+    def run(
+        self,
+        folder: Path,
+        cases: Sequence[DuoCase],
+        ways: Sequence[Way] = tuple(WAYS),
+        progress: Progress | None = None,
+    ) -> list[DuoJudgement]:
+        """Judge every pair under every way, reading finished units from `folder` and writing new ones there.
+
+        Raises:
+            SamecastError: the folder cannot be written, or a finished unit in it is damaged.
+        """
+        found: list[DuoJudgement] = []
+        for number, (case, way) in enumerate((case, way) for case in cases for way in ways):
+            place = folder / "units" / self.key(case, way)
+            if not place.is_dir():
+                self._unit(place, case, way, progress)
+            found += _read(place)
+            if progress is not None:
+                progress("two subjects", number + 1, len(cases) * len(ways))
+        return found
+
+    def key(self, case: DuoCase, way: Way) -> str:
+        """A name for the unit, made of everything that its pictures and verdicts depend on."""
+        benchmark = self.benchmark
+        facts = {
+            "benchmark": BENCHMARK_VERSION,
+            "world": WORLD_VERSION,
+            "way": way,
+            "learning": None if way == "prompt" else asdict(self.learning),
+            "prompts": benchmark.prompts,
+            "settings": asdict(benchmark.settings),
+            "model": asdict(benchmark.model.backbone.identity),
+            "dtype": str(benchmark.model.backbone.dtype),
+            "judges": benchmark.judges,
+        }
+        told = json.dumps(facts, sort_keys=True, default=str)
+        return f"{case.name}-{way}-{sha256(told.encode()).hexdigest()[:12]}"
+
+    def _unit(self, place: Path, case: DuoCase, way: Way, progress: Progress | None) -> None:
+        model, tasks = self.benchmark.model, case.tasks[: self.benchmark.prompts]
+        photos = [
+            [Image.fromarray(photo.image) for photo in subject.photos(model.backbone.default_size)]
+            for subject in case.subjects
+        ]
+        prompts = [task.prompt for task in tasks]
+        concepts, seconds = self._concepts(place.parent.parent, case, photos, way, progress)
+        if concepts:
+            for subject, token in zip(case.subjects, TOKENS, strict=True):
+                prompts = [naming(prompt, subject.noun, token) for prompt in prompts]
+        with apply_concepts(model, concepts):
+            images = self._pictures(prompts, [task.seed for task in tasks])
+        side = images[0].height
+        halves = [image.crop((at, 0, at + side, side)) for image in images for at in (0, side)]
+        readings = self.benchmark.probe.read(halves)
+        judgements: list[dict[str, Any]] = []
+        with writing_folder(place) as pending:
+            for subject, own in zip(case.subjects, photos, strict=True):
+                own[0].save(pending.path / f"{subject.name}.png")
+            for index, task in enumerate(tasks):
+                left, right = (
+                    judge(readings[2 * index + half], case.subjects[half].identity, task.scenes[half])
+                    for half in (0, 1)
+                )
+                images[index].save(pending.path / f"{index:02d}.png")
+                picture = f"{place.name}/{index:02d}.png"
+                judged = DuoJudgement(case.name, way, task.prompt, task.seed, left, right, picture, seconds)
+                judgements.append(asdict(judged))
+            (pending.path / "unit.json").write_text(json.dumps(judgements, indent=1) + "\n", encoding="utf-8")
+
+    def _concepts(
+        self,
+        folder: Path,
+        case: DuoCase,
+        photos: Sequence[Sequence[Image.Image]],
+        way: Way,
+        progress: Progress | None,
+    ) -> tuple[Weighted, float]:
+        """What goes into the model, and the seconds that learning it took."""
+        model, known = self.benchmark.model, list(zip(case.subjects, photos, strict=True))
+        if way == "prompt":
+            return [], 0.0
+        if way == "joint":
+            both = learnt(model, known, self.learning, folder, progress)
+            return [(both.concept, 1.0)], round(both.seconds, 1)
+        each = [learnt(model, [subject], self.learning, folder, progress) for subject in known]
+        named = [alone.concept.rename({TOKENS[0]: token}) for alone, token in zip(each, TOKENS, strict=True)]
+        seconds = round(sum(alone.seconds for alone in each), 1)
+        if way == "merged":
+            return [(merge(named, model)[0], 1.0)], seconds
+        return [(concept, 1.0) for concept in named], seconds
+
+    def _pictures(self, prompts: Sequence[str], seeds: Sequence[int]) -> list[Image.Image]:
+        """Pictures twice as wide as high, by the stock pipeline: no attention is routed here."""
+        model, settings = self.benchmark.model, self.benchmark.settings
+        pipeline, side = find_pipeline(model), model.backbone.default_size
+        pipeline.set_progress_bar_config(disable=True)
+        with torch.no_grad():
+            return pipeline(
+                list(prompts),
+                height=side,
+                width=2 * side,
+                num_inference_steps=settings.steps,
+                guidance_scale=settings.guidance_scale,
+                generator=[torch.Generator().manual_seed(seed) for seed in seeds],
+            ).images
+
+
+def means_of(judgements: Sequence[DuoJudgement], way: Way) -> dict[str, float]:
+    """Means over the pictures of one way: shares 0..1, and the seconds that its training took."""
+    of = [judgement for judgement in judgements if judgement.way == way]
+    measures = ("classes", "one", "identity", "scene", "seconds")
+    means = {measure: float(np.mean([getattr(judgement, measure) for judgement in of])) for measure in measures}
+    return means | {"both": float(np.mean([judgement.identity and judgement.scene for judgement in of]))}
+
+
+def draw_duos(folder: Path, judgements: Sequence[DuoJudgement]) -> Path:
+    """Draw the first two pairs, two pictures each, a row for each way, into `duos.png` of the run's folder."""
+    rows: list[Row] = []
+    for way in dict.fromkeys(judgement.way for judgement in judgements):
+        panels: list[Panel] = []
+        for duo in list(dict.fromkeys(judgement.duo for judgement in judgements))[:2]:
+            of = [judgement for judgement in judgements if (judgement.way, judgement.duo) == (way, duo)][:2]
+            unit = (folder / "units" / of[0].picture).parent
+            panels += [Panel(open_photo(unit / f"{name}.png"), "photo") for name in duo.split("+")]
+            panels += [
+                Panel(
+                    open_photo(folder / "units" / judgement.picture),
+                    judgement.prompt,
+                    (
+                        Mark("left", judgement.left.identity),
+                        Mark("right", judgement.right.identity),
+                        Mark("scene", judgement.scene),
+                    ),
+                )
+                for judgement in of
+            ]
+        rows.append(Row(tuple(panels), WAYS[way]))
+    replace_picture(draw_grid(rows), folder / "duos.png")
+    return folder / "duos.png"
+
+
+def _read(place: Path) -> list[DuoJudgement]:
+    try:
+        entries = json.loads((place / "unit.json").read_text("utf-8"))
+        return [
+            DuoJudgement(**entry | {"left": Verdict(**entry["left"]), "right": Verdict(**entry["right"])})
+            for entry in entries
+        ]
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise SamecastError(f"{place} is damaged ({error!r}): delete it, and it is made again") from None
