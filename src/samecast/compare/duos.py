@@ -98,13 +98,14 @@ class Duos:
             SamecastError: the folder cannot be written, or a finished unit in it is damaged.
         """
         found: list[DuoJudgement] = []
-        for number, (case, way) in enumerate((case, way) for case in cases for way in ways):
+        units: list[tuple[DuoCase, Way]] = [(case, way) for case in cases for way in ways]
+        for number, (case, way) in enumerate(units):
             place = folder / "units" / self.key(case, way)
             if not place.is_dir():
                 self._unit(place, case, way, progress)
             found += _read(place)
             if progress is not None:
-                progress("two subjects", number + 1, len(cases) * len(ways))
+                progress("two subjects", number + 1, len(units))
         return found
 
     def key(self, case: DuoCase, way: Way) -> str:
@@ -193,6 +194,11 @@ class Duos:
             ).images
 
 
+def ways_of(judgements: Sequence[DuoJudgement]) -> list[Way]:
+    """Return the ways that were judged, in the order of tables."""
+    return [way for way in WAYS if any(judgement.way == way for judgement in judgements)]
+
+
 def means_of(judgements: Sequence[DuoJudgement], way: Way) -> dict[str, float]:
     """Means over the pictures of one way: shares 0..1, and the seconds that its training took."""
     of = [judgement for judgement in judgements if judgement.way == way]
@@ -204,7 +210,7 @@ def means_of(judgements: Sequence[DuoJudgement], way: Way) -> dict[str, float]:
 def draw_duos(folder: Path, judgements: Sequence[DuoJudgement]) -> Path:
     """Draw the first two pairs, two pictures each, a row for each way, into `duos.png` of the run's folder."""
     rows: list[Row] = []
-    for way in dict.fromkeys(judgement.way for judgement in judgements):
+    for way in ways_of(judgements):
         panels: list[Panel] = []
         for duo in list(dict.fromkeys(judgement.duo for judgement in judgements))[:2]:
             of = [judgement for judgement in judgements if (judgement.way, judgement.duo) == (way, duo)][:2]

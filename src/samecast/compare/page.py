@@ -6,7 +6,7 @@ from functools import partial
 from pathlib import Path
 
 from samecast.compare.benchmark import Benchmark
-from samecast.compare.duos import WAYS, DuoJudgement, means_of
+from samecast.compare.duos import WAYS, DuoJudgement, means_of, ways_of
 from samecast.compare.methods import Method
 from samecast.disk import replace_file, write_text
 from samecast.report.page import Table
@@ -41,7 +41,7 @@ def duo_table(judgements: Sequence[DuoJudgement], *, prompts: int) -> Table:
     """
     pairs = len({judgement.duo for judgement in judgements})
     rows: list[tuple[str, ...]] = []
-    for way in dict.fromkeys(judgement.way for judgement in judgements):
+    for way in ways_of(judgements):
         means = means_of(judgements, way)
         shares = [f"{means[measure]:.1%}" for measure in ("classes", "one", "identity", "scene", "both")]
         rows.append((WAYS[way], *shares, f"{means['seconds']:.0f} s" if means["seconds"] else ""))
