@@ -51,7 +51,12 @@ def picture(name: str, number: int) -> Picture:
     """Draw picture `number` of a set."""
     if name == "duos":
         return render_duo(sample_duo(number), SIZE)
-    return render(mate(number) if name == "mates" else sample_spec(number), SIZE)
+    return render(spec_of(name, number), SIZE)
+
+
+def spec_of(name: str, number: int) -> Spec:
+    """Return what picture `number` of a set with one subject in each shows."""
+    return mate(number) if name == "mates" else sample_spec(number)
 
 
 def grow(path: Path, count: int) -> None:

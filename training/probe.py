@@ -1,8 +1,8 @@
 """The probe: `python -m training.probe --minutes 15` trains the judge on renders, roughened so that it also holds on
 pictures that an autoencoder has blurred. It never sees a generated image.
 
-With `--reconstructed 0.5` half of the renders come through the autoencoder, which every picture it will judge comes
-through. `training.latents` must have encoded them.
+With `--reconstructed 0.5` half of the renders come through the autoencoder, as every picture does that it will judge;
+`training.latents` must have encoded them. `--sets train,mates` takes other renders too.
 """
 
 import json
@@ -16,15 +16,18 @@ from torch.nn import functional as F
 from samecast.diorama.colours import ciede2000
 from samecast.diorama.probe import CHOICES, LAB_CENTRE, LAB_SCALE, PIXELS, ProbeNetwork, subject_logits
 from samecast.diorama.scenes import HELD_OUT, Spec, sample_spec
-from training.data import ROOT, Pictures
+from training.data import ROOT, Pictures, spec_of
 from training.fast import quicken
 from training.loop import Recipe, recipe, train
 
 ABSENT = -100
 
+Words = dict[str, torch.Tensor]
+"""The index of each attribute's word, (n) each with ABSENT where it does not apply."""
 
-def labels(specs: list[Spec]) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
-    """Return the index of each attribute, (n) each with ABSENT where it does not apply, and scaled Lab (n, 2, 3)."""
+
+def labels(specs: list[Spec]) -> tuple[Words, torch.Tensor]:
+    """Return what the pictures of specs show, and the two colours in scaled Lab (n, 2, 3)."""
     rows: dict[str, list[int]] = {name: [] for name in CHOICES}
     for spec in specs:
         words = {name: getattr(spec.identity, name, None) or getattr(spec.scene, name, "") for name in CHOICES}
@@ -63,18 +66,47 @@ def zoomed(x: torch.Tensor, parts: torch.Tensor) -> tuple[torch.Tensor, torch.Te
     return F.grid_sample(x, grid, padding_mode="border", align_corners=False), near.squeeze(1).long()
 
 
-class Codec:
-    """The trained autoencoder's decoder, and the latents of the training pictures."""
+class Album:
+    """A set of renders with the truth about them; where an autoencoder is given, a share of them comes through it."""
 
-    def __init__(self, made: Recipe, pictures: Pictures) -> None:
-        self.made = made
-        self.latents = np.load(pictures.folder / "latents.npy", mmap_mode="r")
-        vae = AutoencoderKL.from_pretrained(ROOT / "vae" / "model").requires_grad_(False)
-        self.vae = vae.to(made.device, memory_format=torch.channels_last)
+    def __init__(self, name: str, made: Recipe, vae: AutoencoderKL | None, reconstructed: float) -> None:
+        self.made, self.vae, self.reconstructed = made, vae, reconstructed
+        self.pictures = Pictures(name)
+        self.latents = np.load(self.pictures.folder / "latents.npy", mmap_mode="r") if vae else None
+        self.count = len(self.pictures.images) if self.latents is None else len(self.latents)
+        specs = [spec_of(name, index) for index in range(self.count)]
+        self.truths = labels(specs), labels([spec.mirrored() for spec in specs])
+
+    @property
+    def ready(self) -> int:
+        """How many pictures can be drawn from: more of them while they are being rendered."""
+        return min(self.count, self.pictures.ready)
+
+    def draw(
+        self, rng: np.random.Generator
+    ) -> tuple[torch.Tensor, torch.Tensor, dict[str, torch.Tensor], torch.Tensor]:
+        """Return a batch: pictures (n, 3, 128, 128) in -1..1, what their pixels show, and labels as `labels` gives
+        them. Every other one is mirrored."""
+        picks = np.sort(rng.integers(self.ready, size=self.made.batch))
+        flip = rng.uniform(size=self.made.batch) < 0.5
+        images, parts = (
+            np.stack([held[i][:, ::-1] if f else held[i] for i, f in zip(picks, flip, strict=True)])
+            for held in (self.pictures.images, self.pictures.parts)
+        )
+        x = inputs(images)
+        if self.vae is not None:
+            through = rng.uniform(size=self.made.batch) < self.reconstructed
+            x[torch.from_numpy(through)] = self.decoded(picks[through], flip[through])
+        (words, labs), (mirrored_words, _) = self.truths
+        flipped = torch.from_numpy(flip)
+        right: Words = {name: torch.where(flipped, mirrored_words[name][picks], words[name][picks]) for name in words}
+        return x, torch.from_numpy(parts).clamp(max=len(PIXELS) - 1), right, labs[picks]
 
     @torch.no_grad()
-    def pictures(self, picks: np.ndarray, flip: np.ndarray) -> torch.Tensor:
-        """Return reconstructions (n, 3, 128, 128) of pictures, or of their mirror images where `flip` says so."""
+    def decoded(self, picks: np.ndarray, flip: np.ndarray) -> torch.Tensor:
+        """Return reconstructions of pictures, or of their mirror images where `flip` says so."""
+        assert self.vae is not None
+        assert self.latents is not None
         z = torch.from_numpy(self.latents[picks, flip.astype(int)].astype(np.float32) / self.vae.config.scaling_factor)
         z = z.to(self.made.device).contiguous(memory_format=torch.channels_last)
         with torch.autocast(z.device.type, self.made.dtype, enabled=self.made.dtype != torch.float32):
@@ -82,9 +114,15 @@ class Codec:
         return x.float().clamp(-1, 1).cpu()
 
 
+def inputs(images: np.ndarray) -> torch.Tensor:
+    """Turn pictures (n, height, width, 3) into the network's input."""
+    return torch.from_numpy(np.ascontiguousarray(images)).permute(0, 3, 1, 2).float() / 127.5 - 1.0
+
+
 def main() -> None:
     """Train and save to `runs/<name>/model`."""
-    made, given = recipe("probe", minutes=15.0, rate=2e-3, batch=64, widths="64,96,128", reconstructed=0.0)
+    defaults = {"minutes": 15.0, "rate": 2e-3, "batch": 64}
+    made, given = recipe("probe", **defaults, widths="64,96,128", sets="train", reconstructed=0.0)
     widths = [int(width) for width in given.widths.split(",")]
     network = ProbeNetwork(widths)
     if made.init_from:  # parts that have changed their shape start afresh
@@ -98,64 +136,53 @@ def main() -> None:
         network.compile()
     else:
         quicken(network)
-    pictures, unseen = Pictures(), Pictures("held-out")
-    codec = Codec(made, pictures) if given.reconstructed else None
-    count = len(codec.latents) if codec else len(pictures.images)
-    truths = labels([sample_spec(index) for index in range(count)])
-    mirrored_truths = labels([sample_spec(index).mirrored() for index in range(count)])
-    held_out = labels([sample_spec(HELD_OUT + index) for index in range(512)])
-    print(
-        f"{sum(p.numel() for p in network.parameters()) / 1e6:.2f} M parameters, {pictures.ready} of {count} pictures",
-        flush=True,
-    )
-
-    def inputs(images: np.ndarray) -> torch.Tensor:
-        x = torch.from_numpy(np.ascontiguousarray(images)).permute(0, 3, 1, 2).float()
-        return x / 127.5 - 1.0
+    vae = None
+    if given.reconstructed:
+        vae = AutoencoderKL.from_pretrained(ROOT / "vae" / "model").requires_grad_(False)
+        vae = vae.to(made.device, memory_format=torch.channels_last)
+    albums = [Album(name, made, vae, given.reconstructed) for name in given.sets.split(",")]
+    unseen, held_out = Pictures("held-out"), labels([sample_spec(HELD_OUT + index) for index in range(512)])
+    shares = np.array([album.count for album in albums]) / sum(album.count for album in albums)
+    print(f"{sum(p.numel() for p in network.parameters()) / 1e6:.2f} M parameters", flush=True)
 
     def loss_at(step: int) -> tuple[torch.Tensor, dict[str, float]]:
         rng = np.random.default_rng(made.draws(step))
-        drawn = min(count, pictures.ready)  # more of them while they are being drawn
-        picks = np.sort(rng.integers(drawn, size=made.batch))
-        flip = rng.uniform(size=made.batch) < 0.5
-        images = np.stack(
-            [pictures.images[i][:, ::-1] if f else pictures.images[i] for i, f in zip(picks, flip, strict=True)]
-        )
-        parts = np.stack(
-            [pictures.parts[i][:, ::-1] if f else pictures.parts[i] for i, f in zip(picks, flip, strict=True)]
-        )
-        x = inputs(images)
-        if codec:
-            through = rng.uniform(size=made.batch) < given.reconstructed
-            x[torch.from_numpy(through)] = codec.pictures(picks[through], flip[through])
-        x, goal = zoomed(x, torch.from_numpy(parts).clamp(max=len(PIXELS) - 1))
+        x, parts, right, labs = albums[rng.choice(len(albums), p=shares)].draw(rng)
+        x, goal = zoomed(x, parts)
         x, goal = roughen(x).to(made.device, memory_format=torch.channels_last), goal.to(made.device)
-        flipped = torch.from_numpy(flip)
         with torch.autocast(made.device.type, made.dtype, enabled=made.dtype != torch.float32):
             logits, colours, pixels = network(x)
         loss = F.cross_entropy(pixels, goal) * 6
         hits: dict[str, float] = {}
         for name, values in logits.items():
-            right = torch.where(flipped, mirrored_truths[0][name][picks], truths[0][name][picks]).to(made.device)
-            loss = loss + F.cross_entropy(values.float(), right)
-            known = right != ABSENT
-            hits[name] = (values.argmax(1) == right)[known].float().mean().item()
-        labs = truths[1][picks].to(made.device)
-        return loss + 3 * F.smooth_l1_loss(colours, labs, beta=0.2), hits
+            goal = right[name].to(made.device)
+            loss = loss + F.cross_entropy(values.float(), goal)
+            hits[name] = (values.argmax(1) == goal)[goal != ABSENT].float().mean().item()
+        return loss + 3 * F.smooth_l1_loss(colours, labs.to(made.device), beta=0.2), hits
 
-    def evaluate(step: int) -> dict[str, float]:
-        answers = [network(inputs(unseen.images[i : i + 64]).to(made.device)) for i in range(0, 512, 64)]
-        scores = {}
+    def scores(pictures: torch.Tensor) -> dict[str, float]:
+        answers = [network(part.to(made.device)) for part in pictures.split(64)]
+        found = {}
         for name, right in held_out[0].items():
             guess = torch.cat([answer[0][name] for answer in answers]).argmax(1).cpu()
-            scores[name] = (guess == right)[right != ABSENT].float().mean().item()
+            found[name] = (guess == right)[right != ABSENT].float().mean().item()
         labs = torch.cat([answer[1] for answer in answers]).cpu().numpy()
         error = ciede2000(labs * LAB_SCALE + LAB_CENTRE, held_out[1].numpy() * LAB_SCALE + LAB_CENTRE)
-        scores["base_error"], scores["second_error"] = float(error[:, 0].mean()), float(error[:, 1].mean())
+        found["base_error"], found["second_error"] = float(error[:, 0].mean()), float(error[:, 1].mean())
         masks = torch.cat([subject_logits(answer[2]) for answer in answers]).cpu() > 0
         true = torch.from_numpy(unseen.masks[:512])
-        scores["mask_iou"] = ((masks & true).sum((1, 2)) / (masks | true).sum((1, 2)).clamp(min=1)).mean().item()
-        return scores
+        found["mask_iou"] = ((masks & true).sum((1, 2)) / (masks | true).sum((1, 2)).clamp(min=1)).mean().item()
+        return found
+
+    def evaluate(step: int) -> dict[str, float]:
+        pictures = inputs(unseen.images[:512])
+        if vae is None:
+            return scores(pictures)
+        through = [
+            vae.decode(vae.encode(part.to(made.device)).latent_dist.mode()).sample for part in pictures.split(64)
+        ]
+        reconstructed = scores(torch.cat(through).clamp(-1, 1))
+        return scores(pictures) | {f"reconstructed_{name}": value for name, value in reconstructed.items()}
 
     weights = train(made, network, loss_at, evaluate, evaluate_every=500)
     folder = made.folder / "model"

@@ -1,5 +1,7 @@
 """What the recipes do to networks and pictures before they train on them."""
 
+from argparse import Namespace
+
 import numpy as np
 import pytest
 import torch
@@ -10,10 +12,11 @@ from samecast.diorama.captions import caption
 from samecast.diorama.scenes import HELD_OUT, sample_spec
 from training import clip, ship, start, unet
 from training.clip import MEAN, STD, Specs, small
-from training.data import grow, mate
+from training.data import Pictures, draw, grow, mate
 from training.even import evening
+from training.loop import Recipe
 from training.measures import ATTRIBUTES, distinct_of, masked_psnr, pictures_of, stating
-from training.probe import roughen, zoomed
+from training.probe import ABSENT, Album, roughen, zoomed
 from training.scale import gains, rescale
 from training.vae import build, revived, weights_of, widened
 
@@ -272,3 +275,63 @@ def test_captions_go_on_until_every_attribute_is_stated_so_often():
         for name in caption(spec, rng).states:
             counts[name] += 1
     assert min(counts.values()) == 5
+
+
+@pytest.fixture
+def renders(tmp_path, monkeypatch):
+    """A folder with four pictures of each set, and latents that say which they are of."""
+    monkeypatch.chdir(tmp_path)
+    for number, (name, width) in enumerate((("train", 16), ("mates", 16), ("duos", 32))):
+        draw(name, 0, 4, 2)
+        latents = np.full((4, 2, 4, 16, width), 10 * number, dtype=np.float16)
+        latents += np.arange(4, dtype=np.float16).reshape(4, 1, 1, 1, 1)
+        np.save(tmp_path / "runs" / "data" / name / "latents.npy", latents)
+    return tmp_path
+
+
+def recipe_of(batch):
+    return Recipe("unit", 1, 1.0, 1e-3, batch, 0, torch.device("cpu"), torch.float32, None)
+
+
+def test_a_step_is_on_single_pictures_diptychs_or_duos(renders):
+    samples = unet.Samples(Namespace(diptychs=0.4, duos=0.3, animals=2.0))
+    counts = dict.fromkeys(("eps", "diptychs", "duos"), 0)
+    for step in range(60):
+        kind, z, texts = samples.at(recipe_of(4), step)
+        counts[kind] += 1
+        assert z.shape == ((4, 4, 16, 16) if kind == "eps" else (2, 4, 16, 32))
+        assert len(texts) == len(z)
+        sets = z.div(10, rounding_mode="floor")
+        if kind == "diptychs":  # one photo from each set, of one subject
+            assert (sets[..., :16] + sets[..., 16:] == 1).all()
+            assert torch.equal(z[..., :16] % 10, z[..., 16:] % 10)
+            assert all(text == "" or text.startswith("two photos of") for text in texts)
+        else:
+            assert (sets == (2 if kind == "duos" else 0)).all()
+            assert all((" and " in text) == (kind == "duos") or text == "" for text in texts)
+    assert counts["diptychs"] > counts["duos"] / 2
+    assert min(counts.values()) > 8
+
+
+def test_the_probe_sees_renders_through_the_autoencoder_with_their_own_labels(renders):
+    class Codec(torch.nn.Module):
+        """Decodes a latent to a grey picture."""
+
+        config = Namespace(scaling_factor=2.0)
+
+        def decode(self, z, return_dict):
+            return (z[:, :1].mean((2, 3), keepdim=True).expand(-1, 3, 128, 128) / 10,)
+
+    plain = Album("mates", recipe_of(8), None, 0.0)
+    through = Album("mates", recipe_of(8), Codec(), 1.0)
+    first, second = (album.draw(np.random.default_rng(3)) for album in (plain, through))
+    assert first[0].std() > 0.1
+    assert torch.equal(second[0], second[0][:, :, :1, :1].expand_as(second[0]))
+    for name in first[2]:
+        assert torch.equal(first[2][name], second[2][name])
+    kinds = {mate(index).identity.kind for index in range(4)}
+    assert set(first[2]["kind"].tolist()) <= {
+        ("dog", "cat", "bear", "duck", "chair", "mug").index(kind) for kind in kinds
+    }
+    assert ((first[2]["pose"] == ABSENT) == (first[2]["kind"] >= 4)).all()
+    assert Pictures("duos").images.shape == (4, 128, 256, 3)
