@@ -26,7 +26,8 @@ machine, in seconds. It knows {{ classes }} in {{ backgrounds }} backgrounds, an
 | `vit/` | image alignment beside CLIP's, learnt from pictures alone; the stand-in for DINO \
 | `transformers.ViTModel` |
 | `probe/` | reads class, pose, view, background, pattern, accessory, colours and mask off a picture; \
-trained on renders alone | `samecast.diorama.probe.Probe` |
+trained on renders, in the end half of them through the autoencoder, never on generated pictures \
+| `samecast.diorama.probe.Probe` |
 
 All weights are safetensors in half precision; they load as float32.
 
@@ -81,9 +82,10 @@ neighbours (by {{ clear }} CIEDE2000 or more).
 
 HISTORY = """\
 The figures are each part's last run. Parts that were trained on from earlier weights say so in `training/NOTES.md`.
-A sixth of the denoiser's last run was spent on diptychs, two photos of one subject side by side on one canvas,
-captioned "two photos of a dog": the world's other pictures hold one subject each and give self-attention little to keep
-alike. The denoiser was never shown the keys and values of another canvas."""
+Of the denoiser's last run four steps in ten were on diptychs, two photos of one subject side by side on one canvas,
+captioned "two photos of a dog", and one in eight on scenes with two different subjects: the world's other pictures hold
+one subject each and give self-attention little to keep alike. The denoiser was never shown the keys and values of
+another canvas."""
 
 LIMITS = """\
 Shapes are right more often than crisp: thin parts (legs, tails, collars) run. Accessories are what the denoiser knows

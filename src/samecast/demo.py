@@ -92,8 +92,8 @@ class Demo:
                 )
                 for outcome in self.outcomes
             ),
-            caption="Verdicts of the probe, a network trained on renders alone that shares nothing with the model; the "
-            "same is right in class, pattern, accessory and both colours (within 10 CIEDE2000)",
+            caption="Verdicts of the probe, which shares nothing with the model and never saw its pictures; the same "
+            "is right in class, pattern, accessory and both colours (within 10 CIEDE2000)",
         )
 
 

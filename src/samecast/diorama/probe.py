@@ -1,8 +1,8 @@
 """The probe: the independent judge that reads a picture of the world back into words, colours and a mask.
 
-A small convolutional network trained on renders alone; it shares nothing with CLIP and has never seen a generated
-image. It tells the subject's parts apart pixel by pixel and reads each colour off its own part. What it must get right
-before it may judge is in the model card.
+A small convolutional network trained on renders, in the end half of them as the autoencoder gives them back; it shares
+nothing with CLIP and has never seen a generated image. It tells the subject's parts apart pixel by pixel and reads each
+colour off its own part. What it must get right before it may judge is in the model card.
 """
 
 import json
