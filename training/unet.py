@@ -9,7 +9,8 @@ as CLIP's and learns along; `training.clip --text` then fits CLIP's image tower 
 With `--diptychs 0.3` three steps in ten are on canvases of twice the width: two photos of one subject side by side, as
 albums and product pages of the web show them. Scenes with one subject in one picture give self-attention colours to
 keep together, and little else; Stable Diffusion has seen things repeat. With `--duos 0.15` such a share of the steps is
-on scenes with two subjects of different classes side by side, on the same wide canvas.
+on scenes with two subjects of different classes side by side, on the same wide canvas. `--subject 3` makes tokens on
+the subject count four times as much as others: what tells one subject from another is a tenth of a picture.
 """
 
 import math
@@ -23,6 +24,7 @@ from diffusers.models.attention import BasicTransformerBlock
 from diffusers.models.attention_processor import AttnProcessor
 from diffusers.models.resnet import ResnetBlock2D
 from torch import nn
+from torch.nn import functional as F
 from transformers import CLIPTextModel, CLIPTokenizer
 
 from samecast.diorama.captions import caption, duo_caption, facts, phrase
@@ -139,66 +141,78 @@ def drawn_timesteps(count: int, middle: float) -> torch.Tensor:
     return torch.where(torch.rand(count) < 0.5, uniform, shapes)
 
 
-def side_by_side(spec: Spec, rng: np.random.Generator) -> str:
-    """Caption two photos of a subject: every other time by the class alone, else with half of what its looks are."""
+def side_by_side(spec: Spec, rng: np.random.Generator, words: float) -> str:
+    """Caption two photos of a subject: a share `words` of times with half of what its looks are, else by the class
+    alone."""
     told = {name: word for name, word in facts(spec).items() if name in ("colour", "pattern", "accessory")}
-    share = 0.5 if rng.uniform() < 0.5 else 0.0
+    share = 0.5 if rng.uniform() < words else 0.0
     states = {"kind": spec.identity.kind} | {name: word for name, word in told.items() if rng.uniform() < share}
     return f"two photos of {phrase(states)}"
 
 
+class Cached:
+    """What is cached of a set of pictures: latents (n, 2, channels, 16, width), plain and mirrored, and masks."""
+
+    def __init__(self, name: str) -> None:
+        pictures = Pictures(name)
+        self.latents = np.load(pictures.folder / "latents.npy", mmap_mode="r")
+        self.masks = pictures.masks
+
+    def take(self, picks: np.ndarray, flip: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return latents of pictures, and how much of each token is subject (n, 1, 16, width); mirrored where `flip` is
+        1."""
+        z = torch.from_numpy(self.latents[picks, flip].astype(np.float32))
+        masks = np.stack([self.masks[i][:, ::-1] if f else self.masks[i] for i, f in zip(picks, flip, strict=True)])
+        return z, F.avg_pool2d(torch.from_numpy(masks.astype(np.float32)).unsqueeze(1), 8)
+
+
+Drawn = tuple[torch.Tensor, torch.Tensor, list[str]]
+"""Latents, the share of each token that is subject, and captions."""
+
+
 class Samples:
-    """Latents and captions of what a step is on, drawn from a seed: one subject, or on wide canvases two photos of one
-    subject or two subjects in one scene. A tenth of the captions is empty."""
+    """What a step is on, drawn from a seed: one subject, or on wide canvases two photos of one subject or two subjects
+    in one scene. A tenth of the captions is empty."""
 
     def __init__(self, given: Namespace) -> None:
         self.given = given
-        self.singles = self.latents("train")
-        self.mates = self.latents("mates") if given.diptychs else self.singles[:0]
-        self.pairs = self.latents("duos") if given.duos else self.singles[:0]
-        self.specs = Specs(0, len(self.singles))
+        self.singles = Cached("train")
+        self.mates = Cached("mates") if given.diptychs else self.singles
+        self.pairs = Cached("duos") if given.duos else self.singles
+        self.specs = Specs(0, len(self.singles.latents))
         self.odds = cumulative_odds(self.specs, given.animals)
 
-    @staticmethod
-    def latents(name: str) -> np.ndarray:
-        """Return the cached latents of a set of pictures (n, 2, channels, 16, width)."""
-        return np.load(Pictures(name).folder / "latents.npy", mmap_mode="r")
-
-    def one(self, rng: np.random.Generator, count: int) -> tuple[torch.Tensor, list[str]]:
+    def one(self, rng: np.random.Generator, count: int) -> Drawn:
         """Draw pictures of one subject each."""
-        picks = np.sort(np.searchsorted(self.odds, rng.uniform(size=count))).clip(max=len(self.singles) - 1)
+        picks = np.sort(np.searchsorted(self.odds, rng.uniform(size=count))).clip(max=len(self.specs.specs) - 1)
         flip = rng.integers(2, size=count)
         texts = [caption(self.specs.at(i, bool(f)), rng).text for i, f in zip(picks, flip, strict=True)]
-        return single_precision(self.singles[picks, flip]), dropped(texts, rng)
+        return *self.singles.take(picks, flip), dropped(texts, rng)
 
-    def diptychs(self, rng: np.random.Generator, count: int) -> tuple[torch.Tensor, list[str]]:
+    def diptychs(self, rng: np.random.Generator, count: int) -> Drawn:
         """Draw canvases with two photos of one subject each."""
-        picks, flip = np.sort(rng.integers(len(self.mates), size=count)), rng.integers(2, size=count)
-        halves = [single_precision(part[picks, flip]) for part in (self.singles, self.mates)]
+        picks, flip = np.sort(rng.integers(len(self.mates.latents), size=count)), rng.integers(2, size=count)
         first = torch.from_numpy(rng.uniform(size=(count, 1, 1, 1)) < 0.5)
-        z = torch.cat([torch.where(first, *halves), torch.where(first, *halves[::-1])], dim=-1)
-        return z, dropped([side_by_side(self.specs.specs[i], rng) for i in picks], rng)
+        z, inside = (
+            torch.cat([torch.where(first, *halves), torch.where(first, *halves[::-1])], dim=-1)
+            for halves in zip(self.singles.take(picks, flip), self.mates.take(picks, flip), strict=True)
+        )
+        return z, inside, dropped([side_by_side(self.specs.specs[i], rng, self.given.words) for i in picks], rng)
 
-    def duos(self, rng: np.random.Generator, count: int) -> tuple[torch.Tensor, list[str]]:
+    def duos(self, rng: np.random.Generator, count: int) -> Drawn:
         """Draw scenes with two subjects each."""
-        picks, flip = np.sort(rng.integers(len(self.pairs), size=count)), rng.integers(2, size=count)
+        picks, flip = np.sort(rng.integers(len(self.pairs.latents), size=count)), rng.integers(2, size=count)
         seen = [sample_duo(i).mirrored() if f else sample_duo(i) for i, f in zip(picks, flip, strict=True)]
-        return single_precision(self.pairs[picks, flip]), dropped([duo_caption(duo, rng) for duo in seen], rng)
+        return *self.pairs.take(picks, flip), dropped([duo_caption(duo, rng) for duo in seen], rng)
 
-    def at(self, made: Recipe, step: int) -> tuple[str, torch.Tensor, list[str]]:
-        """Return what a step is on, `eps` for one subject, with its latents and captions; all processes draw the same
-        kind."""
+    def at(self, made: Recipe, step: int) -> tuple[str, torch.Tensor, torch.Tensor, list[str]]:
+        """Return what a step is on, `eps` for one subject, and what is drawn; all processes draw the same kind."""
         drawn, rng = np.random.default_rng((made.seed, step, 2)).uniform(), np.random.default_rng(made.draws(step))
         if drawn < self.given.duos:
             return "duos", *self.duos(rng, made.batch // 2)
         if drawn < self.given.duos + self.given.diptychs:
             return "diptychs", *self.diptychs(rng, made.batch // 2)
         return "eps", *self.one(rng, made.batch)
-
-
-def single_precision(latents: np.ndarray) -> torch.Tensor:
-    """Bring cached latents to the precision they are trained in."""
-    return torch.from_numpy(latents.astype(np.float32))
 
 
 def dropped(texts: list[str], rng: np.random.Generator) -> list[str]:
@@ -210,19 +224,20 @@ def main() -> None:
     """Train and save to `runs/<name>/model` and `runs/<name>/text_encoder`."""
     made, given = recipe(
         "unet", minutes=80.0, rate=1e-3, batch=32, widths="64,96,128,128", heads=4, gamma=5.0, average=0.9995,
-        text="runs/clip/model", text_share=0.3, animals=2.0, middle=0.7, diptychs=0.0, duos=0.0,
+        text="runs/clip/model", text_share=0.3, animals=2.0, middle=0.7, diptychs=0.0, words=0.5, duos=0.0,
+        subject=0.0,
     )  # fmt: skip
     made.shares = {"text.": given.text_share}
     samples = Samples(given)
     # fused attention's backward pass in bf16 takes half of a step on a CPU, so it is spelled out in both
     text = CLIPTextModel.from_pretrained(given.text, dtype=torch.float32, attn_implementation="eager").to(made.device)
     tokenizer = CLIPTokenizer.from_pretrained(ROOT / "tokenizer")
-    unet = prepared(made, given, samples.singles.shape[2], text.config.hidden_size)
+    unet = prepared(made, given, samples.singles.latents.shape[2], text.config.hidden_size)
     scheduler = DDIMScheduler(**SCHEDULE)
     alphas = scheduler.alphas_cumprod.to(made.device)
-    power = single_precision(samples.singles[:512]).var().item()
+    power = samples.singles.latents[:512].astype(np.float32).var().item()
     print(
-        f"{sum(p.numel() for p in unet.parameters()) / 1e6:.2f} M parameters, {len(samples.singles)} latents x 2",
+        f"{sum(p.numel() for p in unet.parameters()) / 1e6:.2f} M parameters, {len(samples.specs.specs)} latents x 2",
         flush=True,
     )
 
@@ -239,39 +254,41 @@ def main() -> None:
         with torch.autocast(made.device.type, made.dtype, enabled=made.dtype != torch.float32):
             return both.context(ids_of(texts))
 
-    def predict(z: torch.Tensor, context: torch.Tensor, noise: torch.Tensor, timesteps: torch.Tensor) -> torch.Tensor:
+    def errors(z: torch.Tensor, context: torch.Tensor, noise: torch.Tensor, timesteps: torch.Tensor) -> torch.Tensor:
         noisy = scheduler.add_noise(z, noise, timesteps).contiguous(memory_format=torch.channels_last)
         with torch.autocast(made.device.type, made.dtype, enabled=made.dtype != torch.float32):
             out = unet(noisy, timesteps, encoder_hidden_states=context, return_dict=False)[0]
-        return (out.float() - noise).square().mean(dim=(1, 2, 3))
+        return (out.float() - noise).square()
 
     def example_loss() -> torch.Tensor:
         torch.manual_seed(0)
-        z, texts = samples.one(np.random.default_rng((made.seed, 0)), made.batch)
+        z, _, texts = samples.one(np.random.default_rng((made.seed, 0)), made.batch)
         timesteps = torch.linspace(20, 980, made.batch, device=made.device).long()
-        return predict(z.to(made.device), heard(texts), torch.randn(z.shape, device=made.device), timesteps).mean()
+        return errors(z.to(made.device), heard(texts), torch.randn(z.shape, device=made.device), timesteps).mean()
 
     if given.compile:
         blocks = [part for part in unet.modules() if isinstance(part, (BasicTransformerBlock, ResnetBlock2D))]
         compile_checked(blocks, both, example_loss)
 
     def loss_at(step: int) -> tuple[torch.Tensor, dict[str, float]]:
-        kind, z, texts = samples.at(made, step)
+        kind, z, inside, texts = samples.at(made, step)
         z, timesteps = z.to(made.device), drawn_timesteps(len(z), given.middle).to(made.device)
         with nullcontext() if kind == "eps" else torch.compiler.set_stance("force_eager"):
-            error = predict(z, heard(texts), torch.randn_like(z), timesteps)
+            error = errors(z, heard(texts), torch.randn_like(z), timesteps)
+        places = 1 + given.subject * inside.to(made.device)
+        told, error = error.mean().item(), (error * places / places.mean()).mean(dim=(1, 2, 3))
         ratio = alphas[timesteps] / (1 - alphas[timesteps])
         weight = (given.gamma / ratio).clamp(max=1.0) * (1 + 1 / (ratio * power)).sqrt()
-        return (error * weight).mean(), {kind: error.mean().item()}
+        return (error * weight).mean(), {kind: told}
 
     def evaluate(step: int) -> dict[str, float]:
         generator = torch.Generator(made.device).manual_seed(0)
-        z, texts = samples.one(np.random.default_rng((10**6, 0)), 256)
+        z, _, texts = samples.one(np.random.default_rng((10**6, 0)), 256)
         z, context = z.to(made.device), heard(texts)
         noise = torch.randn(z.shape, generator=generator, device=made.device)
         timesteps = torch.linspace(20, 980, 256, device=made.device).long()
         parts = zip(z.split(64), context.split(64), noise.split(64), timesteps.split(64), strict=True)
-        error = torch.cat([predict(*part) for part in parts])
+        error = torch.cat([errors(*part).mean(dim=(1, 2, 3)) for part in parts])
         return {
             f"eps_{low}": error[(timesteps >= low) & (timesteps < low + 250)].mean().item()
             for low in (0, 250, 500, 750)

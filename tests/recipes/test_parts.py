@@ -192,7 +192,7 @@ def test_diptychs_are_captioned_by_the_class_and_never_by_a_scene():
     rng = np.random.default_rng(0)
     for number in range(50):
         spec = sample_spec(number)
-        text = unet.side_by_side(spec, rng)
+        text = unet.side_by_side(spec, rng, 0.5)
         assert text.startswith("two photos of a")
         assert spec.identity.kind in text.split()
         assert not any(word in text for word in ("seen", "facing", " on ", " at ", "lying", "running", "sitting"))
@@ -285,8 +285,15 @@ def renders(tmp_path, monkeypatch):
         draw(name, 0, 4, 2)
         latents = np.full((4, 2, 4, 16, width), 10 * number, dtype=np.float16)
         latents += np.arange(4, dtype=np.float16).reshape(4, 1, 1, 1, 1)
+        latents[:, :, 3] = np.stack([mean_masks(name), mean_masks(name)[..., ::-1]], axis=1)
         np.save(tmp_path / "runs" / "data" / name / "latents.npy", latents)
     return tmp_path
+
+
+def mean_masks(name):
+    """How much of each token is subject (4, 16, width)."""
+    masks = Pictures(name).masks[:4]
+    return masks.reshape(4, 16, 8, masks.shape[2] // 8, 8).mean((2, 4))
 
 
 def recipe_of(batch):
@@ -294,12 +301,14 @@ def recipe_of(batch):
 
 
 def test_a_step_is_on_single_pictures_diptychs_or_duos(renders):
-    samples = unet.Samples(Namespace(diptychs=0.4, duos=0.3, animals=2.0))
+    samples = unet.Samples(Namespace(diptychs=0.4, words=0.5, duos=0.3, animals=2.0))
     counts = dict.fromkeys(("eps", "diptychs", "duos"), 0)
     for step in range(60):
-        kind, z, texts = samples.at(recipe_of(4), step)
+        kind, z, inside, texts = samples.at(recipe_of(4), step)
+        torch.testing.assert_close(inside[:, 0], z[:, 3], atol=1e-3, rtol=0)  # the subject is where its picture has it
+        z = z[:, :3]
         counts[kind] += 1
-        assert z.shape == ((4, 4, 16, 16) if kind == "eps" else (2, 4, 16, 32))
+        assert z.shape == ((4, 3, 16, 16) if kind == "eps" else (2, 3, 16, 32))
         assert len(texts) == len(z)
         sets = z.div(10, rounding_mode="floor")
         if kind == "diptychs":  # one photo from each set, of one subject
