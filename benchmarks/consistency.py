@@ -5,7 +5,7 @@ tables and, with --out, writes benchmark.md and pictures/benchmark.png into that
 scores are worth: how often a picture that shows the very subject has the higher image alignment than one of the same
 subject that does not.
 
-    python -m benchmarks.consistency [--subjects 32] [--prompts 5] [--out docs]
+    python -m benchmarks.consistency [--subjects 32] [--hidden 32] [--prompts 5] [--out docs]
 """
 
 from collections.abc import Mapping, Sequence
@@ -91,7 +91,7 @@ version ({{ version }}), how many subjects and prompts, and intervals over subje
 
 {{ shown }}
 
-On photos that show the subject 30-60% hidden:
+On photos that show the subject 30-60% hidden{{ some }}:
 
 {{ hidden }}
 
@@ -117,6 +117,9 @@ class Consistency:
 
     subjects: int = 32
     """Of the benchmark's 32."""
+
+    hidden: int | None = None
+    """Of them, how many also from photos that are partly hidden; None is all."""
 
     prompts: int = 5
     """Of each subject's 20."""
@@ -226,6 +229,7 @@ def page(asked: Consistency, model: sc.Model, runs: Mapping[bool, Sequence[Judge
         " knows what it sees. It downloads nothing and runs on a laptop."
     )
     command = f"python -m benchmarks.consistency --subjects {asked.subjects} --prompts {asked.prompts}"
+    command += f" --hidden {asked.hidden}" if asked.hidden else ""
     command += f" --steps {asked.steps} --guidance {asked.guidance:g} --out docs"
     identity = model.backbone.identity
     return (
@@ -236,6 +240,7 @@ def page(asked: Consistency, model: sc.Model, runs: Mapping[bool, Sequence[Judge
             version=BENCHMARK_VERSION,
             shown=cells(rows_of(runs[False], methods)),
             hidden=cells(rows_of(runs[True], methods)),
+            some=f", of the first {asked.hidden} subjects" if asked.hidden else "",
             reading=reading(runs[False], runs[True]),
             items=cells(item_rows(runs[False], methods), ("method", *ITEMS)),
             command=command,
@@ -265,7 +270,7 @@ def main(asked: Consistency) -> None:
     for hidden in (False, True):
         place, bench = asked.work / ("hidden" if hidden else "shown"), replace(benchmark, hidden=hidden)
         with stages() as report:
-            runs[hidden] = bench.run(place, subjects, methods, report)
+            runs[hidden] = bench.run(place, subjects[: asked.hidden] if hidden else subjects, methods, report)
         write_results(place, bench, runs[hidden], methods)
         title = f"{'hidden' if hidden else 'whole'} photos, {len(runs[hidden]) // len(methods)} pictures"
         show(title, COLUMNS, rows_of(runs[hidden], methods))

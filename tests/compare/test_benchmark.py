@@ -61,13 +61,14 @@ def test_all_that_changes_pictures_changes_the_key(benchmark: Benchmark) -> None
         benchmark.key(case, method),
         benchmark.key(other, method),
         benchmark.key(case, replace(method, rules=masactrl(0))),
-        benchmark.key(case, replace(method, shuffled=True)),
+        benchmark.key(case, replace(method, shuffled=True), other),
+        benchmark.key(case, replace(method, shuffled=True), cases(3)[2]),
         benchmark.key(case, replace(method, init="noise")),
         replace(benchmark, hidden=True).key(case, method),
         replace(benchmark, prompts=1).key(case, method),
         replace(benchmark, settings=RenderSettings(steps=3)).key(case, method),
     }
-    assert len(keys) == 8
+    assert len(keys) == 9
 
 
 def test_results_are_a_row_for_each_picture_and_their_means(benchmark: Benchmark, tmp_path: Path) -> None:

@@ -89,8 +89,9 @@ class Benchmark:
     prompts: int = 20
     hidden: bool = False
 
-    def key(self, case: Case, method: Method) -> str:
-        """A name for the unit, made of everything that its pictures and verdicts depend on."""
+    def key(self, case: Case, method: Method, other: Case | None = None) -> str:
+        """A name for the unit, made of everything that its pictures and verdicts depend on; `other` is the subject
+        whose photo a shuffled method reads."""
         facts = {
             "benchmark": BENCHMARK_VERSION,
             "row": [field.name for field in fields(Judgement)],
@@ -99,7 +100,7 @@ class Benchmark:
             "prompts": self.prompts,
             "hidden": self.hidden,
             "rules": rules_to_data(method.rules),
-            "shuffled": method.shuffled,
+            "shuffled": other.name if method.shuffled and other else method.shuffled,
             "settings": asdict(self._settings(method)),
             "model": asdict(self.model.backbone.identity),
             "dtype": str(self.model.backbone.dtype),
@@ -126,7 +127,7 @@ class Benchmark:
         found: list[Judgement] = []
         total = len(cases) * len(methods)
         for number, (case, method, other) in enumerate(_units(cases, methods)):
-            place = folder / "units" / self.key(case, method)
+            place = folder / "units" / self.key(case, method, other)
             if not place.is_dir():
                 self._unit(place, case, method, other, progress)
             found += _read(place)
