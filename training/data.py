@@ -91,19 +91,19 @@ def draw(name: str, first_seed: int, count: int, threads: int | None) -> None:
     masks = np.load(folder / "masks.npy", mmap_mode="r+")
     parts = np.load(folder / "parts.npy", mmap_mode="r+")
     done, began, first = int((folder / "ready").read_text()), time.time(), int((folder / "ready").read_text())
-    while done < len(images):
-        stop = min(done + CHUNK, len(images))
-        numbers = range(first_seed + done, first_seed + stop)
-        with ThreadPoolExecutor(threads or os.cpu_count()) as pool:
+    with ThreadPoolExecutor(threads or os.cpu_count()) as pool:
+        while done < len(images):
+            stop = min(done + CHUNK, len(images))
+            numbers = range(first_seed + done, first_seed + stop)
             for index, drawn in zip(range(done, stop), pool.map(partial(picture, name), numbers), strict=True):
                 images[index], masks[index], parts[index] = drawn.image, drawn.mask, drawn.parts
-        done = stop
-        (folder / "ready").write_text(str(done))
-        rate = (done - first) / (time.time() - began)
-        print(
-            f"{name}: {done}/{len(images)} pictures, {rate:.0f}/s, {(len(images) - done) / rate / 60:.1f} min left",
-            flush=True,
-        )
+            done = stop
+            (folder / "ready").write_text(str(done))
+            rate = (done - first) / (time.time() - began)
+            print(
+                f"{name}: {done}/{len(images)} pictures, {rate:.0f}/s, {(len(images) - done) / rate / 60:.1f} min left",
+                flush=True,
+            )
 
 
 if __name__ == "__main__":

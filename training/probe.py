@@ -82,9 +82,7 @@ class Album:
         """How many pictures can be drawn from: more of them while they are being rendered."""
         return min(self.count, self.pictures.ready)
 
-    def draw(
-        self, rng: np.random.Generator
-    ) -> tuple[torch.Tensor, torch.Tensor, dict[str, torch.Tensor], torch.Tensor]:
+    def draw(self, rng: np.random.Generator) -> tuple[torch.Tensor, torch.Tensor, Words, torch.Tensor]:
         """Return a batch: pictures (n, 3, 128, 128) in -1..1, what their pixels show, and labels as `labels` gives
         them. Every other one is mirrored."""
         picks = np.sort(rng.integers(self.ready, size=self.made.batch))
