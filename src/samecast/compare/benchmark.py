@@ -92,19 +92,12 @@ class Benchmark:
     def key(self, case: Case, method: Method, other: Case | None = None) -> str:
         """A name for the unit, made of everything that its pictures and verdicts depend on; `other` is the subject
         whose photo a shuffled method reads."""
-        facts = {
-            "benchmark": BENCHMARK_VERSION,
+        facts = self.facts(self._settings(method)) | {
             "row": [field.name for field in fields(Judgement)],
-            "world": WORLD_VERSION,
             "subject": case.name,
-            "prompts": self.prompts,
             "hidden": self.hidden,
             "rules": rules_to_data(method.rules),
             "shuffled": other.name if method.shuffled and other else method.shuffled,
-            "settings": asdict(self._settings(method)),
-            "model": asdict(self.model.backbone.identity),
-            "dtype": str(self.model.backbone.dtype),
-            "judges": self.judges,
         }
         if method.learning is not None:
             facts["learning"] = asdict(method.learning)
@@ -135,8 +128,20 @@ class Benchmark:
                 progress("benchmark", number + 1, total)
         return found
 
+    def facts(self, settings: RenderSettings) -> dict[str, Any]:
+        """What pictures and verdicts of every unit depend on, JSON-able."""
+        return {
+            "benchmark": BENCHMARK_VERSION,
+            "world": WORLD_VERSION,
+            "prompts": self.prompts,
+            "settings": asdict(settings),
+            "model": asdict(self.model.backbone.identity),
+            "dtype": str(self.model.backbone.dtype),
+            "judges": self._judges,
+        }
+
     @cached_property
-    def judges(self) -> str:
+    def _judges(self) -> str:
         """A hash of those who judge: new weights judge anew."""
         digest = sha256()
         for network in (self.probe.network, self.clip.model, self.dino.model):

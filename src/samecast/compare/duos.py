@@ -20,9 +20,8 @@ from samecast.compare.learnt import TOKENS, learnt, naming
 from samecast.concepts.apply import Weighted, apply_concepts
 from samecast.concepts.merge import merge
 from samecast.concepts.places import find_pipeline
-from samecast.diorama.benchmark import BENCHMARK_VERSION, DuoCase
+from samecast.diorama.benchmark import DuoCase
 from samecast.diorama.probe import Verdict, judge
-from samecast.diorama.scenes import WORLD_VERSION
 from samecast.disk import replace_picture, writing_folder
 from samecast.errors import SamecastError
 from samecast.learn.settings import LearnSettings
@@ -110,18 +109,8 @@ class Duos:
 
     def key(self, case: DuoCase, way: Way) -> str:
         """A name for the unit, made of everything that its pictures and verdicts depend on."""
-        benchmark = self.benchmark
-        facts = {
-            "benchmark": BENCHMARK_VERSION,
-            "world": WORLD_VERSION,
-            "way": way,
-            "learning": None if way == "prompt" else asdict(self.learning),
-            "prompts": benchmark.prompts,
-            "settings": asdict(benchmark.settings),
-            "model": asdict(benchmark.model.backbone.identity),
-            "dtype": str(benchmark.model.backbone.dtype),
-            "judges": benchmark.judges,
-        }
+        learning = None if way == "prompt" else asdict(self.learning)
+        facts = self.benchmark.facts(self.benchmark.settings) | {"way": way, "learning": learning}
         told = json.dumps(facts, sort_keys=True, default=str)
         return f"{case.name}-{way}-{sha256(told.encode()).hexdigest()[:12]}"
 
