@@ -73,7 +73,7 @@ def compile_checked(parts: Iterable[nn.Module], module: nn.Module, loss: Callabl
     """
     torch._dynamo.config.recompile_limit = 64  # blocks of one class come in many shapes
     for part in parts:
-        part.compile()
+        part.compile(dynamic=False)
 
     def gradients() -> list[torch.Tensor]:
         module.zero_grad(set_to_none=True)

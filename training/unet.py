@@ -10,12 +10,14 @@ With `--diptychs 0.3` three steps in ten are on canvases of twice the width: two
 albums and product pages of the web show them. Scenes with one subject in one picture give self-attention colours to
 keep together, and little else; Stable Diffusion has seen things repeat. With `--duos 0.15` such a share of the steps is
 on scenes with two subjects of different classes side by side, on the same wide canvas. `--subject 3` makes tokens on
-the subject count four times as much as others: what tells one subject from another is a tenth of a picture.
+the subject count four times as much as others, on average, and each of its parts the same. With `--cleaner 0.5` one
+photo of every second diptych has less noise than the other, which alone is judged: where both are as noisy, neither
+shows the other what it is about to decide.
 """
 
 import math
 from argparse import Namespace
-from contextlib import nullcontext
+from collections.abc import Callable
 
 import numpy as np
 import torch
@@ -24,18 +26,14 @@ from diffusers.models.attention import BasicTransformerBlock
 from diffusers.models.attention_processor import AttnProcessor
 from diffusers.models.resnet import ResnetBlock2D
 from torch import nn
-from torch.nn import functional as F
 from transformers import CLIPTextModel, CLIPTokenizer
 
-from samecast.diorama.captions import caption, duo_caption, facts, phrase
-from samecast.diorama.scenes import Spec, sample_duo
-from training.clip import Specs
-from training.data import ROOT, Pictures
+from samecast.diorama.captions import caption
+from training.data import ROOT
 from training.even import evening
 from training.fast import compile_checked, quicken
 from training.loop import Recipe, recipe, train
-
-LOOK_ALIKES = ("dog", "cat", "bear")  # four legs and a head: the classes that are mistaken for one another
+from training.samples import Album, Drawn, Samples, each_part_alike
 
 SCHEDULE = {
     "num_train_timesteps": 1000,
@@ -126,13 +124,6 @@ class Conditioned(nn.Module):
         return self.unet
 
 
-def cumulative_odds(specs: Specs, animals: float) -> np.ndarray:
-    """Return the running sum of each picture's odds to be drawn, those of classes that look alike `animals` times the
-    others'."""
-    odds = np.array([animals if spec.identity.kind in LOOK_ALIKES else 1.0 for spec in specs.specs])
-    return np.cumsum(odds / odds.sum())
-
-
 def drawn_timesteps(count: int, middle: float) -> torch.Tensor:
     """Return timesteps (count), half of them uniform and half logit-normal about `middle` (0..1), where shapes are
     decided (Esser et al., 2024)."""
@@ -141,83 +132,127 @@ def drawn_timesteps(count: int, middle: float) -> torch.Tensor:
     return torch.where(torch.rand(count) < 0.5, uniform, shapes)
 
 
-def side_by_side(spec: Spec, rng: np.random.Generator, words: float) -> str:
-    """Caption two photos of a subject: a share `words` of times with half of what its looks are, else by the class
-    alone."""
-    told = {name: word for name, word in facts(spec).items() if name in ("colour", "pattern", "accessory")}
-    share = 0.5 if rng.uniform() < words else 0.0
-    states = {"kind": spec.identity.kind} | {name: word for name, word in told.items() if rng.uniform() < share}
-    return f"two photos of {phrase(states)}"
+def less_noise(timesteps: torch.Tensor, width: int, share: float) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return a timestep for every column (n, width), and which columns are judged (n, 1, 1, width): in a share of the
+    rows one half, left or right, has less noise, uniformly between none and the row's, and is not judged."""
+    count, half = len(timesteps), torch.arange(width) * 2 // width
+    cleaner = (torch.rand(count, 1) < share) & (torch.randint(2, (count, 1)) == half)
+    lower = (timesteps * torch.rand(count)).long().unsqueeze(1)
+    return torch.where(cleaner, lower, timesteps.unsqueeze(1)), ~cleaner[:, None, None]
 
 
-class Cached:
-    """What is cached of a set of pictures: latents (n, 2, channels, 16, width), plain and mirrored, and masks."""
+class Fitting:
+    """A denoiser with what it is fitted to: its loss at every step, and how far it has come."""
 
-    def __init__(self, name: str) -> None:
-        pictures = Pictures(name)
-        self.latents = np.load(pictures.folder / "latents.npy", mmap_mode="r")
-        self.masks = pictures.masks
-
-    def take(self, picks: np.ndarray, flip: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return latents of pictures, and how much of each token is subject (n, 1, 16, width); mirrored where `flip` is
-        1."""
-        z = torch.from_numpy(self.latents[picks, flip].astype(np.float32))
-        masks = np.stack([self.masks[i][:, ::-1] if f else self.masks[i] for i, f in zip(picks, flip, strict=True)])
-        return z, F.avg_pool2d(torch.from_numpy(masks.astype(np.float32)).unsqueeze(1), 8)
-
-
-Drawn = tuple[torch.Tensor, torch.Tensor, list[str]]
-"""Latents, the share of each token that is subject, and captions."""
-
-
-class Samples:
-    """What a step is on, drawn from a seed: one subject, or on wide canvases two photos of one subject or two subjects
-    in one scene. A tenth of the captions is empty."""
-
-    def __init__(self, given: Namespace) -> None:
-        self.given = given
-        self.singles = Cached("train")
-        self.mates = Cached("mates") if given.diptychs else self.singles
-        self.pairs = Cached("duos") if given.duos else self.singles
-        self.specs = Specs(0, len(self.singles.latents))
-        self.odds = cumulative_odds(self.specs, given.animals)
-
-    def one(self, rng: np.random.Generator, count: int) -> Drawn:
-        """Draw pictures of one subject each."""
-        picks = np.sort(np.searchsorted(self.odds, rng.uniform(size=count))).clip(max=len(self.specs.specs) - 1)
-        flip = rng.integers(2, size=count)
-        texts = [caption(self.specs.at(i, bool(f)), rng).text for i, f in zip(picks, flip, strict=True)]
-        return *self.singles.take(picks, flip), dropped(texts, rng)
-
-    def diptychs(self, rng: np.random.Generator, count: int) -> Drawn:
-        """Draw canvases with two photos of one subject each."""
-        picks, flip = np.sort(rng.integers(len(self.mates.latents), size=count)), rng.integers(2, size=count)
-        first = torch.from_numpy(rng.uniform(size=(count, 1, 1, 1)) < 0.5)
-        z, inside = (
-            torch.cat([torch.where(first, *halves), torch.where(first, *halves[::-1])], dim=-1)
-            for halves in zip(self.singles.take(picks, flip), self.mates.take(picks, flip), strict=True)
+    def __init__(self, made: Recipe, given: Namespace) -> None:
+        self.made, self.given, self.samples = made, given, Samples(given)
+        # fused attention's backward pass in bf16 takes half of a step on a CPU, so it is spelled out in both
+        text = CLIPTextModel.from_pretrained(given.text, dtype=torch.float32, attn_implementation="eager")
+        self.tokenizer = CLIPTokenizer.from_pretrained(ROOT / "tokenizer")
+        latents, specs = self.samples.singles.latents, self.samples.specs.specs
+        unet = prepared(made, given, latents.shape[2], text.config.hidden_size)
+        self.alphas = DDIMScheduler(**SCHEDULE).alphas_cumprod.to(made.device)
+        self.power = latents[:512].astype(np.float32).var().item()
+        rng = np.random.default_rng(made.seed)
+        ids = self.ids_of([caption(spec, rng).text for spec in specs[:512]])
+        self.module = Conditioned(unet, text.to(made.device), ids, learn=given.text_share > 0).to(made.device)
+        self.module.train()
+        print(
+            f"{sum(p.numel() for p in unet.parameters()) / 1e6:.2f} M parameters, {len(specs)} latents x 2", flush=True
         )
-        return z, inside, dropped([side_by_side(self.specs.specs[i], rng, self.given.words) for i in picks], rng)
 
-    def duos(self, rng: np.random.Generator, count: int) -> Drawn:
-        """Draw scenes with two subjects each."""
-        picks, flip = np.sort(rng.integers(len(self.pairs.latents), size=count)), rng.integers(2, size=count)
-        seen = [sample_duo(i).mirrored() if f else sample_duo(i) for i, f in zip(picks, flip, strict=True)]
-        return *self.pairs.take(picks, flip), dropped([duo_caption(duo, rng) for duo in seen], rng)
+    def autocast(self) -> torch.autocast:
+        """Half precision, where it is faster."""
+        return torch.autocast(self.made.device.type, self.made.dtype, enabled=self.made.dtype != torch.float32)
 
-    def at(self, made: Recipe, step: int) -> tuple[str, torch.Tensor, torch.Tensor, list[str]]:
-        """Return what a step is on, `eps` for one subject, and what is drawn; all processes draw the same kind."""
-        drawn, rng = np.random.default_rng((made.seed, step, 2)).uniform(), np.random.default_rng(made.draws(step))
-        if drawn < self.given.duos:
-            return "duos", *self.duos(rng, made.batch // 2)
-        if drawn < self.given.duos + self.given.diptychs:
-            return "diptychs", *self.diptychs(rng, made.batch // 2)
-        return "eps", *self.one(rng, made.batch)
+    def ids_of(self, texts: list[str]) -> torch.Tensor:
+        """Return token ids (n, 77)."""
+        settings = {"padding": "max_length", "max_length": 77, "truncation": True, "return_tensors": "pt"}
+        return self.tokenizer(texts, **settings).input_ids.to(self.made.device)
 
+    def heard(self, texts: list[str]) -> torch.Tensor:
+        """Return what the denoiser reads of captions."""
+        with self.autocast():
+            return self.module.context(self.ids_of(texts))
 
-def dropped(texts: list[str], rng: np.random.Generator) -> list[str]:
-    """Empty a tenth of captions, for classifier-free guidance."""
-    return [text if rng.uniform() > 0.1 else "" for text in texts]
+    def errors(
+        self,
+        z: torch.Tensor,
+        context: torch.Tensor,
+        noise: torch.Tensor,
+        told: torch.Tensor,
+        at: torch.Tensor | None = None,
+    ) -> torch.Tensor:
+        """Return the squared error of each number of noise, at the timesteps `told` (n), or noise `at` every column's
+        own (n, width)."""
+        alpha = self.alphas[told.unsqueeze(1) if at is None else at][:, None, None]
+        noisy = (alpha.sqrt() * z + (1 - alpha).sqrt() * noise).contiguous(memory_format=torch.channels_last)
+        with self.autocast():
+            out = self.module.unet(noisy, told, encoder_hidden_states=context, return_dict=False)[0]
+        return (out.float() - noise).square()
+
+    def compile(self) -> None:
+        """Compile the denoiser's blocks, for single pictures and, where there are any, for wide canvases."""
+        made, samples = self.made, self.samples
+
+        def example_loss(kind: Callable[[np.random.Generator, int], Drawn], count: int) -> torch.Tensor:
+            torch.manual_seed(0)
+            z, _, texts = kind(np.random.default_rng((made.seed, 0)), count)
+            timesteps = torch.linspace(20, 980, len(z), device=made.device).long()
+            noise = torch.randn(z.shape, device=made.device)
+            return self.errors(z.to(made.device), self.heard(texts), noise, timesteps).mean()
+
+        kinds = (BasicTransformerBlock, ResnetBlock2D)
+        blocks = [part for part in self.module.unet.modules() if isinstance(part, kinds)]
+        compile_checked(blocks, self.module, lambda: example_loss(samples.one, made.batch))
+        if self.given.diptychs:
+            compile_checked([], self.module, lambda: example_loss(samples.diptychs, made.batch // 2))
+
+    def loss_at(self, step: int) -> tuple[torch.Tensor, dict[str, float]]:
+        """Return a step's loss, and the plain error of what it was on."""
+        given, device = self.given, self.made.device
+        kind, z, shares, texts = self.samples.at(self.made, step)
+        timesteps = drawn_timesteps(len(z), given.middle)
+        at, judged = less_noise(timesteps, z.shape[3], given.cleaner if kind == "diptychs" else 0.0)
+        z, timesteps, at, judged = (part.to(device) for part in (z, timesteps, at, judged))
+        error = self.errors(z, self.heard(texts), torch.randn_like(z), timesteps, at)
+        told = (error * judged).mean().item() / judged.float().mean().item()
+        places = judged * (1 + given.subject * each_part_alike(shares).to(device))
+        error = (error * places / places.mean()).mean(dim=(1, 2, 3))
+        ratio = self.alphas[timesteps] / (1 - self.alphas[timesteps])
+        weight = (given.gamma / ratio).clamp(max=1.0) * (1 + 1 / (ratio * self.power)).sqrt()
+        return (error * weight).mean(), {kind: told}
+
+    def told(self, z: torch.Tensor, texts: list[str], timesteps: torch.Tensor) -> torch.Tensor:
+        """Return the errors at fixed noise, by 64 at once."""
+        device = self.made.device
+        noise = torch.randn(z.shape, generator=torch.Generator().manual_seed(0)).to(device)
+        parts = (z.to(device), self.heard(texts), noise, timesteps.to(device))
+        return torch.cat([self.errors(*held) for held in zip(*(part.split(64) for part in parts), strict=True)])
+
+    def carried(self, album: Album) -> dict[str, float]:
+        """Return how much better noise on a subject's parts is told beside another photo of it than beside a stranger,
+        all as noisy: 1 less the quotient of the errors, on its base, second and accessory's colour."""
+        timesteps = torch.linspace(400, 900, len(album.photos)).long()
+
+        def on_parts(beside: torch.Tensor) -> torch.Tensor:
+            error = self.told(torch.cat([beside, album.photos], dim=-1), album.texts, timesteps)
+            right = error[..., error.shape[3] // 2 :].mean(1, keepdim=True).cpu()
+            return (right * album.shares).sum(dim=(0, 2, 3))
+
+        gain = 1 - on_parts(album.mates) / on_parts(album.strangers)
+        return dict(zip(("carried_base", "carried_second", "carried_accessory"), gain.tolist(), strict=True))
+
+    def evaluate(self, step: int) -> dict[str, float]:
+        """Return the error by how noisy pictures are, and what diptychs have taught."""
+        z, _, texts = self.samples.one(np.random.default_rng((10**6, 0)), 256)
+        timesteps = torch.linspace(20, 980, 256).long()
+        error = self.told(z, texts, timesteps).mean(dim=(1, 2, 3)).cpu()
+        found = {
+            f"eps_{low}": error[(timesteps >= low) & (timesteps < low + 250)].mean().item()
+            for low in (0, 250, 500, 750)
+        }
+        return found | (self.carried(self.samples.album(256)) if self.given.diptychs else {})
 
 
 def main() -> None:
@@ -225,80 +260,17 @@ def main() -> None:
     made, given = recipe(
         "unet", minutes=80.0, rate=1e-3, batch=32, widths="64,96,128,128", heads=4, gamma=5.0, average=0.9995,
         text="runs/clip/model", text_share=0.3, animals=2.0, middle=0.7, diptychs=0.0, words=0.5, duos=0.0,
-        subject=0.0,
+        subject=0.0, cleaner=0.0,
     )  # fmt: skip
     made.shares = {"text.": given.text_share}
-    samples = Samples(given)
-    # fused attention's backward pass in bf16 takes half of a step on a CPU, so it is spelled out in both
-    text = CLIPTextModel.from_pretrained(given.text, dtype=torch.float32, attn_implementation="eager").to(made.device)
-    tokenizer = CLIPTokenizer.from_pretrained(ROOT / "tokenizer")
-    unet = prepared(made, given, samples.singles.latents.shape[2], text.config.hidden_size)
-    scheduler = DDIMScheduler(**SCHEDULE)
-    alphas = scheduler.alphas_cumprod.to(made.device)
-    power = samples.singles.latents[:512].astype(np.float32).var().item()
-    print(
-        f"{sum(p.numel() for p in unet.parameters()) / 1e6:.2f} M parameters, {len(samples.specs.specs)} latents x 2",
-        flush=True,
-    )
-
-    def ids_of(texts: list[str]) -> torch.Tensor:
-        ids = tokenizer(texts, padding="max_length", max_length=77, truncation=True, return_tensors="pt").input_ids
-        return ids.to(made.device)
-
-    rng = np.random.default_rng(made.seed)
-    ids = ids_of([caption(spec, rng).text for spec in samples.specs.specs[:512]])
-    both = Conditioned(unet, text, ids, learn=given.text_share > 0).to(made.device)
-    both.train()
-
-    def heard(texts: list[str]) -> torch.Tensor:
-        with torch.autocast(made.device.type, made.dtype, enabled=made.dtype != torch.float32):
-            return both.context(ids_of(texts))
-
-    def errors(z: torch.Tensor, context: torch.Tensor, noise: torch.Tensor, timesteps: torch.Tensor) -> torch.Tensor:
-        noisy = scheduler.add_noise(z, noise, timesteps).contiguous(memory_format=torch.channels_last)
-        with torch.autocast(made.device.type, made.dtype, enabled=made.dtype != torch.float32):
-            out = unet(noisy, timesteps, encoder_hidden_states=context, return_dict=False)[0]
-        return (out.float() - noise).square()
-
-    def example_loss() -> torch.Tensor:
-        torch.manual_seed(0)
-        z, _, texts = samples.one(np.random.default_rng((made.seed, 0)), made.batch)
-        timesteps = torch.linspace(20, 980, made.batch, device=made.device).long()
-        return errors(z.to(made.device), heard(texts), torch.randn(z.shape, device=made.device), timesteps).mean()
-
+    fitting = Fitting(made, given)
     if given.compile:
-        blocks = [part for part in unet.modules() if isinstance(part, (BasicTransformerBlock, ResnetBlock2D))]
-        compile_checked(blocks, both, example_loss)
-
-    def loss_at(step: int) -> tuple[torch.Tensor, dict[str, float]]:
-        kind, z, inside, texts = samples.at(made, step)
-        z, timesteps = z.to(made.device), drawn_timesteps(len(z), given.middle).to(made.device)
-        with nullcontext() if kind == "eps" else torch.compiler.set_stance("force_eager"):
-            error = errors(z, heard(texts), torch.randn_like(z), timesteps)
-        places = 1 + given.subject * inside.to(made.device)
-        told, error = error.mean().item(), (error * places / places.mean()).mean(dim=(1, 2, 3))
-        ratio = alphas[timesteps] / (1 - alphas[timesteps])
-        weight = (given.gamma / ratio).clamp(max=1.0) * (1 + 1 / (ratio * power)).sqrt()
-        return (error * weight).mean(), {kind: told}
-
-    def evaluate(step: int) -> dict[str, float]:
-        generator = torch.Generator(made.device).manual_seed(0)
-        z, _, texts = samples.one(np.random.default_rng((10**6, 0)), 256)
-        z, context = z.to(made.device), heard(texts)
-        noise = torch.randn(z.shape, generator=generator, device=made.device)
-        timesteps = torch.linspace(20, 980, 256, device=made.device).long()
-        parts = zip(z.split(64), context.split(64), noise.split(64), timesteps.split(64), strict=True)
-        error = torch.cat([errors(*part).mean(dim=(1, 2, 3)) for part in parts])
-        return {
-            f"eps_{low}": error[(timesteps >= low) & (timesteps < low + 250)].mean().item()
-            for low in (0, 250, 500, 750)
-        }
-
-    weights = train(made, both, loss_at, evaluate, evaluate_every=1000)
+        fitting.compile()
+    weights = train(made, fitting.module, fitting.loss_at, fitting.evaluate, evaluate_every=500)
     if made.rank:
         return
-    both.folded(weights).save_pretrained(made.folder / "model")
-    both.text.save_pretrained(made.folder / "text_encoder")
+    fitting.module.folded(weights).save_pretrained(made.folder / "model")
+    fitting.module.text.save_pretrained(made.folder / "text_encoder")
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ from transformers import CLIPImageProcessor, CLIPModel, CLIPTextConfig, CLIPText
 
 from samecast.diorama.captions import caption
 from samecast.diorama.scenes import HELD_OUT, sample_spec
-from training import clip, ship, start, unet
+from training import clip, samples, ship, start, unet
 from training.clip import MEAN, STD, Specs, small
 from training.data import Pictures, draw, grow, mate
 from training.even import evening
@@ -139,8 +139,8 @@ def test_a_frozen_text_encoder_gets_no_gradient(text):
 
 def test_classes_that_look_alike_are_drawn_more_often():
     specs = Specs(0, 400)
-    odds = np.diff(unet.cumulative_odds(specs, 3.0), prepend=0)
-    alike = np.array([spec.identity.kind in unet.LOOK_ALIKES for spec in specs.specs])
+    odds = np.diff(samples.cumulative_odds(specs, 3.0), prepend=0)
+    alike = np.array([spec.identity.kind in samples.LOOK_ALIKES for spec in specs.specs])
     assert odds.sum() == pytest.approx(1)
     assert odds[alike].mean() == pytest.approx(3 * odds[~alike].mean())
 
@@ -192,7 +192,7 @@ def test_diptychs_are_captioned_by_the_class_and_never_by_a_scene():
     rng = np.random.default_rng(0)
     for number in range(50):
         spec = sample_spec(number)
-        text = unet.side_by_side(spec, rng, 0.5)
+        text = samples.side_by_side(spec, rng, 0.5)
         assert text.startswith("two photos of a")
         assert spec.identity.kind in text.split()
         assert not any(word in text for word in ("seen", "facing", " on ", " at ", "lying", "running", "sitting"))
@@ -285,15 +285,8 @@ def renders(tmp_path, monkeypatch):
         draw(name, 0, 4, 2)
         latents = np.full((4, 2, 4, 16, width), 10 * number, dtype=np.float16)
         latents += np.arange(4, dtype=np.float16).reshape(4, 1, 1, 1, 1)
-        latents[:, :, 3] = np.stack([mean_masks(name), mean_masks(name)[..., ::-1]], axis=1)
         np.save(tmp_path / "runs" / "data" / name / "latents.npy", latents)
     return tmp_path
-
-
-def mean_masks(name):
-    """How much of each token is subject (4, 16, width)."""
-    masks = Pictures(name).masks[:4]
-    return masks.reshape(4, 16, 8, masks.shape[2] // 8, 8).mean((2, 4))
 
 
 def recipe_of(batch):
@@ -301,14 +294,13 @@ def recipe_of(batch):
 
 
 def test_a_step_is_on_single_pictures_diptychs_or_duos(renders):
-    samples = unet.Samples(Namespace(diptychs=0.4, words=0.5, duos=0.3, animals=2.0))
+    drawn = samples.Samples(Namespace(diptychs=0.4, words=0.5, duos=0.3, animals=2.0))
     counts = dict.fromkeys(("eps", "diptychs", "duos"), 0)
     for step in range(60):
-        kind, z, inside, texts = samples.at(recipe_of(4), step)
-        torch.testing.assert_close(inside[:, 0], z[:, 3], atol=1e-3, rtol=0)  # the subject is where its picture has it
-        z = z[:, :3]
+        kind, z, shares, texts = drawn.at(recipe_of(4), step)
         counts[kind] += 1
-        assert z.shape == ((4, 3, 16, 16) if kind == "eps" else (2, 3, 16, 32))
+        assert z.shape == ((4, 4, 16, 16) if kind == "eps" else (2, 4, 16, 32))
+        assert shares.shape == (len(z), 3, 16, z.shape[3])
         assert len(texts) == len(z)
         sets = z.div(10, rounding_mode="floor")
         if kind == "diptychs":  # one photo from each set, of one subject
@@ -320,6 +312,46 @@ def test_a_step_is_on_single_pictures_diptychs_or_duos(renders):
             assert all((" and " in text) == (kind == "duos") or text == "" for text in texts)
     assert counts["diptychs"] > counts["duos"] / 2
     assert min(counts.values()) > 8
+
+
+def test_a_subjects_parts_are_where_its_picture_has_them(renders):
+    held = samples.Cached("duos")
+    _, shares = held.take(np.array([1, 1]), np.array([0, 1]))
+    torch.testing.assert_close(shares[1], shares[0].flip(-1))
+    parts = Pictures("duos").parts[1]
+    for number, part in enumerate((1, 2, 3)):
+        seen = (parts == part).reshape(16, 8, 32, 8).mean((1, 3))
+        torch.testing.assert_close(shares[0, number], torch.from_numpy(seen).float())
+
+
+def test_each_part_of_a_subject_counts_the_same():
+    shares = torch.zeros(2, 3, 4, 4)
+    shares[0, 0, :2], shares[0, 1, 2, :3], shares[0, 2, 3, 0] = 1.0, 1.0, 0.5  # 8 tokens, 3, and half of one
+    counts = samples.each_part_alike(shares)
+    assert counts.shape == (2, 1, 4, 4)
+    each = (8 + 3 + 0.5) / 3
+    of = [(counts[0] * (shares[0, part] > 0)).sum().item() for part in range(3)]
+    assert of == pytest.approx([each, each, each / 4])  # the last as if it had two
+    assert counts[1].sum() == 0
+
+
+def test_one_half_of_some_diptychs_has_less_noise_and_is_not_judged():
+    torch.manual_seed(0)
+    timesteps = torch.full((400,), 800)
+    at, judged = unet.less_noise(timesteps, 32, 0.5)
+    assert at.shape == (400, 32)
+    assert judged.shape == (400, 1, 1, 32)
+    halves, seen = at.view(400, 2, 16), judged.view(400, 2, 16)
+    assert (halves == halves[..., :1]).all()
+    assert ((halves < 800) == ~seen).all()
+    unequal = ~seen.all(dim=2)
+    assert 0.4 < unequal.any(1).float().mean() < 0.6
+    assert unequal.sum(1).max() == 1
+    assert 0.35 < unequal[unequal.any(1)][:, 0].float().mean() < 0.65
+    assert halves.min() < 100
+    plain, all_of_it = unet.less_noise(timesteps, 32, 0.0)
+    assert (plain == 800).all()
+    assert all_of_it.all()
 
 
 def test_the_probe_sees_renders_through_the_autoencoder_with_their_own_labels(renders):

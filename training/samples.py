@@ -1,0 +1,148 @@
+"""What a step of the denoiser is on: latents of one subject, or on wide canvases of two photos of one subject or of
+two subjects in one scene, with captions and with where the subjects' parts are."""
+
+from argparse import Namespace
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch.nn import functional as F
+
+from samecast.diorama.captions import caption, duo_caption, facts, phrase
+from samecast.diorama.scenes import Spec, sample_duo
+from training.clip import Specs
+from training.data import Pictures
+from training.loop import Recipe
+
+LOOK_ALIKES = ("dog", "cat", "bear")  # four legs and a head: the classes that are mistaken for one another
+
+
+def cumulative_odds(specs: Specs, animals: float) -> np.ndarray:
+    """Return the running sum of each picture's odds to be drawn, those of classes that look alike `animals` times the
+    others'."""
+    odds = np.array([animals if spec.identity.kind in LOOK_ALIKES else 1.0 for spec in specs.specs])
+    return np.cumsum(odds / odds.sum())
+
+
+def side_by_side(spec: Spec, rng: np.random.Generator, words: float) -> str:
+    """Caption two photos of a subject: a share `words` of times with half of what its looks are, else by the class
+    alone."""
+    told = {name: word for name, word in facts(spec).items() if name in ("colour", "pattern", "accessory")}
+    share = 0.5 if rng.uniform() < words else 0.0
+    states = {"kind": spec.identity.kind} | {name: word for name, word in told.items() if rng.uniform() < share}
+    return f"two photos of {phrase(states)}"
+
+
+PARTS = (1, 2, 3)
+"""Of `Picture.parts`, what is drawn in an identity's colours: base, second, accessory."""
+
+
+def each_part_alike(shares: torch.Tensor, least: float = 2.0) -> torch.Tensor:
+    """Return what tokens count beyond others, so that every part of a subject counts the same in all, however small:
+    (n, 1, 16, width), of the shares of tokens that its parts cover (n, parts, 16, width).
+
+    A collar is five tokens in 256, and tells a dog from another as much as its coat does. A picture's weights add up to
+    the tokens that its parts cover; parts of less than `least` tokens count as if they had so many.
+    """
+    sizes = shares.sum(dim=(2, 3), keepdim=True)
+    there = (sizes > 0).sum(1, keepdim=True).clamp(min=1)
+    return (shares / sizes.clamp(min=least)).sum(1, keepdim=True) * sizes.sum(1, keepdim=True) / there
+
+
+class Cached:
+    """What is cached of a set of pictures: latents (n, 2, channels, 16, width), plain and mirrored, and parts."""
+
+    def __init__(self, name: str) -> None:
+        pictures = Pictures(name)
+        self.latents = np.load(pictures.folder / "latents.npy", mmap_mode="r")
+        self.parts = pictures.parts
+
+    def take(self, picks: np.ndarray, flip: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return latents of pictures, and how much of each token is one of `PARTS` (n, 3, 16, width); mirrored where
+        `flip` is 1."""
+        z = torch.from_numpy(self.latents[picks, flip].astype(np.float32))
+        seen = np.stack([self.parts[i][:, ::-1] if f else self.parts[i] for i, f in zip(picks, flip, strict=True)])
+        shares = np.stack([seen == part for part in PARTS], axis=1).astype(np.float32)
+        return z, F.avg_pool2d(torch.from_numpy(shares), 8)
+
+
+Drawn = tuple[torch.Tensor, torch.Tensor, list[str]]
+"""Latents, the shares of each token that the subject's parts cover, and captions."""
+
+
+@dataclass(frozen=True)
+class Album:
+    """Photos (n, channels, 16, 16) of subjects with an accessory, each beside another photo of the subject and one of a
+    stranger of its class: how much better the first helps is what self-attention carries."""
+
+    photos: torch.Tensor
+    mates: torch.Tensor
+    strangers: torch.Tensor
+    shares: torch.Tensor
+    texts: list[str]
+
+
+class Samples:
+    """What a step is on, drawn from a seed: one subject, or on wide canvases two photos of one subject or two subjects
+    in one scene. A tenth of the captions is empty."""
+
+    def __init__(self, given: Namespace) -> None:
+        self.given = given
+        self.singles = Cached("train")
+        self.mates = Cached("mates") if given.diptychs else self.singles
+        self.pairs = Cached("duos") if given.duos else self.singles
+        self.specs = Specs(0, len(self.singles.latents))
+        self.odds = cumulative_odds(self.specs, given.animals)
+
+    def one(self, rng: np.random.Generator, count: int) -> Drawn:
+        """Draw pictures of one subject each."""
+        picks = np.sort(np.searchsorted(self.odds, rng.uniform(size=count))).clip(max=len(self.specs.specs) - 1)
+        flip = rng.integers(2, size=count)
+        texts = [caption(self.specs.at(i, bool(f)), rng).text for i, f in zip(picks, flip, strict=True)]
+        return *self.singles.take(picks, flip), dropped(texts, rng)
+
+    def diptychs(self, rng: np.random.Generator, count: int) -> Drawn:
+        """Draw canvases with two photos of one subject each."""
+        picks, flip = np.sort(rng.integers(len(self.mates.latents), size=count)), rng.integers(2, size=count)
+        first = torch.from_numpy(rng.uniform(size=(count, 1, 1, 1)) < 0.5)
+        z, shares = (
+            torch.cat([torch.where(first, *halves), torch.where(first, *halves[::-1])], dim=-1)
+            for halves in zip(self.singles.take(picks, flip), self.mates.take(picks, flip), strict=True)
+        )
+        return z, shares, dropped([side_by_side(self.specs.specs[i], rng, self.given.words) for i in picks], rng)
+
+    def duos(self, rng: np.random.Generator, count: int) -> Drawn:
+        """Draw scenes with two subjects each."""
+        picks, flip = np.sort(rng.integers(len(self.pairs.latents), size=count)), rng.integers(2, size=count)
+        seen = [sample_duo(i).mirrored() if f else sample_duo(i) for i, f in zip(picks, flip, strict=True)]
+        return *self.pairs.take(picks, flip), dropped([duo_caption(duo, rng) for duo in seen], rng)
+
+    def album(self, count: int) -> Album:
+        """Return `count` photos, always the same, of the last subjects that have mates."""
+        numbers = range(len(self.mates.latents) - 8 * count, len(self.mates.latents))
+        by_class: dict[str, list[int]] = {}
+        for number in numbers:
+            identity = self.specs.specs[number].identity
+            if identity.accessory != "none":
+                by_class.setdefault(identity.kind, []).append(number)
+        pairs = [(a, b) for held in by_class.values() for a, b in zip(held, held[1:] + held[:1], strict=True) if a != b]
+        picks, others = (np.array(side) for side in zip(*pairs[:count], strict=True))
+        plain = np.zeros(len(picks), dtype=int)
+        photos, shares = self.mates.take(picks, plain)
+        mates, strangers = self.singles.take(picks, plain)[0], self.singles.take(others, plain)[0]
+        texts = [f"two photos of {phrase({'kind': self.specs.specs[i].identity.kind})}" for i in picks]
+        return Album(photos, mates, strangers, shares, texts)
+
+    def at(self, made: Recipe, step: int) -> tuple[str, torch.Tensor, torch.Tensor, list[str]]:
+        """Return what a step is on, `eps` for one subject, and what is drawn; all processes draw the same kind."""
+        drawn, rng = np.random.default_rng((made.seed, step, 2)).uniform(), np.random.default_rng(made.draws(step))
+        if drawn < self.given.duos:
+            return "duos", *self.duos(rng, made.batch // 2)
+        if drawn < self.given.duos + self.given.diptychs:
+            return "diptychs", *self.diptychs(rng, made.batch // 2)
+        return "eps", *self.one(rng, made.batch)
+
+
+def dropped(texts: list[str], rng: np.random.Generator) -> list[str]:
+    """Empty a tenth of captions, for classifier-free guidance."""
+    return [text if rng.uniform() > 0.1 else "" for text in texts]
