@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
-from samecast.diorama.captions import caption, duo_caption, facts, phrase
+from samecast.diorama.captions import LOOKS, caption, duo_caption, facts, phrase
 from samecast.diorama.scenes import Spec, sample_duo
 from training.clip import Specs
 from training.data import Pictures
@@ -25,12 +25,13 @@ def cumulative_odds(specs: Specs, animals: float) -> np.ndarray:
 
 
 def side_by_side(spec: Spec, rng: np.random.Generator, words: float) -> str:
-    """Caption two photos of a subject: a share `words` of times with half of what its looks are, else by the class
-    alone."""
-    told = {name: word for name, word in facts(spec).items() if name in ("colour", "pattern", "accessory")}
-    share = 0.5 if rng.uniform() < words else 0.0
-    states = {"kind": spec.identity.kind} | {name: word for name, word in told.items() if rng.uniform() < share}
-    return f"two photos of {phrase(states)}"
+    """Caption two photos of a subject: a share `words` of times with about half of what its looks are, else by the
+    class alone, which says nothing of them (see `caption`)."""
+    told, looks = facts(spec), dict[str, str]()
+    named = rng.uniform() < words
+    while named and not looks:
+        looks = {name: told[name] for name in LOOKS if name in told and rng.uniform() < 0.5}
+    return f"two photos of {phrase({'kind': spec.identity.kind} | looks)}"
 
 
 PARTS = (1, 2, 3)
@@ -98,7 +99,8 @@ class Samples:
         """Draw pictures of one subject each."""
         picks = np.sort(np.searchsorted(self.odds, rng.uniform(size=count))).clip(max=len(self.specs.specs) - 1)
         flip = rng.integers(2, size=count)
-        texts = [caption(self.specs.at(i, bool(f)), rng).text for i, f in zip(picks, flip, strict=True)]
+        seen = [self.specs.at(i, bool(f)) for i, f in zip(picks, flip, strict=True)]
+        texts = [caption(spec, rng, self.given.bare).text for spec in seen]
         return *self.singles.take(picks, flip), dropped(texts, rng)
 
     def diptychs(self, rng: np.random.Generator, count: int) -> Drawn:
@@ -115,7 +117,7 @@ class Samples:
         """Draw scenes with two subjects each."""
         picks, flip = np.sort(rng.integers(len(self.pairs.latents), size=count)), rng.integers(2, size=count)
         seen = [sample_duo(i).mirrored() if f else sample_duo(i) for i, f in zip(picks, flip, strict=True)]
-        return *self.pairs.take(picks, flip), dropped([duo_caption(duo, rng) for duo in seen], rng)
+        return *self.pairs.take(picks, flip), dropped([duo_caption(duo, rng, self.given.bare) for duo in seen], rng)
 
     def album(self, count: int) -> Album:
         """Return `count` photos, always the same, of the last subjects that have mates."""

@@ -127,6 +127,17 @@ def test_a_caption_states_only_facts_and_says_what_it_states():
             assert any(words in told.text for words in captions.BACKGROUND_PHRASES[told.states["background"]])
 
 
+def test_a_bare_noun_says_nothing_of_what_a_subject_wears():
+    rng = np.random.default_rng(3)
+    bare: dict[bool, list[bool]] = {True: [], False: []}
+    for spec in specs(300) * 40:
+        wears = spec.identity.accessory != "none"
+        bare[wears].append(not captions.caption(spec, rng).states.keys() & set(captions.LOOKS))
+    shares = {wears: np.mean(told) for wears, told in bare.items()}
+    assert shares[True] == pytest.approx(0.12, abs=0.015)
+    assert shares[False] == pytest.approx(0.12, abs=0.015)
+
+
 def test_captions_leave_everything_but_the_class_out_at_times():
     rng = np.random.default_rng(2)
     stated = [set(captions.caption(spec, rng).states) for spec in specs(400)]

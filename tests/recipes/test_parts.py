@@ -294,7 +294,7 @@ def recipe_of(batch):
 
 
 def test_a_step_is_on_single_pictures_diptychs_or_duos(renders):
-    drawn = samples.Samples(Namespace(diptychs=0.4, words=0.5, duos=0.3, animals=2.0))
+    drawn = samples.Samples(Namespace(diptychs=0.4, words=0.5, duos=0.3, animals=2.0, bare=0.3))
     counts = dict.fromkeys(("eps", "diptychs", "duos"), 0)
     for step in range(60):
         kind, z, shares, texts = drawn.at(recipe_of(4), step)

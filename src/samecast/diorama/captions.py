@@ -32,6 +32,9 @@ ACCESSORY_PHRASES = {
     "hat": ("wearing a hat", "with a hat"),
     "scarf": ("wearing a scarf", "with a scarf"),
 }
+LOOKS = ("colour", "pattern", "accessory")
+SCENE_WORDS = {"pose": 0.8, "view": 0.7, "background": 0.9}
+"""What a caption tells of a scene, and how often."""
 OPENINGS = ("", "", "a photo of ", "a picture of ", "a rendering of ")
 
 
@@ -62,27 +65,26 @@ def facts(spec: Spec) -> dict[str, str]:
     return {name: value for name, value in told.items() if value not in ("", "none")}
 
 
-def caption(spec: Spec, rng: np.random.Generator) -> Caption:
-    """Tell a picture, dropping phrases at random: the class is always named, the rest more often than not."""
-    told = facts(spec)
-    keep = {
-        "kind": 1.0,
-        "colour": 0.65,
-        "pattern": 0.65,
-        "accessory": 0.65,
-        "pose": 0.8,
-        "view": 0.7,
-        "background": 0.9,
-    }
-    if rng.uniform() < 0.12:  # a bare class noun, as prompts about a personal subject have
-        keep |= {"colour": 0.0, "pattern": 0.0, "accessory": 0.0}
-    states = {name: value for name, value in told.items() if rng.uniform() < keep[name]}
+def caption(spec: Spec, rng: np.random.Generator, bare: float = 0.12) -> Caption:
+    """Tell a picture, dropping phrases at random: the class is always named, the rest more often than not.
+
+    A share `bare` of captions names the class and none of its looks, as prompts about a personal subject do, and all
+    others tell at least one. So a bare noun says nothing of an accessory: dropped one by one, looks would be missing
+    more often where there is none to tell, and guidance to the power of 7.5 takes that for "without".
+    """
+    told, looks = facts(spec), dict[str, str]()
+    wordless = rng.uniform() < bare
+    while not wordless and not looks:
+        looks = {name: told[name] for name in LOOKS if name in told and rng.uniform() < 0.65}
+    kept = {name for name, share in SCENE_WORDS.items() if rng.uniform() < share}
+    states = {name: value for name, value in told.items() if name == "kind" or name in looks or name in kept}
     return Caption(phrase(states, spec.scene.distance, rng), states)
 
 
-def duo_caption(duo: Duo, rng: np.random.Generator) -> str:
-    """Tell a picture of two: who is on the left, who on the right, and where."""
-    each = [caption(spec, rng).states for spec in (duo.left, duo.right)]
+def duo_caption(duo: Duo, rng: np.random.Generator, bare: float = 0.12) -> str:
+    """Tell a picture of two: who is on the left, who on the right, and where; each by the class alone in a share `bare`
+    of captions."""
+    each = [caption(spec, rng, bare).states for spec in (duo.left, duo.right)]
     return duo_phrase(each[0], each[1], rng)
 
 
