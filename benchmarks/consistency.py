@@ -169,7 +169,7 @@ def rows_of(judgements: Sequence[Judgement], methods: Sequence[Method]) -> list[
     """A row for each method: shares in percent with 95% intervals over subjects, then cosines."""
     rows: list[tuple[str, ...]] = []
     for method in methods:
-        found = [estimate(by_subject(judgements, method.name, measure)) for measure in SHARES]
+        found = [estimate(by_subject(judgements, method.name, measure), (0, 1)) for measure in SHARES]
         shares = [f"{each.value:.0%} [{100 * each.low:.0f}, {100 * each.high:.0f}]" for each in found]
         cosines = [f"{np.mean(by_subject(judgements, method.name, measure)):.3f}" for measure in COSINES]
         rows.append((method.title, *shares, *cosines))
@@ -212,7 +212,7 @@ def reading(shown: Sequence[Judgement], hidden: Sequence[Judgement]) -> str:
     told = (
         f"Against the prompt alone, decoder sites bring {sides('decoder')}; stopped in the middle of the run,"
         f" {sides('decoder-25')}; encoder sites {sides('encoder')}; another subject's photo {sides('shuffled')}."
-        " In brackets are 95% intervals, a bootstrap over subjects.",
+        " In brackets are 95% intervals over subjects (Student).",
         f"From hidden photos, *same*: decoder sites {points(hidden, 'decoder', 'identity')}, encoder sites"
         f" {points(hidden, 'encoder', 'identity')}, all sites {points(hidden, 'all', 'identity')}.",
         worth,

@@ -116,15 +116,17 @@ def main(benchmark: Benchmark) -> None:
     chosen = everything[:: max(1, len(everything) // benchmark.configurations)][: benchmark.configurations]
     clip = default_clip(benchmark.model)
     subjects = bundled(backbone.default_size, subjects=benchmark.subjects)
-    scorers = load_scorers(clip, "", str(backbone.device))
     settings = sc.RenderSettings(steps=benchmark.steps)
     with tempfile.TemporaryDirectory() as place:
         recipe = Recipe(grid, settings, benchmark.model, "", "", clip=clip)
         folder, _ = prepare(Path(place) / "study", recipe, subjects, backbone)
+        settled = folder.recipe()  # both are scored by the very same models
+        scorers = load_scorers(settled.clip, settled.dino, str(backbone.device))
         began = time.perf_counter()
         tallies = run_study(folder, Bench(folder.path), backbone=backbone)
         made = time.perf_counter() - began
-        publish(folder, scorers)
+        scores = publish(folder, scorers)
+        assert scores.rows, "the study that was timed has no table"
         ours = time.perf_counter() - began
     began, rows = time.perf_counter(), 0
     for subject in subjects:

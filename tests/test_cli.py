@@ -14,14 +14,13 @@ from samecast.cli.options.diorama import SheetOptions
 from samecast.cli.options.render import RenderOptions
 from samecast.cli.parsing import parse
 from samecast.cli.render import rules_of
-from samecast.control.rules import masactrl
+from samecast.control.rules import METHODS, masactrl
 from samecast.core.settings import RenderSettings
 from samecast.core.tokens import SubjectTokens
 from samecast.errors import SamecastError
 
-# What --guidance is to guidance_scale; the rest has the same name, or is for the library alone.
+# What --guidance is to guidance_scale; the rest has the same name.
 FLAG_OF_SETTING = {"guidance_scale": "guidance"}
-LIBRARY_ONLY = {"batch_rows"}
 
 
 @pytest.fixture
@@ -174,8 +173,7 @@ def test_markup_in_a_prompt_is_shown_as_typed(capsys: pytest.CaptureFixture[str]
 def test_every_setting_has_its_option_with_the_same_default() -> None:
     options = RenderOptions()
     for field in dataclasses.fields(RenderSettings):
-        if field.name not in LIBRARY_ONLY:
-            assert getattr(options, FLAG_OF_SETTING.get(field.name, field.name)) == field.default
+        assert getattr(options, FLAG_OF_SETTING.get(field.name, field.name)) == field.default
 
 
 def test_the_defaults_that_help_tells_are_the_methods() -> None:
@@ -201,6 +199,32 @@ def test_nested_commands_are_found() -> None:
 def test_parsing_raises_rather_than_exits() -> None:
     with pytest.raises(SamecastError, match="unrecognized"):
         parse(["render", "--nonsense"])
+
+
+@pytest.mark.parametrize(
+    ("method", "flag", "value"),
+    [
+        ("free-custom", "weight", 2.0),
+        ("consistory", "dropout", 0.25),
+        ("style-aligned", "anchor", 1),
+        ("dream-matcher", "consistency", 0.7),
+    ],
+)
+def test_what_a_method_takes_can_be_said_and_nothing_else(method: str, flag: str, value: float) -> None:
+    options = parse(["render", "a.png", "b", "--method", method, f"--{flag}", str(value)])
+    assert isinstance(options, RenderOptions)
+    assert rules_of(options) == METHODS[method.replace("-", "_")](**{flag: value})
+    assert rules_of(options) != METHODS[method.replace("-", "_")]()
+    with pytest.raises(SamecastError, match=f"--{flag} has no effect with --method masactrl: it is for {method}"):
+        rules_of(dataclasses.replace(options, method="masactrl"))
+
+
+def test_a_photo_may_be_named_whatever_its_name_looks_like() -> None:
+    words = ["render", "--concept", "rex.safetensors", "--reference", "rex.png", "--method", "masactrl"]
+    options = parse([*words, "a <new1> dog running on the beach"])
+    assert isinstance(options, RenderOptions)
+    assert options.reference == (Path("rex.png"),)
+    assert options.inputs == ("a <new1> dog running on the beach",)
 
 
 def test_a_choice_about_maps_leaves_the_methods_other_choices() -> None:

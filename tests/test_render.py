@@ -229,15 +229,22 @@ def test_states_kept_from_inversion_equal_a_live_source(model: sc.Model, rules: 
     torch.testing.assert_close(results[0], results[1], **ROUNDING)
 
 
-def test_merging_equal_rows_changes_nothing(model: sc.Model) -> None:
+@pytest.mark.parametrize(
+    ("caption", "prompt", "negative"),
+    [("", "a dog", ""), ("a dog", "a cat", "a dog"), ("a dog", "", "blue"), ("a dog", "a dog", "")],
+)
+@pytest.mark.parametrize("method", [sc.masactrl, sc.masactrl_union])
+def test_merging_equal_rows_changes_nothing(
+    model: sc.Model, method: Any, caption: str, prompt: str, negative: str
+) -> None:
     backbone = model.backbone
-    source, target = Branch("source", 0, ""), Branch("target", 0, "a dog")
+    source, target = Branch("source", 0, caption), Branch("target", 0, prompt, negative)
     branches = Branches((target,), (source,), 7.5)
     schedule, session = backbone.schedule(STEPS), Session(backbone)
-    plan = make_plan(sc.masactrl_union(start=0, sites="all"), session.sites, schedule, 1)
+    plan = make_plan(method(start=0, sites="all"), session.sites, schedule, 1)
     reference = seeded_noise((4, 16, 16), 0) * 0.5
     with torch.inference_mode(), session:
-        texts = {text: backbone.encode_prompts([text])[0] for text in ("", "a dog")}
+        texts = {text: backbone.encode_prompts([text])[0] for text in ("", caption, prompt, negative)}
         run = Run(backbone, session, schedule, plan, texts)
         trajectory = invert_references(run, branches, reference[None], pairing="matched", advance=lambda: None)
         start = trajectory.latents[0]

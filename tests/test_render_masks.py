@@ -96,6 +96,47 @@ def test_given_masks_part_subject_and_background(model: sc.Model, photo: Image.I
     assert left.evaluations == plain.evaluations + 1  # at step 0 the source is no target's row any more
 
 
+def test_each_picture_and_each_reference_has_its_own_mask(
+    model: sc.Model, photo: Image.Image, other: Image.Image
+) -> None:
+    """Masks in the order of what they are of: two pictures at once are two alone, and swapping both swaps nothing."""
+    rules, left, right = sc.masactrl_masked(1, sites="all"), half(photo), half(photo, left=False)
+    corner = Image.new("L", photo.size, 0)
+    corner.paste(255, (0, 0, photo.width // 2, photo.height // 2))
+
+    def rendered(photos: Any, masks: Any, prompts: list[str], targets: Any) -> sc.RenderResult:
+        subject = sc.Subject(photos, masks=masks)
+        return model.render(subject, prompts, rules=rules, settings=FRESH, target_masks=targets)
+
+    both = rendered((photo, other), (left, corner), PROMPTS[:2], [left, right])
+    for number, target in enumerate((left, right)):
+        alone = rendered((photo, other), (left, corner), [PROMPTS[number]], [target])
+        assert np.abs(pixels(both.renders[number].image) - pixels(alone.renders[0].image)).max() <= ONE_LEVEL
+    swapped = rendered((other, photo), (corner, left), PROMPTS[:2], [left, right])
+    assert largest_difference(both, swapped) <= ONE_LEVEL
+    for wrong in (
+        rendered((photo, other), (corner, left), PROMPTS[:2], [left, right]),
+        rendered((photo, other), (left, corner), PROMPTS[:2], [right, left]),
+    ):
+        assert largest_difference(both, wrong) > ONE_LEVEL
+
+
+@pytest.mark.parametrize("dropout", [0.0, 0.5])
+def test_permuting_the_prompts_permutes_pictures_that_read_each_other(
+    model: sc.Model, photo: Image.Image, dropout: float
+) -> None:
+    rules, masks = sc.consistory(1, sites="all", dropout=dropout), [half(photo), half(photo, left=False), half(photo)]
+    order = [2, 0, 1]
+    there, back = (
+        model.render(
+            None, [PROMPTS[n] for n in numbers], rules=rules, settings=FRESH, target_masks=[masks[n] for n in numbers]
+        ).renders
+        for numbers in ([0, 1, 2], order)
+    )
+    for at, number in enumerate(order):
+        assert np.abs(pixels(back[at].image) - pixels(there[number].image)).max() <= ONE_LEVEL
+
+
 def test_a_mask_may_be_a_tensor(model: sc.Model, photo: Image.Image) -> None:
     mask = torch.from_numpy(np.asarray(half(photo), dtype=np.float32) / 255)
     subject = sc.Subject((photo,), masks=(half(photo),))

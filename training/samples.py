@@ -8,10 +8,19 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
-from samecast.diorama.captions import LOOKS, caption, duo_caption, facts, phrase
+from samecast.diorama.captions import (
+    BACKGROUND_PHRASES,
+    LOOKS,
+    SCENE_WORDS,
+    VIEW_PHRASES,
+    caption,
+    duo_caption,
+    facts,
+    phrase,
+)
 from samecast.diorama.scenes import Spec, sample_duo
 from training.clip import Specs
-from training.data import Pictures
+from training.data import Pictures, mate
 from training.loop import Recipe
 
 LOOK_ALIKES = ("dog", "cat", "bear")  # four legs and a head: the classes that are mistaken for one another
@@ -24,14 +33,32 @@ def cumulative_odds(specs: Specs, animals: float) -> np.ndarray:
     return np.cumsum(odds / odds.sum())
 
 
-def side_by_side(spec: Spec, rng: np.random.Generator, words: float) -> str:
-    """Caption two photos of a subject: a share `words` of times with about half of what its looks are, else by the
-    class alone, which says nothing of them (see `caption`)."""
-    told, looks = facts(spec), dict[str, str]()
+def side_by_side(left: Spec, right: Spec, rng: np.random.Generator, words: float, scenes: float) -> str:
+    """Caption two photos of a subject.
+
+    Args:
+        left, right: what they show.
+        rng: draws what is told.
+        words: how often about half of what its looks are is told; else it is named by its class alone, which says
+            nothing of them (see `caption`).
+        scenes: how often the scenes are told, from left to right, some words of each left out.
+    """
+    told, looks = facts(left), dict[str, str]()
     named = rng.uniform() < words
     while named and not looks:
         looks = {name: told[name] for name in LOOKS if name in told and rng.uniform() < 0.5}
-    return f"two photos of {phrase({'kind': spec.identity.kind} | looks)}"
+    subject = f"two photos of {phrase({'kind': left.identity.kind} | looks)}"
+    if rng.uniform() >= scenes:
+        return subject
+    return subject + "".join(f", one {scene}" for scene in (_scene(spec, rng) for spec in (left, right)) if scene)
+
+
+def _scene(spec: Spec, rng: np.random.Generator) -> str:
+    told = facts(spec)
+    kept = {name: told[name] for name, share in SCENE_WORDS.items() if name in told and rng.uniform() < share}
+    phrases = {"background": BACKGROUND_PHRASES, "view": VIEW_PHRASES}
+    words = [kept[name] if name == "pose" else str(rng.choice(phrases[name][kept[name]])) for name in kept]
+    return " ".join(words)
 
 
 PARTS = (1, 2, 3)
@@ -111,7 +138,12 @@ class Samples:
             torch.cat([torch.where(first, *halves), torch.where(first, *halves[::-1])], dim=-1)
             for halves in zip(self.singles.take(picks, flip), self.mates.take(picks, flip), strict=True)
         )
-        return z, shares, dropped([side_by_side(self.specs.specs[i], rng, self.given.words) for i in picks], rng)
+        texts: list[str] = []
+        for i, f, one_left in zip(picks, flip, first.flatten().tolist(), strict=True):
+            one, other = self.specs.at(i, bool(f)), mate(i).mirrored() if f else mate(i)
+            pair = (one, other) if one_left else (other, one)
+            texts.append(side_by_side(*pair, rng, self.given.words, self.given.scenes))
+        return z, shares, dropped(texts, rng)
 
     def duos(self, rng: np.random.Generator, count: int) -> Drawn:
         """Draw scenes with two subjects each."""

@@ -260,7 +260,7 @@ def main() -> None:
     made, given = recipe(
         "unet", minutes=80.0, rate=1e-3, batch=32, widths="64,96,128,128", heads=4, gamma=5.0, average=0.9995,
         text="runs/clip/model", text_share=0.3, animals=2.0, middle=0.7, bare=0.3, diptychs=0.0,
-        words=0.5, duos=0.0, subject=0.0, cleaner=0.0,
+        words=0.5, scenes=0.0, duos=0.0, subject=0.0, cleaner=0.0,
     )  # fmt: skip
     made.shares = {"text.": given.text_share}
     fitting = Fitting(made, given)

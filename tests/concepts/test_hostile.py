@@ -10,6 +10,7 @@ import os
 import pickle
 import re
 import tarfile
+import warnings
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -91,6 +92,9 @@ OVERLAPPING = json.dumps({"a": _ENTRY, "b": _ENTRY}).encode()
 GOOD = own({f"unet.{NAME}/value": WEIGHT})
 NAN = torch.full((4, 4), float("nan"))
 OFFICIAL = {"unet": {NAME: WEIGHT}, "modifier_token": {"<new1>": torch.ones(8)}}
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")  # a prototype, says torch
+    NESTED = torch.nested.nested_tensor([torch.ones(2), torch.ones(3)])
 BILLION = torch.ones(1).expand(1_000_000, 100_000)
 
 BROKEN: dict[str, tuple[bytes, str]] = {
@@ -125,6 +129,12 @@ BROKEN: dict[str, tuple[bytes, str]] = {
         own({f"unet.{NAME}/up": WEIGHT, f"unet.{NAME}/down": WEIGHT + 1}, alphas={f"unet.{NAME}": 1e300}),
         "no scale",
     ),
+    "a scale too long for a number": (
+        own({f"unet.{NAME}/up": WEIGHT, f"unet.{NAME}/down": WEIGHT + 1}, alphas={f"unet.{NAME}": 10**400}),
+        "damaged|no scale",
+    ),
+    "a base that is a list": (own({f"unet.{NAME}/value": WEIGHT}, base={"id": ["x"]}), "the id .* expected text"),
+    "a base of no family": (own({f"unet.{NAME}/value": WEIGHT}, base={"family": "zzz"}), "expected sd or xl"),
     # LoRA and relatives.
     "LoRA without its other half": (save({f"unet.{LAYER}.lora_A.weight": WEIGHT}), "lacks its up matrix"),
     "LoRA whose shapes do not fit": (
@@ -140,6 +150,13 @@ BROKEN: dict[str, tuple[bytes, str]] = {
             {"lora_adapter_metadata": "{"},
         ),
         "lora_adapter_metadata is damaged",
+    ),
+    "LoRA with a scale too long for a number": (
+        save(
+            {f"unet.{LAYER}.lora_A.weight": WEIGHT, f"unet.{LAYER}.lora_B.weight": WEIGHT + 1},
+            {"lora_adapter_metadata": json.dumps({"unet.lora_alpha": 10**400})},
+        ),
+        "damaged",
     ),
     "a whole checkpoint": (
         save({"model.diffusion_model.input_blocks.0.0.weight": WEIGHT}),
@@ -165,6 +182,7 @@ PICKLED: dict[str, tuple[Callable[[Path], bytes], str]] = {
     "compressed archive": (lambda _: compressed_zip(torched(OFFICIAL)), "compressed zip"),
     "a tensor larger than the file": (lambda _: torched({"<a>": BILLION}), "no room for"),
     "meta tensor": (lambda _: torched({"unet": {NAME: torch.ones(4, 4, device="meta")}}), "no room for"),
+    "nested tensor": (lambda _: torched({"<a>": NESTED}), "a tensor of tensors"),
     "sparse tensor": (lambda _: torched({"unet": {NAME: torch.ones(4, 4).to_sparse()}}), "no room for"),
     "delta with text": (lambda _: torched({"unet": {NAME: "weight"}}), "neither a tensor nor a pair"),
     "delta with half a pair": (lambda _: torched({"unet": {NAME: {"u": WEIGHT}}}), "neither a tensor nor a pair"),

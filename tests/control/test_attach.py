@@ -18,8 +18,10 @@ from diffusers import (
     StableDiffusionAdapterPipeline,
     StableDiffusionControlNetPipeline,
     StableDiffusionImg2ImgPipeline,
+    StableDiffusionInpaintPipeline,
     StableDiffusionPipeline,
     T2IAdapter,
+    UNet2DConditionModel,
 )
 from PIL import Image
 
@@ -270,12 +272,15 @@ def test_a_photos_mask_is_found_as_our_own_loop_finds_it(pipe: Any, model: sc.Mo
     settings = sc.RenderSettings(steps=STEPS, init="noise", seed=5)
     out = model.render(subject, prompts, rules=rules, settings=settings)
     expected = np.stack([np.asarray(render.image) / 255.0 for render in out.renders])
-    with sc.attach(pipe, rules, sources=photo, class_noun="dog") as control:
-        images = run(pipe, prompts, seeds(5, 5))
-        once = control.evaluations
-        assert once == out.evaluations + out.map_evaluations
-        assert np.array_equal(run(pipe, prompts, seeds(5, 5)), images)
-        assert control.evaluations == once + 4 * STEPS  # neither inverted nor looked at again
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        with sc.attach(pipe, rules, sources=photo, class_noun="dog") as control:
+            images = run(pipe, prompts, seeds(5, 5))
+            once = control.evaluations
+            assert once == out.evaluations + out.map_evaluations
+            assert np.array_equal(run(pipe, prompts, seeds(5, 5)), images)
+            assert control.evaluations == once + 4 * STEPS  # neither inverted nor looked at again
+    assert {str(each.message) for each in caught} == {told for told in out.warnings if "the mask of" in told}
     assert max(apart(images, expected)) < 0.5 / 255 + TOLERANCE
 
 
@@ -378,6 +383,132 @@ def test_nested_attachments_act_together_and_restore_in_turn(pipe: Any) -> None:
             assert max(apart(run(pipe), expected)) < TOLERANCE
         assert state(pipe) == between
     assert state(pipe) == before
+
+
+def test_two_controls_of_one_site_at_once_are_refused(pipe: Any) -> None:
+    before = state(pipe)
+    with sc.attach(pipe, sc.masactrl(0, 1, sites="10-12"), targets=1):
+        with sc.attach(pipe, sc.masactrl(2, sites="12-15"), targets=2):
+            run(pipe)  # not in one step
+        with (
+            pytest.raises(sc.SamecastError, match=r"two attached controls act at site up\.5 in one step"),
+            sc.attach(pipe, sc.masactrl(1, sites="12-15"), targets=2),
+        ):
+            run(pipe)
+        run(pipe)
+    assert state(pipe) == before
+
+
+def test_attachments_may_end_in_any_order(pipe: Any) -> None:
+    before, expected = state(pipe), run(pipe)
+    first, second = (sc.attach(pipe, sc.masactrl(0, sites=site)) for site in ("10", "15"))
+    with sc.attach(pipe, sc.masactrl(0, sites="15")):
+        alone = run(pipe)
+    first.__enter__()
+    second.__enter__()
+    run(pipe)
+    first.__exit__(None, None, None)
+    assert np.array_equal(run(pipe), alone)
+    second.__exit__(None, None, None)
+    assert state(pipe) == before
+    assert np.array_equal(run(pipe), expected)
+
+
+def test_masks_that_tell_nothing_apart_are_warned_of_as_in_our_own_loop(pipe: Any, model: sc.Model) -> None:
+    dot = torch.zeros(64, 64)
+    dot[:9, :9] = 1
+    rules = sc.masactrl_masked(0, sites="mid")
+    settings = sc.RenderSettings(steps=STEPS, init="noise")
+    subject = sc.Subject((SQUARE,), "dog", masks=(dot,))
+    out = model.render(subject, ["a dog"], rules=rules, settings=settings, target_masks=dot)
+    told = [warning for warning in out.warnings if "mask" in warning]
+    assert len(told) == 1
+    with (
+        pytest.warns(sc.SamecastWarning, match="picture 1, reference 1 is empty at 2 x 2 tokens") as caught,
+        sc.attach(pipe, rules, sources=SQUARE, source_masks=dot, target_masks=[dot]),
+    ):
+        run(pipe, ["a dog"])
+    assert [str(each.message) for each in caught] == told
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"sources": "no-such.png"}, "no-such.png"),
+        ({"sources": [SQUARE], "class_noun": "dog"}, "a class_noun was given that no rule looks for"),
+        ({"source_memory": 1.0}, "source_memory was given, and no photo is a source"),
+    ],
+)
+def test_what_would_do_nothing_or_cannot_be_read_is_refused_before_any_call(
+    pipe: Any, options: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(sc.SamecastError, match=message):
+        sc.attach(pipe, **{"rules": sc.masactrl()} | options)
+
+
+def test_one_thing_need_not_be_a_list(pipe: Any) -> None:
+    (rule,) = sc.masactrl_masked(0, sites="all")
+    with sc.attach(pipe, (rule,), sources=[0], targets=[1], source_masks=[HALF], target_masks=[HALF]):
+        expected = run(pipe)
+    with sc.attach(pipe, rule, sources=0, targets=1, source_masks=HALF, target_masks=HALF):
+        assert np.array_equal(run(pipe), expected)
+
+
+def test_a_photos_mask_must_have_its_proportions(pipe: Any) -> None:
+    rules, photo = sc.masactrl_masked(0), SQUARE.resize((128, 96))
+    with (
+        pytest.raises(sc.SamecastError, match="must have the same proportions"),
+        sc.attach(pipe, rules, sources=photo, source_masks=[HALF], target_masks=[HALF]),
+    ):
+        run(pipe, PROMPTS[:1])
+
+
+def test_words_beyond_what_the_text_encoder_reads_are_no_words(pipe: Any) -> None:
+    rules = sc.masactrl_auto_masked(1, sites="all")
+    late = " ".join(["cat"] * 90) + " dog"
+    with (
+        pytest.raises(sc.SamecastError, match="comes after the 75 tokens"),
+        sc.attach(pipe, rules, sources=SQUARE, class_noun="dog"),
+    ):
+        run(pipe, [late])
+    with warnings.catch_warnings(), sc.attach(pipe, rules, sources=SQUARE, class_noun="dog"):
+        warnings.simplefilter("ignore")
+        assert np.isfinite(run(pipe, [f"a dog {late}"])).all()
+
+
+def test_a_unet_for_inpainting_takes_rows_as_sources_but_no_photos(pipe: Any) -> None:
+    torch.manual_seed(0)
+    config = dict(pipe.unet.config) | {"in_channels": 9}
+    parts = pipe.components | {"unet": UNet2DConditionModel.from_config(config)}
+    inpaint = StableDiffusionInpaintPipeline(**parts, requires_safety_checker=False)
+    inpaint.set_progress_bar_config(disable=True)
+    given = {"image": [SQUARE] * 2, "mask_image": [SQUARE.convert("L")] * 2, "height": 64, "width": 64}
+    with sc.attach(inpaint, sc.masactrl(0)) as control:
+        run(inpaint, PROMPTS[:2], **given)
+    assert control.evaluations == 4 * STEPS
+    with (
+        pytest.raises(sc.SamecastError, match="takes 9 channels instead of the 4"),
+        sc.attach(inpaint, sc.masactrl(0), sources=SQUARE),
+    ):
+        run(inpaint, PROMPTS[:2], **given)
+
+
+def test_a_unet_without_transformer_blocks_is_refused(pipe: Any) -> None:
+    blocks = {
+        "down_block_types": ("SimpleCrossAttnDownBlock2D",) * 2,
+        "up_block_types": ("SimpleCrossAttnUpBlock2D",) * 2,
+    }
+    unet = UNet2DConditionModel(
+        **blocks,
+        mid_block_type="UNetMidBlock2DSimpleCrossAttn",
+        block_out_channels=(32, 32),
+        cross_attention_dim=32,
+        sample_size=8,
+    )
+    with pytest.raises(sc.SamecastError, match="attention without transformer blocks"):
+        sc.attach(
+            StableDiffusionPipeline(**pipe.components | {"unet": unet}, requires_safety_checker=False), sc.masactrl()
+        )
 
 
 def test_a_photo_inside_another_attachment_is_left_alone_by_it(pipe: Any, photo: Image.Image) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -74,7 +75,7 @@ def test_the_page_needs_nothing_but_itself(done: Path) -> None:
         "Decoder sites keep the subject",
         "a later final step",
         "start step hardly",
-        "fill in what the source",
+        "On photos that hide a part, encoder sites keep the subject better",
     ):
         assert claim in page
 
@@ -114,6 +115,39 @@ def test_a_dry_run_tells_and_writes_nothing(
     assert not (tmp_path / "none").exists()
 
 
+def test_a_picture_that_failed_leaves_the_table_the_figures_and_the_page(done: Path, tmp_path: Path) -> None:
+    for number, gone in enumerate(("decoder, steps 1-10", "no control")):
+        study = tmp_path / str(number)
+        shutil.copytree(done, study)
+        lost = [run for run in (study / "runs").iterdir() if f'"{gone}"' in (run / "run.json").read_text()]
+        assert lost
+        shutil.rmtree(lost[0])
+        (study / "index.html").unlink()
+        assert main(("study", "report", str(study), "--device", "cpu")) == 0
+        assert "Recommended" in (study / "index.html").read_text()
+
+
+@pytest.mark.parametrize(
+    "words", [("--dry-run",), ("--guidance", "3"), ("--dtype", "bfloat16"), ("--hidden",), ("--out", "x")]
+)
+def test_a_study_that_goes_on_takes_nothing_that_it_was_told(
+    done: Path, capsys: pytest.CaptureFixture[str], words: tuple[str, ...]
+) -> None:
+    assert main(("study", "--resume", str(done), *words)) == 2
+    assert f"goes on with a study as it was: leave out {words[0]}" in " ".join(capsys.readouterr().err.split())
+
+
+def test_a_relative_model_is_found_from_another_folder(
+    tiny_pipeline_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tiny_pipeline_dir.parent)
+    words = ("--axis", "final=4,6", "--steps", "6", "--subjects", "1", "--device", "cpu", "--clip", "diorama")
+    study = str(tmp_path / "study")
+    assert main(("study", "--model", tiny_pipeline_dir.name, *words, "--out", study)) == 0
+    monkeypatch.chdir(tmp_path)
+    assert main(("study", "--resume", study, "--device", "cpu")) == 0
+
+
 def test_axes_come_from_words_and_from_yaml(tmp_path: Path) -> None:
     (tmp_path / "grid.yaml").write_text("axes:\n  final: '20:51:5'\n  sites: [encoder, decoder]\nbase: {start: 6}\n")
     from_file = grid_of(StudyOptions(config=tmp_path / "grid.yaml"))
@@ -151,7 +185,7 @@ def test_mistakes_are_one_line(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     more = () if words[0] == "status" else ("--model", str(tiny_pipeline_dir))
-    given = ("--clip", "diorama") if more and "--clip" not in words else ()
+    given = ("--clip", "diorama") if more and not {"--clip", "--resume"} & set(words) else ()
     assert main(["study", *words, *more, *given]) == 2
     err = capsys.readouterr().err
     assert told in " ".join(err.split())

@@ -1,6 +1,7 @@
 """`samecast learn` and `samecast diorama photos` as people call them."""
 
 import json
+import shlex
 from pathlib import Path
 
 import pytest
@@ -24,7 +25,12 @@ def test_learning_leaves_a_concept_and_says_how_to_use_it(
     out = capsys.readouterr().out
     file = tmp_path / "rex" / "rex.safetensors"
     assert str(file) in out
-    assert f"samecast render --concept {file}" in out
+    line = next(line for line in out.splitlines() if line.startswith("samecast render"))
+    assert f"--concept {file}" in line
+    more = ("--model", str(tiny_pipeline_dir), "--steps", "2", "--out", str(tmp_path / "beach"))
+    assert main([*shlex.split(line)[1:], *more]) == 0
+    assert (tmp_path / "beach" / "render.json").is_file()
+    assert "no effect" not in capsys.readouterr().err
     assert set(Concept.load(file).tokens) == {"<new1>"}
     assert main(words) == 0
     assert "nothing was done" in capsys.readouterr().err
@@ -57,6 +63,16 @@ def test_options_become_settings() -> None:
         (("lora", "--photos", "{photos}", "--noun", "dog", "--token", "dog"), "angle brackets"),
         (("lora", "--photos", "{photos}", "--noun", "dog", "--steps", "0"), "steps must be 1"),
         (("custom-diffusion", "--photos", "{photos}", "--mode", "q"), "--mode"),
+        (
+            ("lora", "--photos", "{photos}", "--noun", "dog", "--class-photos", "{photos}"),
+            "--class-photos has no effect",
+        ),
+        (("lora", "--photos", "{photos}", "--noun", "dog", "--class-images", "8"), "--class-images has no effect"),
+        (("dreambooth", "--photos", "{photos}", "--noun", "dog", "--views", "8"), "--views has no effect"),
+        (
+            ("textual-inversion", "--photos", "{photos}", "--noun", "dog", "--weight-decay", "1"),
+            "--weight-decay has no",
+        ),
         (("hypernetwork",), "hypernetwork"),
     ],
 )

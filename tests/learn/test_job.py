@@ -129,6 +129,46 @@ def test_a_finished_run_is_not_done_twice_and_others_are_left_alone(
     assert Concept.load(first.file).tokens["<new1>"].class_noun == "dog"
 
 
+def test_a_run_goes_on_beside_a_folder_of_somebody_elses(
+    model: sc.Model, subject: ToLearn, short: LearnSettings, tmp_path: Path
+) -> None:
+    settings = replace(short, method="textual-inversion")
+    (tmp_path / "rex").mkdir()
+    (tmp_path / "rex" / "letter.txt").write_text("mine")
+    with pytest.raises(Stopped):
+        learn(model, [subject], settings, tmp_path / "rex", watching=OFTEN, progress=stop_after(3))
+    seen: list[int] = []
+    done = learn(
+        model, [subject], settings, tmp_path / "rex", watching=QUIET,
+        progress=lambda stage, done, total, loss: seen.append(done),
+    )  # fmt: skip
+    assert seen == [4]
+    assert done.file == tmp_path / "rex-2" / "rex-2.safetensors"
+    assert learn(model, [subject], settings, tmp_path / "rex").found
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["rex", "rex-2"]
+
+
+def test_what_a_killed_first_save_leaves_is_not_somebody_elses(
+    model: sc.Model, subject: ToLearn, short: LearnSettings, tmp_path: Path
+) -> None:
+    (tmp_path / "rex").mkdir()
+    (tmp_path / "rex" / f".{STATE}-1a2b").write_bytes(b"half")
+    done = learn(
+        model, [subject], replace(short, method="textual-inversion", steps=1), tmp_path / "rex", watching=QUIET
+    )
+    assert done.file == tmp_path / "rex" / "rex.safetensors"
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_a_model_of_another_precision_is_refused(
+    tiny_pipeline_dir: Path, subject: ToLearn, short: LearnSettings, tmp_path: Path, dtype: Any
+) -> None:
+    half = sc.load(tiny_pipeline_dir, dtype=dtype, device="cpu")
+    with pytest.raises(SamecastError, match=f"loaded in {dtype}, and is to learn in float32"):
+        learn(half, [subject], short, tmp_path / "rex")
+    assert not (tmp_path / "rex").exists()
+
+
 def test_an_unfinished_run_of_other_settings_is_refused(
     model: sc.Model, subject: ToLearn, short: LearnSettings, tmp_path: Path
 ) -> None:

@@ -85,6 +85,40 @@ def test_class_pictures_may_be_lines_of_text_files(photos_dir: Path, class_dir: 
         from_list(tmp_path / "list.json")
 
 
+def test_class_pictures_may_be_as_the_authors_retrieve_them(photos_dir: Path, class_dir: Path, tmp_path: Path) -> None:
+    """`retrieve.py` writes paths from where it was run, beside a folder of pictures."""
+    shutil.copytree(class_dir, tmp_path / "real" / "images")
+    (tmp_path / "real" / "images.txt").write_text(
+        "real_reg/samples_dog/images/0.png\nreal_reg/samples_dog/images/1.png\n"
+    )
+    (tmp_path / "real" / "caption.txt").write_text("a small dog\na big dog\n")
+    (found,) = from_list(write(tmp_path / "list.json", [entry(photos_dir, class_data_dir="real")]))
+    assert [(path.name, words) for path, words in found.class_photos] == [
+        ("0.png", "a small dog"),
+        ("1.png", "a big dog"),
+    ]
+    assert all(path.parent == tmp_path / "real" / "images" for path, _ in found.class_photos)
+    (tmp_path / "real" / "images" / "1.png").unlink()
+    with pytest.raises(SamecastError, match=r"names the class picture .*1\.png', which is not there"):
+        from_list(tmp_path / "list.json")
+
+
+def test_what_is_no_path_or_no_subject_is_told_in_one_line(photos_dir: Path, tmp_path: Path) -> None:
+    with pytest.raises(SamecastError, match=r"is no path|is not a folder") as caught:
+        from_list(write(tmp_path / "list.json", [entry(photos_dir, instance_data_dir="x" * 5000)]))
+    assert "\n" not in str(caught.value)
+    for groups in ([[], [entry(photos_dir)]], [[{"prompt_filename_compose": "a.txt"}]]):
+        with pytest.raises(SamecastError, match="names no subject there"):
+            from_list(write(tmp_path / "list.json", groups), 1)
+    with pytest.raises(SamecastError, match="is no group of subjects"):
+        from_list(write(tmp_path / "list.json", [[entry(photos_dir)], entry(photos_dir)]), 2)
+    (tmp_path / "rex").mkdir()
+    shutil.copy(photos_dir / "0.png", tmp_path / "rex")
+    (tmp_path / "rex" / "subject.json").write_text("[" * 100_000)
+    with pytest.raises(SamecastError, match="should hold a class_noun"):
+        from_folder(tmp_path / "rex")
+
+
 def test_a_caption_without_a_token_gets_the_next_one(photos_dir: Path, tmp_path: Path) -> None:
     plain = entry(photos_dir, instance_prompt="photo of a dog")
     found = from_list(write(tmp_path / "list.json", [entry(photos_dir, noun="cat"), plain]))

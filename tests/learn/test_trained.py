@@ -101,6 +101,28 @@ def test_a_tokens_gradient_is_that_of_its_row_of_the_matrix(model: sc.Model, thr
     torch.testing.assert_close(ours, theirs)
 
 
+@pytest.mark.parametrize("checkpointing", [False, True])
+def test_the_start_of_a_text_teaches_custom_diffusion_nothing(
+    model: sc.Model, subject: ToLearn, checkpointing: bool
+) -> None:
+    """Against weights whose gradient is taken by hand, from what all tokens but the first teach."""
+    states = torch.randn(2, 77, 32, generator=torch.Generator().manual_seed(0))
+    settings = LearnSettings(checkpointing=checkpointing)
+    with training(model.backbone, settings, [subject]) as trained:
+        unet = pipeline_of(model).unet
+        unet.train()
+        layer = unet.down_blocks[0].attentions[0].transformer_blocks[0].attn2.to_k
+        seen: list[torch.Tensor] = []
+        handle = layer.register_forward_hook(lambda module, given, out: out.register_hook(seen.append) and None)
+        model.backbone.predict(torch.randn(2, 4, 16, 16), 500, states).square().mean().backward()
+        handle.remove()
+        (upstream,) = seen
+        by_hand = torch.einsum("rto,rti->oi", upstream[:, 1:], states[:, 1:])
+        gradient = next(weight for weight in trained.weights.values() if weight is layer.weight).grad
+    assert gradient is not None
+    torch.testing.assert_close(gradient, by_hand)
+
+
 @pytest.mark.parametrize("method", ["custom-diffusion", "lora", "dreambooth"])
 def test_the_concept_does_what_the_trained_model_did(
     method: Any, model: sc.Model, subject: ToLearn, short: LearnSettings, tmp_path: Any

@@ -8,6 +8,7 @@ import torch
 from diffusers import StableDiffusionPipeline, UNet2DConditionModel
 from transformers import CLIPImageProcessor, CLIPModel, CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
+from samecast.diorama import captions
 from samecast.diorama.captions import caption
 from samecast.diorama.scenes import HELD_OUT, sample_spec
 from training import clip, samples, ship, start, unet
@@ -191,8 +192,8 @@ def test_a_mate_is_the_same_subject_in_another_scene():
 def test_diptychs_are_captioned_by_the_class_and_never_by_a_scene():
     rng = np.random.default_rng(0)
     for number in range(50):
-        spec = sample_spec(number)
-        text = samples.side_by_side(spec, rng, 0.5)
+        spec, other = sample_spec(number), mate(number)
+        text = samples.side_by_side(spec, other, rng, 0.5, 0.0)
         assert text.startswith("two photos of a")
         assert spec.identity.kind in text.split()
         assert not any(word in text for word in ("seen", "facing", " on ", " at ", "lying", "running", "sitting"))
@@ -294,7 +295,7 @@ def recipe_of(batch):
 
 
 def test_a_step_is_on_single_pictures_diptychs_or_duos(renders):
-    drawn = samples.Samples(Namespace(diptychs=0.4, words=0.5, duos=0.3, animals=2.0, bare=0.3))
+    drawn = samples.Samples(Namespace(diptychs=0.4, words=0.5, scenes=0.5, duos=0.3, animals=2.0, bare=0.3))
     counts = dict.fromkeys(("eps", "diptychs", "duos"), 0)
     for step in range(60):
         kind, z, shares, texts = drawn.at(recipe_of(4), step)
@@ -312,6 +313,18 @@ def test_a_step_is_on_single_pictures_diptychs_or_duos(renders):
             assert all((" and " in text) == (kind == "duos") or text == "" for text in texts)
     assert counts["diptychs"] > counts["duos"] / 2
     assert min(counts.values()) > 8
+
+
+def test_scenes_of_diptychs_are_told_from_left_to_right():
+    rng, places = np.random.default_rng(0), captions.BACKGROUND_PHRASES
+    for number in range(40):
+        left, right = sample_spec(number), mate(number)
+        text = samples.side_by_side(left, right, rng, 0.0, 1.0)
+        told = text.split(", one ")[1:]
+        if len(told) == 2 and left.scene.background != right.scene.background:
+            for scene, spec, other in zip(told, (left, right), (right, left), strict=True):
+                assert not any(words in scene for words in places[other.scene.background])
+                assert spec.scene.pose in scene or other.scene.pose not in scene
 
 
 def test_a_subjects_parts_are_where_its_picture_has_them(renders):

@@ -34,6 +34,11 @@ def test_words_become_values(words: str, values: tuple[object, ...]) -> None:
         ("final=9:0", "needs values"),
         ("start=0:99999", "are the most"),
         ("skip=1.5", "skip cannot be '1.5'"),
+        ("start=none", "start cannot be none; leave it out, and it is 4"),
+        ("threshold=none", "threshold cannot be none"),
+        ("dropout=none", "dropout cannot be none"),
+        ("weight=nan,1", "weight cannot be 'nan'; it is a number"),
+        ("consistency=inf", "consistency cannot be 'inf'; it is a number or none"),
     ],
 )
 def test_mistakes_are_one_line(words: str, told: str) -> None:

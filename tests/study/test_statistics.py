@@ -6,6 +6,7 @@ import pytest
 from samecast.study.findings import verdict
 from samecast.study.statistics import (
     Estimate,
+    NothingInCommonError,
     balanced,
     cells,
     contrast,
@@ -13,18 +14,37 @@ from samecast.study.statistics import (
     front,
     levelled,
     rank_correlation,
-    spread,
+    student,
     trend,
 )
 
 
-def test_intervals_cover_the_mean_about_as_often_as_they_say() -> None:
+@pytest.mark.parametrize("subjects", [2, 3, 8, 30])
+def test_intervals_cover_the_mean_as_often_as_they_say(subjects: int) -> None:
     rng = np.random.default_rng(1)
-    covered = 0
-    for _ in range(100):
-        found = estimate(rng.normal(0.3, 1.0, 30).tolist())
-        covered += found.low <= 0.3 <= found.high
-    assert 86 <= covered <= 100
+    found = [estimate(rng.normal(0.3, 1.0, subjects).tolist()) for _ in range(2000)]
+    assert np.mean([each.low <= 0.3 <= each.high for each in found]) == pytest.approx(0.95, abs=0.015)
+
+
+def test_students_t_is_that_of_the_tables() -> None:
+    assert [student(n) for n in (1, 2, 7, 29, 120)] == pytest.approx([12.706, 4.303, 2.365, 2.045, 1.980], abs=1e-3)
+
+
+def test_one_subject_has_no_interval_and_shows_nothing() -> None:
+    alone = estimate([0.5])
+    assert str(alone) == "0.500 (one subject)"
+    assert verdict(alone, 1) == verdict(alone, -1) == "not shown"
+
+
+def test_an_interval_of_shares_stays_within_them() -> None:
+    assert (estimate([0, 0, 0.5, 0], (0, 1)).low, estimate([1, 1, 0.5, 1], (0, 1)).high) == (0, 1)
+
+
+def test_without_common_subjects_nothing_is_compared() -> None:
+    with pytest.raises(NothingInCommonError):
+        contrast({"a": {"x": 1.0}, "b": {"y": 1.0}}, ["a"], ["b"])
+    with pytest.raises(NothingInCommonError):
+        trend({"a": {"x": 1.0}}, ["a", "b"])
 
 
 def test_a_contrast_compares_each_subject_with_itself() -> None:
@@ -56,7 +76,6 @@ def test_a_trend_is_one_where_every_subject_rises() -> None:
     table = {str(v): {s: v**3 * (1 + at) for at, s in enumerate("abc")} for v in range(5)}
     assert trend(table, [str(v) for v in range(5)]).low == pytest.approx(1)
     assert trend(table, [str(v) for v in reversed(range(5))]).high == pytest.approx(-1)
-    assert spread(table, ["0", "4"]).value == pytest.approx(64 * 2)
 
 
 def test_ranks_average_ties() -> None:

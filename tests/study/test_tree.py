@@ -9,7 +9,8 @@ from samecast.control.plan import Plan, make_plan
 from samecast.control.rule import Rules
 from samecast.control.rules import masactrl, masactrl_union
 from samecast.core.sites import Site
-from samecast.study.grid import Grid, aiku, factorial, full, masks, only, runs_of
+from samecast.core.tokens import SubjectTokens
+from samecast.study.grid import Grid, aiku, factorial, fitted, full, masks, only, runs_of
 from samecast.study.tree import action_at, history, measure
 
 SITES = tuple(
@@ -36,6 +37,19 @@ def plan(rules: Rules, steps: int = 50) -> Plan:
 
 def histories(grid: Grid, steps: int = 50) -> list[tuple[object, ...]]:
     return [history(plan(variant.rules, steps), range(steps)) for variant in grid.variants]
+
+
+def test_presets_fit_models_with_other_numbers_of_sites() -> None:
+    grid, xl = aiku(), fitted(aiku(), 70)
+    assert fitted(grid, 16) == grid
+    assert [variant.name for variant in xl.variants] == [variant.name for variant in grid.variants]
+    assert xl.views == grid.views
+    told = {"0-7": "0-34", "10-15": "44-69", "0-7,10-15": "0-34,44-69"}
+    for ours, theirs in zip(grid.variants, xl.variants, strict=True):
+        assert [told[rule.sites] for rule in ours.rules] == [rule.sites for rule in theirs.rules]
+    rules = [rule for variant in fitted(masks(), 70).variants for rule in variant.rules]
+    found = {rule.tokens.sites for rule in rules if isinstance(rule.tokens, SubjectTokens)}
+    assert found == {"encoder", "mid", "decoder", "0-12", "13-25", "31-43", "44-56", "57-69"}
 
 
 def test_the_aiku_grid_is_44_runs_of_which_42_are_distinct_on_1474_nodes() -> None:
@@ -96,6 +110,6 @@ def test_a_factorial_has_a_view_for_each_axis_and_set_of_sites() -> None:
     assert len(grid.variants) == 8
     assert {(view.axis, view.series) for view in grid.views} == {
         ("final", "decoder"),
-        ("final", "encoder"),
+        ("final", "0-7"),
         ("sites", "all"),
     }

@@ -189,6 +189,20 @@ def check_inverts(scheduler: Any) -> None:
         raise SamecastError(f"a photo cannot be inverted with {clips}, which forgets what it cuts: {remedy}")
 
 
+def check_takes_photos(pipeline: Any) -> None:
+    """Refuses a U-Net that takes more than a noisy latent, as those made for inpainting do: no photo can be inverted.
+
+    Raises:
+        SamecastError: so it is.
+    """
+    channels, latent = pipeline.unet.config.in_channels, pipeline.vae.config.latent_channels
+    if channels != latent:
+        raise SamecastError(
+            f"a photo cannot be inverted by a U-Net that takes {channels} channels instead of the {latent} of a latent:"
+            " name a row of the batch as the source"
+        )
+
+
 def schedule_from(backbone: UNetBackbone, timeline: StockTimeline) -> Schedule:
     """The noise levels of a call's steps, under a scheduler that `check_inverts` has passed."""
     whole = schedule_of(backbone.pipeline.scheduler, backbone.prediction_type)

@@ -107,7 +107,7 @@ class UNetBackbone:
         return embeddings.to(self.dtype)
 
     def _check_length(self, prompt: str) -> None:
-        limit = int(self.pipeline.text_encoder.config.max_position_embeddings)  # of XL's two, both read 77
+        limit = self._text_limit
         text = self.pipeline.maybe_convert_prompt(prompt, self.pipeline.tokenizer)
         tokens = len(self.pipeline.tokenizer(text, verbose=False).input_ids)
         if tokens > limit:
@@ -124,7 +124,19 @@ class UNetBackbone:
         found = find_phrase(tokens[0], tokens[1][1:-1], word_starts(tokens[0], whole))
         if not found:
             raise SamecastError(f"the word {phrase!r} is not in the prompt {prompt[:60]!r}, so no map can show it")
-        return found
+        limit = self._text_limit
+        read = tuple(at for at in found if at < limit - 1)  # the last is the mark of the end
+        if not read:
+            raise SamecastError(
+                f"the word {phrase!r} comes after the {limit - 2} tokens that the model reads of the prompt"
+                f" {prompt[:40]!r}...: say it earlier"
+            )
+        return read
+
+    @property
+    def _text_limit(self) -> int:
+        """How many tokens a text has at most, marks included; of XL's two encoders both read 77."""
+        return int(self.pipeline.text_encoder.config.max_position_embeddings)
 
     def _tokens(self, text: str) -> list[str]:
         """What the text encoder reads, with the marks of begin and end."""
@@ -209,6 +221,11 @@ def _walk(unet: Any, kind: Kind) -> Iterator[BoundSite]:
         within = 0
         for block in blocks:
             for transformer in getattr(block, "attentions", None) or ():
+                if not hasattr(transformer, "transformer_blocks"):
+                    raise SamecastError(
+                        f"this U-Net's {type(block).__name__} has attention without transformer blocks; control binds"
+                        " to U-Nets of the Stable Diffusion 1.x, 2.x and XL family"
+                    )
                 for layer in transformer.transformer_blocks:
                     attention = cast(AttentionLayer, layer.attn1 if kind == "self" else layer.attn2)
                     site = Site(f"{stage}.{within}", index, kind, stage, resolution, attention.heads)

@@ -51,7 +51,7 @@ def run_compare(options: CompareOptions) -> None:
 
         quiet_libraries()
         settings = RenderSettings(steps=options.steps, guidance_scale=options.guidance)
-        model = load(options.model, device=options.device)
+        model = load(options.model, device=options.device, dtype="float32")
         benchmark = Benchmark(model, load_probe(), load_clip(), load_vit(), settings, options.prompts)
         learning = default_settings("custom-diffusion", embedded=options.model == "diorama")
         duos = Duos(benchmark, replace(learning, steps=options.learn_steps))

@@ -46,7 +46,7 @@ def run_learn(options: SharedOptions) -> None:
     out = options.out or Path("concepts") / _name(options, subjects)
     check_writable(out)
     for subject in subjects:
-        for photo in subject.photos:
+        for photo in (*subject.photos, *(path for path, _ in subject.class_photos)):
             open_photo(photo)
     with working("loading the model"):
         from samecast.learn.devices import find_devices
@@ -97,7 +97,24 @@ def settings_of(options: SharedOptions) -> "LearnSettings":
     }
     given["flip"] = not options.no_flip
     given["varied"] = options.varied or defaults.varied
-    return replace(defaults, **given)
+    settings = replace(defaults, **given)
+    _check_idle(options, settings)
+    return settings
+
+
+def _check_idle(options: SharedOptions, settings: "LearnSettings") -> None:
+    """Refuses options that would do nothing."""
+    reasons = {
+        "class_photos": "" if settings.preserves else "there is no prior to preserve: add --prior-weight 1",
+        "class_images": "" if settings.preserves else "there is no prior to preserve: add --prior-weight 1",
+        "views": "" if settings.augment == "scale" else "photos are not augmented: add --augment scale",
+    }
+    if settings.method == "textual-inversion":
+        idle = "textual inversion trains no weights; its rate is --token-rate"
+        reasons |= {"learning_rate": idle, "weight_decay": idle}
+    for name, reason in reasons.items():
+        if reason and getattr(options, name, None) is not None:
+            raise SamecastError(f"--{name.replace('_', '-')} has no effect: {reason}")
 
 
 def subjects_of(options: SharedOptions) -> "tuple[ToLearn, ...]":

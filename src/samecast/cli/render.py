@@ -84,7 +84,12 @@ def run_render(options: RenderOptions) -> bool:
         _tell_quality(result)
     count = len(result.renders)
     quality = "" if result.source_psnr is None else f", the photo reproduced at {result.source_psnr:.1f} dB"
-    RESULTS.print(f"{count} picture{'s' * (count > 1)} in {folder} ({result.evaluations} evaluations{quality})")
+    beside = "".join(
+        f", {number} more {what}"
+        for number, what in ((result.map_evaluations, "for maps"), (result.check_evaluations, "to check the inversion"))
+        if number
+    )
+    RESULTS.print(f"{count} picture{'s' * (count > 1)} in {folder} ({result.evaluations} evaluations{beside}{quality})")
     return record is None or _compare(record, result)
 
 
@@ -133,7 +138,14 @@ def _record(options: RenderOptions) -> Record | None:
 
 def _run_of(options: RenderOptions) -> _Run:
     """The run that the options describe; what can be wrong without a model is found here."""
-    references, prompts = split_inputs(options.inputs, generated=bool(options.source_prompt))
+    rules = rules_of(options)
+    free = options.init in ("noise", 1.0) and not any(rule.reads_source for rule in rules)
+    if options.reference:
+        references, prompts = tuple(str(photo) for photo in options.reference), options.inputs
+        if not prompts:
+            raise SamecastError('give a prompt beside --reference, such as "a dog running on the beach"')
+    else:
+        references, prompts = split_inputs(options.inputs, without=free or bool(options.source_prompt))
     for number, prompt in enumerate(prompts, start=1):
         if not prompt.strip():
             raise SamecastError(f"prompt {number} is empty: say what the picture should show")
@@ -154,7 +166,7 @@ def _run_of(options: RenderOptions) -> _Run:
         concepts=tuple(read_concept_option(word) for word in options.concept),
         subject=sc.Subject(references, options.noun, options.mask) if references else None,
         prompts=tuple(spelt(prompt) for prompt in prompts),
-        rules=rules_of(options),
+        rules=rules,
         settings=sc.RenderSettings(
             steps=options.steps,
             guidance_scale=options.guidance,
@@ -169,6 +181,7 @@ def _run_of(options: RenderOptions) -> _Run:
             fixed_point=options.fixed_point,
             check_inversion=options.check_inversion,
             source_memory=options.source_memory,
+            batch_rows=options.batch_rows,
         ),
         out=options.out or Path("renders") / name,
         target_masks=options.target_mask,
@@ -177,13 +190,14 @@ def _run_of(options: RenderOptions) -> _Run:
 
 
 def split_inputs(
-    inputs: tuple[str, ...], *, generated: bool = False, command: str = "render"
+    inputs: tuple[str, ...], *, without: bool = False, command: str = "render"
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """The photos and the prompts.
 
     Args:
         inputs: both, in this order.
-        generated: with --source-prompt the photo may be left out: then the first word names no file.
+        without: whether the photo may be left out, as with --source-prompt, or where neither rules nor pictures need
+            one: then the first word names no file.
         command: that they are for.
 
     Raises:
@@ -191,7 +205,7 @@ def split_inputs(
     """
     if not inputs:
         raise SamecastError(f'give a photo and a prompt: samecast {command} photo.png "a dog running on the beach"')
-    if generated and not _names_a_photo(inputs[0]):
+    if without and not _names_a_photo(inputs[0]):
         return (), inputs
     if len(inputs) == 1:
         else_generated = ", or --source-prompt" if command == "render" else ""
@@ -211,6 +225,9 @@ def _names_a_photo(word: str) -> bool:
         return False
 
 
+_OF_METHODS = ("start", "final", "skip", "stride", "sites", "weight", "dropout", "anchor", "consistency")
+
+
 def rules_of(options: RenderOptions) -> Rules:
     """The rules that the options ask for.
 
@@ -219,11 +236,14 @@ def rules_of(options: RenderOptions) -> Rules:
     """
     if options.rules is not None:
         return _rules_in(options, options.rules)
-    names = ("start", "final", "skip", "stride", "sites")
-    given: dict[str, Any] = {name: getattr(options, name) for name in names if getattr(options, name) is not None}
+    given: dict[str, Any] = {name: getattr(options, name) for name in _OF_METHODS if getattr(options, name) is not None}
     if options.method == "none" and given:
         raise SamecastError(f"--{next(iter(given))} has no effect with --method none: leave one of them out")
     method = METHODS[options.method.replace("-", "_")]
+    for name in given:
+        if name not in signature(method).parameters:
+            takers = [other.replace("_", "-") for other, of in METHODS.items() if name in signature(of).parameters]
+            raise SamecastError(f"--{name} has no effect with --method {options.method}: it is for {', '.join(takers)}")
     looked = {"phrase": options.map_words, "sites": options.map_sites, "threshold": options.threshold}
     tokens: dict[str, Any] = {name: value for name, value in looked.items() if value is not None}
     takes = signature(method).parameters.get("tokens")
@@ -241,7 +261,7 @@ def rules_of(options: RenderOptions) -> Rules:
 def _rules_in(options: RenderOptions, file: Path) -> Rules:
     """The rules of a file, which leaves nothing for the method's options to say."""
     default = RenderOptions()
-    spoken = ("method", "start", "final", "skip", "stride", "sites", "map_words", "map_sites", "threshold")
+    spoken = ("method", *_OF_METHODS, "map_words", "map_sites", "threshold")
     given = [f"--{name.replace('_', '-')}" for name in spoken if getattr(options, name) != getattr(default, name)]
     if given:
         raise SamecastError(f"--rules tells all that {', '.join(given)} would: leave one of them out")

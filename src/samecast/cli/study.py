@@ -1,5 +1,6 @@
 """`samecast study`, `study status` and `study report`: a grid of settings run, watched, and written up."""
 
+from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +12,7 @@ from samecast.cli.options.study import StudyOptions, StudyReportOptions, StudySt
 from samecast.disk import check_writable
 from samecast.errors import SamecastError
 from samecast.study.axes import BASE, parse_axis, read_axis, read_value
-from samecast.study.grid import Grid, factorial, preset_grid
+from samecast.study.grid import Grid, factorial, fitted, preset_grid
 
 if TYPE_CHECKING:
     from samecast.executors import Executor
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     from samecast.study.unit import Bench
 
 _MOST_FAILURES = 5
+_WITH_RESUME = ("resume", "model", "executor", "workers", "address", "batch_rows", "checkpoint", "device")
+"""What may be told again of a study that goes on: where its model lies now, and how to work."""
 
 
 def run_study_command(options: StudyOptions) -> bool:
@@ -40,7 +43,8 @@ def run_study_command(options: StudyOptions) -> bool:
 
         quiet_libraries()
         place = Path(options.resume or options.out).expanduser().absolute()
-        bench = Bench(place, "", options.device, options.batch_rows, options.checkpoint)
+        moved = options.model if options.resume and options.model != StudyOptions.model else ""
+        bench = Bench(place, moved, options.device, options.batch_rows, options.checkpoint)
         folder = StudyFolder(place)
         if grid is None:
             folder.recipe()
@@ -50,6 +54,8 @@ def run_study_command(options: StudyOptions) -> bool:
 
             model = sc.load(options.model, device=options.device, dtype=options.dtype)
     if grid is not None:
+        if not options.axis and not options.config:
+            grid = fitted(grid, len(model.backbone.self_attention()))
         recipe, subjects = _asked(options, grid, model)
         if options.dry_run:
             _tell_estimate(recipe, subjects, model)
@@ -62,8 +68,11 @@ def _check(options: StudyOptions) -> None:
     """What can be wrong before anything is loaded."""
     if options.resume is not None:
         default = StudyOptions()
-        told = ("annotations", "preset", "axis", "config", "steps", "photos", "seeds", "init", "prompts", "subjects")
-        given = [f"--{name}" for name in told if getattr(options, name) != getattr(default, name)]
+        given = [
+            f"--{field.name.replace('_', '-')}"
+            for field in fields(options)
+            if field.name not in _WITH_RESUME and getattr(options, field.name) != getattr(default, field.name)
+        ]
         if given:
             raise SamecastError(f"--resume goes on with a study as it was: leave out {', '.join(given)}")
     if options.executor == "local" and (options.workers or options.address):
@@ -134,16 +143,24 @@ def _asked(options: StudyOptions, grid: Grid, model: "Model") -> "tuple[Recipe, 
     recipe = Recipe(
         grid,
         settings,
-        options.model,
+        _lasting(options.model),
         revision="",
         dtype="",
         photos=options.photos,
         seeds=options.seeds,
-        clip=options.clip,
-        dino=options.dino,
+        clip=_lasting(options.clip),
+        dino=_lasting(options.dino),
         title=f"study: {options.preset or ('own axes' if options.axis or options.config else 'aiku')}",
     )
     return settle(recipe, subjects, model.backbone)
+
+
+def _lasting(model: str) -> str:
+    """A model's path as one that can be found from another folder too; a hub id, or a name, as it is."""
+    try:
+        return str(Path(model).expanduser().resolve()) if model and Path(model).expanduser().exists() else model
+    except OSError:
+        return model
 
 
 def _create(folder: "StudyFolder", recipe: "Recipe", subjects: "tuple[StudySubject, ...]", model: "Model") -> None:

@@ -15,7 +15,7 @@ from samecast.errors import SamecastError
 from samecast.photos import open_photo
 from samecast.records import slug
 from samecast.study.axes import parse_axis
-from samecast.study.grid import factorial
+from samecast.study.grid import factorial, fitted
 
 if TYPE_CHECKING:
     from samecast.study.tune import Round, Tuning
@@ -43,7 +43,8 @@ def run_tune(options: TuneOptions) -> None:
         quiet_libraries()
         model = sc.load(options.model, device=options.device)
     axes = tuple(parse_axis(words) for words in options.axis)
-    grid = factorial(axes, {}, options.steps) if axes else candidates(options.steps)
+    sites = len(model.backbone.self_attention())
+    grid = factorial(axes, {}, options.steps) if axes else fitted(candidates(options.steps), sites)
     settings = sc.RenderSettings(steps=options.steps, guidance_scale=options.guidance, init=options.init)
     told = tuple(dict.fromkeys(expand(prompt, options.noun) for prompt in prompts))
     subject = StudySubject(slug(Path(references[0]).stem), told, photos, options.noun)

@@ -79,7 +79,7 @@ def learnt(
     """
     label = "+".join(case.name for case, _ in subjects)
     shown = [photo.tobytes().hex() for _, photos in subjects for photo in photos]
-    facts = json.dumps([asdict(settings), shown], sort_keys=True)
+    facts = json.dumps([asdict(settings), shown, asdict(model.backbone.identity)], sort_keys=True)
     place = folder / "concepts" / f"{label}-{settings.method}-{sha256(facts.encode()).hexdigest()[:8]}"
     known: list[ToLearn] = []
     for (case, photos), token in zip(subjects, TOKENS, strict=False):

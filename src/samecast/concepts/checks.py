@@ -27,6 +27,10 @@ def check_concept(concept: "Concept") -> None:
         raise SamecastError("a concept needs at least one modifier token or one changed parameter; this has none")
     for word, token in concept.tokens.items():
         _check_token(word, token)
+    for name, told in (("id", concept.base.id), ("revision", concept.base.revision), ("family", concept.base.family)):
+        _check_text(name, told)
+    if concept.base.family not in ("sd", "xl"):
+        raise SamecastError(f"the concept is of a model of the family {concept.base.family!r:.40}; expected sd or xl")
     encoders = {frozenset(token.vectors) for token in concept.tokens.values()}
     if len(encoders) > 1:
         raise SamecastError("some modifier tokens are of one text encoder and some of two: they are of two models")
@@ -37,6 +41,11 @@ def check_concept(concept: "Concept") -> None:
             _check_pair(name, change)
     for name, tensor in concept.tensors().items():
         check_numbers(name, tensor)
+
+
+def _check_text(name: str, told: object) -> None:
+    if not isinstance(told, str):
+        raise SamecastError(f"the concept's base has the {name} {told!r:.60}; expected text")
 
 
 def check_numbers(name: str, tensor: Tensor) -> None:

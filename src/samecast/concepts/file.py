@@ -57,7 +57,7 @@ def parse_concept(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) ->
         )
     except SamecastError:
         raise
-    except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, RecursionError, ArithmeticError) as error:
         raise SamecastError(f"it is damaged: {type(error).__name__} {error}") from None
 
 

@@ -10,9 +10,10 @@ listener on the pipeline's `encode_prompt`, which hears how the batch is made up
 
 import functools
 import warnings
-from collections.abc import Generator, Hashable, Sequence
+from collections.abc import Callable, Generator, Hashable, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from contextvars import ContextVar
+from numbers import Integral
 from types import TracebackType
 from typing import Any
 
@@ -20,12 +21,16 @@ from torch import Tensor
 
 from samecast.backbones.stock import PipelineCall, adopt_pipeline, lora_at_strength, read_arguments, read_call
 from samecast.control.casting import Casting, Sources, part_sources
-from samecast.control.given import GivenMask
+from samecast.control.checks import check_rules
+from samecast.control.given import GivenMask, one_or_more, several_masks
+from samecast.control.looking import tell_blanks
 from samecast.control.plan import select_rule_sites
 from samecast.control.replay import Replay
-from samecast.control.rule import Rules
+from samecast.control.rule import Rule, Rules, Tokens
 from samecast.control.session import Orders, Session
 from samecast.control.stock import StockRun
+from samecast.core.branches import Branch
+from samecast.core.masks import Blank
 from samecast.errors import SamecastError, SamecastWarning
 
 # While one inverts a photo in the midst of a pipeline's call, the U-Net is its own, and all others keep still.
@@ -34,12 +39,12 @@ _INVERTING: ContextVar["Attachment | None"] = ContextVar("inverting", default=No
 
 def attach(
     pipeline: Any,
-    rules: Rules,
+    rules: Rules | Rule,
     *,
     sources: Sources | None = None,
-    targets: Sequence[int] | None = None,
-    source_masks: Sequence[GivenMask] = (),
-    target_masks: Sequence[GivenMask] = (),
+    targets: int | Sequence[int] | None = None,
+    source_masks: GivenMask | Sequence[GivenMask] = (),
+    target_masks: GivenMask | Sequence[GivenMask] = (),
     class_noun: str = "",
     source_memory: float | None = None,
 ) -> "Attachment":
@@ -49,13 +54,14 @@ def attach(
     gets several pictures, its n-th reads the sources' n-th. Shapes and seeds are the pipeline's business.
 
     Args:
-        pipeline: of the Stable Diffusion family: text or image to image, inpainting, ControlNet, T2I-Adapter.
+        pipeline: of the Stable Diffusion family: text or image to image, inpainting, ControlNet, T2I-Adapter. A U-Net
+            made for inpainting, with nine channels, takes sources in the batch, but no photos.
         rules: who reads whom, where and when; `()` is no control.
         sources: what is read: rows of the pipeline's list of prompts, or real photos, which are inverted at the
             beginning of the first call and take no rows; one or a list. They are inverted again where a later call in
             the block has other steps, size or weights. None is row 0 where a rule reads a source, else
             nothing.
-        targets: the rows that read; None is all but the sources. A rule's numbers count along these.
+        targets: the row or rows that read; None is all but the sources. A rule's numbers count along these.
         source_masks: for rules that take given masks: one for each source.
         target_masks: one for each target.
         class_noun: what the subject is, for rules that look for it in cross-attention maps.
@@ -66,11 +72,47 @@ def attach(
         SamecastError: the pipeline cannot be bound, or sources, targets, masks and rules do not go together; what only
             a call can tell (steps, prompts, scheduler) is raised in the call.
     """
+    rules = check_rules(rules)
     rows, photos = part_sources(sources, rules)
-    reading = None if targets is None else tuple(targets)
-    given = tuple(source_masks), tuple(target_masks)
-    casting = Casting(tuple(rules), rows, photos, reading, *given, class_noun, source_memory)
+    reading = None if targets is None else tuple(int(row) for row in one_or_more(targets, Integral))
+    given = several_masks(source_masks), several_masks(target_masks)
+    casting = Casting(rules, rows, photos, reading, *given, class_noun, source_memory)
     return Attachment(pipeline, casting)
+
+
+class _Listener:
+    """A pipeline's `encode_prompt` that tells how the batch of each call is made up, when the pipeline asks itself for
+    embeddings."""
+
+    def __init__(self, pipeline: Any) -> None:
+        self.original = pipeline.encode_prompt
+        self.own = vars(pipeline).get("encode_prompt")
+        self.heard_by: list[Callable[[PipelineCall], None]] = []
+        functools.update_wrapper(self, self.original)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        if _INVERTING.get() is None:
+            call = read_call(self.original, args, kwargs)
+            for hear in self.heard_by:
+                hear(call)
+        return self.original(*args, **kwargs)
+
+
+@contextmanager
+def _listening(pipeline: Any, hear: Callable[[PipelineCall], None]) -> Generator[None]:
+    """Listens with others that do, in any order; the last to leave puts the pipeline's own back."""
+    listener = vars(pipeline).get("encode_prompt")
+    if not isinstance(listener, _Listener):
+        listener = vars(pipeline)["encode_prompt"] = _Listener(pipeline)
+    listener.heard_by.append(hear)
+    try:
+        yield
+    finally:
+        listener.heard_by.remove(hear)
+        if not listener.heard_by and listener.own is None:
+            del vars(pipeline)["encode_prompt"]
+        elif not listener.heard_by:
+            vars(pipeline)["encode_prompt"] = listener.own
 
 
 class Attachment:
@@ -91,6 +133,7 @@ class Attachment:
         self._step = 0
         self._refused = self._acted = False
         self._held = Orders()
+        self._blanks: dict[tuple[Tokens, Branch], Mapping[int, Blank]] = {}
 
     @property
     def evaluations(self) -> int:
@@ -102,9 +145,10 @@ class Attachment:
             raise SamecastError("this attachment is in use already; call attach again for another one")
         denoiser, self._session = self._backbone.denoiser, Session(self._backbone, self._map_sites)
         self._refused = self._acted = False
+        self._blanks = {}
         with ExitStack() as stack:
             stack.enter_context(self._session)
-            stack.enter_context(self._listening())
+            stack.enter_context(_listening(self._backbone.pipeline, self._hear))
             stack.callback(denoiser.register_forward_pre_hook(self._before, with_kwargs=True).remove)
             stack.callback(denoiser.register_forward_hook(self._after, with_kwargs=True, always_call=True).remove)
             self._on = stack.pop_all()
@@ -115,10 +159,18 @@ class Attachment:
     ) -> None:
         assert self._on is not None
         self._on.close()
-        self._on = self._call = self._run = None
+        self._end_call()
+        self._on = self._call = None
         self._replays.clear()
-        if kind is None and self._casting.rules and (idle := self._idle()):
-            warnings.warn(idle, SamecastWarning, stacklevel=2)
+        if kind is None and self._casting.rules:
+            for told in (*filter(None, [self._idle()]), *tell_blanks(self._blanks)):
+                warnings.warn(told, SamecastWarning, stacklevel=2)
+
+    def _end_call(self) -> None:
+        """Forgets the pipeline's last call, but for the masks that told nothing apart in it."""
+        if self._run is not None:
+            self._blanks |= self._run.blanks()
+        self._run = None
 
     def _idle(self) -> str:
         """Why control was for nothing; empty where it was not."""
@@ -132,27 +184,10 @@ class Attachment:
             return "attached control changed nothing: targets read what is already their own (same prompt, same noise)"
         return ""
 
-    @contextmanager
-    def _listening(self) -> Generator[None]:
-        """Hears how the batch of each call is made up, when the pipeline asks itself for embeddings."""
-        pipeline = self._backbone.pipeline
-        own = vars(pipeline).get("encode_prompt")  # an outer attachment's
-        original = pipeline.encode_prompt
-
-        @functools.wraps(original)
-        def encode_prompt(*args: Any, **kwargs: Any) -> Any:
-            if _INVERTING.get() is None:
-                self._call, self._run = read_call(original, args, kwargs), None
-            return original(*args, **kwargs)
-
-        vars(pipeline)["encode_prompt"] = encode_prompt
-        try:
-            yield
-        finally:
-            if own is None:
-                del vars(pipeline)["encode_prompt"]
-            else:
-                vars(pipeline)["encode_prompt"] = own
+    def _hear(self, call: PipelineCall) -> None:
+        """Takes how the batch of the pipeline's next calls of its U-Net is made up."""
+        self._end_call()
+        self._call = call
 
     def _before(self, module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """Before each call of the U-Net: tells the session what this step is to do."""

@@ -2,6 +2,8 @@
 
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
+from numbers import Integral
 from pathlib import Path
 
 from PIL import Image
@@ -11,13 +13,14 @@ from samecast.backbones.stock import (
     PipelineCall,
     StockTimeline,
     check_inverts,
+    check_takes_photos,
     schedule_from,
     timeline_from,
     weights_state,
 )
 from samecast.backbones.unet import UNetBackbone
 from samecast.control.checks import wanted_masks
-from samecast.control.given import GivenMask, read_mask, to_subject_mask
+from samecast.control.given import GivenMask, one_or_more, read_mask, to_subject_mask
 from samecast.control.looking import Look, MapBook, make_looks, watch_caption
 from samecast.control.plan import Masks, Plan, make_plan
 from samecast.control.replay import Replay, trace_photos
@@ -41,7 +44,7 @@ class Casting:
     Args:
         rules: who reads whom, where and when.
         sources: rows of the list of prompts.
-        photos: the sources, where they are photos.
+        photos: the sources, where they are photos, as they were opened.
         targets: rows of the list of prompts; None is all but the sources.
         source_masks: given, one for each source or none.
         target_masks: given, one for each target or none.
@@ -54,7 +57,7 @@ class Casting:
 
     rules: Rules
     sources: tuple[int, ...]
-    photos: tuple[Photo, ...]
+    photos: tuple[Image.Image, ...]
     targets: tuple[int, ...] | None
     source_masks: tuple[GivenMask, ...] = ()
     target_masks: tuple[GivenMask, ...] = ()
@@ -75,11 +78,20 @@ class Casting:
                 raise SamecastError(f"these rules need masks of the {role}s: give {role}_masks, or let them be found")
             if masks and not wants:
                 raise SamecastError(f"{role}_masks were given that no rule reads: leave them out, or mask the method")
+        if self.class_noun and not self.tokens:
+            raise SamecastError("a class_noun was given that no rule looks for: leave it out, or mask the method")
+        if self.memory is not None and not self.photos:
+            raise SamecastError("source_memory was given, and no photo is a source: leave it out")
 
     @property
     def tokens(self) -> tuple[SubjectTokens, ...]:
         """What rules look for in cross-attention maps."""
         return tuple(rule.tokens for rule in self.rules if isinstance(rule.tokens, SubjectTokens))
+
+    @property
+    def _masks_sources(self) -> bool:
+        """Whether any rule looks for the subject in the sources."""
+        return any(rule.masks_sources for rule in self.rules)
 
     def map_sites(self, backbone: UNetBackbone) -> frozenset[int]:
         """Indices of the cross-attention sites whose maps are wanted.
@@ -124,14 +136,17 @@ class Casting:
             plan = make_plan(self.rules, session.sites, timeline, number)
             return StockRun(call, timeline, batch, plan, masks, MapBook(looks, backbone) if looks else None, None)
         check_inverts(scheduler)
+        check_takes_photos(backbone.pipeline)
         schedule = schedule_from(backbone, timeline)
         plan = make_plan(self.rules, session.sites, schedule, number)
         key = (schedule, size, call.guided, weights_state(backbone.pipeline))
         if key not in replays:
             replays.clear()
-            replays[key] = self._trace(backbone, session, schedule, plan, batch, looks, size)
+            replays[key] = self._trace(
+                backbone, session, schedule, plan, batch, looks if self._masks_sources else (), size
+            )
         replay = replays[key]
-        book = None if replay.book is None else replay.book.fork()
+        book = replay.book.fork() if replay.book is not None else MapBook(looks, backbone) if looks else None
         return StockRun(call, timeline, batch, plan, masks, book, replay)
 
     def _trace(
@@ -144,7 +159,6 @@ class Casting:
         looks: tuple[Look, ...],
         size: int,
     ) -> Replay:
-        opened = [photo if isinstance(photo, Image.Image) else open_photo(photo) for photo in self.photos]
         company = batch.companies[0]
         return trace_photos(
             backbone,
@@ -152,7 +166,7 @@ class Casting:
             schedule,
             plan,
             company.sources,
-            [fit_photo(photo, size=size, fit="crop") for photo in opened],
+            [fit_photo(photo, size=size, fit="crop") for photo in self.photos],
             guidance_scale=company.guidance_scale,
             memory=self.memory,
             looks=looks,
@@ -171,10 +185,13 @@ class Casting:
         """What rules want to see; that it can be seen before it is read."""
         crossed = [bound.site for bound in backbone.cross_attention()]
         looks = make_looks(self.rules, crossed, timeline, self.class_noun)
-        inside = [*batch.companies[0].targets, *(() if self.photos else batch.companies[0].sources)]
-        captions = [watch_caption(self.class_noun, looks)] if self.photos else []
+        texts = [branch.prompt for branch in batch.companies[0].targets]
+        if self._masks_sources and self.photos:
+            texts.append(watch_caption(self.class_noun, looks))
+        elif self._masks_sources:
+            texts += [branch.prompt for branch in batch.companies[0].sources]
         for look in looks:
-            for text in (*(branch.prompt for branch in inside), *captions):
+            for text in texts:
                 backbone.find_words(text, look.phrase)
             first = min(min(rule.steps.select(timeline.steps)) for rule in self.rules if rule.tokens == look.tokens)
             # Sources in the batch are first seen in this very call, like targets.
@@ -188,9 +205,10 @@ class Casting:
     def _masks(self, batch: Batch, size: int) -> Masks:
         masks: Masks = {}
         for role, given in (("source", self.source_masks), ("target", self.target_masks)):
+            photos = [photo.size for photo in self.photos] if role == "source" else []
             read = [
-                to_subject_mask(read_mask(mask, f"{role} {number}", size=size, fit="crop", photo=None))
-                for number, mask in enumerate(given)
+                to_subject_mask(read_mask(mask, f"{role} {number}", size=size, fit="crop", photo=photo))
+                for number, (mask, photo) in enumerate(zip_longest(given, photos[: len(given)]))
             ]
             for company in batch.companies:
                 branches = company.sources if role == "source" else company.targets
@@ -200,18 +218,22 @@ class Casting:
         return masks
 
 
-def part_sources(sources: Sources | None, rules: Rules) -> tuple[tuple[int, ...], tuple[Photo, ...]]:
-    """Sources as rows of the list of prompts, and as photos.
+def part_sources(sources: Sources | None, rules: Rules) -> tuple[tuple[int, ...], tuple[Image.Image, ...]]:
+    """Sources as rows of the list of prompts, and as photos, opened.
 
     Raises:
-        SamecastError: they are both, or rules read none, or there are none to read.
+        SamecastError: they are both, or rules read none, or there are none to read, or a photo cannot be opened.
     """
     reading = any(rule.reads_source for rule in rules)
     if sources is None:
         return ((0,) if reading else ()), ()
-    several = (sources,) if isinstance(sources, (int, str, Path, Image.Image)) else tuple(sources)
-    rows = tuple(source for source in several if isinstance(source, int))
-    photos = tuple(source for source in several if not isinstance(source, int))
+    several = one_or_more(sources, Integral, str, Path, Image.Image)
+    rows = tuple(int(source) for source in several if isinstance(source, Integral))
+    photos = tuple(
+        source if isinstance(source, Image.Image) else open_photo(source)
+        for source in several
+        if not isinstance(source, Integral)
+    )
     if rows and photos:
         raise SamecastError("sources must be rows of the batch or photos, not both")
     if reading != bool(several):

@@ -1,6 +1,8 @@
 """What can be wrong with a render before any work is done, and what will have no effect; each in one line."""
 
-from samecast.control.rule import Rules
+from typing import Any, cast
+
+from samecast.control.rule import Rule, Rules
 from samecast.core.settings import RenderSettings
 from samecast.errors import SamecastError
 
@@ -26,6 +28,19 @@ def check_source(rules: Rules, settings: RenderSettings, *, source: bool) -> Non
             f"images_per_prompt={settings.images_per_prompt} would repeat one picture: with init='inverted' nothing is"
             " random; use init='noise' or a blend such as 0.3"
         )
+
+
+def check_rules(rules: Any) -> Rules:
+    """One rule or several, as several.
+
+    Raises:
+        SamecastError: they are something else.
+    """
+    if isinstance(rules, Rule):
+        return (rules,)
+    if not isinstance(rules, (tuple, list)) or not all(isinstance(rule, Rule) for rule in cast(list[Any], rules)):
+        raise SamecastError(f"rules must be a tuple of Rule, such as masactrl() gives; got {rules!r}")
+    return tuple(cast(list[Rule], rules))
 
 
 def check_one_batch(rules: Rules, targets: int, groups: int, batch_rows: int) -> bool:

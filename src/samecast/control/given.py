@@ -1,6 +1,8 @@
 """Masks that the user gives: PNGs, PIL images or tensors, white or 1 where the subject is."""
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy
 import torch
@@ -13,6 +15,16 @@ from samecast.photos import Fit, fit_photo, open_photo
 
 GivenMask = str | Path | Image.Image | Tensor
 _PROPORTION = 0.02
+
+
+def one_or_more(given: Any, *kinds: type) -> tuple[Any, ...]:
+    """What was given, one thing of these kinds or several, as several."""
+    return (given,) if isinstance(given, kinds) else tuple(given)
+
+
+def several_masks(masks: GivenMask | Sequence[GivenMask]) -> tuple[GivenMask, ...]:
+    """One mask or several, as several."""
+    return one_or_more(masks, str, Path, Image.Image, Tensor)
 
 
 def read_mask(mask: GivenMask, whose: str, *, size: int, fit: Fit, photo: tuple[int, int] | None) -> Image.Image:

@@ -41,6 +41,21 @@ Blanks = Mapping[tuple[Tokens, Branch], Mapping[int, Blank]]
 """For each mask, the sides in tokens at which it told nothing apart, and what it was there."""
 
 
+def tell_blanks(blanks: Blanks) -> list[str]:
+    """One line for all empty masks and one for all full ones."""
+    found: list[str] = []
+    for kind, consequence in (("empty", "nothing counts as the subject"), ("full", "everything counts as the subject")):
+        named = {name_of(branch) for (_, branch), sides in blanks.items() if kind in sides.values()}
+        places = {side for sides in blanks.values() for side, what in sides.items() if what == kind}
+        if named:
+            sizes = " and ".join(f"{side} x {side}" for side in sorted(places))
+            found.append(
+                f"the mask of {', '.join(sorted(named))} is {kind} at {sizes} tokens, where {consequence};"
+                " try another mask, threshold or finer sites"
+            )
+    return found
+
+
 class MapBook:
     """The maps gathered so far, and the masks they come to.
 

@@ -26,35 +26,36 @@ from samecast.core.routing import Route, Way
 _COMPONENTS = 64
 
 
-def warp_values(
+def own_and_matched(
     pool: Sequence[Float[Tensor, "token channel"]],
     route: Route,
     rows: Sequence[int],
+    keys: Float[Tensor, "reader heads key channel_head"],
     values: Float[Tensor, "reader heads key channel_head"],
-) -> Float[Tensor, "reader heads key channel_head"]:
-    """Own values of the rows that match, replaced where a match counts; all other values as they are.
+) -> tuple[Float[Tensor, "reader heads token channel_head"], Float[Tensor, "reader heads token channel_head"]]:
+    """What rows that match attend to: their own keys, and their own values, replaced where a match counts.
 
     Args:
         pool: what enters the site in each row, which is what matching compares.
         route: who reads whom, and how.
-        rows: the readers.
-        values: of all that each reads, end to end.
+        rows: the readers; all of them match.
+        keys: of all that each reads, end to end.
+        values: likewise.
     """
-    matching = [(at, way) for at, row in enumerate(rows) if (way := route.ways.get(row)) and way.mode == "match"]
-    if not matching:
-        return values
-    values, tokens = values.clone(), len(pool[0])
-    for at, way in matching:
+    own_keys, own_values, tokens = list[Tensor](), list[Tensor](), len(pool[0])
+    for at, row in enumerate(rows):
+        way = route.ways[row]
         own = way.own.index(True)
         others = [number for number, mine in enumerate(way.own) if not mine]
-        sources = [pool[route.reads[rows[at]][number]] for number in others]
-        match, error = correspond(pool[rows[at]], torch.cat(sources))
+        sources = [pool[route.reads[row][number]] for number in others]
+        match, error = correspond(pool[row], torch.cat(sources))
         counts = _counting(way, error)
         spans = torch.cat([torch.arange(number * tokens, (number + 1) * tokens) for number in others])
         warped = values[at][:, spans.to(match.device)[match]]
         mine = slice(own * tokens, (own + 1) * tokens)
-        values[at, :, mine] = torch.where(counts[:, None], warped, values[at, :, mine])
-    return values
+        own_keys.append(keys[at, :, mine])
+        own_values.append(torch.where(counts[:, None], warped, values[at, :, mine]))
+    return torch.stack(own_keys), torch.stack(own_values)
 
 
 def correspond(

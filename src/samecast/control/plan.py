@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from zlib import crc32
 
 from samecast.control.rule import DECODER_SITES, Rule, Rules, Tokens
 from samecast.core.branches import Branch, Branches, Group, Layout, Place
@@ -24,6 +25,11 @@ class Plan:
     """
 
     acting: Mapping[int, Mapping[int, Rules]] = field(default_factory=dict[int, Mapping[int, Rules]])
+
+    @property
+    def rules(self) -> frozenset[Rule]:
+        """All rules that act anywhere."""
+        return frozenset(rule for step in self.acting for rule in self.rules_at(step))
 
     def rules_at(self, step: int) -> frozenset[Rule]:
         """All rules that act anywhere at a step."""
@@ -102,8 +108,17 @@ def _way(rule: Rule, target: Branch, read: Sequence[Branch], masks: Masks, at: t
         tuple(masks[rule.tokens, branch] if rule.mode == "separate" or branch != target else None for branch in read),
         weight=rule.weight,
         dropout=rule.dropout,
-        seeds=tuple((step * 1000 + site) * 1000 + branch.index for branch in read),
+        # By what is read, not by its position: permuting the prompts permutes the pictures.
+        seeds=tuple(crc32(f"{step} {site} {branch.role} {_name(branch, read)}".encode()) for branch in read),
     )
+
+
+def _name(branch: Branch, among: Sequence[Branch]) -> str:
+    """A target by its text, and which of those with the same it is; a source by its number."""
+    if branch.role != "target":
+        return str(branch.index)
+    alike = sorted((other.image, other.index) for other in among if other.prompt == branch.prompt)
+    return f"{branch.prompt} {alike.index((branch.image, branch.index))}"
 
 
 def make_plan(rules: Rules, sites: Sequence[Site], schedule: Timeline, targets: int) -> Plan:

@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from samecast.backbones.base import AttentionLayer, Processor
-from samecast.control.matching import warp_values
+from samecast.control.matching import own_and_matched
 from samecast.control.treatments import align, allowed_keys, weights
 from samecast.core.maps import probabilities
 from samecast.core.routing import Route
@@ -51,6 +51,14 @@ class RoutedProcessor:
         self.original = original
         self.instructions = instructions
 
+    @property
+    def controlled(self) -> bool:
+        """Whether this session, or one around it, has a route for the site in this call."""
+        around = self.original
+        return self.instructions.route_at(self.site) is not None or (
+            isinstance(around, RoutedProcessor) and around.controlled
+        )
+
     def __call__(
         self,
         attn: AttentionLayer,
@@ -69,6 +77,11 @@ class RoutedProcessor:
         if attention_mask is not None:
             raise SamecastError(
                 f"site {self.site.name} got an attention mask, which routed self-attention does not take"
+            )
+        if isinstance(self.original, RoutedProcessor) and self.original.controlled:
+            raise SamecastError(
+                f"two attached controls act at site {self.site.name} in one step, and one would undo the other: give"
+                " them different sites or steps, or attach once with the rules of both"
             )
         output = attend(attn, hidden_states, self.instructions.kept_at(self.site), route)
         plain = partial(self.original, attn, hidden_states, encoder_hidden_states, None, temb, *args, **kwargs)
@@ -150,16 +163,15 @@ def attend(
         keys, values = _join(key, sources), _join(value, sources)
         ways = [route.ways.get(row) for row in rows]
         allowed = None
-        if any(way is not None for way in ways):
-            queries, keys = _align(attn, pool, route, rows, queries, keys)
-            values = warp_values(pool, route, rows, values)
+        if all(way is not None and way.mode == "match" for way in ways):
+            keys, values = own_and_matched(pool, route, rows, keys, values)
+        elif any(way is not None for way in ways):
+            queries, keys = _align(attn, pool, route, rows, (queries, keys), query)
             weight = weights(ways, tokens, len(sources[0]), keys)
             if weight is not None:
                 keys, values = weight * keys, weight * values
-            allowed = allowed_keys(ways, tokens, len(sources[0]))
-        attended = torch.nn.functional.scaled_dot_product_attention(
-            queries, keys, values, attn_mask=None if allowed is None else allowed.to(keys.device)
-        )
+            allowed = allowed_keys(ways, tokens, len(sources[0]), keys.device)
+        attended = torch.nn.functional.scaled_dot_product_attention(queries, keys, values, attn_mask=allowed)
         if everybody:
             output = attended
         else:
@@ -194,10 +206,12 @@ def _align(
     pool: Sequence[Float[Tensor, "token channel"]],
     route: Route,
     rows: tuple[int, ...],
-    queries: Float[Tensor, "reader heads query channel_head"],
-    keys: Float[Tensor, "reader heads key channel_head"],
+    states: tuple[Float[Tensor, "reader heads query channel_head"], Float[Tensor, "reader heads key channel_head"]],
+    batch_query: Float[Tensor, "row heads token channel_head"],
 ) -> tuple[Float[Tensor, "reader heads query channel_head"], Float[Tensor, "reader heads key channel_head"]]:
-    """Queries and own keys of the rows that are to be aligned with the first row, other than themselves, they read."""
+    """Queries and keys (`states`) of readers: queries and own keys of the rows that are to be aligned take on the
+    moments of the first row, other than themselves, that they read."""
+    queries, keys = states
     tokens = queries.shape[2]
     aligned = [
         (at, way.own)
@@ -207,10 +221,13 @@ def _align(
     if not aligned:
         return queries, keys
     queries, keys = queries.clone(), keys.clone()
+    styles: dict[int, Tensor] = dict(enumerate(batch_query))  # those of kept rows are computed once
     for at, own in aligned:
         first = own.index(False)
-        style = _split_heads(attn, attn.to_q(pool[route.reads[rows[at]][first]][None]))[0]
-        queries[at] = align(queries[at], style)
+        leader = route.reads[rows[at]][first]
+        if leader not in styles:
+            styles[leader] = _split_heads(attn, attn.to_q(pool[leader][None]))[0]
+        queries[at] = align(queries[at], styles[leader])
         style_keys = keys[at, :, first * tokens : (first + 1) * tokens]
         for source in (number for number, mine in enumerate(own) if mine):
             span = slice(source * tokens, (source + 1) * tokens)

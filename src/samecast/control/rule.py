@@ -63,6 +63,7 @@ class Rule:
             )
         if not self.readers:
             raise SamecastError("a rule must have at least one reader; got none")
+        _check_kinds(self.sites, self.steps, self.tokens)
         if self.mode not in ("read", "align", *_MASKED_MODES):
             raise SamecastError(f"mode must be read, align, {', '.join(_MASKED_MODES)}; got {self.mode!r}")
         if (self.mode in _MASKED_MODES) != (self.tokens != "all"):
@@ -108,6 +109,15 @@ class Rule:
     def manner(self) -> tuple[Any, ...]:
         """All that rules must agree on which act on one target at one site and step."""
         return self.tokens, self.mode, self.weight, self.dropout, self.consistency
+
+
+def _check_kinds(sites: object, steps: object, tokens: object) -> None:
+    if not isinstance(sites, str):
+        raise SamecastError(f"a rule's sites must be text, such as '10-15' or 'decoder'; got {sites!r}")
+    if not isinstance(steps, Steps):
+        raise SamecastError(f"a rule's steps must be Steps(...); got {steps!r}")
+    if tokens not in ("all", "given") and not isinstance(tokens, SubjectTokens):
+        raise SamecastError(f"a rule's tokens must be 'all', 'given' or SubjectTokens(phrase); got {tokens!r}")
 
 
 Rules = tuple[Rule, ...]

@@ -1,7 +1,8 @@
 """The one mutable object in denoising: it owns the processors while it is attached, and is told each step.
 
 Attaching binds every self-attention site or raises; detaching puts back the very processors that were there, also after
-an exception. Sessions nest: an inner one hands over to the outer one wherever it has nothing to say.
+an exception. Sessions nest: an inner one hands over to the outer one wherever it has nothing to say, and both may not
+speak at once. They may end in any order.
 """
 
 from collections.abc import Callable, Generator, Mapping, Sequence, Set
@@ -14,7 +15,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from samecast.backbones.base import Backbone, BoundSite, Processor
+from samecast.backbones.base import Backbone, BoundSite
 from samecast.control.processors import MapProcessor, RoutedProcessor
 from samecast.core.routing import Route
 from samecast.core.sites import Site
@@ -72,7 +73,7 @@ class Session:
         self._backbone = backbone
         self._map_sites = map_sites
         self._bound: tuple[BoundSite, ...] = ()
-        self._originals: list[tuple[BoundSite, Processor]] = []
+        self._installed: list[tuple[BoundSite, RoutedProcessor | MapProcessor]] = []
         self._hook: Any = None
         self.orders = Orders()
         self.evaluations = 0
@@ -92,22 +93,24 @@ class Session:
         for site in (*bound, *looked_at):
             _check_layer(site)
         for site in looked_at:
-            self._originals.append((site, site.layer.processor))
-            site.layer.set_processor(MapProcessor(site.site, site.layer.processor, self))
+            self._install(site, MapProcessor(site.site, site.layer.processor, self))
         for site in bound:
-            self._originals.append((site, site.layer.processor))
-            site.layer.set_processor(RoutedProcessor(site.site, site.layer.processor, self))
+            self._install(site, RoutedProcessor(site.site, site.layer.processor, self))
         self._hook = self._backbone.denoiser.register_forward_hook(self._count, with_kwargs=True)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        for site, original in reversed(self._originals):
-            site.layer.set_processor(original)
-        self._originals.clear()
+        for site, processor in self._installed:
+            _remove(site, processor)
+        self._installed.clear()
         self._hook.remove()
         self._hook = None
+
+    def _install(self, site: BoundSite, processor: RoutedProcessor | MapProcessor) -> None:
+        self._installed.append((site, processor))
+        site.layer.set_processor(processor)
 
     @contextmanager
     def call(
@@ -165,6 +168,17 @@ class Session:
         rows = int((args[0] if args else kwargs["sample"]).shape[0])
         self.evaluations += rows
         self.batch_shapes[rows] = self.batch_shapes.get(rows, 0) + 1
+
+
+def _remove(site: BoundSite, processor: RoutedProcessor | MapProcessor) -> None:
+    """Takes a processor off its layer, also from beneath those of sessions that were entered later and are still on."""
+    above = site.layer.processor
+    while above is not processor and isinstance(above, (RoutedProcessor, MapProcessor)):
+        if above.original is processor:
+            above.original = processor.original
+            return
+        above = above.original
+    site.layer.set_processor(processor.original)
 
 
 def _check_layer(bound: BoundSite) -> None:

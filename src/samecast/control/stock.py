@@ -13,7 +13,7 @@ from typing import Any
 from torch import Tensor
 
 from samecast.backbones.stock import PipelineCall, StockTimeline
-from samecast.control.looking import MapBook
+from samecast.control.looking import Blanks, MapBook
 from samecast.control.plan import Masks, Plan
 from samecast.control.replay import Replay
 from samecast.core.branches import Branch, Branches, Layout, Place
@@ -154,16 +154,23 @@ class StockRun:
         """The pictures whose maps are taken at a step."""
         if self.book is None or not self.book.wanted_at(step):
             return ()
+        acting = self.plan.rules
+        sources = any(rule.masks_sources for rule in acting)
         return tuple(
             branch
             for company in self.batch.companies
-            for branch in (*company.targets, *company.sources)
+            for branch in (*company.targets, *(company.sources if sources else ()))
             if Place(branch, "conditional") in self.batch.layout.row_of
         )
 
     def map_rows(self, step: int) -> list[int]:
         """Their rows."""
         return [self.batch.layout.row_of[Place(branch, "conditional")] for branch in self.looked_at(step)]
+
+    def blanks(self) -> Blanks:
+        """The masks that were used and told nothing apart."""
+        given = {key: mask.blank for key, mask in self.masks.items() if mask.blank}
+        return given | dict(self.book.blank() if self.book is not None else {})
 
     def take_maps(self, step: int, maps: Mapping[int, Any]) -> None:
         """Puts a step's maps, by site, into the book."""

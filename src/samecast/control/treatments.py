@@ -13,34 +13,37 @@ from samecast.core.masks import dropped, open_empty, separate
 from samecast.core.routing import Way
 
 _EPSILON = 1e-5  # as instance normalisation has it
-_RESTRICTED = ("separate", "subject", "match")
+_RESTRICTED = ("separate", "subject")
 
 
-def allowed_keys(ways: Sequence[Way | None], tokens: int, sources: int) -> Bool[Tensor, "reader 1 query key"] | None:
-    """Which keys each query may read; None where every query may read all.
+def allowed_keys(
+    ways: Sequence[Way | None], tokens: int, sources: int, device: torch.device
+) -> Bool[Tensor, "_ 1 _ key"] | None:
+    """Which keys each query may read, as (reader, 1, query, key); None where every query may read all.
+
+    Where all readers, or all queries, may read the same, there is one of them, to be broadcast. Both guidance groups of
+    a target share a way, whose table is made once.
 
     Args:
         ways: of each reader; None reads plainly.
         tokens: of one row.
         sources: how many rows each reader reads.
+        device: where it is wanted.
     """
     if not any(way is not None and way.mode in _RESTRICTED for way in ways):
         return None
-    everything = torch.ones(tokens, dtype=torch.bool)
-    queries = torch.stack([everything if way is None or way.mask is None else way.mask.tokens(tokens) for way in ways])
-    # Both guidance groups of a target share one way.
-    readable = {id(way): _readable(way, tokens, sources) for way in ways}
-    keys = torch.stack([readable[id(way)] for way in ways])
-    separated = torch.tensor([way is not None and way.mode == "separate" for way in ways])[:, None, None]
-    return torch.where(separated, separate(queries, keys), open_empty(keys[:, None].expand(-1, tokens, -1)))[:, None]
+    distinct = {id(way): way for way in ways}
+    tables = {name: _allowed(way, tokens, sources, device) for name, way in distinct.items()}
+    if len(tables) == 1:
+        return next(iter(tables.values()))[None, None]
+    queries = max(len(table) for table in tables.values())
+    return torch.stack([tables[id(way)].expand(queries, -1) for way in ways])[:, None]
 
 
-def _readable(way: Way | None, tokens: int, sources: int) -> Bool[Tensor, " key"]:
-    """Under `separate` where the subject is in what is read; otherwise what may be read."""
+def _allowed(way: Way | None, tokens: int, sources: int, device: torch.device) -> Bool[Tensor, "_ key"]:
+    """A reader's table; of one row, where it is the same for all queries."""
     if way is None or way.mode not in _RESTRICTED:
-        return torch.ones(tokens * sources, dtype=torch.bool)
-    if way.mode == "match":
-        return torch.tensor(way.own).repeat_interleave(tokens)
+        return torch.ones(1, tokens * sources, dtype=torch.bool, device=device)
     parts = [_tokens_of(way, at, tokens) for at in range(sources)]
     if way.mode == "subject":
         for at, own in enumerate(way.own):
@@ -48,7 +51,12 @@ def _readable(way: Way | None, tokens: int, sources: int) -> Bool[Tensor, " key"
                 parts[at] = torch.ones(tokens, dtype=torch.bool)
             elif way.dropout:
                 parts[at] = parts[at] & ~dropped(tokens, way.dropout, way.seeds[at])
-    return torch.cat(parts)
+        return open_empty(torch.cat(parts)[None]).to(device)
+    return separate(_own_tokens(way, tokens).to(device), torch.cat(parts).to(device))
+
+
+def _own_tokens(way: Way, tokens: int) -> Bool[Tensor, " token"]:
+    return torch.ones(tokens, dtype=torch.bool) if way.mask is None else way.mask.tokens(tokens)
 
 
 def _tokens_of(way: Way, at: int, tokens: int) -> Bool[Tensor, " token"]:

@@ -126,7 +126,8 @@ class Branches:
             sources: guidance groups in which the sources are in the batch; None is all, () where they were evaluated
                 earlier or nobody reads them.
             same_latent: whether all branches hold the same latent at this step, as targets do that start from the
-                inverted latent. Merging is exact only because a target reads nothing but the source and itself.
+                inverted latent. Merging is exact only because a target reads nothing but the source and itself, and
+                in its own group: its row is the source's only where the source it reads there has the same text.
         """
         rows: list[Place] = []
         row_of: dict[Place, int] = {}
@@ -140,7 +141,8 @@ class Branches:
                 equal = (
                     row
                     for row, other in enumerate(rows)
-                    if other.text == place.text and (same_latent or other.branch == branch)
+                    if other.text == place.text
+                    and (other.branch == branch or (same_latent and branch.text(other.group) == place.text))
                 )
                 row = next(equal, len(rows))
                 if row == len(rows):

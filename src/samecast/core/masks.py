@@ -60,14 +60,14 @@ def resize_map(values: Float[Tensor, "height width"], side: int) -> Float[Tensor
     return resized[0, 0].to(values.dtype)
 
 
-def separate(
-    query: Bool[Tensor, "*reader query"], keys: Bool[Tensor, "*reader key"]
-) -> Bool[Tensor, "*reader query key"]:
+def separate(query: Bool[Tensor, " query"], keys: Bool[Tensor, " key"]) -> Bool[Tensor, "query key"]:
     """MasaCtrl's masks: subject reads subject, background reads background."""
-    return open_empty(query[..., :, None] == keys[..., None, :])
+    of_background, of_subject = 0, 1
+    table = open_empty(torch.stack([~keys, keys]))  # queries are of two kinds, so its rows are of two
+    return table[torch.where(query, of_subject, of_background)]
 
 
-def open_empty(allowed: Bool[Tensor, "*reader query key"]) -> Bool[Tensor, "*reader query key"]:
+def open_empty(allowed: Bool[Tensor, "query key"]) -> Bool[Tensor, "query key"]:
     """Lets a query that may read nothing read all."""
     return allowed | ~allowed.any(dim=-1, keepdim=True)
 

@@ -68,14 +68,16 @@ class Route:
 
     @cached_property
     def by_length(self) -> tuple[tuple[tuple[int, ...], tuple[tuple[int, ...], ...]], ...]:
-        """Rows that read equally many rows, so that each group is one attention call without padding.
+        """Rows that read equally many rows, so that each group is one attention call without padding; those that match
+        apart, for they attend to themselves alone.
 
         Each group is (batch rows, for each of them its sources as positions in `used`).
         """
         position = {source: at for at, source in enumerate(self.used)}
-        groups: dict[int, list[int]] = {}
+        groups: dict[tuple[int, bool], list[int]] = {}
         for row, sources in enumerate(self.reads):
-            groups.setdefault(len(sources), []).append(row)
+            way = self.ways.get(row)
+            groups.setdefault((len(sources), way is not None and way.mode == "match"), []).append(row)
         return tuple(
             (tuple(rows), tuple(tuple(position[source] for source in self.reads[row]) for row in rows))
             for rows in groups.values()

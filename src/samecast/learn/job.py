@@ -17,7 +17,7 @@ from typing import Any
 
 from samecast.backbones.fingerprint import file_revision
 from samecast.concepts.concept import Base, Concept
-from samecast.disk import check_writable, free_path, write_text
+from samecast.disk import check_writable, write_text
 from samecast.errors import SamecastError
 from samecast.learn.classes import class_pictures
 from samecast.learn.devices import Devices
@@ -86,6 +86,7 @@ def learn(
     check_tokens(subjects)
     devices, watching = devices or Devices(), watching or Watching()
     told: Progress = progress or (lambda stage, done, total, loss: None)
+    _check_precision(model, settings)
     settings = replace(settings, size=settings.size or model.backbone.default_size)
     facts = _facts(model, subjects, settings, devices)
     key = sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
@@ -137,6 +138,15 @@ def learn(
     return Learned(concept, file, loop.steps, loop.seconds, loop.losses[-1][1])
 
 
+def _check_precision(model: Model, settings: LearnSettings) -> None:
+    loaded = str(model.backbone.dtype).removeprefix("torch.")
+    if loaded != settings.precision:
+        raise SamecastError(
+            f"the model was loaded in {loaded}, and is to learn in {settings.precision}: load it with"
+            f" dtype={settings.precision!r}, or set precision={loaded!r}"
+        )
+
+
 def _facts(model: Model, subjects: Sequence[ToLearn], settings: LearnSettings, devices: Devices) -> dict[str, Any]:
     """All that the outcome depends on, on one machine; JSON-able."""
     return {
@@ -159,20 +169,20 @@ def _facts(model: Model, subjects: Sequence[ToLearn], settings: LearnSettings, d
 
 
 def _place(wanted: Path, key: str) -> Path:
-    """The folder to work in: the one that is wanted, unless a finished run of other settings lies there."""
-    folder = wanted
-    while (folder / RECORD).is_file() and _record(folder).get("key") != key:
-        number = int(folder.name.rpartition("-")[2]) + 1 if folder != wanted else 2
-        folder = wanted.with_name(f"{wanted.name}-{number}")
-    if folder.is_dir() and not (folder / RECORD).is_file() and _is_foreign(folder):
-        return free_path(folder)
+    """The folder to work in: the first of `name`, `name-2`, ... that holds this very run, or is free for it."""
+    folder, number = wanted, 2
+    while folder.is_dir() and not _is_ours(folder, key):
+        folder, number = wanted.with_name(f"{wanted.name}-{number}"), number + 1
     return folder
 
 
-def _is_foreign(folder: Path) -> bool:
-    """Whether a folder holds things, and none that a run leaves."""
-    names = {path.name for path in folder.iterdir()}
-    return bool(names) and not names & {STATE, "class", "samples", "log"}
+def _is_ours(folder: Path, key: str) -> bool:
+    """Whether a folder is a run's of this key, or an unfinished one's that is to say so itself, or empty."""
+    if (folder / RECORD).is_file():
+        return _record(folder).get("key") == key
+    # What begins with a dot was being written when a run was killed.
+    names = {path.name for path in folder.iterdir() if not path.name.startswith(".")}
+    return not names or bool(names & {STATE, "class", "samples", "log"})
 
 
 def _record(folder: Path) -> dict[str, Any]:

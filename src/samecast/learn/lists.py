@@ -17,6 +17,7 @@ from samecast.errors import SamecastError
 
 SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".avif", ".tif", ".tiff", ".gif", ".bmp"}
 ABOUT = "subject.json"
+_RETRIEVED = "images.txt"
 """A file beside photos that says what they show: {"class_noun": "dog"}."""
 
 _TOKEN = re.compile(r"<[^<>\s]+>")
@@ -92,7 +93,11 @@ def from_list(file: str | Path, number: int | None = None) -> tuple[ToLearn, ...
         if not 1 <= number <= len(entries):
             raise SamecastError(f"{str(file)!r} has entries 1 to {len(entries)}; got {number}")
         entries = entries[number - 1] if grouped else [entries[number - 1]]
+        if not isinstance(entries, list):
+            raise SamecastError(f"entry {number} of {str(file)!r} is no group of subjects, as the first is")
     described = [entry for entry in entries if not (isinstance(entry, dict) and "prompt_filename_compose" in entry)]
+    if not described:
+        raise SamecastError(f"{str(file)!r} names no subject there: expected objects with instance_data_dir")
     taken = _tokens(described)
     return tuple(
         _read_entry(path, at, entry, token) for at, (entry, token) in enumerate(zip(described, taken, strict=True), 1)
@@ -135,7 +140,7 @@ def _noun_beside(folder: Path) -> str:
         raise SamecastError(f"say what the photos in {str(folder)!r} show, in a word: --noun dog")
     try:
         noun = json.loads(about.read_text(encoding="utf-8"))["class_noun"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise SamecastError(f"{str(about)!r} should hold a class_noun: {error!r}") from None
     if not isinstance(noun, str) or not noun.strip():
         raise SamecastError(f"{str(about)!r} should hold a class_noun, a word; got {noun!r}")
@@ -191,14 +196,29 @@ def _class_photos(file: Path, given: str, captions: Sequence[str]) -> tuple[tupl
     place = _from(file, given) if given else None
     if place is not None and place.is_file():
         photos: Sequence[Path] = [_from(place, line) for line in _lines(place)]
+    elif place is not None and (place / _RETRIEVED).is_file():
+        photos, captions = _retrieved(place, captions)
     elif place is not None and place.is_dir() and any(path.suffix.lower() in SUFFIXES for path in place.iterdir()):
         photos = find_photos(place)
     else:
         return ()
+    missing = next((photo for photo in photos if not photo.is_file()), None)
+    if missing is not None:
+        raise SamecastError(f"{str(place)!r} names the class picture {str(missing)!r:.200}, which is not there")
     if len(captions) not in (1, len(photos)):
         raise SamecastError(f"{str(place)!r} has {len(photos)} pictures for {len(captions)} captions")
     spread = list(captions) * len(photos) if len(captions) == 1 else captions
     return tuple(zip(photos, spread, strict=True))
+
+
+def _retrieved(folder: Path, captions: Sequence[str]) -> tuple[Sequence[Path], Sequence[str]]:
+    """Real class pictures as Custom Diffusion's `retrieve.py` leaves them: lists of paths and of captions."""
+    photos = [
+        beside if (beside := folder / "images" / Path(line).name).is_file() else _from(folder / _RETRIEVED, line)
+        for line in _lines(folder / _RETRIEVED)
+    ]
+    told = folder / "caption.txt"
+    return photos, _lines(told) if told.is_file() else captions
 
 
 def _lines(file: Path) -> list[str]:
@@ -210,5 +230,8 @@ def _lines(file: Path) -> list[str]:
 
 def _from(file: Path, name: str) -> Path:
     """A path in a list: from where the list lies, else from the working folder."""
-    beside = file.parent / Path(name).expanduser()
-    return beside if beside.exists() else Path(name).expanduser()
+    try:
+        beside = file.parent / Path(name).expanduser()
+        return beside if beside.exists() else Path(name).expanduser()
+    except (OSError, ValueError, RuntimeError) as error:
+        raise SamecastError(f"{name!r:.80} in {str(file)!r} is no path: {' '.join(str(error).split()):.80}") from None

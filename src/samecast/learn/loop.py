@@ -120,7 +120,8 @@ class Loop:
             step=self.step,
             key=self.key,
             weights=self.trained.named(),
-            optimizer=self.optimizer.state_dict()["state"],
+            # bitsandbytes' own puts its tensors in a dictionary within; the plain one is what goes back in.
+            optimizer=torch.optim.Optimizer.state_dict(self.optimizer)["state"],
             scaler=self.scaler.state_dict(),
             seconds=self.seconds,
             losses=tuple(self.losses),

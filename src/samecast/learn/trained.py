@@ -112,6 +112,8 @@ def training(backbone: Backbone, settings: LearnSettings, subjects: Sequence[ToL
             undo.callback(_restore(weight))
             weight.data = weight.data.float()
             weight.requires_grad_(True)
+        if settings.method == "custom-diffusion":
+            _leave_the_start(pipeline.unet, undo)
         if settings.checkpointing:
             pipeline.unet.enable_gradient_checkpointing()
             undo.callback(pipeline.unet.disable_gradient_checkpointing)
@@ -136,6 +138,22 @@ def put_in_place(rows: Tensor, ids: Sequence[int]) -> Callable[[nn.Module, Any, 
         return torch.where((place >= 0)[..., None], found, embedded)
 
     return hook
+
+
+def _leave_the_start(unet: Any, undo: ExitStack) -> None:
+    """Keeps what the first token of every text, the mark of its start, teaches from the keys and values.
+
+    All texts share it, with one state: what it would teach is about no subject. Adobe's code and diffusers' cut its
+    gradient off as well.
+    """
+    for name, layer in unet.named_modules():
+        if name.endswith(("attn2.to_k", "attn2.to_v")):
+            undo.callback(layer.register_forward_hook(without_first).remove)
+
+
+def without_first(module: nn.Module, given: Any, out: Tensor) -> Tensor:
+    """A forward hook: (row, token, channel) as it is, and no gradient through its first token."""
+    return torch.cat([out[:, :1].detach(), out[:, 1:]], dim=1)
 
 
 def _weights(pipeline: Any, settings: LearnSettings, undo: ExitStack) -> dict[str, nn.Parameter]:

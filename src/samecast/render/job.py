@@ -64,8 +64,9 @@ class Job:
         self.map_evaluations = self.check_evaluations = 0
         self.book = MapBook(self.looks, backbone) if self.looks else None
         self.watch_caption = request.caption or watch_caption(request.noun, self.looks)
+        captions = {self.watch_caption} if any(rule.masks_sources for rule in request.rules) else set[str]()
         for look in self.looks:
-            for text in {self.watch_caption, *(target.branch.prompt for target in self.targets)}:
+            for text in captions | {target.branch.prompt for target in self.targets}:
                 backbone.find_words(text, look.phrase)
         groups = len(Branches((), (), self.settings.guidance_scale).groups)
         self.rows = largest_batch(self.shape, self.settings, groups)

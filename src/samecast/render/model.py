@@ -10,8 +10,9 @@ from samecast.backbones.base import Backbone
 from samecast.backbones.loading import EMBEDDED, load_backbone
 from samecast.concepts.apply import apply_concepts
 from samecast.concepts.concept import Concept
-from samecast.control.given import GivenMask
-from samecast.control.rule import Rules
+from samecast.control.checks import check_rules
+from samecast.control.given import GivenMask, several_masks
+from samecast.control.rule import Rule, Rules
 from samecast.control.rules import SUBJECT, masactrl
 from samecast.core.settings import RenderSettings
 from samecast.core.tokens import SubjectTokens
@@ -76,9 +77,9 @@ class Model:
         subject: Subject | None,
         prompts: Sequence[str],
         *,
-        rules: Rules = MASACTRL,
+        rules: Rules | Rule = MASACTRL,
         settings: RenderSettings | None = None,
-        target_masks: Sequence[GivenMask] = (),
+        target_masks: GivenMask | Sequence[GivenMask] = (),
         progress: Progress | None = None,
     ) -> RenderResult:
         """Renders the subject in new scenes.
@@ -96,7 +97,9 @@ class Model:
         Raises:
             SamecastError: a prompt, setting, rule or photo cannot be used; said in one line before any work is done.
         """
-        request = Request(subject, prompts, rules, settings or RenderSettings(), tuple(target_masks))
+        request = Request(
+            subject, prompts, check_rules(rules), settings or RenderSettings(), several_masks(target_masks)
+        )
         return Job(self.backbone, request, progress).work()
 
     @torch.inference_mode()

@@ -3,9 +3,8 @@
 import re
 from collections.abc import Sequence
 
-from samecast.control.looking import Blanks
+from samecast.control.looking import Blanks, tell_blanks
 from samecast.control.memory import Keeping
-from samecast.core.branches import name_of
 from samecast.render.quality import Fidelity
 from samecast.render.request import Request
 
@@ -45,8 +44,13 @@ def remarks(
     found += _poor_autoencoder(autoencoder)
     if settings.check_inversion and not inversion:
         found.append("check_inversion has no effect: no photo is inverted for this request")
-    if settings.fixed_point and not request.inverts:
-        found.append("fixed_point has no effect: no photo is inverted for this request")
+    if not request.inverts:
+        idle = {"fixed_point": bool(settings.fixed_point), "pairing": settings.pairing != "matched"}
+        found += [f"{name} has no effect: no photo is inverted for this request" for name, on in idle.items() if on]
+    if request.photos and not request.inverts:
+        found.append("the photo has no effect: no rule reads it, and the pictures start from noise")
+    if settings.source_memory is not None and not any(rule.reads_source for rule in request.rules):
+        found.append("source_memory has no effect: no rule reads a source, and nothing is kept of one")
     found += _poor_inversion(autoencoder, inversion)
     if request.rules and not changed:
         found.append(
@@ -54,7 +58,7 @@ def remarks(
         )
     if keeping.recomputed:
         found.append(f"memory is what limits here: {keeping}, for each batch of pictures: see source_memory")
-    return (*found, *_blank_masks(blanks))
+    return (*found, *tell_blanks(blanks))
 
 
 def _idle_words(request: Request, words: Sequence[str]) -> list[str]:
@@ -85,18 +89,3 @@ def _poor_inversion(autoencoder: Sequence[Fidelity], inversion: Sequence[Fidelit
         " from its latent inherit the error: try fixed_point=3, more steps, a source_prompt that tells the photo, or"
         " init='noise'"
     ]
-
-
-def _blank_masks(blanks: Blanks) -> list[str]:
-    """One line for all empty masks and one for all full ones."""
-    found: list[str] = []
-    for kind, consequence in (("empty", "nothing counts as the subject"), ("full", "everything counts as the subject")):
-        named = {name_of(branch) for (_, branch), sides in blanks.items() if kind in sides.values()}
-        places = {side for sides in blanks.values() for side, what in sides.items() if what == kind}
-        if named:
-            sizes = " and ".join(f"{side} x {side}" for side in sorted(places))
-            found.append(
-                f"the mask of {', '.join(sorted(named))} is {kind} at {sizes} tokens, where {consequence};"
-                " try another mask, threshold or finer sites"
-            )
-    return found

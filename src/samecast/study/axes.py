@@ -7,6 +7,7 @@ maps=none,encoder,0-1             cross-attention sites whose maps mask the subj
 threshold=0.1,otsu                of these maps
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -107,17 +108,30 @@ def read_value(field: str, told: object) -> Value:
         raise SamecastError(f"axis {field!r} is no field of a rule; choose from {', '.join(BASE)}")
     text = str(told).strip()
     if told is None or text.lower() == "none":
+        if BASE[field] is not None:
+            raise SamecastError(f"{field} cannot be none; leave it out, and it is {BASE[field]}")
         return None
     try:
         if field in _WHOLE:
             return int(text)
         if field in _STEPS:
-            return float(text) if "." in text else int(text)
+            return _finite(text) if "." in text else int(text)
         if field in _REAL or (field == "threshold" and text != "otsu"):
-            return float(text)
+            return _finite(text)
     except ValueError:
-        raise SamecastError(f"{field} cannot be {text!r}; it is a number or none") from None
+        raise SamecastError(f"{field} cannot be {text!r}; it is a number{_or_none(field)}") from None
     return text.replace("+", ",") if field in ("sites", "maps", "sources") else text
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError(text)
+    return number
+
+
+def _or_none(field: str) -> str:
+    return " or none" if BASE[field] is None else ""
 
 
 def make_rules(fields: Mapping[str, Value], steps: int) -> Rules:

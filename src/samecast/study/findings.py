@@ -1,10 +1,12 @@
 """What a study says of the AIKU study's findings: each claim with its figure and interval, also where it does not hold.
 
 A claim *holds* if the 95% interval lies wholly on its side of zero, is *reversed* if it lies wholly on the other, and
-else is *not shown*. Where the embedded world knows the truth, what that says is set beside CLIP.
+else is *not shown*; of one subject nothing is. Where the embedded world knows the truth, what that says is set beside
+CLIP.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from itertools import pairwise
 from typing import Any
 
@@ -16,12 +18,14 @@ from samecast.study.scoring import VERDICTS
 from samecast.study.statistics import (
     Cells,
     Estimate,
+    NothingInCommonError,
     balanced,
     cells,
+    common,
     contrast,
+    estimate,
     mean_of,
     rank_correlation,
-    spread,
     trend,
 )
 
@@ -29,7 +33,9 @@ Rows = Sequence[Mapping[str, Any]]
 TEXT, IMAGE = "text_alignment", "image_alignment"
 _IN_WORDS = {TEXT: "text alignment", IMAGE: "image alignment", "identity": "identity right", "scene": "scene right"}
 _FLAT = 0.5
-"""The start step counts as flat where its range is surely below this share of the final step's."""
+"""The start step hardly matters where no start moves the mean by this share of what the final step moves it."""
+Found = tuple[str, str]
+"""How a claim came out, and its figure."""
 
 
 def findings(rows: Rows, grid: Grid) -> list[Statement]:
@@ -57,7 +63,26 @@ def recommended(rows: Rows, weight: float = 0.5) -> str:
 def mean_points(rows: Rows) -> dict[str, tuple[float, float]]:
     """For each variant its means of text and image alignment over subjects."""
     text, image = cells(rows, TEXT), cells(rows, IMAGE)
-    return {name: (mean_of(text, name).value, mean_of(image, name).value) for name in text}
+    return {name: (mean_of(text, name).value, mean_of(image, name).value) for name in text if name in image}
+
+
+def _statement(claim: str, found: Callable[[], Found]) -> Statement:
+    """A claim with what was found; where pictures are missing so that no subject can be compared, it says so."""
+    try:
+        return claim, *found()
+    except NothingInCommonError as error:
+        return claim, "no data", str(error)
+
+
+def _contrasted(table: Cells, first: str, second: str) -> Callable[[], Found]:
+    def found() -> Found:
+        gap = contrast(table, [first], [second])
+        return verdict(gap, 1), (
+            f"{first} {mean_of(table, first)}, {second} {mean_of(table, second)}; difference {gap.signed},"
+            f" {gap.subjects} subjects"
+        )
+
+    return found
 
 
 def _names(view: View) -> list[str]:
@@ -69,18 +94,14 @@ def _sites(tables: Mapping[str, Cells], views: Mapping[tuple[str, str], View]) -
     if pair is None:
         return []
     decoder, encoder = pair
-    image = contrast(tables[IMAGE], [decoder], [encoder])
-    text = contrast(tables[TEXT], [encoder], [decoder])
     return [
-        (
+        _statement(
             "Decoder sites keep the subject better than encoder sites (image alignment)",
-            verdict(image, 1),
-            f"{decoder} minus {encoder}: {image.signed}, {image.subjects} subjects",
+            _contrasted(tables[IMAGE], decoder, encoder),
         ),
-        (
+        _statement(
             "Encoder sites follow the prompt better than decoder sites (text alignment)",
-            verdict(text, 1),
-            f"{encoder} minus {decoder}: {text.signed}, {text.subjects} subjects",
+            _contrasted(tables[TEXT], encoder, decoder),
         ),
     ]
 
@@ -103,41 +124,59 @@ def _trends(tables: Mapping[str, Cells], views: Mapping[tuple[str, str], View]) 
             if view is None or len(view.points) < 3:
                 continue
             for measure, way in sign.items():
-                rho = trend(tables[measure], _names(view))
-                means = [mean_of(tables[measure], name).value for name in _names(view)]
-                against = sum(int((b - a) * way < 0) for a, b in pairwise(means))
-                found.append(
-                    (
-                        f"{series}: {words} {'raises' if way > 0 else 'lowers'} {_IN_WORDS[measure]}",
-                        verdict(rho, way),
-                        f"Spearman's rho within subjects {rho.signed}; of {len(means) - 1} steps between means"
-                        f" {against} go the other way",
-                    )
-                )
+                claim = f"{series}: {words} {'raises' if way > 0 else 'lowers'} {_IN_WORDS[measure]}"
+                found.append(_statement(claim, partial(_monotone, tables[measure], _names(view), way)))
     return found
+
+
+def _monotone(table: Cells, names: Sequence[str], way: int) -> Found:
+    rho = trend(table, names)
+    means = [mean_of(table, name).value for name in names]
+    against = sum(int((b - a) * way < 0) for a, b in pairwise(means))
+    return verdict(rho, way), (
+        f"Spearman's rho within subjects {rho.signed}; of {len(means) - 1} steps between means {against} go the other"
+        " way"
+    )
 
 
 def _starts(tables: Mapping[str, Cells], views: Mapping[tuple[str, str], View]) -> list[Statement]:
     found: list[Statement] = []
     for series in ("decoder", "encoder"):
         start, final = views.get(("start", series)), views.get(("final", series))
-        if start is None or final is None:
+        if start is None or final is None or min(len(start.points), len(final.points)) < 2:
             continue
         for measure in (TEXT, IMAGE):
-            flat, wide = spread(tables[measure], _names(start)), spread(tables[measure], _names(final))
-            holds = "holds" if flat.high < _FLAT * wide.value else "not shown"
-            found.append(
-                (
-                    f"{series}: the start step hardly matters for {_IN_WORDS[measure]}",
-                    "reversed" if flat.low > wide.value else holds,
-                    f"its means span {flat}, those of the final step {wide}; flat is below {_FLAT:.0%} of the latter",
-                )
-            )
+            claim = f"{series}: the start step hardly matters for {_IN_WORDS[measure]}"
+            found.append(_statement(claim, partial(_flat, tables[measure], _names(start), _names(final))))
     return found
 
 
+def _flat(table: Cells, starts: Sequence[str], finals: Sequence[str]) -> Found:
+    """Equivalence: whether every start leaves the mean within half of what the final step moves it, either way.
+
+    Each subject is compared with itself, and all starts have to pass; the one that moves the mean most is told.
+    """
+    subjects = common(table, (*starts, *finals))
+    moves = np.array([table[finals[-1]][s] - table[finals[0]][s] for s in subjects])
+    wide = estimate(moves.tolist())
+    limit = _FLAT * moves * np.sign(wide.value)
+    shifts = {name: np.array([table[name][s] - table[starts[0]][s] for s in subjects]) for name in starts[1:]}
+    room = {name: [estimate((limit + sign * shift).tolist()) for sign in (1, -1)] for name, shift in shifts.items()}
+    outcome = "not shown"
+    if all(verdict(side, 1) == "holds" for sides in room.values() for side in sides):
+        outcome = "holds"
+    elif any(verdict(side, 1) == "reversed" for side in room[starts[-1]]):
+        outcome = "reversed"
+    most = max(shifts, key=lambda name: abs(float(shifts[name].mean())))
+    return outcome, (
+        f"the mean moves by {estimate(shifts[most].tolist()).signed} at most ({most} against {starts[0]}), along"
+        f" the final step by {wide.signed}; hardly is less than {_FLAT:.0%} of that at every start"
+    )
+
+
 def _hidden(rows: Rows, views: Mapping[tuple[str, str], View]) -> list[Statement]:
-    """Encoder sites fill in what the source hides: they lose less than decoder sites when the photo hides a part."""
+    """Whether encoder sites fill in what the source hides: on photos that hide a part they would keep the subject
+    better than decoder sites, and lose less against whole photos."""
     pair = _full_spans(views)
     partly = [row for row in rows if row["hidden"]]
     if pair is None or not partly:
@@ -149,17 +188,30 @@ def _hidden(rows: Rows, views: Mapping[tuple[str, str], View]) -> list[Statement
         seen, unseen = cells(whole, measure), cells(partly, measure)
         if not seen or not unseen:
             continue
-        lost = {name: {s: unseen[name][s] - seen[name][s] for s in unseen[name]} for name in (decoder, encoder)}
-        gain = contrast(lost, [encoder], [decoder])
-        found.append(
-            (
-                f"Encoder sites fill in what the source hides ({_IN_WORDS[measure]}, against whole photos)",
-                verdict(gain, 1),
-                f"hidden minus whole photo: encoder {mean_of(lost, encoder).signed}, decoder"
-                f" {mean_of(lost, decoder).signed}; difference {gain.signed}",
-            )
-        )
+        found += [
+            _statement(
+                f"On photos that hide a part, encoder sites keep the subject better than decoder sites"
+                f" ({_IN_WORDS[measure]})",
+                _contrasted(unseen, encoder, decoder),
+            ),
+            _statement(
+                f"Encoder sites lose less than decoder sites where the photo hides a part ({_IN_WORDS[measure]})",
+                partial(_lost, seen, unseen, encoder, decoder),
+            ),
+        ]
     return found
+
+
+def _lost(seen: Cells, unseen: Cells, encoder: str, decoder: str) -> Found:
+    lost = {
+        name: {s: unseen[name][s] - seen[name][s] for s in set(unseen.get(name, {})) & set(seen.get(name, {}))}
+        for name in (decoder, encoder)
+    }
+    gain = contrast(lost, [encoder], [decoder])
+    return verdict(gain, 1), (
+        f"encoder {mean_of(seen, encoder)} and {mean_of(unseen, encoder)} on hidden, decoder {mean_of(seen, decoder)}"
+        f" and {mean_of(unseen, decoder)}; difference of what is lost {gain.signed}"
+    )
 
 
 def _truth(tables: Mapping[str, Cells], views: Mapping[tuple[str, str], View]) -> list[Statement]:
@@ -170,46 +222,50 @@ def _truth(tables: Mapping[str, Cells], views: Mapping[tuple[str, str], View]) -
     if pair is not None:
         decoder, encoder = pair
         for measure, first, second in (("identity", decoder, encoder), ("scene", encoder, decoder)):
-            gap = contrast(tables[measure], [first], [second])
-            found.append(
-                (
-                    f"The truth agrees: {first} beats {second} in {_IN_WORDS[measure]}",
-                    verdict(gap, 1),
-                    f"share of pictures {mean_of(tables[measure], first)} against"
-                    f" {mean_of(tables[measure], second)}; difference {gap.signed}",
-                )
-            )
+            claim = f"The truth agrees: {first} beats {second} in {_IN_WORDS[measure]}"
+            found.append(_statement(claim, _contrasted(tables[measure], first, second)))
     for measure, truth in ((IMAGE, "identity"), (TEXT, "scene")):
-        found.append(_agreement(tables, measure, truth))
-    return [*found, _best(tables)]
+        claim = f"CLIP's {_IN_WORDS[measure]} ranks the {len(tables[truth])} settings as '{_IN_WORDS[truth]}' does"
+        found.append(_statement(claim, partial(_agreement, tables, measure, truth)))
+    claim = "Choosing by the truth (both right) beats the trade-off that CLIP recommends"
+    return [*found, _statement(claim, partial(_best, tables))]
 
 
-def _agreement(tables: Mapping[str, Cells], measure: str, truth: str) -> Statement:
-    """Whether ranking settings by CLIP ranks them by the truth; the interval is a bootstrap over subjects."""
+def _agreement(tables: Mapping[str, Cells], measure: str, truth: str) -> Found:
+    """Whether ranking settings by CLIP ranks them by the truth, in each subject."""
     variants = sorted(tables[truth])
-    subjects = sorted(tables[truth][variants[0]])
-    scored, true = (np.array([[tables[name][v][s] for v in variants] for s in subjects]) for name in (measure, truth))
-    rng = np.random.default_rng(0)
-    draws = rng.integers(0, len(subjects), (1000, len(subjects)))
-    bootstrapped = [rank_correlation(scored[draw].mean(axis=0), true[draw].mean(axis=0)) for draw in draws]
-    low, high = np.quantile(bootstrapped, [0.025, 0.975])
-    value = rank_correlation(scored.mean(axis=0), true.mean(axis=0))
-    rho = Estimate(value, float(low), float(high), len(subjects))
-    return (
-        f"CLIP's {_IN_WORDS[measure]} ranks the {len(variants)} settings as '{_IN_WORDS[truth]}' does",
-        verdict(rho, 1),
-        f"Spearman's rho over settings {rho.signed}",
-    )
+    subjects = set(common(tables[measure], variants)) & set(common(tables[truth], variants))
+    ranked = [
+        rank_correlation([tables[measure][v][s] for v in variants], [tables[truth][v][s] for v in variants])
+        for s in sorted(subjects)
+    ]
+    rho = estimate(ranked, (-1, 1))
+    pooled = rank_correlation(*([mean_of(tables[name], v).value for v in variants] for name in (measure, truth)))
+    return verdict(rho, 1), f"Spearman's rho over settings, within subjects {rho.signed}; of the means {pooled:+.3f}"
 
 
-def _best(tables: Mapping[str, Cells]) -> Statement:
-    best = max(sorted(tables["both"]), key=lambda name: mean_of(tables["both"], name).value)
-    points = {name: (mean_of(tables[TEXT], name).value, mean_of(tables[IMAGE], name).value) for name in tables[TEXT]}
-    chosen = balanced(points)
-    gap = contrast(tables["both"], [best], [chosen])
-    return (
-        "The trade-off that CLIP recommends is also the best by the truth (both right)",
-        "holds" if best == chosen or gap.low <= 0 else "reversed",
-        f"CLIP recommends {chosen}: {mean_of(tables['both'], chosen)} both right; best is {best}:"
-        f" {mean_of(tables['both'], best)}",
+def _best(tables: Mapping[str, Cells]) -> Found:
+    """Both chosen on all subjects but one and held against each other on that one, in turn: nothing is judged by what
+    it was chosen by."""
+    variants = [name for name in sorted(tables["both"]) if name in tables[TEXT] and name in tables[IMAGE]]
+    shared = [set(common(tables[measure], variants)) for measure in ("both", TEXT, IMAGE)]
+    subjects = sorted(set[str].intersection(*shared))
+
+    def chosen(among: Sequence[str]) -> tuple[str, str]:
+        def mean(measure: str, name: str) -> float:
+            return float(np.mean([tables[measure][name][s] for s in among]))
+
+        by_truth = max(variants, key=lambda name: mean("both", name))
+        return by_truth, balanced({name: (mean(TEXT, name), mean(IMAGE, name)) for name in variants})
+
+    if len(subjects) < 2:
+        raise NothingInCommonError("choosing on some subjects and judging on others takes two at least")
+    gaps: list[float] = []
+    for left_out in subjects:
+        best, by_clip = chosen([s for s in subjects if s != left_out])
+        gaps.append(tables["both"][best][left_out] - tables["both"][by_clip][left_out])
+    gap, (best, by_clip) = estimate(gaps), chosen(subjects)
+    return verdict(gap, 1), (
+        f"on subjects left out of the choice {gap.signed}; on all, CLIP recommends {by_clip}"
+        f" ({mean_of(tables['both'], by_clip)} both right), the best is {best} ({mean_of(tables['both'], best)})"
     )

@@ -9,8 +9,9 @@ from dataclasses import dataclass, replace
 from itertools import product
 from typing import Literal
 
-from samecast.control.rule import Rules
+from samecast.control.rule import Rule, Rules
 from samecast.control.rules import masactrl
+from samecast.core.tokens import SubjectTokens
 from samecast.errors import SamecastError
 from samecast.study.axes import BASE, Axis, Value, make_rules
 
@@ -24,7 +25,7 @@ FULL_STARTS = (0, 4, 8, 16)
 HANDOVERS = (10, 20, 30, 40)
 MAP_SITES = ("encoder", "mid", "decoder", "0-2", "3-5", "7-9", "10-12", "13-15")
 THRESHOLDS: tuple[Value, ...] = (0.1, 0.2, 0.3, "otsu")
-FULL_RUN = 50
+FULL_RUN, SITES = 50, 16
 
 
 @dataclass(frozen=True)
@@ -82,6 +83,38 @@ def preset_grid(preset: Preset, steps: int) -> Grid:
     return makers[preset](steps)
 
 
+def fitted(grid: Grid, sites: int) -> Grid:
+    """A preset's grid on a model with another number of sites than 16: each span of sites keeps its share of them.
+
+    So the AIKU study's 0-7 and 10-15 become 0-34 and 44-69 of SDXL's 70: up to the first site of the decoder, and from
+    the first on that MasaCtrl's authors tried there.
+    """
+    if sites == SITES:
+        return grid
+
+    def rule_of(rule: Rule) -> Rule:
+        tokens = rule.tokens
+        if isinstance(tokens, SubjectTokens):
+            tokens = replace(tokens, sites=scaled_sites(tokens.sites, sites))
+        return replace(rule, sites=scaled_sites(rule.sites, sites), tokens=tokens)
+
+    variants = (replace(variant, rules=tuple(map(rule_of, variant.rules))) for variant in grid.variants)
+    return replace(grid, variants=tuple(variants))
+
+
+def scaled_sites(selector: str, sites: int) -> str:
+    """A selector whose numbers count 16 sites, as one of more; names stay as they are."""
+
+    def part(told: str) -> str:
+        ends = told.split("-")
+        if not all(end.isdigit() for end in ends):
+            return told
+        first, last = int(ends[0]), int(ends[-1])
+        return f"{round(first * sites / SITES)}-{round((last + 1) * sites / SITES) - 1}"
+
+    return ",".join(part(told) for told in selector.split(","))
+
+
 def aiku(steps: int = FULL_RUN, *, beyond: bool = True) -> Grid:
     """The AIKU study's 44 runs, of which 42 are distinct: final step, start step and skip, for two sets of sites.
 
@@ -131,10 +164,13 @@ def full(steps: int = FULL_RUN) -> Grid:
         ),
         {},
         steps,
+        words={selector: name for name, selector in SITE_SETS.items()},
     )
 
 
-def factorial(axes: Sequence[Axis], base: Mapping[str, Value], steps: int) -> Grid:
+def factorial(
+    axes: Sequence[Axis], base: Mapping[str, Value], steps: int, words: Mapping[str, str] | None = None
+) -> Grid:
     """Every combination of the axes' values. Each view varies one axis, with the others at their base.
 
     The base of an axis is the rule's own value where that is among its values, and else its first.
@@ -143,10 +179,15 @@ def factorial(axes: Sequence[Axis], base: Mapping[str, Value], steps: int) -> Gr
         axes: at least one; no field twice.
         base: fields that stand still throughout.
         steps: of a run.
+        words: what sets of sites are called; others are called as they are selected.
 
     Raises:
         SamecastError: an axis is there twice, or also in `base`; or values do not go together.
     """
+
+    def said(field: str, value: Value) -> Value:
+        return (words or {}).get(str(value), value) if field == "sites" else value
+
     fields = [axis.field for axis in axes]
     doubled = [field for field in fields if fields.count(field) > 1 or field in base]
     if doubled or not axes:
@@ -157,17 +198,17 @@ def factorial(axes: Sequence[Axis], base: Mapping[str, Value], steps: int) -> Gr
     names: dict[tuple[Value, ...], str] = {}
     for values in product(*(axis.values for axis in axes)):
         told = {**base, **dict(zip(fields, values, strict=True))}
-        name = ", ".join(f"{field} {_said(field, told[field])}" for field in fields)
+        name = ", ".join(f"{field} {said(field, told[field])}" for field in fields)
         variants.append(
-            Variant(name, {**told, "sites": _said("sites", told.get("sites", DECODER))}, make_rules(told, steps))
+            Variant(name, {**told, "sites": said("sites", told.get("sites", DECODER))}, make_rules(told, steps))
         )
         names[values] = name
     views = tuple(
         View(
             axis.field,
-            str(_said("sites", series)) if series is not None else "all",
+            str(said("sites", series)) if series is not None else "all",
             tuple(
-                (_said(axis.field, value), names[tuple(_pick(field, value, series, axis, still) for field in fields)])
+                (said(axis.field, value), names[tuple(_pick(field, value, series, axis, still) for field in fields)])
                 for value in axis.values
             ),
         )
@@ -188,11 +229,6 @@ def _pick(field: str, value: Value, series: str | None, axis: Axis, still: Mappi
     if field == axis.field:
         return value
     return series if field == "sites" and series is not None else still[field]
-
-
-def _said(field: str, value: Value) -> Value:
-    named = {selector: name for name, selector in SITE_SETS.items()}
-    return named.get(str(value), value) if field == "sites" else value
 
 
 class _Book:

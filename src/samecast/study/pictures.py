@@ -1,6 +1,7 @@
 """A study's pictures: strips along each axis, scatters of what it costs and buys, the front, and masks as overlays."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from itertools import groupby
 from typing import Any
 
@@ -15,7 +16,16 @@ from samecast.study.axes import Value
 from samecast.study.findings import IMAGE, TEXT, Rows, mean_points
 from samecast.study.folder import StudyFolder
 from samecast.study.grid import Grid, View
-from samecast.study.statistics import Estimate, balanced, cells, front, levelled
+from samecast.study.statistics import (
+    Cells,
+    Estimate,
+    NothingInCommonError,
+    balanced,
+    cells,
+    common,
+    front,
+    levelled,
+)
 
 _PANELS = 3
 """Most panels of a scatter plot in one figure."""
@@ -26,16 +36,25 @@ def scatters(rows: Rows, grid: Grid) -> Iterator[tuple[str, Figure]]:
     """For each axis its scatter plot, split where it has many series."""
     text, image = cells(rows, TEXT), cells(rows, IMAGE)
     for axis, views in _by_axis(grid):
-        complete = [view for view in views if all(name in text for _, name in view.points) and len(view.points) > 1]
+        # Where pictures failed, a value is shown if any subject has it, and a series if its values share a subject.
+        there = (replace(view, points=tuple(p for p in view.points if p[1] in text)) for view in views)
+        complete = [view for view in there if len(view.points) > 1 and _shared(text, image, view)]
         for at in range(0, len(complete), _PANELS):
             clouds = [_cloud(view, text, image) for view in complete[at : at + _PANELS]]
             count = len({subject for of in text.values() for subject in of})
             bars = (
-                f"large: mean over {count} subjects; bars: 95% bootstrap interval of what varies within subjects"
+                f"large: mean over {count} subjects; bars: 95% interval of what varies within subjects"
                 " (their own levels taken out); small: one subject's mean"
             )
             figure = scatter(clouds, x=_X, y=_Y, axis=axis, bars=bars)
             yield f"scatter-{axis}" + (f"-{at // _PANELS + 1}" if at else ""), figure
+
+
+def _shared(text: Cells, image: Cells, view: View) -> bool:
+    try:
+        return all(common(table, [name for _, name in view.points]) for table in (text, image))
+    except NothingInCommonError:
+        return False
 
 
 def _by_axis(grid: Grid) -> Iterator[tuple[str, list[View]]]:
@@ -45,7 +64,7 @@ def _by_axis(grid: Grid) -> Iterator[tuple[str, list[View]]]:
 
 def _cloud(view: View, text: Mapping[str, Mapping[str, float]], image: Mapping[str, Mapping[str, float]]) -> Cloud:
     points = {
-        _label(value): {subject: (text[name][subject], image[name][subject]) for subject in text[name]}
+        _label(value): {s: (text[name][s], image[name][s]) for s in text[name] if s in image[name]}
         for value, name in view.points
     }
     names = [name for _, name in view.points]
@@ -70,12 +89,15 @@ def site_pairs(rows: Rows, grid: Grid) -> Figure | None:
     if not {"decoder", "encoder"} <= set(named) or not {named["decoder"], named["encoder"]} <= set(text):
         return None
     first, second = named["decoder"], named["encoder"]
+    shared = set(text[first]) & set(text[second]) & set(image[first]) & set(image[second])
+    if not shared:
+        return None
     subjects = {
         subject: (
             (text[first][subject], image[first][subject]),
             (text[second][subject], image[second][subject]),
         )
-        for subject in text[first]
+        for subject in sorted(shared)
     }
     return pairs(subjects, (first, second), x=_X, y=_Y)
 

@@ -13,7 +13,7 @@ from samecast.study.folder import StudyFolder
 from samecast.study.pictures import best_front, chosen_rows, mask_overlays, scatters, site_pairs, strips
 from samecast.study.recipe import Recipe
 from samecast.study.scoring import ALIGNMENTS, VERDICTS, Scorers
-from samecast.study.statistics import Estimate, cells, estimate, mean_of
+from samecast.study.statistics import Cells, Estimate, cells, estimate, mean_of
 from samecast.study.table import Scores, read_scores, write_scores
 
 PAGE, FIGURES = "index.html", "figures"
@@ -71,12 +71,16 @@ def variant_table(rows: Sequence[Mapping[str, Any]], recipe: Recipe) -> Table:
     return Table(
         ("setting", *(_HEADINGS[name] for name in measures)),
         tuple(
-            (variant.name, *(str(mean_of(tables[name], variant.name)) for name in measures))
+            (variant.name, *(_cell(tables[name], variant.name) for name in measures))
             for variant in recipe.grid.variants
             if variant.name in tables[TEXT]
         ),
-        "means over subjects with 95% bootstrap intervals; a heading sorts",
+        "means over subjects with 95% intervals; a heading sorts",
     )
+
+
+def _cell(table: Cells, variant: str) -> str:
+    return str(mean_of(table, variant)) if variant in table else "-"
 
 
 def mask_table(masks: Sequence[Mapping[str, Any]]) -> Table | None:
@@ -97,7 +101,7 @@ def mask_table(masks: Sequence[Mapping[str, Any]]) -> Table | None:
         for (maps, threshold), of in sorted(found.items())
     ]
     columns = ("maps", "threshold", "coverage", *(("IoU with the true mask",) if known else ()))
-    return Table(columns, tuple(rows), "masks found in the photos: means over subjects with 95% bootstrap intervals")
+    return Table(columns, tuple(rows), "masks found in the photos: means over subjects with 95% intervals")
 
 
 def _over_subjects(masks: Sequence[Mapping[str, Any]], measure: str) -> Estimate:

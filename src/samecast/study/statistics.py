@@ -1,19 +1,26 @@
 """Means with intervals over subjects, contrasts and trends: what a table of scores allows one to say.
 
 Subjects are what a study has a sample of; prompts, photos and seeds repeat within them. So every figure is made of one
-mean for each subject, and its interval is a bootstrap over subjects (percentile, 95%). The draws are seeded.
+mean for each subject, and its interval is Student's for these (95%). A percentile bootstrap of eight subjects would
+cover the truth in 87 cases of 100, of three in 75. One subject has no interval.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-DRAWS, LEVEL = 10_000, 0.95
+LEVEL = 0.95
 Cells = Mapping[str, Mapping[str, float]]
 """For each variant, for each subject, the mean of one measure."""
+
+
+class NothingInCommonError(ValueError):
+    """No subject has all the pictures that a comparison takes: some failed."""
 
 
 @dataclass(frozen=True)
@@ -22,7 +29,7 @@ class Estimate:
 
     Args:
         value: the mean over subjects.
-        low, high: of its 95% interval; those of `value` itself where there is one subject.
+        low, high: of its 95% interval; not numbers where there is one subject.
         subjects: how many.
     """
 
@@ -32,27 +39,49 @@ class Estimate:
     subjects: int
 
     def __str__(self) -> str:
-        return f"{self.value:.3f} [{self.low:.3f}, {self.high:.3f}]"
+        return self._told("")
 
     @property
     def signed(self) -> str:
         """With its sign, as a difference is told."""
-        return f"{self.value:+.3f} [{self.low:+.3f}, {self.high:+.3f}]"
+        return self._told("+")
+
+    def _told(self, sign: str) -> str:
+        if self.subjects == 1:
+            return f"{self.value:{sign}.3f} (one subject)"
+        return f"{self.value:{sign}.3f} [{self.low:{sign}.3f}, {self.high:{sign}.3f}]"
 
 
-def estimate(values: Sequence[float], seed: int = 0) -> Estimate:
-    """The mean of one value for each subject.
+def estimate(values: Sequence[float], bounds: tuple[float, float] = (-math.inf, math.inf)) -> Estimate:
+    """The mean of one value for each subject, with Student's interval.
+
+    Args:
+        values: of the subjects.
+        bounds: what the mean cannot leave, such as 0 and 1 for shares; the interval is cut to them.
 
     Raises:
-        ValueError: there is none.
+        NothingInCommonError: there is none.
     """
     if not len(values):
-        raise ValueError("no values to take the mean of")
+        raise NothingInCommonError("no subject has all the pictures that this takes")
     sample: NDArray[np.float64] = np.asarray(values, dtype=np.float64)
-    rng = np.random.default_rng(seed)
-    means = sample[rng.integers(0, len(sample), (DRAWS, len(sample)))].mean(axis=1)
-    low, high = np.quantile(means, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-    return Estimate(float(sample.mean()), float(low), float(high), len(sample))
+    mean, count = float(sample.mean()), len(sample)
+    if count == 1:
+        return Estimate(mean, math.nan, math.nan, 1)
+    reach = student(count - 1) * float(sample.std(ddof=1)) / math.sqrt(count)
+    return Estimate(mean, max(bounds[0], mean - reach), min(bounds[1], mean + reach), count)
+
+
+@cache
+def student(freedom: int, level: float = LEVEL) -> float:
+    """Student's t between whose negative and itself a share `level` of the distribution lies.
+
+    With t = sqrt(freedom) tan(angle) its density becomes cos(angle) ** (freedom - 1), which is summed and inverted.
+    """
+    angles = np.linspace(0, math.pi / 2, 200_001)
+    density = np.cos(angles) ** (freedom - 1)
+    share = np.concatenate([[0.0], np.cumsum((density[1:] + density[:-1]) / 2)])
+    return math.sqrt(freedom) * math.tan(float(np.interp(level, share / share[-1], angles)))
 
 
 def cells(rows: Sequence[Mapping[str, Any]], measure: str) -> dict[str, dict[str, float]]:
@@ -68,16 +97,16 @@ def cells(rows: Sequence[Mapping[str, Any]], measure: str) -> dict[str, dict[str
 
 def mean_of(table: Cells, variant: str) -> Estimate:
     """The mean of a variant over subjects."""
-    return estimate(list(table[variant].values()))
+    return estimate(list(table.get(variant, {}).values()))
 
 
 def levelled(table: Cells, variants: Sequence[str]) -> dict[str, Estimate]:
     """The mean of each variant, with intervals of what varies within subjects.
 
-    Each subject's own level, its mean over the variants, is taken out before the bootstrap (Cousineau 2005), as the
-    variants are compared within subjects; with the correction of Morey (2008) for having taken it out.
+    Each subject's own level, its mean over the variants, is taken out first (Cousineau 2005), as the variants
+    are compared within subjects; with the correction of Morey (2008) for having taken it out.
     """
-    subjects = _common(table, variants)
+    subjects = common(table, variants)
     grid = np.array([[table[variant][subject] for variant in variants] for subject in subjects])
     centred = grid - grid.mean(axis=1, keepdims=True)
     wider = (len(variants) / max(1, len(variants) - 1)) ** 0.5
@@ -98,28 +127,15 @@ def contrast(table: Cells, first: Sequence[str], second: Sequence[str]) -> Estim
         first: variants, whose mean counts.
         second: those to compare them with.
     """
-    subjects = _common(table, (*first, *second))
+    subjects = common(table, (*first, *second))
     return estimate([_mean(table, first, subject) - _mean(table, second, subject) for subject in subjects])
 
 
 def trend(table: Cells, variants: Sequence[str]) -> Estimate:
     """Spearman's rank correlation, within each subject, of a measure with the order of the variants; -1 to 1."""
-    subjects = _common(table, variants)
+    subjects = common(table, variants)
     order = np.arange(len(variants))
-    return estimate([rank_correlation(order, [table[v][subject] for v in variants]) for subject in subjects])
-
-
-def spread(table: Cells, variants: Sequence[str]) -> Estimate:
-    """How far apart the first and the last of some variants are, and all in between: largest minus smallest mean.
-
-    The range of the means over subjects, bootstrapped with the subjects.
-    """
-    subjects = _common(table, variants)
-    grid = np.array([[table[variant][subject] for variant in variants] for subject in subjects])
-    rng = np.random.default_rng(0)
-    means = grid[rng.integers(0, len(grid), (DRAWS, len(grid)))].mean(axis=1)
-    low, high = np.quantile(np.ptp(means, axis=1), [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-    return Estimate(float(np.ptp(grid.mean(axis=0))), float(low), float(high), len(grid))
+    return estimate([rank_correlation(order, [table[v][subject] for v in variants]) for subject in subjects], (-1, 1))
 
 
 def rank_correlation(first: Any, second: Any) -> float:
@@ -155,8 +171,15 @@ def balanced(points: Mapping[str, tuple[float, float]], weight: float = 0.5) -> 
     return names[int(distance.argmin())]
 
 
-def _common(table: Cells, variants: Sequence[str]) -> list[str]:
-    shared = set.intersection(*(set(table.get(variant, {})) for variant in variants))
+def common(table: Cells, variants: Sequence[str]) -> list[str]:
+    """The subjects that have a value under each of these variants.
+
+    Raises:
+        NothingInCommonError: there are none.
+    """
+    shared = set[str].intersection(*(set(table.get(variant, {})) for variant in variants))
+    if not shared:
+        raise NothingInCommonError("no subject has all the pictures that this takes")
     return sorted(shared)
 
 

@@ -127,11 +127,18 @@ def _read_annotation(path: Path) -> list[StudySubject]:
 
 
 def _read_entry(entry: Mapping[str, Any], folder: Path, where: str) -> StudySubject:
-    noun, caption = str(entry.get("class_noun", "")), str(entry.get("source_prompt", ""))
+    noun, caption = (_text(entry, field, where) for field in ("class_noun", "source_prompt"))
     photos = [folder / name for name in _texts(entry, "image_path", where)]
     prompts = [expand(prompt, noun) for prompt in _texts(entry, "description", where)]
     name = _texts(entry, "name", where)[0]
     return _make(name, prompts, photos, noun, expand(caption, noun))
+
+
+def _text(entry: Mapping[str, Any], field: str, where: str) -> str:
+    told = entry.get(field)
+    if not isinstance(told, str | None):
+        raise SamecastError(f"{where} has {field!r} that is no text: {told!r:.60}")
+    return told or ""
 
 
 def _texts(entry: Mapping[str, Any], field: str, where: str) -> list[str]:
@@ -149,14 +156,21 @@ def _read_folder(folder: Path) -> list[StudySubject]:
         if not photos:
             raise SamecastError(f"{str(place)!r} has no photo in it")
         noun_file = place / "class_noun.txt"
-        noun = noun_file.read_text("utf-8").strip() if noun_file.is_file() else place.name.replace("_", " ")
+        noun = _read(noun_file).strip() if noun_file.is_file() else place.name.replace("_", " ")
         texts = next((file for file in (place / "prompts.txt", folder / "prompts.txt") if file.is_file()), None)
-        lines = [] if texts is None else [line.strip() for line in texts.read_text("utf-8").splitlines()]
+        lines = [] if texts is None else [line.strip() for line in _read(texts).splitlines()]
         prompts = [expand(line, noun) for line in lines if line]
         if not prompts:
             raise SamecastError(f"{str(place)!r} has no prompts: write a line each into prompts.txt there or beside it")
         found.append(_make(place.name, prompts, photos, noun, ""))
     return found
+
+
+def _read(file: Path) -> str:
+    try:
+        return file.read_text("utf-8")
+    except (OSError, ValueError) as error:
+        raise SamecastError(f"{str(file)!r} cannot be read as UTF-8 text: {error}") from None
 
 
 def _make(name: str, prompts: Sequence[str], photos: Sequence[Path], noun: str, caption: str) -> StudySubject:

@@ -54,6 +54,13 @@ class MasksOptions:
     model: Annotated[str, arg(metavar="MODEL", help_behavior_hint="(default: the embedded model)")] = "diorama"
     """Any model that `samecast render` takes."""
 
+    lora: Annotated[tyro.conf.UseAppendAction[tuple[Path, ...]], arg(metavar="PATH")] = ()
+    """A LoRA to add to the model."""
+
+    concept: Annotated[tyro.conf.UseAppendAction[tuple[str, ...]], arg(metavar="FILE[:STRENGTH]")] = ()
+    """What was learned of a subject, to apply to the model; its word can be looked for: --words "<new1> dog"
+    in a --source-prompt that says it."""
+
     out: Annotated[Path | None, arg(aliases=("-o",), metavar="FOLDER", help_behavior_hint="")] = None
     """Folder to write; masks/ and the photo's name unless given. Where it exists, the next free name is taken."""
 
@@ -65,3 +72,6 @@ class MasksOptions:
 
     device: Annotated[str, arg(metavar="auto|cpu|cuda|mps")] = "auto"
     """Where to compute."""
+
+    dtype: Annotated[Literal["auto", "float32", "float16", "bfloat16"], arg(metavar="TYPE")] = "auto"
+    """Precision of the model: auto, float32, float16 or bfloat16."""

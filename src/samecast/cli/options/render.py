@@ -22,7 +22,7 @@ class RenderOptions:
       samecast render rex.png "a dog at the lake" --init noise --images-per-prompt 4
       samecast render --source-prompt "a photo of a dog" "a dog running on the beach"
       samecast render rex.jpg "a dog on the beach" --model path/to/stable-diffusion-v1-4
-      samecast render --concept rex.safetensors --init noise --method none rex.png "a <new1> dog on the beach"
+      samecast render --concept rex.safetensors --init noise --method none "a <new1> dog on the beach"
       samecast render --again renders/rex/render.json
     """
 
@@ -31,7 +31,10 @@ class RenderOptions:
         arg(metavar="[REFERENCE ...] PROMPT [PROMPT ...]", help_behavior_hint=""),
     ] = ()
     """Photos of the subject, mostly one, then what the new pictures should show. The first photo gives the layout.
-    Leave photos out with --source-prompt."""
+    Leave photos out with --source-prompt, or where nothing reads one: --method none --init noise."""
+
+    reference: Annotated[tyro.conf.UseAppendAction[tuple[Path, ...]], arg(metavar="FILE")] = ()
+    """A photo of the subject, whatever its name looks like; then all other words are prompts. May be repeated."""
 
     method: Literal[
         "none",
@@ -83,6 +86,18 @@ class RenderOptions:
     ] = None
     """For those: from which value of the map on is the subject; otsu chooses by itself."""
 
+    weight: Annotated[float | None, arg(metavar="FLOAT", help_behavior_hint="(default: 3)")] = None
+    """For free-custom: what multiplies the keys and values of the subject in the photos."""
+
+    dropout: Annotated[float | None, arg(metavar="0-1", help_behavior_hint="(default: 0.5)")] = None
+    """For consistory: share of the other pictures' subject that is left out at random."""
+
+    anchor: Annotated[int | None, arg(metavar="INT", help_behavior_hint="(default: the photo)")] = None
+    """For style-aligned: the picture, counted from 0, that all others follow in place of the photo."""
+
+    consistency: Annotated[float | None, arg(metavar="FLOAT", help_behavior_hint="(default: 0.4)")] = None
+    """For dream-matcher: how far a match there and back may lead astray and still count."""
+
     model: Annotated[str, arg(metavar="MODEL", help_behavior_hint="(default: the embedded model)")] = "diorama"
     """A diffusers directory, a .safetensors file or a hub id of the Stable Diffusion 1.x, 2.x or XL family."""
 
@@ -133,6 +148,10 @@ class RenderOptions:
 
     fixed_point: Annotated[int, arg(metavar="INT")] = 0
     """Refinements of each inversion step, 1 to 3: the photo's latent is found more exactly, for as much work again."""
+
+    batch_rows: Annotated[int | None, arg(metavar="INT", help_behavior_hint="(default: by the size)")] = None
+    """Most rows in one call of the denoiser: fewer take less memory; methods whose pictures read each other may need
+    more. A picture takes two."""
 
     check_inversion: Annotated[On, arg(help_behavior_hint="")] = False
     """Tell how well the photo survives inversion."""

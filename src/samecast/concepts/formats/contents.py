@@ -103,6 +103,7 @@ def _read_pickle(path: Path, *, zipped: bool) -> Any:
             warnings.simplefilter("ignore")
             with path.open("rb") as file:  # by its path, torch would go by the suffix
                 data = torch.load(file, map_location="cpu", weights_only=True)
+        _check_sizes(data, path.stat().st_size)
     except SamecastError:
         raise
     except pickle.UnpicklingError as error:
@@ -116,7 +117,6 @@ def _read_pickle(path: Path, *, zipped: bool) -> Any:
         ) from None
     except Exception as error:  # a broken archive fails in zip, in torch or in the unpickler, each its own way
         raise SamecastError(f"it is no sound pickle of tensors: {_short(error)}") from None
-    _check_sizes(data, path.stat().st_size)
     return data
 
 
@@ -129,6 +129,8 @@ def _check_archive(path: Path) -> None:
 
 def _check_sizes(data: Any, size: int, depth: int = 0) -> None:
     """Refuses tensors that claim more numbers than the file has bytes for, before anybody copies them."""
+    if isinstance(data, Tensor) and data.is_nested:
+        raise SamecastError("it has a tensor of tensors; expected plain ones")
     if isinstance(data, Tensor):
         strange = data.layout != torch.strided or data.is_quantized or data.is_meta
         if strange or data.numel() * data.element_size() > size:

@@ -134,8 +134,9 @@ def _attention(concept: Concept) -> Mapping[str, Change]:
     other = next((name for name in concept.changes if not name.startswith("unet.") or ".attn2." not in name), None)
     if other is not None:
         raise SamecastError(f"Custom Diffusion's formats hold cross-attention alone, and this concept changes {other}")
-    kinds = {type(concept.changes[name]) for name in concept.changes if name.endswith((".to_k.weight", ".to_v.weight"))}
-    others = {type(concept.changes[name]) for name in concept.changes} - kinds
+    of_keys_and_values = {name for name in concept.changes if name.endswith((".to_k.weight", ".to_v.weight"))}
+    kinds = {type(concept.changes[name]) for name in of_keys_and_values}
+    others = {type(concept.changes[name]) for name in concept.changes.keys() - of_keys_and_values}
     if len(kinds) > 1 or LowRank in others:
         raise SamecastError(
             "Custom Diffusion's formats hold whole weights, or keys and values of low rank, not both: give --model,"

@@ -211,5 +211,5 @@ def _told_alphas(metadata: Mapping[str, str], ranks: Mapping[str, int]) -> dict[
             alpha = float(pattern[max(known, key=len)] if known else told[f"{part}.lora_alpha"])
             alphas[name] = alpha * rank**0.5 if told.get(f"{part}.use_rslora") else alpha
         return alphas
-    except (ValueError, TypeError, AttributeError, RecursionError) as error:
+    except (ValueError, TypeError, AttributeError, RecursionError, ArithmeticError) as error:
         raise SamecastError(f"its {_METADATA} is damaged: {error}") from None

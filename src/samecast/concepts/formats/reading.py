@@ -86,7 +86,7 @@ def _parse(kind: str, contents: Contents, word: str) -> Concept:
             "compvis": custom_diffusion.read_compvis,
         }
         return readers[kind](data)
-    except (TypeError, ValueError, AttributeError, RuntimeError, IndexError) as error:
+    except (TypeError, ValueError, AttributeError, RuntimeError, IndexError, ArithmeticError) as error:
         if isinstance(error, SamecastError):
             raise
         raise SamecastError(f"it is damaged: {' '.join(str(error).split())}") from None

@@ -1,0 +1,150 @@
+"""What a study says of its claims, on tables whose answers are known."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+from samecast.study.findings import findings
+from samecast.study.grid import Grid, Variant, View, aiku
+
+SUBJECTS = [f"s{number}" for number in range(8)]
+MEASURES = ("text_alignment", "image_alignment", "identity", "scene", "both")
+Law = Callable[[Variant, bool], dict[str, float]]
+"""What a variant's pictures measure, on whole photos and on hidden ones."""
+
+
+@pytest.fixture(scope="module")
+def grid() -> Grid:
+    return aiku()
+
+
+def rows_of(grid: Grid, law: Law, noise: float = 0.01, hidden: bool = True) -> list[dict[str, Any]]:
+    rng = np.random.default_rng(0)
+    return [
+        {"variant": variant.name, "subject": subject, "hidden": partly}
+        | {name: value + level + rng.normal(0, noise) for name, value in law(variant, partly).items()}
+        for level, subject in zip(np.linspace(0, 0.2, len(SUBJECTS)), SUBJECTS, strict=True)
+        for variant in grid.variants
+        for partly in ((False, True) if hidden else (False,))
+    ]
+
+
+def said(rows: list[dict[str, Any]], grid: Grid, claim: str) -> tuple[str, str]:
+    found = [(verdict, figure) for told, verdict, figure in findings(rows, grid) if claim in told]
+    assert len(found) == 1, claim
+    return found[0]
+
+
+def position(grid: Grid, axis: str, series: str) -> dict[str, float]:
+    """Where along an axis each variant is, 0 to 1."""
+    view = next(view for view in grid.views if (view.axis, view.series) == (axis, series))
+    return {name: at / (len(view.points) - 1) for at, (_, name) in enumerate(view.points)}
+
+
+def seeds_law(grid: Grid, sign: float = 1.0) -> Law:
+    """The world as the AIKU study saw it, or turned round."""
+    final = {series: position(grid, "final", series) for series in ("decoder", "encoder")}
+    skip = {series: position(grid, "skip", series) for series in ("decoder", "encoder")}
+
+    def law(variant: Variant, partly: bool) -> dict[str, float]:
+        strength = {"decoder": 0.3, "encoder": 0.1}
+        control = 0.0
+        for series, most in strength.items():
+            if variant.name in final[series]:
+                control = max(control, most * final[series][variant.name])
+            if variant.name in skip[series]:
+                control = max(control, most * (1 - skip[series][variant.name]))
+        lost = 0.2 if partly and variant.name in final["decoder"] else 0.0
+        image = sign * (control - lost)
+        return {
+            "text_alignment": -sign * control,
+            "image_alignment": image,
+            "identity": image,
+            "scene": -sign * control,
+            "both": image,
+        }
+
+    return law
+
+
+CLAIMS = (
+    "Decoder sites keep the subject better",
+    "Encoder sites follow the prompt better",
+    "decoder: a later final step lowers text alignment",
+    "decoder: a later final step raises image alignment",
+    "encoder: more skipped steps raises text alignment",
+    "encoder: more skipped steps lowers image alignment",
+    "Encoder sites lose less than decoder sites where the photo hides a part (identity right)",
+)
+
+
+@pytest.mark.parametrize("claim", CLAIMS)
+def test_claims_hold_in_the_studys_world_and_are_reversed_in_its_mirror(grid: Grid, claim: str) -> None:
+    assert said(rows_of(grid, seeds_law(grid)), grid, claim)[0] == "holds"
+    assert said(rows_of(grid, seeds_law(grid, -1.0)), grid, claim)[0] == "reversed"
+
+
+def test_of_noise_nothing_much_is_said(grid: Grid) -> None:
+    rows = rows_of(grid, lambda variant, partly: dict.fromkeys(MEASURES, 0.0), noise=0.1)
+    verdicts = [verdict for _, verdict, _ in findings(rows, grid)]
+    assert len(verdicts) > 15
+    assert verdicts.count("not shown") >= 0.8 * len(verdicts)
+
+
+def test_hidden_photos_are_told_with_their_levels(grid: Grid) -> None:
+    claim = "On photos that hide a part, encoder sites keep the subject better than decoder sites (identity right)"
+    assert said(rows_of(grid, seeds_law(grid)), grid, claim)[0] in ("not shown", "reversed")  # they lose less, only
+
+    def filling(variant: Variant, partly: bool) -> dict[str, float]:
+        better = 0.4 if partly and variant.name in position(grid, "final", "encoder") else 0.0
+        return seeds_law(grid)(variant, partly) | {"identity": better}
+
+    verdict, figure = said(rows_of(grid, filling), grid, claim)
+    assert verdict == "holds"
+    assert "difference +0.4" in figure
+
+
+@pytest.mark.parametrize(("moved", "told"), [(0.0, "holds"), (0.29, "reversed"), (0.14, "not shown")])
+def test_a_flat_start_is_an_equivalence_not_a_missing_difference(grid: Grid, moved: float, told: str) -> None:
+    """The final step moves the mean by 0.3: a start that moves it by less than half of that hardly matters."""
+    starts, final = position(grid, "start", "decoder"), position(grid, "final", "decoder")
+
+    def law(variant: Variant, partly: bool) -> dict[str, float]:
+        value = 0.3 * final.get(variant.name, 1.0) + moved * starts.get(variant.name, 0.0)
+        return dict.fromkeys(MEASURES, value)
+
+    noise = 0.002 if told != "not shown" else 0.05
+    claim = "decoder: the start step hardly matters for image alignment"
+    assert said(rows_of(grid, law, noise, hidden=False), grid, claim)[0] == told
+
+
+def test_a_wrong_recommendation_is_found_out_on_subjects_left_out(grid: Grid) -> None:
+    claim = "Choosing by the truth (both right) beats the trade-off that CLIP recommends"
+    best = grid.variants[5].name
+
+    def law(variant: Variant, partly: bool) -> dict[str, float]:
+        right = 0.5 if variant.name == best else 0.0
+        clip = 0.0 if variant.name == best else 0.2
+        return {"text_alignment": clip, "image_alignment": clip, "identity": right, "scene": right, "both": right}
+
+    verdict, figure = said(rows_of(grid, law, hidden=False), grid, claim)
+    assert verdict == "holds"
+    assert f"the best is {best}" in figure
+
+
+def test_a_missing_picture_leaves_its_subject_out_and_a_missing_variant_its_claim(grid: Grid) -> None:
+    rows = rows_of(grid, seeds_law(grid))
+    whole = findings(rows, grid)
+    for lost in grid.variants:
+        fewer = [row for row in rows if (row["variant"], row["subject"]) != (lost.name, "s0")]
+        assert [claim for claim, _, _ in findings(fewer, grid)] == [claim for claim, _, _ in whole]
+    none = [row for row in rows if row["variant"] != grid.variants[0].name]
+    verdicts = [verdict for _, verdict, _ in findings(none, grid)]
+    assert "no data" in verdicts
+
+
+def test_the_grid_has_the_views_that_the_claims_are_about(grid: Grid) -> None:
+    assert all(isinstance(view, View) for view in grid.views)
+    assert {view.axis for view in grid.views} >= {"final", "start", "skip"}
