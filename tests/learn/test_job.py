@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 import samecast as sc
 from samecast.concepts.concept import Concept
@@ -20,6 +20,7 @@ from samecast.errors import SamecastError
 from samecast.learn.job import STATE, learn
 from samecast.learn.lists import ToLearn, from_folder
 from samecast.learn.settings import LearnSettings
+from samecast.learn.state import State, pack, read_state
 from samecast.learn.watch import Watching
 
 OFTEN = Watching(show_every=0, save_seconds=0)
@@ -127,6 +128,35 @@ def test_a_finished_run_is_not_done_twice_and_others_are_left_alone(
     assert told["settings"]["method"] == "textual-inversion"
     assert list(told["subjects"][0]["photos"]) == ["0.png", "1.png", "2.png"]
     assert Concept.load(first.file).tokens["<new1>"].class_noun == "dog"
+
+
+def test_an_interrupt_waits_for_its_step_and_leaves_a_state(
+    model: sc.Model, subject: ToLearn, short: LearnSettings, tmp_path: Path
+) -> None:
+    settings = replace(short, method="textual-inversion", steps=8)
+
+    def interrupt(stage: str, done: int, total: int, loss: float | None) -> None:
+        if stage == "learn" and done == 4:
+            signal.raise_signal(signal.SIGINT)
+
+    before = signal.getsignal(signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt):
+        learn(model, [subject], settings, tmp_path / "rex", watching=QUIET, progress=interrupt)
+    assert signal.getsignal(signal.SIGINT) is before
+    seen: list[int] = []
+    rest = learn(
+        model, [subject], settings, tmp_path / "rex", watching=QUIET,
+        progress=lambda stage, done, total, loss: seen.append(done),
+    )  # fmt: skip
+    assert seen == [5, 6, 7, 8]
+    whole = learn(model, [subject], settings, tmp_path / "whole", watching=QUIET)
+    assert rest.concept.revision == whole.concept.revision
+
+
+def test_losses_since_the_last_entry_are_in_the_state(tmp_path: Path) -> None:
+    tensors, words = pack(State(5, "key", {}, {}, {}, 1.0, ((3, 0.5),), (0.25, 0.75)))
+    save_file({"weights/a": torch.ones(1), **tensors}, tmp_path / "state", words)
+    assert read_state(tmp_path / "state", "key").recent == (0.25, 0.75)
 
 
 def test_a_run_goes_on_beside_a_folder_of_somebody_elses(

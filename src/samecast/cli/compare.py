@@ -69,7 +69,7 @@ def run_compare(options: CompareOptions) -> None:
     for path in (*pictures, options.out / "scores.csv", options.out / "summary.json"):
         RESULTS.print(str(path), markup=False)
     if options.docs is not None:
-        page = write_page(options.docs, pictures, tables, benchmark, options.learn_steps)
+        page = write_page(options.docs, pictures, tables, benchmark, options.learn_steps, options.methods)
         RESULTS.print(str(page), markup=False)
 
 

@@ -53,7 +53,12 @@ def duo_table(judgements: Sequence[DuoJudgement], *, prompts: int) -> Table:
 
 
 def write_page(
-    docs: Path, pictures: Sequence[Path], tables: Sequence[Table], benchmark: Benchmark, learn_steps: int | None
+    docs: Path,
+    pictures: Sequence[Path],
+    tables: Sequence[Table],
+    benchmark: Benchmark,
+    learn_steps: int | None,
+    methods: Sequence[str] = (),
 ) -> Path:
     """Writes `compare.md` and its pictures (`pictures/compare.png`, `pictures/duos.png`), in place of what is there.
 
@@ -73,7 +78,7 @@ def write_page(
     for picture, name in zip(pictures, ("compare.png", "duos.png"), strict=False):
         replace_file(docs / "pictures" / name, partial(shutil.copyfile, picture))
     page = docs / "compare.md"
-    write_text(page, _page(tables, benchmark, learn_steps))
+    write_text(page, _page(tables, benchmark, learn_steps, methods))
     return page
 
 
@@ -87,11 +92,13 @@ def _cells(of: Mapping[str, float]) -> tuple[str, ...]:
     return (*shares, *cosines, *costs)
 
 
-def _page(tables: Sequence[Table], benchmark: Benchmark, learn_steps: int | None) -> str:
+def _page(tables: Sequence[Table], benchmark: Benchmark, learn_steps: int | None, methods: Sequence[str]) -> str:
     identity, settings = benchmark.model.backbone.identity, benchmark.settings
     table, pairs = tables[0], tables[1] if len(tables) > 1 else None
     command = f"samecast compare --subjects {_count(table)} --pairs {_count(pairs)} --prompts {benchmark.prompts}"
     command += f" --steps {settings.steps}" + (f" --learn-steps {learn_steps}" if learn_steps else "")
+    command += f" --methods {' '.join(methods)}" if methods else ""
+    command += "" if settings.guidance_scale == 7.5 else f" --guidance {settings.guidance_scale:g}"
     command += f" --model {identity.id}" if identity.id != "diorama" else ""
     together = ""
     if pairs is not None:
@@ -116,7 +123,8 @@ and a scene. The probe says whether a picture shows that very subject (*same*), 
 {_lines(table)}
 
 {table.caption}.
-Training is seconds of the steps of one subject, file the size of what was learnt. Model `{identity.id}`,
+Training is seconds of the steps of one subject, without the class pictures that Custom Diffusion and DreamBooth
+generate first; file is the size of what was learnt. Model `{identity.id}`,
 {identity.revision[:19]}, on {benchmark.model.backbone.describe()["device"]}.
 
 ![Two pictures of each of three subjects under every method](pictures/compare.png)

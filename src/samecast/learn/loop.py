@@ -5,8 +5,11 @@ on. So a run that is killed at any moment and started again ends with the same b
 machine.
 """
 
+import signal
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -58,6 +61,7 @@ class Loop:
     step: int = 0
     seconds: float = 0.0
     losses: list[tuple[int, float]] = field(default_factory=list[tuple[int, float]])
+    recent: list[float] = field(default_factory=list[float])
 
     def __post_init__(self) -> None:
         self.photos = self.settings.photos_per_step(self.devices.count)
@@ -78,19 +82,23 @@ class Loop:
 
         Raises:
             SamecastError: the loss is not a number any more.
+            KeyboardInterrupt: as asked for, after the step and with the state written.
         """
         every = max(1, self.steps // 100)
-        recent: list[float] = []
-        while self.step < self.steps:
-            began = time.perf_counter()
-            recent.append(self.advance())
-            self.seconds += time.perf_counter() - began
-            if self.step % every == 0 or self.step == self.steps:
-                self.losses.append((self.step, sum(recent) / len(recent)))
-                recent.clear()
-                # Between two entries, so that a resumed run has the same.
+        # Processes that wait for each other's gradients could not all end after the same step.
+        with interrupts_between_steps() if self.devices.count == 1 else nullcontext(lambda: False) as interrupted:
+            while self.step < self.steps:
+                began = time.perf_counter()
+                self.recent.append(self.advance())
+                self.seconds += time.perf_counter() - began
+                if self.step % every == 0 or self.step == self.steps:
+                    self.losses.append((self.step, sum(self.recent) / len(self.recent)))
+                    self.recent.clear()
                 self._save_if_due()
-            told(self.step, self.steps, self.losses[-1][1] if self.losses else recent[-1])
+                told(self.step, self.steps, self.losses[-1][1] if self.losses else self.recent[-1])
+                if interrupted():
+                    self.save()
+                    raise KeyboardInterrupt
 
     def advance(self) -> float:
         """Takes one step; returns the loss of a photo."""
@@ -125,6 +133,7 @@ class Loop:
             scaler=self.scaler.state_dict(),
             seconds=self.seconds,
             losses=tuple(self.losses),
+            recent=tuple(self.recent),
         )
         tensors, words = pack(state)
         replace_file(self.file, lambda part: save_file(tensors, str(part), words))
@@ -145,7 +154,29 @@ class Loop:
         self.optimizer.load_state_dict({"state": dict(state.optimizer), "param_groups": groups})
         if state.scaler:
             self.scaler.load_state_dict(dict(state.scaler))
-        self.step, self.seconds, self.losses = state.step, state.seconds, list(state.losses)
+        self.step, self.seconds = state.step, state.seconds
+        self.losses, self.recent = list(state.losses), list(state.recent)
+
+
+@contextmanager
+def interrupts_between_steps() -> Generator[Callable[[], bool]]:
+    """Holds the first Ctrl-C back within a block, which is told whether there was one; a second ends it at once."""
+    if threading.current_thread() is not threading.main_thread():
+        yield lambda: False  # only the main thread may say what a signal does
+        return
+    asked = False
+    before = signal.getsignal(signal.SIGINT)
+
+    def hold(number: int, frame: Any) -> None:
+        nonlocal asked
+        asked = True
+        signal.signal(signal.SIGINT, before)
+
+    signal.signal(signal.SIGINT, hold)
+    try:
+        yield lambda: asked
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def make_optimizer(settings: LearnSettings, groups: list[dict[str, Any]]) -> torch.optim.Optimizer:

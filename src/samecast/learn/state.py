@@ -15,7 +15,7 @@ from torch import Tensor
 
 from samecast.errors import SamecastError
 
-FORMAT = 1
+FORMAT = 2
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,8 @@ class State:
         optimizer: its `state_dict()["state"]`.
         scaler: of the loss scaler; empty where there is none.
         seconds: how long the steps have taken.
-        losses: of the steps, one mean for each tenth or so; for people.
+        losses: of the steps, one mean for each hundredth or so; for people.
+        recent: losses of the steps since the last of these.
     """
 
     step: int
@@ -39,6 +40,7 @@ class State:
     scaler: Mapping[str, Any]
     seconds: float
     losses: tuple[tuple[int, float], ...] = ()
+    recent: tuple[float, ...] = ()
 
 
 def pack(state: State) -> tuple[dict[str, Tensor], dict[str, str]]:
@@ -59,6 +61,7 @@ def pack(state: State) -> tuple[dict[str, Tensor], dict[str, str]]:
         "scaler": dict(state.scaler),
         "seconds": state.seconds,
         "losses": state.losses,
+        "recent": state.recent,
     }
     return tensors, {"samecast.learning": json.dumps(facts)}
 
@@ -89,7 +92,10 @@ def read_state(path: Path, key: str) -> State:
             name.removeprefix("weights/"): value for name, value in tensors.items() if name.startswith("weights/")
         }
         losses = tuple((int(step), float(loss)) for step, loss in facts["losses"])
-        return State(int(facts["step"]), key, weights, optimizer, facts["scaler"], float(facts["seconds"]), losses)
+        recent = tuple(float(loss) for loss in facts["recent"])
+        return State(
+            int(facts["step"]), key, weights, optimizer, facts["scaler"], float(facts["seconds"]), losses, recent
+        )
     except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
         if isinstance(error, SamecastError):
             raise
