@@ -167,6 +167,18 @@ class Samples:
         texts = [f"two photos of {phrase({'kind': self.specs.specs[i].identity.kind})}" for i in picks]
         return Album(photos, mates, strangers, shares, texts)
 
+    def contradicted(self, count: int) -> tuple[torch.Tensor, list[str], list[str]]:
+        """Return the first pictures with captions that tell class and scene, and with others that tell another
+        background: how much the second hurt is how much words weigh."""
+        rng, plain = np.random.default_rng(0), np.zeros(count, dtype=int)
+        right, wrong = list[str](), list[str]()
+        for spec in self.specs.specs[:count]:
+            told = {name: word for name, word in facts(spec).items() if name not in LOOKS}
+            elsewhere = [place for place in BACKGROUND_PHRASES if place != spec.scene.background]
+            right.append(phrase(told))
+            wrong.append(phrase(told | {"background": str(rng.choice(elsewhere))}))
+        return self.singles.take(np.arange(count), plain)[0], right, wrong
+
     def at(self, made: Recipe, step: int) -> tuple[str, torch.Tensor, torch.Tensor, list[str]]:
         """Return what a step is on, `eps` for one subject, and what is drawn; all processes draw the same kind."""
         drawn, rng = np.random.default_rng((made.seed, step, 2)).uniform(), np.random.default_rng(made.draws(step))

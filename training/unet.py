@@ -243,6 +243,15 @@ class Fitting:
         gain = 1 - on_parts(album.mates) / on_parts(album.strangers)
         return dict(zip(("carried_base", "carried_second", "carried_accessory"), gain.tolist(), strict=True))
 
+    def weight_of_words(self) -> dict[str, float]:
+        """Return how much worse noise is told under a caption with another background than under the right one, where
+        noise hides all but the faintest of the picture: the quotient of the errors less 1. Near nought, the denoiser
+        reads backgrounds off the latent, and pictures that start from an inverted photo keep the photo's."""
+        z, right, wrong = self.samples.contradicted(128)
+        timesteps = torch.full((len(z),), 980)
+        errors = [self.told(z, texts, timesteps).mean() for texts in (right, wrong)]
+        return {"weight_of_words": (errors[1] / errors[0] - 1).item()}
+
     def evaluate(self, step: int) -> dict[str, float]:
         """Return the error by how noisy pictures are, and what diptychs have taught."""
         z, _, texts = self.samples.one(np.random.default_rng((10**6, 0)), 256)
@@ -252,6 +261,7 @@ class Fitting:
             f"eps_{low}": error[(timesteps >= low) & (timesteps < low + 250)].mean().item()
             for low in (0, 250, 500, 750)
         }
+        found |= self.weight_of_words()
         return found | (self.carried(self.samples.album(256)) if self.given.diptychs else {})
 
 

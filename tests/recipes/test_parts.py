@@ -327,6 +327,18 @@ def test_scenes_of_diptychs_are_told_from_left_to_right():
                 assert spec.scene.pose in scene or other.scene.pose not in scene
 
 
+def test_a_contradicted_caption_differs_in_the_background_alone(renders):
+    drawn = samples.Samples(Namespace(diptychs=0.0, words=0.5, scenes=0.0, duos=0.0, animals=2.0, bare=0.3))
+    z, right, wrong = drawn.contradicted(4)
+    assert len(z) == len(right) == len(wrong) == 4
+    for number, (one, other) in enumerate(zip(right, wrong, strict=True)):
+        places = [words[0] for words in captions.BACKGROUND_PHRASES.values()]
+        told = [next(words for words in places if words in text) for text in (one, other)]
+        assert told[0] == captions.BACKGROUND_PHRASES[sample_spec(number).scene.background][0]
+        assert told[0] != told[1]
+        assert one.replace(told[0], told[1]) == other
+
+
 def test_a_subjects_parts_are_where_its_picture_has_them(renders):
     held = samples.Cached("duos")
     _, shares = held.take(np.array([1, 1]), np.array([0, 1]))
