@@ -82,10 +82,9 @@ neighbours (by {{ clear }} CIEDE2000 or more).
 
 HISTORY = """\
 The figures are each part's last run. Parts that were trained on from earlier weights say so in `training/NOTES.md`.
-Of the denoiser's last runs four to seven steps in ten were on diptychs, two photos of one subject side by side on one
-canvas, captioned "two photos of a dog", of which every second had less noise on one side, and one in twenty on scenes
-with two different subjects: the world's other pictures hold one subject each and give self-attention little to keep
-alike. Tokens on a subject counted more than others. The denoiser was never shown the keys and values of
+Of the denoiser's last run four steps in ten were on diptychs, two photos of one subject side by side on one canvas,
+captioned "two photos of a dog", and one in eight on scenes with two different subjects: the world's other pictures hold
+one subject each and give self-attention little to keep alike. The denoiser was never shown the keys and values of
 another canvas."""
 
 LIMITS = """\

@@ -25,6 +25,7 @@ from samecast.photos import open_photo
 from samecast.records import Record, differing, drift, read_record, save_run, slug
 
 _log = logging.getLogger(__name__)
+_OF_METHODS = ("start", "final", "skip", "stride", "sites", "weight", "dropout", "anchor", "consistency")
 _WITH_AGAIN = ("again", "out", "model", "verbose")
 _PHOTO_SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".avif", ".tif", ".tiff", ".gif", ".bmp", ".heic"}
 
@@ -223,9 +224,6 @@ def _names_a_photo(word: str) -> bool:
         return Path(word).suffix.lower() in _PHOTO_SUFFIXES or Path(word).is_file()
     except (OSError, ValueError):
         return False
-
-
-_OF_METHODS = ("start", "final", "skip", "stride", "sites", "weight", "dropout", "anchor", "consistency")
 
 
 def rules_of(options: RenderOptions) -> Rules:

@@ -2,7 +2,6 @@
 
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
-from itertools import zip_longest
 from numbers import Integral
 from pathlib import Path
 
@@ -143,7 +142,7 @@ class Casting:
         if key not in replays:
             replays.clear()
             replays[key] = self._trace(
-                backbone, session, schedule, plan, batch, looks if self._masks_sources else (), size
+                backbone, session, schedule, plan, batch, looks if plan.masks_sources else (), size
             )
         replay = replays[key]
         book = replay.book.fork() if replay.book is not None else MapBook(looks, backbone) if looks else None
@@ -205,10 +204,10 @@ class Casting:
     def _masks(self, batch: Batch, size: int) -> Masks:
         masks: Masks = {}
         for role, given in (("source", self.source_masks), ("target", self.target_masks)):
-            photos = [photo.size for photo in self.photos] if role == "source" else []
+            photos = [photo.size for photo in self.photos] if role == "source" and self.photos else [None] * len(given)
             read = [
                 to_subject_mask(read_mask(mask, f"{role} {number}", size=size, fit="crop", photo=photo))
-                for number, (mask, photo) in enumerate(zip_longest(given, photos[: len(given)]))
+                for number, (mask, photo) in enumerate(zip(given, photos, strict=False))
             ]
             for company in batch.companies:
                 branches = company.sources if role == "source" else company.targets

@@ -21,6 +21,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from samecast.core.masks import tokens_of
 from samecast.core.routing import Route, Way
 
 _COMPONENTS = 64
@@ -95,6 +96,6 @@ def _principal(
 def _counting(way: Way, error: Float[Tensor, " token"]) -> Bool[Tensor, " token"]:
     """Where matches count: on the subject, with an error below `consistency` times side times the subject's share."""
     tokens = len(error)
-    subject = torch.ones(tokens, dtype=torch.bool) if way.mask is None else way.mask.tokens(tokens)
+    subject = tokens_of(way.mask, tokens)
     limit = way.consistency * math.isqrt(tokens) * float(subject.float().mean())
     return subject.to(error.device) & (error < limit)

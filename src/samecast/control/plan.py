@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from zlib import crc32
 
 from samecast.control.rule import DECODER_SITES, Rule, Rules, Tokens
@@ -26,10 +27,10 @@ class Plan:
 
     acting: Mapping[int, Mapping[int, Rules]] = field(default_factory=dict[int, Mapping[int, Rules]])
 
-    @property
-    def rules(self) -> frozenset[Rule]:
-        """All rules that act anywhere."""
-        return frozenset(rule for step in self.acting for rule in self.rules_at(step))
+    @cached_property
+    def masks_sources(self) -> bool:
+        """Whether any rule asks where the subject is in the sources."""
+        return any(rule.masks_sources for step in self.acting for rule in self.rules_at(step))
 
     def rules_at(self, step: int) -> frozenset[Rule]:
         """All rules that act anywhere at a step."""

@@ -154,12 +154,10 @@ class StockRun:
         """The pictures whose maps are taken at a step."""
         if self.book is None or not self.book.wanted_at(step):
             return ()
-        acting = self.plan.rules
-        sources = any(rule.masks_sources for rule in acting)
         return tuple(
             branch
             for company in self.batch.companies
-            for branch in (*company.targets, *(company.sources if sources else ()))
+            for branch in (*company.targets, *(company.sources if self.plan.masks_sources else ()))
             if Place(branch, "conditional") in self.batch.layout.row_of
         )
 

@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from samecast.core.masks import dropped, open_empty, separate
+from samecast.core.masks import dropped, open_empty, separate, tokens_of
 from samecast.core.routing import Way
 
 _EPSILON = 1e-5  # as instance normalisation has it
@@ -44,7 +44,7 @@ def _allowed(way: Way | None, tokens: int, sources: int, device: torch.device) -
     """A reader's table; of one row, where it is the same for all queries."""
     if way is None or way.mode not in _RESTRICTED:
         return torch.ones(1, tokens * sources, dtype=torch.bool, device=device)
-    parts = [_tokens_of(way, at, tokens) for at in range(sources)]
+    parts = [_source_tokens(way, at, tokens) for at in range(sources)]
     if way.mode == "subject":
         for at, own in enumerate(way.own):
             if own:
@@ -52,16 +52,11 @@ def _allowed(way: Way | None, tokens: int, sources: int, device: torch.device) -
             elif way.dropout:
                 parts[at] = parts[at] & ~dropped(tokens, way.dropout, way.seeds[at])
         return open_empty(torch.cat(parts)[None]).to(device)
-    return separate(_own_tokens(way, tokens).to(device), torch.cat(parts).to(device))
+    return separate(tokens_of(way.mask, tokens).to(device), torch.cat(parts).to(device))
 
 
-def _own_tokens(way: Way, tokens: int) -> Bool[Tensor, " token"]:
-    return torch.ones(tokens, dtype=torch.bool) if way.mask is None else way.mask.tokens(tokens)
-
-
-def _tokens_of(way: Way, at: int, tokens: int) -> Bool[Tensor, " token"]:
-    mask = way.masks[at] if way.masks else None
-    return torch.ones(tokens, dtype=torch.bool) if mask is None else mask.tokens(tokens)
+def _source_tokens(way: Way, at: int, tokens: int) -> Bool[Tensor, " token"]:
+    return tokens_of(way.masks[at] if way.masks else None, tokens)
 
 
 def weights(
@@ -80,7 +75,7 @@ def weights(
             continue
         for at, own in enumerate(way.own):
             if not own:
-                part = way.weight * _tokens_of(way, at, tokens).to(table)
+                part = way.weight * _source_tokens(way, at, tokens).to(table)
                 table[row, at * tokens : (at + 1) * tokens] = part
     return table[:, None, :, None]
 

@@ -50,6 +50,11 @@ class SubjectMask:
         return {side: "empty" if share == 0 else "full" for side, share in shares.items() if share in (0, 1)}
 
 
+def tokens_of(mask: SubjectMask | None, count: int) -> Bool[Tensor, " token"]:
+    """The tokens of a mask; without one, all."""
+    return torch.ones(count, dtype=torch.bool) if mask is None else mask.tokens(count)
+
+
 def resize_map(values: Float[Tensor, "height width"], side: int) -> Float[Tensor, "side side"]:
     """Bilinear resize with antialiasing; a map of the wanted size passes through."""
     if values.shape == (side, side):
@@ -62,9 +67,8 @@ def resize_map(values: Float[Tensor, "height width"], side: int) -> Float[Tensor
 
 def separate(query: Bool[Tensor, " query"], keys: Bool[Tensor, " key"]) -> Bool[Tensor, "query key"]:
     """MasaCtrl's masks: subject reads subject, background reads background."""
-    of_background, of_subject = 0, 1
-    table = open_empty(torch.stack([~keys, keys]))  # queries are of two kinds, so its rows are of two
-    return table[torch.where(query, of_subject, of_background)]
+    of_background_and_subject = open_empty(torch.stack([~keys, keys]))  # queries are of two kinds
+    return of_background_and_subject[query.long()]
 
 
 def open_empty(allowed: Bool[Tensor, "query key"]) -> Bool[Tensor, "query key"]:

@@ -64,7 +64,7 @@ class Job:
         self.map_evaluations = self.check_evaluations = 0
         self.book = MapBook(self.looks, backbone) if self.looks else None
         self.watch_caption = request.caption or watch_caption(request.noun, self.looks)
-        captions = {self.watch_caption} if any(rule.masks_sources for rule in request.rules) else set[str]()
+        captions = {self.watch_caption} if plan.masks_sources else set[str]()
         for look in self.looks:
             for text in captions | {target.branch.prompt for target in self.targets}:
                 backbone.find_words(text, look.phrase)
@@ -184,8 +184,7 @@ class Job:
         """The targets' clean latents."""
         advance = self.counter("denoise", len(self.chunks))
         same_start = self.settings.noise_share == 0
-        asked = any(rule.masks_sources for rule in self.request.rules)
-        if self.book is not None and trajectory is not None and asked:
+        if self.book is not None and trajectory is not None and self.run.plan.masks_sources:
             self.map_evaluations = look_at_sources(self.run, self.book, trajectory, self.watch_caption)
         latents: list[Tensor] = []
         for chunk in self.chunks:

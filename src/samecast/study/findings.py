@@ -74,15 +74,12 @@ def _statement(claim: str, found: Callable[[], Found]) -> Statement:
         return claim, "no data", str(error)
 
 
-def _contrasted(table: Cells, first: str, second: str) -> Callable[[], Found]:
-    def found() -> Found:
-        gap = contrast(table, [first], [second])
-        return verdict(gap, 1), (
-            f"{first} {mean_of(table, first)}, {second} {mean_of(table, second)}; difference {gap.signed},"
-            f" {gap.subjects} subjects"
-        )
-
-    return found
+def _contrasted(table: Cells, first: str, second: str) -> Found:
+    gap = contrast(table, [first], [second])
+    return verdict(gap, 1), (
+        f"{first} {mean_of(table, first)}, {second} {mean_of(table, second)}; difference {gap.signed},"
+        f" {gap.subjects} subjects"
+    )
 
 
 def _names(view: View) -> list[str]:
@@ -97,11 +94,11 @@ def _sites(tables: Mapping[str, Cells], views: Mapping[tuple[str, str], View]) -
     return [
         _statement(
             "Decoder sites keep the subject better than encoder sites (image alignment)",
-            _contrasted(tables[IMAGE], decoder, encoder),
+            partial(_contrasted, tables[IMAGE], decoder, encoder),
         ),
         _statement(
             "Encoder sites follow the prompt better than decoder sites (text alignment)",
-            _contrasted(tables[TEXT], encoder, decoder),
+            partial(_contrasted, tables[TEXT], encoder, decoder),
         ),
     ]
 
@@ -192,7 +189,7 @@ def _hidden(rows: Rows, views: Mapping[tuple[str, str], View]) -> list[Statement
             _statement(
                 f"On photos that hide a part, encoder sites keep the subject better than decoder sites"
                 f" ({_IN_WORDS[measure]})",
-                _contrasted(unseen, encoder, decoder),
+                partial(_contrasted, unseen, encoder, decoder),
             ),
             _statement(
                 f"Encoder sites lose less than decoder sites where the photo hides a part ({_IN_WORDS[measure]})",
@@ -223,7 +220,7 @@ def _truth(tables: Mapping[str, Cells], views: Mapping[tuple[str, str], View]) -
         decoder, encoder = pair
         for measure, first, second in (("identity", decoder, encoder), ("scene", encoder, decoder)):
             claim = f"The truth agrees: {first} beats {second} in {_IN_WORDS[measure]}"
-            found.append(_statement(claim, _contrasted(tables[measure], first, second)))
+            found.append(_statement(claim, partial(_contrasted, tables[measure], first, second)))
     for measure, truth in ((IMAGE, "identity"), (TEXT, "scene")):
         claim = f"CLIP's {_IN_WORDS[measure]} ranks the {len(tables[truth])} settings as '{_IN_WORDS[truth]}' does"
         found.append(_statement(claim, partial(_agreement, tables, measure, truth)))

@@ -20,6 +20,7 @@ Preset = Literal["aiku", "masks", "full"]
 DECODER, ENCODER, BOTH = "10-15", "0-7", "0-7,10-15"
 SITE_SETS = {"decoder": DECODER, "encoder": ENCODER, "both": BOTH}
 """The AIKU study's two sets of sites, literally (its encoder has the middle and the first decoder site in it)."""
+SITE_WORDS = {selector: name for name, selector in SITE_SETS.items()}
 STARTS, FINALS, SKIPS = (0, 2, 4, 6, 8, 10), (20, 25, 30, 35, 40, 45, 50), (1, 2, 3, 4, 5, 6, 7, 8, 9)
 FULL_STARTS = (0, 4, 8, 16)
 HANDOVERS = (10, 20, 30, 40)
@@ -164,7 +165,7 @@ def full(steps: int = FULL_RUN) -> Grid:
         ),
         {},
         steps,
-        words={selector: name for name, selector in SITE_SETS.items()},
+        words=SITE_WORDS,
     )
 
 

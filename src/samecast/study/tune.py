@@ -15,7 +15,7 @@ from samecast.control.rule import Rules, rules_to_data
 from samecast.errors import SamecastError
 from samecast.study.axes import Axis
 from samecast.study.findings import mean_points
-from samecast.study.grid import BOTH, DECODER, ENCODER, FULL_RUN, SITE_SETS, Grid, Variant, factorial, only
+from samecast.study.grid import BOTH, DECODER, ENCODER, FULL_RUN, SITE_WORDS, Grid, Variant, factorial, only
 from samecast.study.job import prepare, run_study
 from samecast.study.recipe import Recipe
 from samecast.study.scoring import load_scorers
@@ -74,7 +74,7 @@ def candidates(steps: int) -> Grid:
         Axis("final", tuple(final for final in scaled(_FINALS) if final >= max(scaled(_STARTS)))),
         Axis("sites", (DECODER, ENCODER, BOTH)),
     )
-    return factorial(axes, {}, steps, words={selector: name for name, selector in SITE_SETS.items()})
+    return factorial(axes, {}, steps, words=SITE_WORDS)
 
 
 def tune(
