@@ -11,14 +11,12 @@ from torch.nn import functional as F
 from samecast.diorama.captions import (
     BACKGROUND_PHRASES,
     LOOKS,
-    SCENE_WORDS,
-    VIEW_PHRASES,
     caption,
     duo_caption,
     facts,
     phrase,
 )
-from samecast.diorama.scenes import Spec, sample_duo
+from samecast.diorama.scenes import sample_duo
 from training.clip import Specs
 from training.data import Pictures, mate
 from training.loop import Recipe
@@ -31,34 +29,6 @@ def cumulative_odds(specs: Specs, animals: float) -> np.ndarray:
     others'."""
     odds = np.array([animals if spec.identity.kind in LOOK_ALIKES else 1.0 for spec in specs.specs])
     return np.cumsum(odds / odds.sum())
-
-
-def side_by_side(left: Spec, right: Spec, rng: np.random.Generator, words: float, scenes: float) -> str:
-    """Caption two photos of a subject.
-
-    Args:
-        left, right: what they show.
-        rng: draws what is told.
-        words: how often about half of what its looks are is told; else it is named by its class alone, which says
-            nothing of them (see `caption`).
-        scenes: how often the scenes are told, from left to right, some words of each left out.
-    """
-    told, looks = facts(left), dict[str, str]()
-    named = rng.uniform() < words
-    while named and not looks:
-        looks = {name: told[name] for name in LOOKS if name in told and rng.uniform() < 0.5}
-    subject = f"two photos of {phrase({'kind': left.identity.kind} | looks)}"
-    if rng.uniform() >= scenes:
-        return subject
-    return subject + "".join(f", one {scene}" for scene in (_scene(spec, rng) for spec in (left, right)) if scene)
-
-
-def _scene(spec: Spec, rng: np.random.Generator) -> str:
-    told = facts(spec)
-    kept = {name: told[name] for name, share in SCENE_WORDS.items() if name in told and rng.uniform() < share}
-    phrases = {"background": BACKGROUND_PHRASES, "view": VIEW_PHRASES}
-    words = [kept[name] if name == "pose" else str(rng.choice(phrases[name][kept[name]])) for name in kept]
-    return " ".join(words)
 
 
 PARTS = (1, 2, 3)
@@ -95,13 +65,15 @@ class Cached:
 
 
 Drawn = tuple[torch.Tensor, torch.Tensor, list[str]]
-"""Latents, the shares of each token that the subject's parts cover, and captions."""
+"""Latents, the shares of each token that the subject's parts cover, and captions: one of each canvas, or one of each of
+its halves, left before right."""
 
 
 @dataclass(frozen=True)
 class Album:
     """Photos (n, channels, 16, 16) of subjects with an accessory, each beside another photo of the subject and one of a
-    stranger of its class: how much better the first helps is what self-attention carries."""
+    stranger of its class: how much better the first helps is what self-attention carries. The halves' captions name the
+    class alone."""
 
     photos: torch.Tensor
     mates: torch.Tensor
@@ -131,7 +103,8 @@ class Samples:
         return *self.singles.take(picks, flip), dropped(texts, rng)
 
     def diptychs(self, rng: np.random.Generator, count: int) -> Drawn:
-        """Draw canvases with two photos of one subject each."""
+        """Draw canvases with two photos of one subject each, and a caption of either photo. Looks are told in a share
+        `words` of the captions, and what one leaves out the other may tell."""
         picks, flip = np.sort(rng.integers(len(self.mates.latents), size=count)), rng.integers(2, size=count)
         first = torch.from_numpy(rng.uniform(size=(count, 1, 1, 1)) < 0.5)
         z, shares = (
@@ -141,9 +114,9 @@ class Samples:
         texts: list[str] = []
         for i, f, one_left in zip(picks, flip, first.flatten().tolist(), strict=True):
             one, other = self.specs.at(i, bool(f)), mate(i).mirrored() if f else mate(i)
-            pair = (one, other) if one_left else (other, one)
-            texts.append(side_by_side(*pair, rng, self.given.words, self.given.scenes))
-        return z, shares, dropped(texts, rng)
+            told = [caption(spec, rng, 1 - self.given.words).text for spec in (one, other)]
+            texts += told if one_left else told[::-1]
+        return z, shares, dropped(texts, rng, halves=2)
 
     def duos(self, rng: np.random.Generator, count: int) -> Drawn:
         """Draw scenes with two subjects each."""
@@ -164,7 +137,7 @@ class Samples:
         plain = np.zeros(len(picks), dtype=int)
         photos, shares = self.mates.take(picks, plain)
         mates, strangers = self.singles.take(picks, plain)[0], self.singles.take(others, plain)[0]
-        texts = [f"two photos of {phrase({'kind': self.specs.specs[i].identity.kind})}" for i in picks]
+        texts = [phrase({"kind": self.specs.specs[i].identity.kind}) for i in picks for _ in range(2)]
         return Album(photos, mates, strangers, shares, texts)
 
     def contradicted(self, count: int) -> tuple[torch.Tensor, list[str], list[str]]:
@@ -189,6 +162,8 @@ class Samples:
         return "eps", *self.one(rng, made.batch)
 
 
-def dropped(texts: list[str], rng: np.random.Generator) -> list[str]:
-    """Empty a tenth of captions, for classifier-free guidance."""
-    return [text if rng.uniform() > 0.1 else "" for text in texts]
+def dropped(texts: list[str], rng: np.random.Generator, halves: int = 1) -> list[str]:
+    """Empty the captions of a tenth of the canvases, of which each has one for each of its halves, in turn; for
+    classifier-free guidance."""
+    kept = np.repeat(rng.uniform(size=len(texts) // halves) > 0.1, halves)
+    return [text if stays else "" for text, stays in zip(texts, kept, strict=True)]

@@ -8,22 +8,24 @@ as CLIP's and learns along; `training.clip --text` then fits CLIP's image tower 
 
 With `--diptychs 0.3` three steps in ten are on canvases of twice the width: two photos of one subject side by side, as
 albums and product pages of the web show them. Scenes with one subject in one picture give self-attention colours to
-keep together, and little else; Stable Diffusion has seen things repeat. With `--duos 0.15` such a share of the steps is
-on scenes with two subjects of different classes side by side, on the same wide canvas. `--subject 3` makes tokens on
-the subject count four times as much as others, on average, and each of its parts the same. With `--cleaner 0.5` one
-photo of every second diptych has less noise than the other, which alone is judged: where both are as noisy, neither
-shows the other what it is about to decide.
+keep together, and little else; Stable Diffusion has seen things repeat. Each half hears its own caption (`InHalves`),
+so that its scene comes from words, and what looks its caption leaves out, from the other half. With `--duos 0.15` such
+a share of the steps is on scenes with two subjects of different classes side by side, on the same wide canvas.
+`--subject 3` makes tokens on the subject count four times as much as others, on average, and each of its parts the
+same. With `--cleaner 0.5` one photo of every second diptych has less noise than the other, which alone is judged: where
+both are as noisy, neither shows the other what it is about to decide.
 """
 
 import math
 from argparse import Namespace
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import torch
 from diffusers import DDIMScheduler, UNet2DConditionModel
 from diffusers.models.attention import BasicTransformerBlock
-from diffusers.models.attention_processor import AttnProcessor
+from diffusers.models.attention_processor import Attention, AttnProcessor, AttnProcessor2_0
 from diffusers.models.resnet import ResnetBlock2D
 from torch import nn
 from transformers import CLIPTextModel, CLIPTokenizer
@@ -71,10 +73,33 @@ def prepared(made: Recipe, given: Namespace, channels: int, context: int) -> UNe
     else:
         unet = build(channels, tuple(int(width) for width in given.widths.split(",")), given.heads, context)
     unet = unet.to(made.device, memory_format=torch.channels_last)
+    unet.set_attn_processor(InHalves(AttnProcessor() if made.device.type == "cpu" else AttnProcessor2_0()))
     if made.device.type == "cpu":
-        unet.set_attn_processor(AttnProcessor())
         quicken(unet)
     return unet
+
+
+class InHalves:
+    """Attention in which the left and the right half of a wide canvas each read their own caption, where there are two
+    for each canvas, left before right."""
+
+    def __init__(self, inner: AttnProcessor | AttnProcessor2_0) -> None:
+        self.inner = inner
+
+    def __call__(
+        self,
+        attn: Attention,
+        hidden_states: torch.Tensor,
+        encoder_hidden_states: torch.Tensor | None = None,
+        **given: Any,
+    ) -> torch.Tensor:
+        """Attend from tokens (n, tokens, width) to captions (n or 2 n, 77, context)."""
+        if encoder_hidden_states is None or len(encoder_hidden_states) == len(hidden_states):
+            return self.inner(attn, hidden_states, encoder_hidden_states, **given)
+        side = math.isqrt(hidden_states.shape[1] // 2)
+        halves = hidden_states.unflatten(1, (side, 2, side)).transpose(1, 2).flatten(2, 3).flatten(0, 1)
+        told = self.inner(attn, halves, encoder_hidden_states, **given)
+        return told.unflatten(1, (side, side)).unflatten(0, (-1, 2)).transpose(1, 2).flatten(1, 3)
 
 
 class Conditioned(nn.Module):
@@ -170,10 +195,10 @@ class Fitting:
         settings = {"padding": "max_length", "max_length": 77, "truncation": True, "return_tensors": "pt"}
         return self.tokenizer(texts, **settings).input_ids.to(self.made.device)
 
-    def heard(self, texts: list[str]) -> torch.Tensor:
-        """Return what the denoiser reads of captions."""
+    def heard(self, texts: list[str], count: int) -> torch.Tensor:
+        """Return what the denoiser reads of the captions of `count` canvases: (count, captions, 77, width)."""
         with self.autocast():
-            return self.module.context(self.ids_of(texts))
+            return self.module.context(self.ids_of(texts)).unflatten(0, (count, -1))
 
     def errors(
         self,
@@ -188,7 +213,7 @@ class Fitting:
         alpha = self.alphas[told.unsqueeze(1) if at is None else at][:, None, None]
         noisy = (alpha.sqrt() * z + (1 - alpha).sqrt() * noise).contiguous(memory_format=torch.channels_last)
         with self.autocast():
-            out = self.module.unet(noisy, told, encoder_hidden_states=context, return_dict=False)[0]
+            out = self.module.unet(noisy, told, encoder_hidden_states=context.flatten(0, 1), return_dict=False)[0]
         return (out.float() - noise).square()
 
     def compile(self) -> None:
@@ -200,7 +225,7 @@ class Fitting:
             z, _, texts = kind(np.random.default_rng((made.seed, 0)), count)
             timesteps = torch.linspace(20, 980, len(z), device=made.device).long()
             noise = torch.randn(z.shape, device=made.device)
-            return self.errors(z.to(made.device), self.heard(texts), noise, timesteps).mean()
+            return self.errors(z.to(made.device), self.heard(texts, len(z)), noise, timesteps).mean()
 
         kinds = (BasicTransformerBlock, ResnetBlock2D)
         blocks = [part for part in self.module.unet.modules() if isinstance(part, kinds)]
@@ -215,7 +240,7 @@ class Fitting:
         timesteps = drawn_timesteps(len(z), given.middle)
         at, judged = less_noise(timesteps, z.shape[3], given.cleaner if kind == "diptychs" else 0.0)
         z, timesteps, at, judged = (part.to(device) for part in (z, timesteps, at, judged))
-        error = self.errors(z, self.heard(texts), torch.randn_like(z), timesteps, at)
+        error = self.errors(z, self.heard(texts, len(z)), torch.randn_like(z), timesteps, at)
         told = (error * judged).mean().item() / judged.float().mean().item()
         places = judged * (1 + given.subject * each_part_alike(shares).to(device))
         error = (error * places / places.mean()).mean(dim=(1, 2, 3))
@@ -227,7 +252,7 @@ class Fitting:
         """Return the errors at fixed noise, by 64 at once."""
         device = self.made.device
         noise = torch.randn(z.shape, generator=torch.Generator().manual_seed(0)).to(device)
-        parts = (z.to(device), self.heard(texts), noise, timesteps.to(device))
+        parts = (z.to(device), self.heard(texts, len(z)), noise, timesteps.to(device))
         return torch.cat([self.errors(*held) for held in zip(*(part.split(64) for part in parts), strict=True)])
 
     def carried(self, album: Album) -> dict[str, float]:
@@ -270,7 +295,7 @@ def main() -> None:
     made, given = recipe(
         "unet", minutes=80.0, rate=1e-3, batch=32, widths="64,96,128,128", heads=4, gamma=5.0, average=0.9995,
         text="runs/clip/model", text_share=0.3, animals=2.0, middle=0.7, bare=0.3, diptychs=0.0,
-        words=0.5, scenes=0.0, duos=0.0, subject=0.0, cleaner=0.0,
+        words=0.5, duos=0.0, subject=0.0, cleaner=0.0,
     )  # fmt: skip
     made.shares = {"text.": given.text_share}
     fitting = Fitting(made, given)
