@@ -62,8 +62,11 @@ def make_scheduler(prediction_type: str = "epsilon") -> Any:
     )
 
 
-def make_tiny_pipeline(directory: Path, *, prediction_type: str = "epsilon", seed: int = 0) -> Any:
-    """A random StableDiffusionPipeline of SD 1.x's topology; 64 px pictures on 16 x 16 latents of 4 channels."""
+def make_tiny_pipeline(
+    directory: Path, *, prediction_type: str = "epsilon", seed: int = 0, second_family: bool = False
+) -> Any:
+    """A random StableDiffusionPipeline of SD 1.x's topology, or of 2.x's; 64 px pictures on 16 x 16 latents of 4
+    channels."""
     from diffusers import StableDiffusionPipeline, UNet2DConditionModel
     from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
@@ -85,7 +88,8 @@ def make_tiny_pipeline(directory: Path, *, prediction_type: str = "epsilon", see
     unet = UNet2DConditionModel(
         sample_size=LATENT_SIDE,
         block_out_channels=(16, 16, 32, 32),
-        attention_head_dim=2,
+        attention_head_dim=(1, 2, 4, 4) if second_family else 2,
+        use_linear_projection=second_family,
         norm_num_groups=8,
         cross_attention_dim=32,
     )

@@ -18,6 +18,7 @@ from samecast.control.rules import METHODS, masactrl
 from samecast.core.settings import RenderSettings
 from samecast.core.tokens import SubjectTokens
 from samecast.errors import SamecastError
+from tests.conftest import make_tiny_pipeline
 
 # What --guidance is to guidance_scale; the rest has the same name.
 FLAG_OF_SETTING = {"guidance_scale": "guidance"}
@@ -157,6 +158,15 @@ def test_sites_lists_every_layer(capsys: pytest.CaptureFixture[str], tiny_pipeli
     assert lines[7].split() == ["6", "mid.0", "mid", "2x2", "2"]
     assert lines[16].split() == ["15", "up.8", "decoder", "16x16", "2"]
     assert len(lines) == 17
+
+
+def test_sites_lists_the_second_familys_layers_too(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    folder = tmp_path / "model"
+    make_tiny_pipeline(tmp_path, prediction_type="v_prediction", second_family=True).save_pretrained(folder)
+    assert main(["sites", "--model", str(folder)]) == 0
+    table = [line.split() for line in capsys.readouterr().out.splitlines()[1:]]
+    assert [int(row[0]) for row in table] == list(range(16))
+    assert [int(row[4]) for row in table] == [1, 1, 2, 2, 4, 4, 4, 4, 4, 4, 2, 2, 2, 1, 1, 1]
 
 
 def test_an_output_that_cannot_be_is_found_before_the_work(

@@ -11,6 +11,7 @@ from PIL import Image
 import samecast as sc
 from samecast.cli.parsing import parse
 from samecast.concepts.concept import Concept, ModifierToken
+from samecast.control.rule_files import read_rules
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -39,6 +40,16 @@ def test_python_blocks_run(code: str, photo: Image.Image, tmp_path: Path, monkey
         Concept({"<new1>": token}).save(tmp_path / "rex.safetensors")
     monkeypatch.chdir(tmp_path)
     exec(compile(code, "documentation", "exec"), {"__name__": "documentation"})
+
+
+@pytest.mark.parametrize("text", blocks("json"))
+def test_files_of_rules_do_what_they_say(text: str, photo: Image.Image, tmp_path: Path) -> None:
+    (tmp_path / "rules.json").write_text(text)
+    rules, subject = read_rules(tmp_path / "rules.json"), sc.Subject(references=(photo,), class_noun="dog")
+    prompts, settings = ["a dog at night", "a dog in the snow"], sc.RenderSettings(steps=26)
+    ruled, free = (sc.load().render(subject, prompts, rules=each, settings=settings) for each in (rules, ()))
+    for one, other in zip(ruled.renders, free.renders, strict=True):
+        assert one.image.tobytes() != other.image.tobytes()
 
 
 @pytest.mark.parametrize("text", blocks("console"))

@@ -11,7 +11,7 @@ from PIL import Image
 import samecast as sc
 from samecast.control.denoise import denoise_targets
 from samecast.control.plan import make_plan
-from samecast.control.rule import rules_from_data
+from samecast.control.rule_files import rules_from_data
 from samecast.control.run import Run
 from samecast.control.session import Session
 from samecast.control.source import invert_references

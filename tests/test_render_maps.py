@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 import samecast as sc
-from samecast.control.rule import rules_from_data, rules_to_data
+from samecast.control.rule_files import rules_from_data, rules_to_data
 
 STEPS = 5
 QUICK = sc.RenderSettings(steps=STEPS)

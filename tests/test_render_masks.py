@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 
 import samecast as sc
-from samecast.control.rule import rules_from_data
+from samecast.control.rule_files import rules_from_data
 
 STEPS = 5
 QUICK = sc.RenderSettings(steps=STEPS)

@@ -5,7 +5,8 @@ from typing import Any
 import pytest
 
 from samecast.control.plan import make_plan
-from samecast.control.rule import Rule, rules_from_data, rules_to_data
+from samecast.control.rule import Rule
+from samecast.control.rule_files import rules_from_data, rules_to_data
 from samecast.control.rules import METHODS, masactrl, masactrl_union, none
 from samecast.core.branches import Branch, Branches
 from samecast.core.ddim import Schedule
@@ -118,7 +119,33 @@ def test_readers_survive_json() -> None:
     assert rules_from_data(json.loads(json.dumps(rules_to_data(rules)))) == rules
 
 
-@pytest.mark.parametrize("data", [[{}], [{"readers": "targets"}], ["rule"]])
-def test_damaged_rules_are_refused(data: list[object]) -> None:
-    with pytest.raises(SamecastError, match="damaged"):
-        rules_from_data(data)  # type: ignore[arg-type]
+def test_a_written_rule_needs_to_tell_only_what_differs_from_the_defaults() -> None:
+    (rule,) = rules_from_data([{"sources": ["source"], "sites": "decoder"}])
+    assert rule == Rule(sites="decoder")
+
+
+TOLD = {"sources": ["source"], "sites": "15"}
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        ("rule", "rules must be a list; got 'rule'"),
+        (["rule"], "a rule must be an object of readers, sources"),
+        ([{}], "a rule must tell its sources"),
+        ([{"sources": ["source"]}], "a rule must tell its sites"),
+        ([TOLD | {"reader": [1]}], "a rule has no 'reader'; it has readers, sources"),
+        ([TOLD | {"sources": "source"}], "a rule's sources must be a list; got 'source'"),
+        ([TOLD | {"readers": 1}], "a rule's readers must be a list; got 1"),
+        ([TOLD | {"steps": 4}], "a rule's steps must be an object of start, final, skip, stride, only; got 4"),
+        ([TOLD | {"steps": {"only": 4}}], "a rule's list of steps must be a list; got 4"),
+        ([TOLD | {"steps": {"start": "4"}}], "a rule's steps: something is of the wrong kind"),
+        ([TOLD | {"steps": {"start": 30, "final": 20}}], "start 30 comes after final 20"),
+        ([TOLD | {"tokens": {"word": "dog"}, "mode": "separate"}], "a rule's tokens has no 'word'; it has phrase"),
+        ([TOLD | {"weight": "3"}], "wrong kind|no effect"),
+    ],
+)
+def test_what_is_no_rule_is_refused_in_one_line(data: object, message: str) -> None:
+    with pytest.raises(SamecastError, match=message) as error:
+        rules_from_data(data)
+    assert "\n" not in str(error.value)

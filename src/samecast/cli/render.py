@@ -17,7 +17,8 @@ import samecast as sc
 from samecast.cli.console import RESULTS, quiet_libraries, remark, stages, working
 from samecast.cli.options.concept import read_concept_option
 from samecast.cli.options.render import RenderOptions
-from samecast.control.rule import Rules, read_rules, rules_from_data
+from samecast.control.rule import Rules
+from samecast.control.rule_files import read_rules, rules_from_data
 from samecast.control.rules import METHODS
 from samecast.disk import check_writable
 from samecast.errors import SamecastError

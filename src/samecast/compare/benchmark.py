@@ -19,7 +19,7 @@ from PIL import Image
 
 from samecast.compare.learnt import knowing, naming
 from samecast.compare.methods import Method
-from samecast.control.rule import rules_to_data
+from samecast.control.rule_files import rules_to_data
 from samecast.core.settings import RenderSettings
 from samecast.diorama.benchmark import BENCHMARK_VERSION, Case, judge
 from samecast.diorama.probe import Probe, Verdict

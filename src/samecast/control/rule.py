@@ -1,9 +1,6 @@
 """What a rule is. Methods are data: a method is a tuple of rules, and the named ones are in `control/rules.py`."""
 
-import json
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
-from pathlib import Path
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from samecast.core.steps import Steps
@@ -121,58 +118,3 @@ def _check_kinds(sites: object, steps: object, tokens: object) -> None:
 
 
 Rules = tuple[Rule, ...]
-
-
-def rules_to_data(rules: Rules) -> list[dict[str, Any]]:
-    """Rules as plain data that JSON can hold; `rules_from_data` reads it back."""
-    return [asdict(rule) for rule in rules]
-
-
-def rules_from_data(data: Sequence[Mapping[str, Any]]) -> Rules:
-    """Rules from what `rules_to_data` gave, also after a round through JSON, which knows no tuples.
-
-    Raises:
-        SamecastError: the data describes no rules.
-    """
-    try:
-        return tuple(_rule_from_data(entry) for entry in data)
-    except (KeyError, TypeError, ValueError) as error:
-        if isinstance(error, SamecastError):
-            raise
-        raise SamecastError(f"the recorded rules are damaged: {error!r}") from error
-
-
-def read_rules(file: Path) -> Rules:
-    """Rules from a file of JSON that holds a list of them under `rules`, as `samecast tune` writes it.
-
-    Raises:
-        SamecastError: it cannot be read, or holds no rules.
-    """
-    try:
-        data: Any = json.loads(file.read_text(encoding="utf-8"))
-        return rules_from_data(data["rules"])
-    except SamecastError:
-        raise
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise SamecastError(f"{str(file)!r} is no file of rules: {' '.join(str(error).split())}") from None
-
-
-def _rule_from_data(data: Mapping[str, Any]) -> Rule:
-    fields: dict[str, Any] = dict(data)
-    readers = fields["readers"]
-    fields["readers"] = readers if readers == "targets" else tuple(readers)
-    fields["sources"] = tuple(fields["sources"])
-    fields["steps"] = _steps_from_data(fields["steps"])
-    tokens = fields.get("tokens", "all")
-    if not isinstance(tokens, str):
-        told: dict[str, Any] = dict(tokens)
-        told["steps"] = _steps_from_data(told["steps"])
-        fields["tokens"] = SubjectTokens(**told)
-    return Rule(**fields)
-
-
-def _steps_from_data(data: Mapping[str, Any]) -> Steps:
-    fields: dict[str, Any] = dict(data)
-    if fields.get("only") is not None:
-        fields["only"] = tuple(fields["only"])
-    return Steps(**fields)

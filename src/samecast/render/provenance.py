@@ -10,7 +10,7 @@ from typing import Any
 from PIL import Image
 
 from samecast.backbones.base import Backbone
-from samecast.control.rule import rules_to_data
+from samecast.control.rule_files import rules_to_data
 from samecast.control.targets import Target
 from samecast.render.quality import Fidelity
 from samecast.render.request import Pictures, Request

@@ -8,7 +8,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from samecast.control.rule import Rule, rules_from_data, rules_to_data
+from samecast.control.rule import Rule
+from samecast.control.rule_files import rules_from_data, rules_to_data
 from samecast.core.settings import RenderSettings
 from samecast.core.tokens import SubjectTokens
 from samecast.errors import SamecastError

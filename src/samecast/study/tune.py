@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from samecast.backbones.base import Backbone
-from samecast.control.rule import Rules, rules_to_data
+from samecast.control.rule import Rules
+from samecast.control.rule_files import rules_to_data
 from samecast.errors import SamecastError
 from samecast.study.axes import Axis
 from samecast.study.findings import mean_points

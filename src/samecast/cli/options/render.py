@@ -73,7 +73,8 @@ class RenderOptions:
     commas join. `samecast sites` lists them."""
 
     rules: Annotated[Path | None, arg(metavar="RULES.JSON", help_behavior_hint="")] = None
-    """Rules from a file that `samecast tune` wrote, in place of --method and all that goes with it."""
+    """Rules from a file, which `samecast tune` wrote or you did (docs/rules.md), in place of --method and all that goes
+    with it."""
 
     map_words: Annotated[str | None, arg(metavar="TEXT", help_behavior_hint="(default: the noun)")] = None
     """For masactrl-auto-masked and dream-matcher: the words of the prompts whose attention maps show the subject."""
