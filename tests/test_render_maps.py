@@ -1,15 +1,20 @@
 """Rendering with masks found in cross-attention maps."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 import samecast as sc
+from samecast.control.looking import MapBook, look_at_sources
 from samecast.control.rule_files import rules_from_data, rules_to_data
+from samecast.render.job import Job
+from samecast.render.request import Request
 
 STEPS = 5
 QUICK = sc.RenderSettings(steps=STEPS)
@@ -40,6 +45,50 @@ def test_rows_for_the_sources_maps_are_counted_apart(model: sc.Model, photo: Ima
     assert (out.evaluations, out.map_evaluations) == (STEPS + 2 * 2 * STEPS, STEPS)
     few = render(model, photo, auto(steps=sc.Steps(only=(1,))))
     assert (few.evaluations, few.map_evaluations) == (STEPS + 2 * 2 * STEPS, 1)
+
+
+@pytest.mark.parametrize("photographed", [True, False])
+def test_a_source_whose_prompt_names_the_subject_shows_it_in_its_own_evaluations(
+    model: sc.Model, photo: Image.Image, photographed: bool
+) -> None:
+    settings = replace(QUICK, source_prompt="a photo of a dog")
+    subject = sc.Subject((photo, photo.rotate(90)), "dog") if photographed else None
+    rules = auto(phrase="dog")
+    out = model.render(subject, PROMPTS, rules=rules, settings=settings)
+    # An inversion does not evaluate the first step.
+    assert out.map_evaluations == (2 if photographed else 0)
+    job = Job(model.backbone, Request(subject, PROMPTS, rules, settings), None)
+    with torch.inference_mode(), job.session:
+        _, trajectory = job._make_sources()
+        apart = MapBook(job.looks, model.backbone)
+        rows = look_at_sources(job.run, apart, trajectory, "a photo of a dog", rows=64)
+        assert rows == STEPS * len(job.sources)
+        look_at_sources(job.run, job.book, trajectory, "a photo of a dog", rows=64)
+    assert apart.sums.keys() == job.book.sums.keys()
+    for key, total in apart.sums.items():
+        torch.testing.assert_close(job.book.sums[key], total, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("rules", [sc.masactrl(0), auto(phrase="dog")], ids=["read from the first step", "looked at"])
+@pytest.mark.parametrize("caption", ["", "a photo of a dog"])
+@pytest.mark.parametrize("pairing", ["matched", "masactrl"])
+def test_no_call_has_more_rows_than_allowed(
+    model: sc.Model, photo: Image.Image, rules: sc.Rules, caption: str, pairing: Literal["matched", "masactrl"]
+) -> None:
+    subject = sc.Subject((photo, photo.rotate(90), photo.rotate(180)), "dog")
+    settings = replace(QUICK, source_prompt=caption, pairing=pairing, batch_rows=8)
+    prompts = [*PROMPTS, "a dog", "an old dog"]
+    rows: list[int] = []
+    hook = model.backbone.denoiser.register_forward_hook(lambda module, args, output: rows.append(len(args[0])))
+    try:
+        few = model.render(subject, prompts, rules=rules, settings=settings)
+    finally:
+        hook.remove()
+    assert max(rows) <= 8
+    many = model.render(subject, prompts, rules=rules, settings=replace(settings, batch_rows=64))
+    for one, other in zip(few.renders, many.renders, strict=True):
+        gap = np.asarray(one.image, dtype=np.int16) - np.asarray(other.image, dtype=np.int16)
+        assert np.abs(gap).max() <= 1
 
 
 def test_masks_and_each_choice_about_them_change_the_pictures(model: sc.Model, photo: Image.Image) -> None:

@@ -17,8 +17,8 @@ from samecast.render.job import Job
 from samecast.render.request import Request
 
 STEPS = 4
-QUICK = sc.RenderSettings(steps=STEPS, batch_rows=4)
-PROMPTS = ["a dog running", "a dog asleep", "a dog"]  # two batches of four rows at most
+QUICK = sc.RenderSettings(steps=STEPS, batch_rows=6)
+PROMPTS = ["a dog running", "a dog asleep", "a dog"]  # two batches, where two photos are beside them
 EVERYWHERE = sc.masactrl(0, sites="all")
 # Sites come and go over the run, so that some steps take more than others: two sites at step 1, four, and two others.
 UNEVEN = sc.masactrl(1, 2, sites="13-14") + sc.masactrl(2, sites="10-11")
@@ -94,7 +94,7 @@ def test_memory_of_a_generated_source_is_known_too(model: sc.Model) -> None:
         (EVERYWHERE, {}, 2 * 2 * (STEPS - 1)),
         (sc.masactrl_union(2), {"init": "noise"}, 2 * 2 * 2),
         # Captioned, both rows of each are computed again, and inversion is spared the one without caption.
-        (UNEVEN, {"source_prompt": "a dog"}, (2 * 4 - 2) * (STEPS - 1)),
+        (UNEVEN, {"source_prompt": "a dog", "batch_rows": 8}, (2 * 4 - 2) * (STEPS - 1)),
     ],
 )
 def test_over_budget_the_sources_are_computed_again(

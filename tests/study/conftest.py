@@ -31,7 +31,12 @@ def rex(photo: Image.Image) -> StudySubject:
 
 
 def recipe_of(backbone: UNetBackbone, grid: Grid | None = None, **others: Any) -> Recipe:
-    settings = sc.RenderSettings(steps=others.pop("steps", STEPS), init=others.pop("init", "inverted"), size=SIZE)
+    settings = sc.RenderSettings(
+        steps=others.pop("steps", STEPS),
+        init=others.pop("init", "inverted"),
+        guidance_scale=others.pop("guidance_scale", 7.5),
+        size=SIZE,
+    )
     return Recipe(grid or aiku(settings.steps), settings, str(backbone.identity.id), "", "", clip="diorama", **others)
 
 

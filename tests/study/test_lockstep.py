@@ -19,7 +19,7 @@ from samecast.photos import fit_photo
 from samecast.render.sources import encode, invert
 from samecast.study.axes import Axis, Value, make_rules, parse_axis
 from samecast.study.casting import Binding, Order, orders_of
-from samecast.study.estimate import count
+from samecast.study.estimate import estimate
 from samecast.study.folder import StudyFolder
 from samecast.study.grid import Grid, Variant, aiku, factorial
 from samecast.study.job import run_study
@@ -48,7 +48,7 @@ def alone(recipe: Recipe, subject: StudySubject, order: Order, backbone: UNetBac
         )
         book = MapBook(looks, backbone) if looks else None
         if book is not None and any(rule.masks_sources for rule in order.variant.rules):
-            look_at_sources(run, book, trajectory, caption)
+            look_at_sources(run, book, trajectory, caption, rows=4)
         first = trajectory.latents[0, 0]
         start = spherical_blend(first, seeded_noise((4, SIZE // 4, SIZE // 4), cast.seed), settings.noise_share)
         return denoise_targets(
@@ -80,11 +80,9 @@ def run(folder: StudyFolder, backbone: UNetBackbone, **bench: object) -> int:
 
 
 def predicted(folder: StudyFolder, backbone: UNetBackbone) -> int:
-    recipe = folder.recipe()
+    """What a dry run tells."""
     subjects = [folder.subject(name) for name in folder.subject_names()]
-    trees = sum(len({(o.numbers, o.cast) for o in orders_of(recipe, s)}) for s in subjects)
-    photos = sum(len({o.numbers for o in orders_of(recipe, s)}) for s in subjects)
-    return recipe.settings.steps * photos + 2 * count(recipe, backbone).nodes * trees
+    return estimate(folder.recipe(), subjects, backbone).evaluations
 
 
 def test_the_aiku_grid_costs_at_most_2998_evaluations_counted_on_the_denoiser(
@@ -115,6 +113,24 @@ def test_masked_rules_too_whose_masks_are_made_on_the_way(create: Create, backbo
     run(folder, backbone)
     assert check_against_alone(folder, backbone, every=2) == 12
     assert len(folder.masks()) == 4
+
+
+@pytest.mark.parametrize("guidance_scale", [1.0, 7.5])
+@pytest.mark.parametrize("caption", ["", "a photo of a dog"])
+def test_captioned_photos_and_no_guidance_are_counted_and_give_what_each_run_gives_alone(
+    create: Create, backbone: UNetBackbone, rex: StudySubject, caption: str, guidance_scale: float
+) -> None:
+    # All read at the same steps: elsewhere a captioned photo is inverted in a batch of one row instead of two, and
+    # untrained weights make a picture's difference of that rounding within ten steps.
+    grid = factorial([parse_axis("maps=none,encoder"), parse_axis("sites=encoder,decoder")], {"start": 1}, STEPS)
+    subject = replace(rex, prompts=rex.prompts[:1], source_prompt=caption)
+    folder = create(grid, [subject], guidance_scale=guidance_scale)
+    told = predicted(folder, backbone)
+    with Rows(backbone) as rows:
+        assert run(folder, backbone) == rows.total
+    # With a caption the inversion's own evaluations show the subject, save at the first step, which it has not.
+    assert rows.total - told == (1 if caption else STEPS)
+    assert check_against_alone(folder, backbone) == 4
 
 
 @pytest.mark.parametrize("init", ["noise", 0.5])

@@ -11,6 +11,7 @@ from samecast.control.plan import Masks
 from samecast.control.rule import Rules, Tokens
 from samecast.control.run import Advance, Run
 from samecast.control.source import Trajectory
+from samecast.control.targets import split_evenly
 from samecast.core.branches import Branch, Branches, name_of
 from samecast.core.maps import combine_maps, normalise, threshold_of
 from samecast.core.masks import Blank, SubjectMask
@@ -70,10 +71,15 @@ class MapBook:
         self._sums: dict[tuple[SubjectTokens, Branch], Tensor] = {}
         self._masks: dict[tuple[SubjectTokens, Branch], SubjectMask] = {}
         self._blank: dict[tuple[SubjectTokens, Branch], dict[int, Blank]] = {}
+        self._seen: set[tuple[int, Branch]] = set()
 
     def wanted_at(self, step: int) -> bool:
         """Whether maps are taken at a step."""
         return any(step in look.steps for look in self.looks)
+
+    def has(self, step: int, branch: Branch) -> bool:
+        """Whether the maps of a branch at a step are in it."""
+        return (step, branch) in self._seen
 
     def add(self, step: int, branch: Branch, text: str, maps: Mapping[int, Float[Tensor, "_ text"]]) -> None:
         """Takes the maps, by site, of one branch at a step.
@@ -84,6 +90,7 @@ class MapBook:
             text: the prompt they were made under.
             maps: of each site.
         """
+        self._seen.add((step, branch))
         for look in self.looks:
             if step in look.steps:
                 columns = self._backbone.find_words(text, look.phrase)
@@ -186,26 +193,47 @@ def watch_caption(noun: str, looks: Sequence[Look]) -> str:
 
 
 def look_at_sources(
-    run: Run, book: MapBook, trajectory: Trajectory, caption: str, *, advance: Advance | None = None
+    run: Run,
+    book: MapBook,
+    trajectory: Trajectory,
+    caption: str,
+    *,
+    rows: int,
+    advance: Advance | None = None,
 ) -> int:
-    """Takes the sources' maps, by rows captioned with the words, which do nothing else.
+    """Takes the sources' maps where the book has none yet, by rows captioned with the words, which do nothing else.
 
-    With an empty prompt a source has no word to look for; the rows run beside its own and are counted apart.
+    With an empty prompt a source has no word to look for; the rows run beside its own and are counted apart. With a
+    caption its own evaluations show it already, save at steps that inversion does not evaluate, such as the first.
+
+    Args:
+        run: the render's fixed parts.
+        book: what is wanted, and what is there.
+        trajectory: the sources'.
+        caption: which has the words.
+        rows: most in one call of the denoiser.
+        advance: called after each step.
 
     Returns:
         How many rows that took.
     """
-    watched = tuple(Branch("source", source.index, caption) for source in trajectory.sources)
-    layout = Branches((), watched, 1.0).layout()
-    rows = 0
+    taken = 0
     for step in sorted({step for look in book.looks for step in look.steps}):
-        maps: dict[int, Tensor] = {}
-        at_hand = dict(zip(watched, trajectory.latents[step], strict=True))
-        everyone = range(len(watched))
-        run.evaluate(layout, at_hand, run.schedule.timesteps[step], map_rows=everyone, maps=maps)
-        rows += len(watched)
-        for row, source in enumerate(trajectory.sources):
-            book.add(step, source, caption, {site: values[row] for site, values in maps.items()})
+        lacking = [source for source in trajectory.sources if not book.has(step, source)]
+        for chunk in split_evenly(lacking, rows):
+            maps: dict[int, Tensor] = {}
+            watched = tuple(Branch("source", source.index, caption) for source in chunk)
+            latents = trajectory.latents[step][[trajectory.sources.index(source) for source in chunk]]
+            run.evaluate(
+                Branches((), watched, 1.0).layout(),
+                dict(zip(watched, latents, strict=True)),
+                run.schedule.timesteps[step],
+                map_rows=range(len(watched)),
+                maps=maps,
+            )
+            taken += len(watched)
+            for row, source in enumerate(chunk):
+                book.add(step, source, caption, {site: values[row] for site, values in maps.items()})
         if advance is not None:
             advance()
-    return rows
+    return taken

@@ -93,7 +93,7 @@ def trace_photos(
     trajectory = invert_references(run, alone, encoded, pairing="matched", advance=lambda: None)
     book = MapBook(looks, backbone) if looks else None
     if book is not None:
-        look_at_sources(run, book, trajectory, caption)
+        look_at_sources(run, book, trajectory, caption, rows=len(sources))
     replay = Replay(run, alone, trajectory, book)
     if not run.keeps_at(0):
         return replay

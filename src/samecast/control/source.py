@@ -6,8 +6,9 @@ hidden state that enters their key and value projections (half the size of both)
 and the source costs nothing more. Its latent ends bit-identical to the encoded reference.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
@@ -15,8 +16,21 @@ from torch import Tensor
 
 from samecast.control.run import Advance, Run
 from samecast.core import ddim
-from samecast.core.branches import Branch, Branches, Group, Place
+from samecast.core.branches import Branch, Branches, Group, Layout, Place
 from samecast.core.settings import Pairing
+
+
+@runtime_checkable
+class Book(Protocol):
+    """What takes cross-attention maps."""
+
+    def wanted_at(self, step: int) -> bool:
+        """Whether maps are taken at a step."""
+        ...
+
+    def add(self, step: int, branch: Branch, text: str, maps: Mapping[int, Tensor]) -> None:
+        """Takes those of one branch, by site: (pixel, text)."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -65,6 +79,7 @@ def invert_references(
     *,
     pairing: Pairing,
     fixed_point: int = 0,
+    book: Book | None = None,
     advance: Advance,
 ) -> Trajectory:
     """Inverts encoded photos in one batch, without guidance, under their caption.
@@ -76,6 +91,7 @@ def invert_references(
         pairing: under `masactrl` the evaluations are not those of a source pass, and nothing is kept.
         fixed_point: refinements of each step. The source's own evaluations, and so what is kept, stay those of the
             first guess: they are at the level that the step starts from, which is settled by then.
+        book: takes the maps of the sources' own evaluations, where their caption has the words.
         advance: called after each evaluated step.
     """
     sources, schedule = branches.sources, run.schedule
@@ -88,12 +104,13 @@ def invert_references(
         # Matched: the latent we are on is the input of the step after this one.
         evaluated = step + 1 if pairing == "matched" else step
         keep = run.keeps_at(evaluated) if pairing == "matched" else frozenset[int]()
+        watch = book if pairing == "matched" else None
         # The caption's row moves the source; the row without is there only for targets' unconditional rows to read.
         groups: tuple[Group, ...] = branches.groups if keep else ("conditional",)
         layout = branches.layout(targets=(), sources=groups)
         timestep = schedule.evaluated_timestep(evaluated)
         at_hand = dict(zip(sources, levels[-1], strict=True))
-        prediction, states = run.evaluate(layout, at_hand, timestep, keep=keep)
+        prediction, states = _evaluate(run, layout, at_hand, (evaluated, timestep), keep, watch)
         if keep:
             kept[evaluated] = states
         conditional = layout.gather(prediction, sources, "conditional")
@@ -103,6 +120,27 @@ def invert_references(
         levels.append(guess)
         advance()
     return Trajectory(sources, torch.stack(levels[::-1]), kept, branches.layout(targets=()).row_of)
+
+
+def _evaluate(
+    run: Run,
+    layout: Layout,
+    latents: Mapping[Branch, Float[Tensor, "channel height width"]],
+    at: tuple[int, int],
+    keep: Set[int],
+    book: Book | None,
+) -> tuple[Float[Tensor, "row channel height width"], dict[int, Tensor]]:
+    """One call for the sources, at a step and its timestep: predictions, and the states to keep. Their conditional rows
+    give maps to a book that wants them."""
+    step, timestep = at
+    wanted = book is not None and book.wanted_at(step)
+    rows = [layout.row_of[Place(source, "conditional")] for source in latents] if wanted else []
+    maps: dict[int, Tensor] = {}
+    prediction, states = run.evaluate(layout, latents, timestep, keep=keep, map_rows=rows, maps=maps)
+    if book is not None and wanted:
+        for row, source in enumerate(latents):
+            book.add(step, source, source.prompt, {site: values[row] for site, values in maps.items()})
+    return prediction, states
 
 
 def predict_sources(
@@ -135,7 +173,12 @@ def reconstruct(
 
 
 def generate_source(
-    run: Run, branches: Branches, noise: Float[Tensor, "channel height width"], *, advance: Advance
+    run: Run,
+    branches: Branches,
+    noise: Float[Tensor, "channel height width"],
+    *,
+    book: Book | None = None,
+    advance: Advance,
 ) -> Trajectory:
     """Generates the source from its prompt, with guidance, keeping what the targets will read.
 
@@ -143,6 +186,7 @@ def generate_source(
         run: the render's fixed parts.
         branches: whose one source this is.
         noise: where it starts, and where targets may start too.
+        book: takes the maps of these evaluations, where the prompt has the words.
         advance: called after each evaluated step.
     """
     source, schedule = branches.sources[0], run.schedule
@@ -154,7 +198,8 @@ def generate_source(
             levels.append(levels[-1])
             continue
         keep = run.keeps_at(step)
-        prediction, states = run.evaluate(layout, {source: levels[-1]}, schedule.timesteps[step], keep=keep)
+        at = (step, schedule.timesteps[step])
+        prediction, states = _evaluate(run, layout, {source: levels[-1]}, at, keep, book)
         if keep:
             kept[step] = states
         guided = branches.guide(layout, prediction, [source])

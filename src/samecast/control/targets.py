@@ -70,6 +70,8 @@ def expand(text: str, noun: str) -> str:
 
 def split_evenly(members: Sequence[_Member], largest: int) -> list[tuple[_Member, ...]]:
     """Consecutive chunks, as few as `largest` allows and as equal as can be: a small last call wastes its overhead."""
+    if not members:
+        return []
     count = math.ceil(len(members) / largest)
     size = math.ceil(len(members) / count)
     return [tuple(members[at : at + size]) for at in range(0, len(members), size)]

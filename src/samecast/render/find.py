@@ -65,6 +65,7 @@ def find_masks(
     session = Session(backbone, frozenset(site for look in looks for site in look.sites))
     texts = {text: backbone.encode_prompts([text])[0] for text in dict.fromkeys(("", request.caption, caption))}
     run, book = Run(backbone, session, schedule, Plan(), texts), MapBook(looks, backbone)
+    shown = book if request.caption else None  # the inversion's own evaluations show the subject, if they name it
     chunks = split_evenly(request.sources(), largest_batch(shape, settings, 1))
     counter = make_counter(progress, run)
     inverted, looked = counter("invert", len(chunks)), counter("look", len(chunks))
@@ -75,8 +76,8 @@ def find_masks(
     with session:
         encoded = encode(run, references)
         for chunk in chunks:
-            trajectory = invert(run, chunk, encoded, settings, rows=len(chunk), counter=inverting)
-            look_at_sources(run, book, trajectory, caption, advance=looked)
+            trajectory = invert(run, chunk, encoded, settings, rows=len(chunk), counter=inverting, book=shown)
+            look_at_sources(run, book, trajectory, caption, rows=len(chunk), advance=looked)
     masks = found_masks(book.masks(), looks, size)
     return MaskSearch(references, masks, caption, session.evaluations, _remarks(masks))
 

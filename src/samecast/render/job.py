@@ -71,11 +71,12 @@ class Job:
         groups = len(Branches((), (), self.settings.guidance_scale).groups)
         self.rows = largest_batch(self.shape, self.settings, groups)
         together = check_one_batch(request.rules, len(self.targets), groups, self.rows)
-        self.chunks = split_evenly(self.targets, len(self.targets) if together else self.rows // groups)
         self.pictures = read_pictures(request, self.size)
         self.given_masks = self._subject_masks()
         self.keeping = self._plan_keeping(plan)
         _log.info("%s", self.keeping)
+        room = len(self.targets) if together else max(1, (self.rows - self._rows_beside(plan)) // groups)
+        self.chunks = split_evenly(self.targets, room)
         self.run = Run(backbone, self.session, schedule, plan, self._encode_texts(), self.keeping.recomputed)
         self.counter = make_counter(progress, self.run)
 
@@ -148,16 +149,29 @@ class Job:
         return Branches(branches, self.sources, self.settings.guidance_scale)
 
     def _plan_keeping(self, plan: Plan) -> Keeping:
-        """What is kept of the sources; none of inversion after MasaCtrl's pairing is what a source would compute."""
-        steps = self.settings.steps
-        matched = range(1, steps) if self.request.inverts and self.settings.pairing == "matched" else range(0)
+        """What is kept of the sources."""
         return plan_keeping(
             self.backbone,
             plan,
             self._branches(()),
             size=self.size,
-            steps=range(steps) if self.request.generated else matched,
+            steps=self._kept_steps(),
             budget=self.settings.source_memory,
+        )
+
+    def _rows_beside(self, plan: Plan) -> int:
+        """How many rows of sources join a batch of targets at the step that takes most."""
+        kept = frozenset(self._kept_steps()) - self.keeping.recomputed
+        live = [step for step in plan.acting if plan.source_sites_at(step) and step not in kept]
+        return len(self._branches(()).layout(targets=()).rows) if live else 0
+
+    def _kept_steps(self) -> range:
+        """The steps that the sources' pass evaluates; none of inversion after MasaCtrl's pairing is what a source would
+        compute."""
+        if self.request.generated:
+            return range(self.settings.steps)
+        return (
+            range(1, self.settings.steps) if self.request.inverts and self.settings.pairing == "matched" else range(0)
         )
 
     def _encode_texts(self) -> Mapping[str, Float[Tensor, "token channel"]]:
@@ -169,15 +183,17 @@ class Job:
     def _make_sources(self) -> tuple[Float[Tensor, "source channel height width"] | None, Trajectory | None]:
         """The sources' clean latents, and their trajectory where anybody needs that."""
         settings = self.settings
+        # Their own evaluations show the subject, if their prompt names it.
+        book = self.book if self.run.plan.masks_sources and self.request.caption else None
         if self.request.generated:
-            trajectory = generate(self.run, self.sources[0], settings, self.shape, counter=self.counter)
+            trajectory = generate(self.run, self.sources[0], settings, self.shape, counter=self.counter, book=book)
             return trajectory.clean, trajectory
         if not self.pictures.references:
             return None, None
         encoded = encode(self.run, self.pictures.references)
         if not self.request.inverts:
             return encoded, None
-        trajectory = invert(self.run, self.sources, encoded, settings, rows=self.rows, counter=self.counter)
+        trajectory = invert(self.run, self.sources, encoded, settings, rows=self.rows, counter=self.counter, book=book)
         return trajectory.clean, trajectory
 
     def _denoise(self, trajectory: Trajectory | None) -> list[Float[Tensor, "channel height width"]]:
@@ -185,7 +201,7 @@ class Job:
         advance = self.counter("denoise", len(self.chunks))
         same_start = self.settings.noise_share == 0
         if self.book is not None and trajectory is not None and self.run.plan.masks_sources:
-            self.map_evaluations = look_at_sources(self.run, self.book, trajectory, self.watch_caption)
+            self.map_evaluations = look_at_sources(self.run, self.book, trajectory, self.watch_caption, rows=self.rows)
         latents: list[Tensor] = []
         for chunk in self.chunks:
             start = torch.stack([self._start(target, trajectory) for target in chunk])

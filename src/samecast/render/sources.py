@@ -8,6 +8,7 @@ from jaxtyping import Float
 from PIL import Image
 from torch import Tensor
 
+from samecast.control.looking import MapBook
 from samecast.control.run import Advance, Run
 from samecast.control.source import Trajectory, generate_source, invert_references, join_trajectories
 from samecast.control.targets import split_evenly
@@ -56,6 +57,7 @@ def invert(
     *,
     rows: int,
     counter: Counter,
+    book: MapBook | None = None,
 ) -> Trajectory:
     """Inverts photos, however many.
 
@@ -64,10 +66,14 @@ def invert(
         sources: one for each photo.
         encoded: their latents.
         settings: how to invert.
-        rows: most sources in one call of the denoiser.
+        rows: most in one call of the denoiser.
         counter: as for `generate`.
+        book: takes the maps of the sources' own evaluations, where their caption has the words.
     """
-    chunks = split_evenly(sources, rows)
+    # Where states are kept, a photo with a caption has a row without it beside it.
+    keeps = any(run.keeps_at(step) for step in run.plan.acting) and settings.pairing == "matched"
+    of_one = len(Branches((), (sources[0],), settings.guidance_scale if keeps else 1.0).layout(targets=()).rows)
+    chunks = split_evenly(sources, max(1, rows // of_one))
     advance = counter("invert", len(chunks))
     parts: list[Trajectory] = []
     for chunk in chunks:
@@ -80,6 +86,7 @@ def invert(
                 latents,
                 pairing=settings.pairing,
                 fixed_point=settings.fixed_point,
+                book=book,
                 advance=advance,
             )
         )
@@ -87,7 +94,13 @@ def invert(
 
 
 def generate(
-    run: Run, source: Branch, settings: RenderSettings, shape: tuple[int, int, int], *, counter: Counter
+    run: Run,
+    source: Branch,
+    settings: RenderSettings,
+    shape: tuple[int, int, int],
+    *,
+    counter: Counter,
+    book: MapBook | None = None,
 ) -> Trajectory:
     """Generates the source from its prompt.
 
@@ -97,7 +110,8 @@ def generate(
         settings: how; the seed is that of its noise.
         shape: (channel, height, width) of a latent.
         counter: told how far the work is.
+        book: takes the maps of these evaluations, where the prompt has the words.
     """
     branches = Branches((), (source,), settings.guidance_scale)
     noise = seeded_noise(shape, settings.seed).to(run.backbone.device)
-    return generate_source(run, branches, noise, advance=counter("source", 1))
+    return generate_source(run, branches, noise, book=book, advance=counter("source", 1))

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import torch
 
 from samecast.backbones.base import Backbone
+from samecast.control.plan import Plan
 from samecast.control.run import Run
 from samecast.control.session import Session
 from samecast.core.branches import Branch, Branches
@@ -56,7 +57,7 @@ def count(recipe: Recipe, backbone: Backbone) -> Size:
     """The tree of one photo, prompt and seed."""
     binding = Binding(recipe, backbone)
     steps = binding.schedule.working_steps
-    return measure([history(binding.plan(variant.rules), steps) for variant in recipe.grid.variants])
+    return measure([history(plan, steps) for plan in _plans(recipe, binding)])
 
 
 @torch.inference_mode()
@@ -70,12 +71,18 @@ def estimate(recipe: Recipe, subjects: Sequence[StudySubject], backbone: Backbon
     """
     size, settings = count(recipe, backbone), recipe.settings
     groups = len(Branches((), (), settings.guidance_scale).groups)
-    sources = [len(of.numbers) for subject in subjects for of in sources_of(recipe, subject)]
     trees = sum(len({(o.numbers, o.cast) for o in orders_of(recipe, subject)}) for subject in subjects)
-    inversions = sum(sources) * size.deepest * (1 + settings.fixed_point)
-    per_photo = sum(sources) / max(1, len(sources))
+    binding = Binding(recipe, backbone)
+    distinct = {history(plan, binding.schedule.working_steps): plan for plan in _plans(recipe, binding)}.values()
+    together, evaluations, alone = union(list(distinct)), groups * size.nodes * trees, 0
+    for subject in subjects:
+        captioned = bool(subject.source_prompt) and groups > 1
+        for of in sources_of(recipe, subject):
+            photos = len(of.numbers)
+            evaluations += photos * _inversion(together, recipe, size.deepest, captioned)
+            rows = sum(photos * _inversion(plan, recipe, size.deepest, captioned) for plan in distinct)
+            alone += len(of.casts) * (rows + groups * size.deepest * size.distinct)
     seconds, kept, batch = _measure(recipe, backbone, groups)
-    evaluations = inversions + groups * size.nodes * trees
     return Estimate(
         len(subjects),
         runs_of(recipe.grid),
@@ -83,11 +90,22 @@ def estimate(recipe: Recipe, subjects: Sequence[StudySubject], backbone: Backbon
         size.nodes,
         trees,
         evaluations,
-        round((groups + per_photo) * size.deepest * size.distinct * trees),
+        alone,
         seconds * evaluations,
         kept,
         batch,
     )
+
+
+def _plans(recipe: Recipe, binding: Binding) -> list[Plan]:
+    return [binding.plan(variant.rules) for variant in recipe.grid.variants]
+
+
+def _inversion(plan: Plan, recipe: Recipe, steps: int, captioned: bool) -> int:
+    """Rows that the inversion of one photo takes; with a caption also those that unconditional rows will read."""
+    matched = recipe.settings.pairing == "matched"
+    kept = sum(bool(plan.source_sites_at(step)) for step in range(1, steps)) if captioned and matched else 0
+    return steps * (1 + recipe.settings.fixed_point) + kept
 
 
 def _measure(recipe: Recipe, backbone: Backbone, groups: int) -> tuple[float, int, int]:
@@ -95,7 +113,7 @@ def _measure(recipe: Recipe, backbone: Backbone, groups: int) -> tuple[float, in
     settings, binding = recipe.settings, Binding(recipe, backbone)
     shape = backbone.latent_shape(settings.size or backbone.default_size)
     rows = largest_batch(shape, settings, groups)
-    plan = union([binding.plan(variant.rules) for variant in recipe.grid.variants])
+    plan = union(_plans(recipe, binding))
     branches = tuple(Branch("target", number, "") for number in range(rows // groups))
     layout = Branches(branches, (), settings.guidance_scale).layout()
     latents = {branch: seeded_noise(shape, branch.index).to(backbone.device) for branch in branches}

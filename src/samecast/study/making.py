@@ -73,9 +73,13 @@ class Making:
 
     def work(self) -> int:
         """Makes them; returns how many evaluations went into maps of photos alone."""
-        trajectory = self._kept_trajectory() or self._invert()
+        wanted = {look for wish in self.wishes for look in wish.looks if self._masks_sources(wish)}
+        looks = tuple(look for look in self.looks if look in wanted)
+        book = MapBook(looks, self.worker.backbone) if looks else None
+        # A photo's own evaluations show the subject, if its caption names it.
+        trajectory = self._kept_trajectory() or self._invert(book if self.subject.source_prompt else None)
         before = self.session.evaluations
-        source_masks = self._look(trajectory)
+        source_masks = {} if book is None else self._look(trajectory, book)
         maps = self.session.evaluations - before
         lockstep = Lockstep(self.run, trajectory, source_masks, self.recipe.settings, self.rows)
         wishes = [wish for wish in self.wishes if self._has_masks(wish, source_masks)]
@@ -131,7 +135,7 @@ class Making:
             starts.setdefault((wish.branch, wish.seed), []).append(wish)
         return [measure([history(wish.plan, steps) for wish in group]).nodes for group in starts.values()]
 
-    def _invert(self) -> Trajectory:
+    def _invert(self, book: MapBook | None) -> Trajectory:
         photos = [self.subject.references[number] for number in self.sources.numbers]
         branches = [Branch("source", index, self.subject.source_prompt) for index in range(len(photos))]
         done = count(1)
@@ -140,25 +144,19 @@ class Making:
             total = rounds * len(self.run.schedule.working_steps)
             return lambda: self.worker.progress(f"{self.subject.name}, reading the photo", next(done), total)
 
-        return invert(
-            self.run, branches, encode(self.run, photos), self.recipe.settings, rows=self.rows, counter=counter
-        )
+        encoded, settings = encode(self.run, photos), self.recipe.settings
+        return invert(self.run, branches, encoded, settings, rows=self.rows, counter=counter, book=book)
 
-    def _look(self, trajectory: Trajectory) -> Masks:
+    def _look(self, trajectory: Trajectory, book: MapBook) -> Masks:
         """The subject in its photos, by every look that any rule asks for; a look that sees nothing is left out."""
-        wanted = {look for wish in self.wishes for look in wish.looks if self._masks_sources(wish)}
-        looks = tuple(look for look in self.looks if look in wanted)
-        if not looks:
-            return {}
-        book = MapBook(looks, self.worker.backbone)
-        look_at_sources(self.run, book, trajectory, self.caption)
+        look_at_sources(self.run, book, trajectory, self.caption, rows=self.rows)
         found: dict[tuple[Tokens, Branch], SubjectMask] = {}
-        for look in looks:
+        for look in book.looks:
             try:
                 found |= book.fork((look,)).masks()
             except SamecastError:
                 continue  # its wishes fail, and say why
-        self._keep_masks(found, looks)
+        self._keep_masks(found, book.looks)
         return found
 
     def _keep_masks(self, masks: Masks, looks: tuple[Look, ...]) -> None:
