@@ -35,6 +35,7 @@ def recipe_of(backbone: UNetBackbone, grid: Grid | None = None, **others: Any) -
         steps=others.pop("steps", STEPS),
         init=others.pop("init", "inverted"),
         guidance_scale=others.pop("guidance_scale", 7.5),
+        source_memory=others.pop("source_memory", None),
         size=SIZE,
     )
     return Recipe(grid or aiku(settings.steps), settings, str(backbone.identity.id), "", "", clip="diorama", **others)

@@ -21,9 +21,10 @@ from samecast.control.rule import Rule
 from samecast.errors import SamecastError
 from samecast.study.axes import parse_axis
 from samecast.study.casting import orders_of
-from samecast.study.folder import PICTURE, RUN, StudyFolder
+from samecast.study.folder import LOCK, PICTURE, RUN, StudyFolder
 from samecast.study.grid import Grid, aiku, factorial
 from samecast.study.job import run_study, status
+from samecast.study.lockstep import Lineage, Lockstep
 from samecast.study.recipe import Cast, content_key, picture_facts
 from samecast.study.scoring import load_scorers
 from samecast.study.subjects import StudySubject
@@ -70,13 +71,17 @@ def killed_at(folder: StudyFolder, backbone: UNetBackbone, seconds: float) -> bo
     child = os.fork()
     if child == 0:
         torch.set_num_threads(1)  # threads do not survive a fork
+        code = 1
         try:
             run(folder, backbone, checkpoint=0.0)
+            code = 0
         finally:
-            os._exit(0)
+            os._exit(code)
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
-        if os.waitpid(child, os.WNOHANG) != (0, 0):
+        ended, told = os.waitpid(child, os.WNOHANG)
+        if ended:
+            assert os.waitstatus_to_exitcode(told) == 0
             return True
         time.sleep(0.001)
     os.kill(child, signal.SIGKILL)
@@ -110,15 +115,19 @@ def test_kill_9_at_50_random_moments_loses_nothing_that_was_finished(
         assert keys(folder) == keys(whole) == set(stamps(folder))
         for key in keys(whole):
             assert_same_picture(backbone, folder.latent(key), whole.latent(key))
-        assert not list(folder.path.rglob(".*.png"))
+        assert {file.name for file in folder.path.rglob(".*")} <= {LOCK}
         assert not folder.progress("rex").exists()
     assert resumed
 
 
-def test_a_subject_in_progress_goes_on_from_its_checkpoint(create: Create, small: Grid, backbone: UNetBackbone) -> None:
+@pytest.mark.parametrize("rows", [None, 4])
+def test_a_subject_in_progress_goes_on_from_its_checkpoint(
+    create: Create, small: Grid, backbone: UNetBackbone, rows: int | None
+) -> None:
+    """Also in the middle of a step, where a step takes several batches."""
     whole, stopped = create(small, name="whole"), create(small, name="stopped")
     with Rows(backbone) as all_rows:
-        run(whole, backbone)
+        run_study(whole, Bench(whole.path, rows=rows), backbone=backbone)
 
     class Stop(Exception):
         pass
@@ -128,11 +137,11 @@ def test_a_subject_in_progress_goes_on_from_its_checkpoint(create: Create, small
             raise Stop
 
     with Rows(backbone) as first, pytest.raises(Stop):
-        run_study(stopped, Bench(stopped.path, checkpoint=0.0), backbone=backbone, progress=stop)
+        run_study(stopped, Bench(stopped.path, rows=rows, checkpoint=0.0), backbone=backbone, progress=stop)
     assert status(stopped).in_progress == ("rex",)
     with Rows(backbone) as second:
-        run(stopped, backbone, checkpoint=0.0)
-    assert first.total + second.total - all_rows.total <= max(all_rows.calls)  # one step was done twice at most
+        run_study(stopped, Bench(stopped.path, rows=rows, checkpoint=0.0), backbone=backbone)
+    assert first.total + second.total - all_rows.total <= max(all_rows.calls)  # one batch was done twice at most
     for key in keys(whole):
         assert_same_picture(backbone, stopped.latent(key), whole.latent(key))
 
@@ -183,6 +192,43 @@ def test_one_run_that_is_not_finite_leaves_the_others_finished(create: Create, b
     assert {(f["variant"], "not finite" in f["reason"]) for f in folder.failures()} == {("weight 1e+39", True)}
     scores = read_scores(folder, load_scorers("diorama", ""))
     assert (len(scores.rows), scores.missing) == (4, 2)
+
+
+def test_what_failed_is_tried_again_when_the_study_goes_on(
+    create: Create, small: Grid, backbone: UNetBackbone, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = create(small)
+
+    def broken(lockstep: Lockstep, lineages: object, step: int) -> list[Lineage]:
+        moved = advance(lockstep, lineages, step)
+        return [
+            replace(one, latent=one.latent * (float("nan") if step == 8 and not at else 1))
+            for at, one in enumerate(moved)
+        ]
+
+    advance = Lockstep._advance
+    with monkeypatch.context() as patch:
+        patch.setattr(Lockstep, "_advance", broken)
+        failed = run_study(folder, Bench(folder.path, checkpoint=0.0), backbone=backbone)[0].failed
+    assert failed == len(folder.failures()) > 0
+    run(folder, backbone)
+    assert not folder.failures()
+    assert set(stamps(folder)) == keys(folder)
+
+
+def test_what_memory_does_not_hold_of_the_photos_is_computed_again(
+    create: Create, small: Grid, backbone: UNetBackbone
+) -> None:
+    kept, again = (create(small, name=str(limit), source_memory=limit) for limit in (1.0, 0.0))
+    with Rows(backbone) as few:
+        run_study(kept, Bench(kept.path, rows=6), backbone=backbone)
+    with Rows(backbone) as many:
+        run_study(again, Bench(again.path, rows=6), backbone=backbone)
+    assert few.total < many.total
+    assert max(few.calls) == 6
+    assert max(many.calls) == 5  # of which one is the photo's
+    for order in orders_of(kept.recipe(), kept.subject("rex")):
+        assert_same_picture(backbone, again.latent(order.key), kept.latent(order.key))
 
 
 def test_a_full_disk_leaves_what_fits_finished_and_the_failure_recorded(

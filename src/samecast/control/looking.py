@@ -82,7 +82,7 @@ class MapBook:
         return (step, branch) in self._seen
 
     def add(self, step: int, branch: Branch, text: str, maps: Mapping[int, Float[Tensor, "_ text"]]) -> None:
-        """Takes the maps, by site, of one branch at a step.
+        """Takes the maps, by site, of one branch at a step; once, however often that is evaluated.
 
         Args:
             step: at which they were made.
@@ -90,6 +90,8 @@ class MapBook:
             text: the prompt they were made under.
             maps: of each site.
         """
+        if self.has(step, branch):
+            return
         self._seen.add((step, branch))
         for look in self.looks:
             if step in look.steps:

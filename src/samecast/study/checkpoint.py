@@ -62,7 +62,8 @@ def save_front(folder: Path, front: Front) -> None:
         if lineage.book is not None:
             for (tokens, _), total in lineage.book.sums.items():
                 tensors[f"maps.{number}.{_named(tokens)}"] = total.clone()
-    _save(folder / LIVE, tensors, {"step": front.step, "keys": keys, "failed": dict(front.failed)})
+    told = {"step": front.step, "done": front.done, "keys": keys, "failed": dict(front.failed)}
+    _save(folder / LIVE, tensors, told)
 
 
 def load_front(folder: Path, wishes: Sequence[Wish], lockstep: Lockstep, device: torch.device) -> Front | None:
@@ -75,14 +76,15 @@ def load_front(folder: Path, wishes: Sequence[Wish], lockstep: Lockstep, device:
         device: where latents go.
 
     Returns:
-        None where nothing whole was kept, or it lacks one of the wishes.
+        None where nothing whole was kept, or it lacks one of the wishes, or all that is left of it has failed, and is
+        to be tried again.
     """
     found = _load(folder / LIVE, torch.device("cpu"))
     if found is None:
         return None
     tensors, told = found
     wanted = {wish.key: wish for wish in wishes}
-    lineages: list[Lineage] = []
+    lineages, done = list[Lineage](), 0
     for number, keys in enumerate(told["keys"]):
         still = [wanted[key] for key in keys if key in wanted]
         if not still:
@@ -94,9 +96,12 @@ def load_front(folder: Path, wishes: Sequence[Wish], lockstep: Lockstep, device:
             }
             lineage.book.restore({key: tensors[name] for key, name in seen.items() if name in tensors})
         lineages.append(lineage)
+        done += number < int(told["done"])
     failed = {key: why for key, why in told["failed"].items() if key in wanted}
     covered = {wish.key for lineage in lineages for wish in lineage.wishes} | set(failed)
-    return Front(int(told["step"]), tuple(lineages), failed) if covered == set(wanted) else None
+    if not lineages or covered != set(wanted):
+        return None
+    return Front(int(told["step"]), tuple(lineages), failed, done)
 
 
 def _named(tokens: SubjectTokens) -> str:

@@ -74,11 +74,13 @@ class Front:
         step: the next step to take; the schedule's length when all is done.
         lineages: that are still going.
         failed: why, for each wish that is not, by its key.
+        done: how many lineages, from the first on, have taken the step already; these have parted for it.
     """
 
     step: int
     lineages: tuple[Lineage, ...]
     failed: Mapping[str, str] = field(default_factory=dict[str, str])
+    done: int = 0
 
 
 class Lockstep:
@@ -99,7 +101,8 @@ class Lockstep:
         self._trajectory = trajectory
         self._source_masks = source_masks
         self._settings = settings
-        self._groups = len(Branches((), (), settings.guidance_scale).groups)
+        self._sources = Branches((), trajectory.sources, settings.guidance_scale)
+        self._groups = len(self._sources.groups)
         self.rows = rows
 
     def start(self, wishes: Sequence[Wish]) -> Front:
@@ -115,12 +118,16 @@ class Lockstep:
         return Lineage(tuple(wishes), latent, MapBook(looks, self._run.backbone) if looks else None)
 
     def run(self, front: Front) -> Iterator[Front]:
-        """The front after each step that changes anything, from where it stands to the end."""
+        """The front after each batch, and after each step that changes anything, from where it stands to the end."""
         for step in self._run.schedule.working_steps:
             if step < front.step:
                 continue
-            lineages, failed = self._step(self._part(front.lineages, step), step)
-            front = Front(step + 1, lineages, {**front.failed, **failed})
+            if not front.done:
+                front = replace(front, step=step, lineages=tuple(self._part(front.lineages, step)))
+            while front.done < len(front.lineages):
+                front = self._advance_some(front)
+                yield front
+            front = Front(step + 1, front.lineages, front.failed)
             yield front
 
     def _start(self, wish: Wish) -> Float[Tensor, "channel height width"]:
@@ -145,35 +152,33 @@ class Lockstep:
                 found.append(Lineage(wishes, lineage.latent, book))
         return found
 
-    def _step(self, lineages: Sequence[Lineage], step: int) -> tuple[tuple[Lineage, ...], dict[str, str]]:
+    def _advance_some(self, front: Front) -> Front:
+        """One batch of those that have not taken the step yet; those that fail at it are left out."""
+        step, waiting = front.step, front.lineages[front.done :]
+        beside = len(self._sources.layout(targets=()).rows) if self._reads_live(waiting, step) else 0
+        batch = split_evenly(waiting, max(1, (self.rows - beside) // self._groups))[0]
         failed: dict[str, str] = {}
         ready: list[tuple[Lineage, Masks]] = []
-        for lineage in lineages:
+        for lineage in batch:
             try:
                 ready.append((lineage, self._masks(lineage, step)))
             except SamecastError as error:
                 failed |= {wish.key: f"step {step}: {error}" for wish in lineage.wishes}
-        advanced: list[Lineage] = []
-        while len(advanced) < len(ready):
-            batch = split_evenly(ready[len(advanced) :], max(1, self.rows // self._groups))[0]
-            try:
-                advanced += self._advance(batch, step)
-            except (RuntimeError, MemoryError) as error:
-                self._give_way(error, len(batch))
-        sound = [bool(torch.isfinite(lineage.latent).all()) for lineage in advanced]
-        for lineage in (lineage for lineage, whole in zip(advanced, sound, strict=True) if not whole):
+        try:
+            advanced = self._advance(ready, step) if ready else []
+        except (RuntimeError, MemoryError) as error:
+            self.rows = self._groups * fewer(len(ready), error)
+            return front
+        sound = [lineage for lineage in advanced if bool(torch.isfinite(lineage.latent).all())]
+        for lineage in (lineage for lineage in advanced if lineage not in sound):
             failed |= {wish.key: f"step {step} gave values that are not finite" for wish in lineage.wishes}
-        return tuple(lineage for lineage, whole in zip(advanced, sound, strict=True) if whole), failed
+        lineages = (*front.lineages[: front.done], *sound, *waiting[len(batch) :])
+        return Front(step, lineages, {**front.failed, **failed}, front.done + len(sound))
 
-    def _give_way(self, error: Exception, count: int) -> None:
-        """Halves the batch, if it was memory that failed and there is anything to halve."""
-        if not is_out_of_memory(error):
-            raise error
-        if count == 1:
-            raise SamecastError("memory does not suffice for a single picture: take a smaller size or dtype") from None
-        self.rows = self._groups * (count // 2)
-        if torch.cuda.is_available():
-            torch.cuda.empty_cache()
+    def _reads_live(self, lineages: Sequence[Lineage], step: int) -> bool:
+        """Whether any reads a source that was not kept at a step, so that its rows join the batch."""
+        reading = any(wish.plan.source_sites_at(step) for lineage in lineages for wish in lineage.wishes[:1])
+        return reading and step not in self._trajectory.kept
 
     def _masks(self, lineage: Lineage, step: int) -> Masks:
         """Where the subject is in the lineage's own picture, as far as this step asks."""
@@ -225,6 +230,22 @@ def joint_plan(plans: Sequence[Plan], step: int) -> Plan:
         for site, acts in readers.items()
     }
     return Plan({step: at_step})
+
+
+def fewer(count: int, error: Exception) -> int:
+    """Half as many pictures, if it was memory that failed for so many, and there is anything to halve.
+
+    Raises:
+        SamecastError: there is not.
+        Exception: the error itself, where it was something else.
+    """
+    if not is_out_of_memory(error):
+        raise error
+    if count == 1:
+        raise SamecastError("memory does not suffice for a single picture: take a smaller size or dtype") from None
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+    return count // 2
 
 
 def is_out_of_memory(error: Exception) -> bool:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from samecast.control.looking import Look, MapBook, look_at_sources
+from samecast.control.memory import plan_keeping
 from samecast.control.plan import Masks
 from samecast.control.rule import Tokens
 from samecast.control.run import Advance, Run
@@ -25,7 +26,7 @@ from samecast.render.provenance import describe_model
 from samecast.render.sources import encode, invert, largest_batch
 from samecast.study.casting import Order, Sources, union
 from samecast.study.checkpoint import TRAJECTORY, load_front, load_trajectory, save_front, save_trajectory
-from samecast.study.lockstep import Front, Lineage, Lockstep, Wish, looks_of
+from samecast.study.lockstep import Front, Lineage, Lockstep, Wish, fewer, looks_of
 from samecast.study.recipe import content_key, picture_facts
 from samecast.study.subjects import StudySubject, true_masks
 from samecast.study.tree import history, measure
@@ -64,10 +65,13 @@ class Making:
         # One at a time: a text's embedding must not depend on its company, not even in rounding.
         embeddings = {text: backbone.encode_prompts([text])[0] for text in texts}
         plan = union([wish.plan for wish in self.wishes])
-        self.run = Run(backbone, session, worker.binding.schedule, plan, embeddings)
         settings = replace(self.recipe.settings, batch_rows=worker.bench.rows)
-        groups = len(Branches((), (), settings.guidance_scale).groups)
-        size = settings.size or backbone.default_size
+        self.branches = tuple(Branch("source", index, subject.source_prompt) for index in range(len(sources.numbers)))
+        alone = Branches((), self.branches, settings.guidance_scale)
+        groups, size = len(alone.groups), settings.size or backbone.default_size
+        matched = range(1, settings.steps) if settings.pairing == "matched" else range(0)
+        keeping = plan_keeping(backbone, plan, alone, size=size, steps=matched, budget=settings.source_memory)
+        self.run = Run(backbone, session, worker.binding.schedule, plan, embeddings, keeping.recomputed)
         self.rows = largest_batch(backbone.latent_shape(size), settings, groups)
         self.place = self.folder.progress(subject.name) / "-".join(map(str, sources.numbers))
 
@@ -102,12 +106,12 @@ class Making:
         """To the end, with a checkpoint now and then."""
         steps = self.run.schedule.working_steps
         total = sum(self._nodes(steps))
-        done = sum(self._nodes([step for step in steps if step < front.step]))
+        passed = sum(self._nodes([step for step in steps if step < front.step]))
         saved, kept_trajectory = time.monotonic(), (self.place / TRAJECTORY).is_file()
         for latest in lockstep.run(front):
+            passed += len(latest.lineages) if latest.done < front.done else 0
             front = latest
-            done += len(latest.lineages)
-            self.worker.progress(self.subject.name, min(done, total), total)
+            self.worker.progress(self.subject.name, min(passed + latest.done, total), total)
             due = time.monotonic() - saved >= self.worker.bench.checkpoint
             # Where anything was kept, so is the end, whatever the clock says: decoding takes its time too.
             if due or (kept_trajectory and latest.step > steps[-1]):
@@ -137,15 +141,18 @@ class Making:
 
     def _invert(self, book: MapBook | None) -> Trajectory:
         photos = [self.subject.references[number] for number in self.sources.numbers]
-        branches = [Branch("source", index, self.subject.source_prompt) for index in range(len(photos))]
         done = count(1)
 
         def counter(stage: str, rounds: int) -> Advance:
             total = rounds * len(self.run.schedule.working_steps)
             return lambda: self.worker.progress(f"{self.subject.name}, reading the photo", next(done), total)
 
-        encoded, settings = encode(self.run, photos), self.recipe.settings
-        return invert(self.run, branches, encoded, settings, rows=self.rows, counter=counter, book=book)
+        encoded, settings, rows = encode(self.run, photos), self.recipe.settings, self.rows
+        while True:
+            try:
+                return invert(self.run, self.branches, encoded, settings, rows=rows, counter=counter, book=book)
+            except (RuntimeError, MemoryError) as error:
+                rows = fewer(min(rows, len(photos)), error)
 
     def _look(self, trajectory: Trajectory, book: MapBook) -> Masks:
         """The subject in its photos, by every look that any rule asks for; a look that sees nothing is left out."""

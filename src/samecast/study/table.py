@@ -11,6 +11,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from samecast.control.rule_files import rules_to_data
 from samecast.disk import replace_file, write_text
 from samecast.study.axes import BASE
 from samecast.study.casting import Order, orders_of
@@ -67,18 +68,28 @@ def _row(recipe: Recipe, subject: StudySubject, order: Order, scores: Mapping[st
         # As text, for one field takes numbers and words: `final` is a step or a share, `threshold` a value or `otsu`.
         **{field: None if fields.get(field) is None else str(fields[field]) for field in ("handover", *BASE)},
         **{name: round(value, _DIGITS) if isinstance(value, float) else value for name, value in told.items()},
+        "rules": json.dumps(rules_to_data(order.variant.rules)),
         "key": order.key,
         "picture": f"runs/{order.key}/{PICTURE}",
+        "photo_hashes": "+".join(order.cast.photos),
+        "class_noun": order.cast.noun,
+        "source_prompt": order.cast.caption,
+        "negative_prompt": settings.negative_prompt,
         "model": recipe.model,
         "revision": recipe.revision,
+        "lora": "+".join(revision for _, revision in recipe.lora),
         "dtype": recipe.dtype,
         "steps": settings.steps,
         "guidance_scale": settings.guidance_scale,
         "init": str(settings.init),
+        "pairing": settings.pairing,
+        "fixed_point": settings.fixed_point,
         "size": settings.size,
         "clip": scorers.facts["clip"]["id"],
         "clip_revision": scorers.facts["clip"]["revision"],
         "dino": scorers.facts["dino"]["id"] if "dino" in scorers.facts else None,
+        "dino_revision": scorers.facts["dino"]["revision"] if "dino" in scorers.facts else None,
+        "probe_revision": None if subject.case is None else scorers.facts["probe"]["revision"],
         "scale": scorers.facts["clip"]["scale"],
         "code": f"{code_version()}, engine {ENGINE}",
     }
@@ -116,11 +127,13 @@ def _schema(metadata: Mapping[str, str]) -> Any:
         **dict.fromkeys(VERDICTS, pa.bool_()),
         "steps": pa.int64(),
         "guidance_scale": pa.float64(),
+        "fixed_point": pa.int64(),
         "size": pa.int64(),
     }
     names = (
         *("subject", "hidden", "photos", "prompt", "seed", "variant", "handover", *BASE, *ALIGNMENTS, *VERDICTS),
-        *("key", "picture", "model", "revision", "dtype", "steps", "guidance_scale", "init", "size"),
-        *("clip", "clip_revision", "dino", "scale", "code"),
+        *("rules", "key", "picture", "photo_hashes", "class_noun", "source_prompt", "negative_prompt"),
+        *("model", "revision", "lora", "dtype", "steps", "guidance_scale", "init", "pairing", "fixed_point", "size"),
+        *("clip", "clip_revision", "dino", "dino_revision", "probe_revision", "scale", "code"),
     )
     return pa.schema([(name, kinds.get(name, pa.string())) for name in names], metadata=dict(metadata))
