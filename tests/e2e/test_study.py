@@ -115,6 +115,21 @@ def test_a_dry_run_tells_and_writes_nothing(
     assert not (tmp_path / "none").exists()
 
 
+def test_photos_that_are_not_read_are_told(
+    tiny_pipeline_dir: Path, photo: Image.Image, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("one", "two"):
+        photo.save(tmp_path / f"{name}.png")
+    entry = {"name": "rex", "description": "a dog", "image_path": ["one.png", "two.png"]}
+    (tmp_path / "annotation.json").write_text(json.dumps([entry]))
+    words = ["study", str(tmp_path / "annotation.json"), "--model", str(tiny_pipeline_dir), "--clip", "diorama"]
+    words += ["--axis", "final=5,6", "--steps", "6", "--dry-run", "--out", str(tmp_path / "none")]
+    assert main(words) == 0
+    assert "of the photos of rex only the first is read: --photos each or together" in capsys.readouterr().err
+    assert main([*words, "--photos", "together"]) == 0
+    assert "only the first" not in capsys.readouterr().err
+
+
 def test_a_picture_that_failed_leaves_the_table_the_figures_and_the_page(done: Path, tmp_path: Path) -> None:
     for number, gone in enumerate(("decoder, steps 1-10", "no control")):
         study = tmp_path / str(number)

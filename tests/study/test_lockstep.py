@@ -200,7 +200,8 @@ def test_each_value_of_each_axis_changes_the_picture(create: Create, backbone: U
 def test_all_photos_can_be_read_together_or_one_after_another(
     create: Create, backbone: UNetBackbone, rex: StudySubject
 ) -> None:
-    two = StudySubject("rex", rex.prompts[:1], (rex.references[0], rex.references[0].rotate(90)), "dog")
+    photo = rex.references[0]
+    two = StudySubject("rex", rex.prompts[:1], (photo, photo.rotate(90), photo.copy()), "dog")  # one of them twice
     grid = factorial([parse_axis("final=4,10")], {"start": 1}, STEPS)
     each = create(grid, [two], "each", photos="each")
     run(each, backbone)

@@ -1,6 +1,7 @@
 """Shared prefixes: the AIKU grid's counts, and trees held against counting histories one by one."""
 
 import random
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import pytest
@@ -50,6 +51,17 @@ def test_presets_fit_models_with_other_numbers_of_sites() -> None:
     rules = [rule for variant in fitted(masks(), 70).variants for rule in variant.rules]
     found = {rule.tokens.sites for rule in rules if isinstance(rule.tokens, SubjectTokens)}
     assert found == {"encoder", "mid", "decoder", "0-12", "13-25", "31-43", "44-56", "57-69"}
+
+
+@pytest.mark.parametrize("steps", [8, 10, 20, 50])
+@pytest.mark.parametrize("make", [aiku, masks, full])
+def test_presets_have_no_run_without_a_step_however_short_it_is(make: Callable[[int], Grid], steps: int) -> None:
+    grid = make(steps)
+    assert all(rule.steps.select(steps) for variant in grid.variants for rule in variant.rules)
+    skips = {variant.fields.get("skip") for variant in grid.variants}
+    assert make is masks or max(skip for skip in skips if isinstance(skip, int)) == min(9, steps - 1)
+    named = {variant.name for variant in grid.variants}
+    assert all(name in named for view in grid.views for _, name in view.points)
 
 
 def test_the_aiku_grid_is_44_runs_of_which_42_are_distinct_on_1474_nodes() -> None:

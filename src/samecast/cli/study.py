@@ -131,6 +131,10 @@ def _asked(options: StudyOptions, grid: Grid, model: "Model") -> "tuple[Recipe, 
     size = options.size or model.backbone.default_size
     if options.annotations is not None:
         subjects = read_subjects(options.annotations)
+        several = [subject.name for subject in subjects if len(subject.references) > 1]
+        if several and options.photos == "first":
+            others = f" and {len(several) - 1} more" * (len(several) > 1)
+            remark(f"of the photos of {several[0]}{others} only the first is read: --photos each or together reads all")
     else:
         with working("drawing the bundled subjects"):
             subjects = bundled(

@@ -34,9 +34,10 @@ class Sources:
 
 def sources_of(recipe: Recipe, subject: StudySubject) -> tuple[Sources, ...]:
     """What is read of a subject's photos: the first, each for itself, or all together."""
-    everyone = range(len(subject.references))
-    chosen = {"first": [(0,)], "each": [(number,) for number in everyone], "together": [tuple(everyone)]}
     hashes = [pixel_hash(photo) for photo in subject.references]
+    repeats = [number for number, told in enumerate(hashes) if told not in hashes[:number]]  # one photo twice is none
+    together = tuple(range(len(subject.references)))
+    chosen = {"first": [(0,)], "each": [(number,) for number in repeats], "together": [together]}
     return tuple(
         Sources(
             numbers,

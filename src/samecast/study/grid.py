@@ -154,9 +154,9 @@ def masks(steps: int = FULL_RUN) -> Grid:
 
 
 def full(steps: int = FULL_RUN) -> Grid:
-    """Start x final x skip x sites: 840 configurations."""
+    """Start x final x skip x sites: 840 configurations, less those that act at no step of a shorter run."""
     book = _Book(steps)
-    return factorial(
+    grid = factorial(
         (
             Axis("start", tuple(dict.fromkeys(book.scaled(start) for start in FULL_STARTS))),
             Axis("final", tuple(dict.fromkeys(book.scaled(final) for final in FINALS))),
@@ -167,6 +167,15 @@ def full(steps: int = FULL_RUN) -> Grid:
         steps,
         words=SITE_WORDS,
     )
+    return only(grid, [variant.name for variant in grid.variants if _act(variant.rules, steps)])
+
+
+def _act(rules: Rules, steps: int) -> bool:
+    """Whether each rule acts at any step of a run."""
+    try:
+        return all(rule.steps.select(steps) for rule in rules)
+    except SamecastError:
+        return False
 
 
 def factorial(
@@ -256,7 +265,10 @@ class _Book:
             fields = {"start": self.scaled(4), "final": self.steps, "skip": None, **fields}
             skipped = "" if fields["skip"] is None else f", skip {fields['skip']}"
             name = f"{sites}, steps {fields['start']}-{fields['final']}{skipped}"
-            self.add(name, {**fields, "sites": sites}, make_rules({**fields, "sites": SITE_SETS[sites]}, self.steps))
+            rules = make_rules({**fields, "sites": SITE_SETS[sites]}, self.steps)
+            if not _act(rules, self.steps):
+                continue  # in a short run, a skip may leave nothing
+            self.add(name, {**fields, "sites": sites}, rules)
             named.setdefault(fields[axis], name)
         self.views.append(View(axis, sites, tuple(named.items())))
 
