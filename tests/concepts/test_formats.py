@@ -73,6 +73,22 @@ def test_textual_inversion_comes_back(pipeline: Any, vectors: int, tmp_path: Pat
     assert same(read(write_concept(concept, tmp_path / "<rex>.safetensors", "textual-inversion")), concept)
     several = Concept(make_words(pipeline, ["<rex>", "<tom>"], vectors=vectors))
     assert same(read(write_concept(several, tmp_path / "both", "textual-inversion")), several)
+    if len(concept.tokens["<rex>"].vectors) == 1:
+        assert same(read(write_concept(several, tmp_path / "a1111", "a1111")), several)
+    else:
+        with pytest.raises(SamecastError, match="choose textual-inversion"):
+            write_concept(several, tmp_path / "a1111", "a1111")
+
+
+def test_a_word_may_be_called_anything(tmp_path: Path) -> None:
+    for word in ("lora_style", "hada_", "my_lora_word"):
+        assert list(read(saved({word: torch.ones(8)}, tmp_path / f"{word}.bin")).tokens) == [word]
+
+
+def test_biases_are_told_to_be_no_lora(sd: Any, tmp_path: Path) -> None:
+    small, _ = compress(make_concept(sd, mode="crossattn"), sd, keep=1.0)
+    with pytest.raises(SamecastError, match=r"no matrix.*--mode kv can be LoRA"):
+        write_concept(small, tmp_path / "lora", "peft")
 
 
 def test_lora_export_carries_the_words_beside_it(pipeline: Any, tmp_path: Path) -> None:

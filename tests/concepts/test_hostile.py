@@ -190,6 +190,10 @@ PICKLED: dict[str, tuple[Callable[[Path], bytes], str]] = {
     "delta that is a list": (lambda _: torched({"unet": [WEIGHT]}), "expected a dict"),
     "delta with a text encoder": (lambda _: torched({**OFFICIAL, "text_encoder": {}}), "whole text encoder"),
     "delta with NaN": (lambda _: torched({"unet": {NAME: NAN}}), "NaN or infinite"),
+    "a modifier token of several vectors": (
+        lambda _: torched({"unet": {}, "modifier_token": {"<new1>": torch.ones(2, 8)}}),
+        "no vector, and no pair",
+    ),
     "embedding of three axes": (lambda _: torched({"string_to_param": {"*": torch.ones(1, 2, 3)}}), "expected"),
     "two embeddings without a word": (
         lambda _: torched({"*": torch.ones(8), "emb_params": torch.ones(8)}),

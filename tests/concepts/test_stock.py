@@ -56,6 +56,16 @@ def test_textual_inversion_loads(pipeline: Any, stock: Any, tmp_path: Path) -> N
     check(ours, paint(stock, PROMPT), plain)
 
 
+def test_a1111s_own_layout_loads(sd: Any, tiny_pipeline_dir: Path, tmp_path: Path) -> None:
+    concept, stock = Concept(make_words(sd, ["<new1>"], vectors=3)), load(tiny_pipeline_dir)
+    plain = paint(sd, PROMPT)
+    with concept.apply(sd):
+        ours = paint(sd, PROMPT)
+    place = write_concept(concept, tmp_path / "rex.pt", "a1111")
+    stock.load_textual_inversion(str(place.parent), weight_name=place.name, token="<new1>")
+    check(ours, paint(stock, PROMPT), plain)
+
+
 @pytest.mark.parametrize("to", ["peft", "kohya"])
 def test_keys_and_values_load_as_lora(pipeline: Any, stock: Any, to: Format, tmp_path: Path) -> None:
     concept = make_concept(pipeline)

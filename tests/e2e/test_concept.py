@@ -7,13 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from PIL import Image
 
 import samecast as sc
 from samecast.backbones.loading import load_backbone
 from samecast.cli import main
 from samecast.cli.options.concept import read_concept_option
-from samecast.concepts.concept import Concept
+from samecast.concepts.concept import Concept, ModifierToken
 from samecast.concepts.formats import write_concept
 from samecast.control.checks import wanted_masks
 from samecast.control.rules import METHODS
@@ -180,3 +181,14 @@ def test_the_strength_is_what_follows_the_last_colon(tmp_path: Path, monkeypatch
     }
     for word, expected in cases.items():
         assert read_concept_option(word) == expected
+
+
+def test_what_a_file_says_of_itself_does_not_reach_the_terminal_raw(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    token = ModifierToken({"text_encoder": torch.ones(1, 8)}, "dog\x1b[2J\x07")
+    Concept({"<new1>": token}, training={"note": "\x1b]0;title\x07"}).save(tmp_path / "rex.safetensors")
+    assert main(["concept", "show", str(tmp_path / "rex.safetensors")]) == 0
+    told = capsys.readouterr().out
+    assert "<new1>" in told
+    assert not {"\x1b", "\x07"} & set(told)

@@ -165,7 +165,9 @@ def _teller() -> Any:
 
     def tell(heading: str, text: str) -> None:
         nonlocal last
-        RESULTS.print(f"{heading if heading != last else '':<16}{text}", markup=False)
+        # A file may say anything of itself, also to the terminal.
+        plain = "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in text)
+        RESULTS.print(f"{heading if heading != last else '':<16}{plain}", markup=False)
         last = heading
 
     return tell

@@ -98,11 +98,11 @@ class ConvertOptions:
     """A file or folder: Custom Diffusion's of Adobe, CompVis and diffusers, textual inversion, LoRA, samecast's own."""
 
     to: Annotated[
-        Literal["samecast", "official", "compvis", "diffusers", "textual-inversion", "peft", "kohya"],
+        Literal["samecast", "official", "compvis", "diffusers", "textual-inversion", "a1111", "peft", "kohya"],
         arg(metavar="FORMAT"),
     ] = "samecast"
-    """samecast, official (Adobe's delta.bin), compvis, diffusers (Custom Diffusion), textual-inversion, peft or kohya
-    (both LoRA)."""
+    """samecast, official (Adobe's delta.bin), compvis, diffusers (Custom Diffusion), textual-inversion, a1111
+    (textual inversion as a pickle), peft or kohya (both LoRA)."""
 
     out: Annotated[Path, arg(aliases=("-o",), metavar="PATH")] = Path("converted.safetensors")
     """File to write, or folder, where the format takes several files. Where it exists, the next free name is taken."""

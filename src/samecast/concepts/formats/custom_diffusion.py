@@ -35,8 +35,9 @@ def read_official(data: Mapping[str, Any]) -> Concept:
     words: dict[str, ModifierToken] = {}
     for word, vectors in _mapping(told, "modifier_token").items():
         both = vectors if isinstance(vectors, list | tuple) else [vectors]
-        if not 1 <= len(both) <= 2 or not all(isinstance(vector, Tensor) for vector in both):
-            raise SamecastError(f"its modifier token {word} is no vector, and no pair of vectors")
+        single = [isinstance(vector, Tensor) and vector.numel() == vector.shape[-1] for vector in both]
+        if not 1 <= len(both) <= 2 or not all(single):
+            raise SamecastError(f"its modifier token {str(word)[:60]!r} is no vector, and no pair of vectors")
         words[str(word)] = ModifierToken(
             {encoder: vector.reshape(1, -1) for encoder, vector in zip(TEXT_ENCODERS, both, strict=False)}
         )

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from samecast.concepts.concept import TEXT_ENCODERS, Base, Concept, LowRank
+from samecast.concepts.concept import TEXT_ENCODERS, Base, Concept, LowRank, Value
 from samecast.concepts.formats.names import family_of, split_underscores, to_compvis, to_diffusers
 from samecast.errors import SamecastError
 
@@ -44,6 +44,10 @@ _NOT_READ = {
 }
 
 
+# Past the name of a layer, so that a word of textual inversion may be called lora_style.
+_OF_LORA = re.compile(rf"^lora_(?:unet|te[12]?)_.*\.|\.lora[._]|_lora\.|\.(?:{'|'.join(_NOT_READ)})")
+
+
 @dataclass
 class _Pair:
     """One layer's matrices while they are gathered."""
@@ -54,8 +58,7 @@ class _Pair:
 
 def is_lora(data: Any) -> bool:
     """Whether a file holds LoRA, or one of its relatives."""
-    marks = ("lora_", ".lora.", "_lora.", *_NOT_READ)
-    return isinstance(data, Mapping) and any(mark in str(key) for key in data for mark in marks)
+    return isinstance(data, Mapping) and any(_OF_LORA.search(str(key)) for key in data)
 
 
 def read_lora(data: Mapping[str, Any], metadata: Mapping[str, str]) -> Concept:
@@ -132,6 +135,11 @@ def low_rank_changes(concept: Concept) -> dict[str, LowRank]:
     """
     found: dict[str, LowRank] = {}
     for name, change in concept.changes.items():
+        if isinstance(change, Value) and change.value.ndim != 2:
+            raise SamecastError(
+                f"LoRA has no place for {name}, which is no matrix: of Custom Diffusion's concepts those learned with"
+                " --mode kv can be LoRA, those with crossattn cannot"
+            )
         if not isinstance(change, LowRank):
             raise SamecastError(
                 f"LoRA holds changes of low rank, and this concept holds {name} as a whole: give --model, and it is"

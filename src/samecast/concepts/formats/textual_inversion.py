@@ -3,9 +3,11 @@
 Where a file does not say what its word is, it is the file's name, as in A1111.
 """
 
+import io
 from collections.abc import Mapping
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from samecast.concepts.concept import Base, Concept, ModifierToken
@@ -63,6 +65,27 @@ def write_textual_inversion(concept: Concept) -> dict[str, dict[str, Tensor]]:
             "this concept has no modifier token, so that there is nothing to write as textual inversion"
         )
     return {f"{word}.safetensors": _tensors(word, token) for word, token in concept.tokens.items()}
+
+
+def write_a1111(concept: Concept) -> dict[str, bytes]:
+    """A1111's own layout, a pickle of tensors, one file for each word.
+
+    Raises:
+        SamecastError: the concept has no words, or they are XL's, whose pairs A1111 reads as `write_textual_inversion`
+            writes them.
+    """
+    files: dict[str, bytes] = {}
+    for word, token in concept.tokens.items():
+        if _SECOND in token.vectors:
+            raise SamecastError("A1111's own layout has one text encoder; choose textual-inversion, which it reads too")
+        vectors = token.vectors[_FIRST].detach().cpu().clone().contiguous()
+        told = {"string_to_token": {"*": 265}, "string_to_param": {"*": vectors}, "name": word, "step": 0}
+        buffer = io.BytesIO()
+        torch.save({**told, "sd_checkpoint": None, "sd_checkpoint_name": None}, buffer)
+        files[f"{word}.pt"] = buffer.getvalue()
+    if not files:
+        raise SamecastError("this concept has no modifier token, so that there is nothing to write for A1111")
+    return files
 
 
 def _tensors(word: str, token: ModifierToken) -> dict[str, Tensor]:

@@ -12,10 +12,10 @@ from samecast.concepts.concept import Concept
 from samecast.concepts.file import concept_bytes
 from samecast.concepts.formats import custom_diffusion
 from samecast.concepts.formats.lora import PEFT_NAME, write_kohya, write_peft
-from samecast.concepts.formats.textual_inversion import write_textual_inversion
+from samecast.concepts.formats.textual_inversion import write_a1111, write_textual_inversion
 from samecast.disk import free_path, write_bytes, writing_folder
 
-Format = Literal["samecast", "official", "compvis", "diffusers", "textual-inversion", "peft", "kohya"]
+Format = Literal["samecast", "official", "compvis", "diffusers", "textual-inversion", "a1111", "peft", "kohya"]
 
 Files = dict[str, bytes]
 """Contents by file name."""
@@ -89,6 +89,7 @@ _WRITERS: dict[Format, Callable[[Concept], Any]] = {
     "compvis": _compvis,
     "diffusers": _diffusers,
     "textual-inversion": _textual_inversion,
+    "a1111": write_a1111,
     "peft": _peft,
     "kohya": _kohya,
 }
