@@ -40,7 +40,6 @@ from samecast.learn.objective import Objective
 from samecast.learn.settings import LearnSettings
 from samecast.learn.trained import training
 
-
 WARM_UP = 6
 """Steps after which every picture and caption has most likely been drawn."""
 

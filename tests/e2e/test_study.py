@@ -3,6 +3,8 @@
 import json
 import re
 import shutil
+import subprocess
+import sys
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -242,3 +244,15 @@ def test_tune_writes_rules_that_render_takes(
     Path("bad.json").write_text("[]")
     assert main(["render", "rex.png", "a dog", "--rules", "bad.json", *model]) == 2
     assert "no file of rules" in capsys.readouterr().err
+
+
+def test_a_cluster_is_started_for_the_study_and_stopped_after_it(tiny_pipeline_dir: Path, tmp_path: Path) -> None:
+    pytest.importorskip("ray")
+    words = ["--model", str(tiny_pipeline_dir), "--clip", "diorama", "--device", "cpu", "--subjects", "2"]
+    words += ["--axis", "final=5,6", "--steps", "6", "--out", str(tmp_path / "study")]
+    program = [sys.executable, "-m", "samecast", "study", *words, "--executor", "ray", "--workers", "2"]
+    done = subprocess.run(program, capture_output=True, text=True, check=False, timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert len(list((tmp_path / "study" / "runs").glob("*/run.json"))) == 4
+    assert len(load_table(tmp_path / "study" / "scores.parquet")) == 4
+    assert "Traceback" not in done.stderr
