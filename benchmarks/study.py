@@ -100,7 +100,7 @@ def alone(backbone: UNetBackbone, subject: StudySubject, variants: list[Variant]
                 guided = unconditional + 7.5 * (conditional - unconditional)
                 pair, rows = ddim.denoise(pair, guided, schedule, step), rows + 4
             image = backbone.decode(pair[1:])[0]
-            scorers.score(subject, {"": (subject.prompts[0], image)})
+            list(scorers.score(subject, {"": (subject.prompts[0], image)}))
     finally:
         for bound, processor in layers:
             bound.layer.set_processor(processor.original)

@@ -146,6 +146,29 @@ def test_a_subject_in_progress_goes_on_from_its_checkpoint(
         assert_same_picture(backbone, stopped.latent(key), whole.latent(key))
 
 
+def test_an_inversion_goes_on_where_it_was_interrupted(create: Create, small: Grid, backbone: UNetBackbone) -> None:
+    whole, stopped = create(small, name="whole"), create(small, name="stopped")
+    with Rows(backbone) as all_rows:
+        run(whole, backbone)
+
+    class Stop(Exception):
+        pass
+
+    def stop(name: str, done: int, total: int) -> None:
+        if name != "rex" and done == 6:
+            raise Stop
+
+    with Rows(backbone) as first, pytest.raises(Stop):
+        run_study(stopped, Bench(stopped.path, checkpoint=0.0), backbone=backbone, progress=stop)
+    assert first.total == 6
+    check_whole(stopped)
+    with Rows(backbone) as second:
+        run(stopped, backbone, checkpoint=0.0)
+    assert first.total + second.total == all_rows.total + 1  # the step that it was interrupted in
+    for key in keys(whole):
+        assert torch.equal(stopped.latent(key), whole.latent(key))
+
+
 def test_maps_seen_so_far_are_part_of_a_checkpoint(create: Create, backbone: UNetBackbone) -> None:
     axes = (parse_axis("maps=encoder,decoder"), parse_axis("final=8,10"))
     grid = factorial(axes, {"start": 5, "sites": "all", "threshold": "otsu"}, STEPS)

@@ -39,7 +39,7 @@ def test_alignment_is_the_mean_cosine_over_photos(dino_dir: Path) -> None:
     one, two, photo, other = pictures(4)
     scorers = load_scorers("diorama", str(dino_dir))
     subject = StudySubject("x", ("a dog", "a cat"), (photo, other))
-    found = scorers.score(subject, {"a": ("a dog", one), "b": ("a cat", two), "c": ("a cat", one)})
+    found = dict(scorers.score(subject, {"a": ("a dog", one), "b": ("a cat", two), "c": ("a cat", one)}))
     clip, dino = load_clip(), load_vit(dino_dir)
     assert found["a"]["text_alignment"] == pytest.approx(clip.text_alignment([one], ["a dog"])[0], abs=1e-5)
     assert found["b"]["image_alignment"] == pytest.approx(clip.image_alignment([two], [photo, other])[0], abs=1e-5)
@@ -56,9 +56,10 @@ def test_each_distinct_picture_is_looked_at_once() -> None:
         lambda module, args, kwargs: seen.append(len(kwargs["pixel_values"])), with_kwargs=True
     )
     one, two, photo = pictures(3)
-    scorers.score(StudySubject("x", ("a dog",), (photo,)), {str(n): ("a dog", (one, two)[n % 2]) for n in range(9)})
+    wanted = {str(n): ("a dog", (one, two)[n % 2]) for n in range(9)}
+    assert len(dict(scorers.score(StudySubject("x", ("a dog",), (photo,)), wanted))) == 9
     handle.remove()
-    assert seen == [2, 1]  # two distinct pictures in one batch, and the photo
+    assert seen == [1, 2]  # the photo, and two distinct pictures in one batch
 
 
 def test_the_truth_is_the_probes_and_hidden_photos_are_judged_by_whole_ones() -> None:
@@ -66,7 +67,7 @@ def test_the_truth_is_the_probes_and_hidden_photos_are_judged_by_whole_ones() ->
     scorers = load_scorers("diorama", "")
     told = case(0)
     right = whole.judged[0]  # a render of the subject: identity right, whatever the scene
-    found = scorers.score(partly, {"a": (told.tasks[0].prompt, right)})["a"]
+    found = dict(scorers.score(partly, {"a": (told.tasks[0].prompt, right)}))["a"]
     assert found["identity"] is True
     assert found["both"] == (found["identity"] and found["scene"])
     assert found["image_alignment"] == pytest.approx(1, abs=1e-5)

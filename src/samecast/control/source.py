@@ -6,8 +6,8 @@ hidden state that enters their key and value projections (half the size of both)
 and the source costs nothing more. Its latent ends bit-identical to the encoded reference.
 """
 
-from collections.abc import Mapping, Sequence, Set
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence, Set
+from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
 
 import torch
@@ -55,6 +55,25 @@ class Trajectory:
         return self.latents[-1]
 
 
+@dataclass(frozen=True)
+class Level:
+    """What one step of an inversion came to.
+
+    Args:
+        latents: of the sources after it.
+        step: whose input was evaluated for it; None where the step changes nothing.
+        kept: of that evaluation, by site index.
+    """
+
+    latents: Float[Tensor, "source channel height width"]
+    step: int | None = None
+    kept: Mapping[int, Tensor] = field(default_factory=dict[int, Tensor])
+
+
+Note = Callable[[Level], None]
+"""Called with each step of an inversion, so that it can be gone on with from there."""
+
+
 def join_trajectories(parts: Sequence[Trajectory]) -> Trajectory:
     """Trajectories of several sources, which went their ways apart, as one."""
     if len(parts) == 1:
@@ -80,6 +99,8 @@ def invert_references(
     pairing: Pairing,
     fixed_point: int = 0,
     book: Book | None = None,
+    begun: Sequence[Level] = (),
+    note: Note = lambda level: None,
     advance: Advance,
 ) -> Trajectory:
     """Inverts encoded photos in one batch, without guidance, under their caption.
@@ -92,14 +113,25 @@ def invert_references(
         fixed_point: refinements of each step. The source's own evaluations, and so what is kept, stay those of the
             first guess: they are at the level that the step starts from, which is settled by then.
         book: takes the maps of the sources' own evaluations, where their caption has the words.
+        begun: what was noted of it before it was interrupted; its maps are not in the book.
+        note: called after each step.
         advance: called after each evaluated step.
     """
     sources, schedule = branches.sources, run.schedule
-    levels = [references]
-    kept: dict[int, Mapping[int, Tensor]] = {}
-    for step in reversed(range(schedule.steps)):
+    levels = [Level(references)]
+
+    def reached(level: Level) -> None:
+        levels.append(level)
+        if level.step is not None:
+            advance()
+
+    for level in begun:
+        reached(level)
+    for step in reversed(range(schedule.steps - len(begun))):
+        latents = levels[-1].latents
         if schedule.is_identity(step):
-            levels.append(levels[-1])
+            reached(Level(latents))
+            note(levels[-1])
             continue
         # Matched: the latent we are on is the input of the step after this one.
         evaluated = step + 1 if pairing == "matched" else step
@@ -109,17 +141,17 @@ def invert_references(
         groups: tuple[Group, ...] = branches.groups if keep else ("conditional",)
         layout = branches.layout(targets=(), sources=groups)
         timestep = schedule.evaluated_timestep(evaluated)
-        at_hand = dict(zip(sources, levels[-1], strict=True))
+        at_hand = dict(zip(sources, latents, strict=True))
         prediction, states = _evaluate(run, layout, at_hand, (evaluated, timestep), keep, watch)
-        if keep:
-            kept[evaluated] = states
         conditional = layout.gather(prediction, sources, "conditional")
-        guess = ddim.invert(levels[-1], conditional, schedule, step)
+        guess = ddim.invert(latents, conditional, schedule, step)
         for _ in range(fixed_point):
-            guess = ddim.undo(levels[-1], predict_sources(run, sources, guess, step), schedule, step)
-        levels.append(guess)
-        advance()
-    return Trajectory(sources, torch.stack(levels[::-1]), kept, branches.layout(targets=()).row_of)
+            guess = ddim.undo(latents, predict_sources(run, sources, guess, step), schedule, step)
+        reached(Level(guess, evaluated, states))
+        note(levels[-1])
+    kept = {level.step: level.kept for level in levels if level.step is not None and level.kept}
+    stacked = torch.stack([level.latents for level in reversed(levels)])
+    return Trajectory(sources, stacked, kept, branches.layout(targets=()).row_of)
 
 
 def _evaluate(

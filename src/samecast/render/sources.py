@@ -10,7 +10,7 @@ from torch import Tensor
 
 from samecast.control.looking import MapBook
 from samecast.control.run import Advance, Run
-from samecast.control.source import Trajectory, generate_source, invert_references, join_trajectories
+from samecast.control.source import Level, Note, Trajectory, generate_source, invert_references, join_trajectories
 from samecast.control.targets import split_evenly
 from samecast.core.branches import Branch, Branches
 from samecast.core.noise import seeded_noise
@@ -58,6 +58,8 @@ def invert(
     rows: int,
     counter: Counter,
     book: MapBook | None = None,
+    begun: Sequence[Level] = (),
+    note: Note = lambda level: None,
 ) -> Trajectory:
     """Inverts photos, however many.
 
@@ -69,6 +71,8 @@ def invert(
         rows: most in one call of the denoiser.
         counter: as for `generate`.
         book: takes the maps of the sources' own evaluations, where their caption has the words.
+        begun: what was noted of it before it was interrupted, if that took one batch.
+        note: called after each step, if all go in one batch.
     """
     # Where states are kept, a photo with a caption has a row without it beside it.
     keeps = any(run.keeps_at(step) for step in run.plan.acting) and settings.pairing == "matched"
@@ -87,6 +91,8 @@ def invert(
                 pairing=settings.pairing,
                 fixed_point=settings.fixed_point,
                 book=book,
+                begun=begun if len(chunks) == 1 else (),
+                note=note if len(chunks) == 1 else lambda level: None,
                 advance=advance,
             )
         )

@@ -4,7 +4,10 @@ What is kept is bit for bit what was in memory, so that a run which is taken up 
 """
 
 import json
-from collections.abc import Mapping, Sequence
+import logging
+import shutil
+import time
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -13,14 +16,63 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from samecast.control.source import Trajectory
+from samecast.control.source import Level, Trajectory
 from samecast.core.branches import Branch, Place
 from samecast.core.tokens import SubjectTokens
 from samecast.disk import replace_file
+from samecast.errors import SamecastError
 from samecast.study.lockstep import Front, Lineage, Lockstep, Wish
 from samecast.study.tensors import save_tensors
 
-TRAJECTORY, LIVE = "trajectory.safetensors", "live.safetensors"
+_log = logging.getLogger(__name__)
+TRAJECTORY, LIVE, INVERSION = "trajectory.safetensors", "live.safetensors", "inversion"
+
+
+class Diary:
+    """An inversion under way, a file for each step, written now and then.
+
+    Args:
+        folder: of the work in progress.
+        every: seconds between two times of writing, each of which writes all steps since the last.
+    """
+
+    def __init__(self, folder: Path, every: float) -> None:
+        self._folder, self._every = folder / INVERSION, every
+        self._levels: list[Level] = []
+        self._written, self._clock = 0, time.monotonic()
+
+    def read(self, device: torch.device, sound: Callable[[Level], bool]) -> tuple[Level, ...]:
+        """The steps that are there without a gap; none if one of them is not what is wanted now."""
+        levels: list[Level] = []
+        while (found := _load(self._file(len(levels)), device)) is not None:
+            tensors, told = found
+            kept = {int(name): states for name, states in tensors.items() if name != "latents"}
+            levels.append(Level(tensors["latents"], told["step"], kept))
+        self._levels = levels if all(map(sound, levels)) else []
+        self._written = len(self._levels)
+        return tuple(self._levels)
+
+    def note(self, level: Level) -> None:
+        """Takes one more step, and writes if it is time; a disk that is full stops nothing."""
+        self._levels.append(level)
+        if time.monotonic() - self._clock < self._every:
+            return
+        try:
+            while self._written < len(self._levels):
+                self._write(self._written)
+                self._written += 1
+        except SamecastError as error:
+            _log.warning("%s", error)
+        self._clock = time.monotonic()
+
+    def _write(self, number: int) -> None:
+        level = self._levels[number]
+        tensors = {"latents": level.latents.contiguous()}
+        tensors |= {str(site): states.contiguous() for site, states in level.kept.items()}
+        _save(self._file(number), tensors, {"step": level.step})
+
+    def _file(self, number: int) -> Path:
+        return self._folder / f"{number:04d}.safetensors"
 
 
 def save_trajectory(folder: Path, trajectory: Trajectory) -> None:
@@ -34,6 +86,7 @@ def save_trajectory(folder: Path, trajectory: Trajectory) -> None:
     rows = [[place.branch.index, place.group, row] for place, row in trajectory.kept_rows.items()]
     captions = [source.prompt for source in trajectory.sources]
     _save(folder / TRAJECTORY, tensors, {"rows": rows, "captions": captions})
+    shutil.rmtree(folder / INVERSION, ignore_errors=True)
 
 
 def load_trajectory(folder: Path, device: torch.device) -> Trajectory | None:

@@ -17,7 +17,7 @@ from samecast.control.plan import Masks
 from samecast.control.rule import Tokens
 from samecast.control.run import Advance, Run
 from samecast.control.session import Session
-from samecast.control.source import Trajectory
+from samecast.control.source import Level, Trajectory
 from samecast.core.branches import Branch, Branches
 from samecast.core.masks import SubjectMask
 from samecast.errors import SamecastError
@@ -25,7 +25,7 @@ from samecast.render.found import found_masks
 from samecast.render.provenance import describe_model
 from samecast.render.sources import encode, invert, largest_batch
 from samecast.study.casting import Order, Sources, union
-from samecast.study.checkpoint import TRAJECTORY, load_front, load_trajectory, save_front, save_trajectory
+from samecast.study.checkpoint import TRAJECTORY, Diary, load_front, load_trajectory, save_front, save_trajectory
 from samecast.study.lockstep import Front, Lineage, Lockstep, Wish, fewer, looks_of
 from samecast.study.recipe import content_key, picture_facts
 from samecast.study.subjects import StudySubject, true_masks
@@ -148,11 +148,27 @@ class Making:
             return lambda: self.worker.progress(f"{self.subject.name}, reading the photo", next(done), total)
 
         encoded, settings, rows = encode(self.run, photos), self.recipe.settings, self.rows
+        diary = Diary(self.place, self.worker.bench.checkpoint)
+        begun = diary.read(self.worker.backbone.device, self._has_all)
         while True:
             try:
-                return invert(self.run, self.branches, encoded, settings, rows=rows, counter=counter, book=book)
+                return invert(
+                    self.run,
+                    self.branches,
+                    encoded,
+                    settings,
+                    rows=rows,
+                    counter=counter,
+                    book=book,
+                    begun=begun,
+                    note=diary.note,
+                )
             except (RuntimeError, MemoryError) as error:
                 rows = fewer(min(rows, len(photos)), error)
+
+    def _has_all(self, level: Level) -> bool:
+        """Whether a step of an earlier inversion kept all that is to be read now."""
+        return level.step is None or self.run.keeps_at(level.step) <= set(level.kept)
 
     def _look(self, trajectory: Trajectory, book: MapBook) -> Masks:
         """The subject in its photos, by every look that any rule asks for; a look that sees nothing is left out."""

@@ -3,7 +3,7 @@
 Each feature is computed once for each distinct picture. Several photos of a subject: the mean over pairs.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -15,6 +15,7 @@ from torch import Tensor
 from samecast.backbones.fingerprint import file_revision
 from samecast.backbones.loading import EMBEDDED as EMBEDDED_MODEL
 from samecast.backbones.quiet import quiet_libraries
+from samecast.control.targets import split_evenly
 from samecast.diorama.benchmark import BENCHMARK_VERSION, case, judge
 from samecast.diorama.probe import WEIGHTS, Probe, load_probe
 from samecast.records import pixel_hash
@@ -25,6 +26,8 @@ from samecast.study.subjects import StudySubject
 
 REAL_CLIP = "openai/clip-vit-large-patch14"
 ALIGNMENTS = ("text_alignment", "image_alignment", "dino_alignment")
+_AT_ONCE = 64
+"""Pictures that are scored before any score is told, and kept."""
 VERDICTS = ("identity", "scene", "both")
 
 
@@ -64,35 +67,40 @@ class Scorers:
 
     def score(
         self, subject: StudySubject, pictures: Mapping[str, tuple[str, Image.Image]]
-    ) -> dict[str, dict[str, Any]]:
-        """Scores of some pictures of one subject.
+    ) -> Iterator[tuple[str, dict[str, Any]]]:
+        """Scores of some pictures of one subject, as they are found, some pictures at a time.
 
         Args:
             subject: whose.
             pictures: by key, each with its prompt.
         """
-        distinct = {pixel_hash(image): image for _, image in pictures.values()}
-        place = {name: at for at, name in enumerate(distinct)}
-        images = list(distinct.values())
+        of_image: dict[str, list[str]] = {}
+        for key, (_, image) in pictures.items():
+            of_image.setdefault(pixel_hash(image), []).append(key)
         prompts = sorted({prompt for prompt, _ in pictures.values()})
-        seen = self.clip.embed_images(images)
         texts = dict(zip(prompts, self.clip.embed_texts(prompts), strict=True))
         photos = photos_judged(subject)
-        alike = _alignment(seen, self.clip.embed_images(photos))
-        alike_dino = None
-        if self.dino is not None:
-            alike_dino = _alignment(self.dino.embed_images(images), self.dino.embed_images(photos))
-        verdicts = self._verdicts(subject, images, prompts)
-        found: dict[str, dict[str, Any]] = {}
-        for key, (prompt, image) in pictures.items():
-            at = place[pixel_hash(image)]
-            found[key] = {
-                "text_alignment": float(seen[at] @ texts[prompt]),
-                "image_alignment": float(alike[at]),
-                "dino_alignment": None if alike_dino is None else float(alike_dino[at]),
-                **verdicts[at][prompt],
-            }
-        return found
+        sought = self.clip.embed_images(photos)
+        sought_dino = None if self.dino is None else self.dino.embed_images(photos)
+        for keys in split_evenly(list(of_image.values()), _AT_ONCE):
+            images = [pictures[of_one[0]][1] for of_one in keys]
+            seen = self.clip.embed_images(images)
+            alike, alike_dino = _alignment(seen, sought), None
+            if self.dino is not None and sought_dino is not None:
+                alike_dino = _alignment(self.dino.embed_images(images), sought_dino)
+            verdicts = self._verdicts(subject, images, prompts)
+            for at, of_one in enumerate(keys):
+                for key in of_one:
+                    prompt = pictures[key][0]
+                    yield (
+                        key,
+                        {
+                            "text_alignment": float(seen[at] @ texts[prompt]),
+                            "image_alignment": float(alike[at]),
+                            "dino_alignment": None if alike_dino is None else float(alike_dino[at]),
+                            **verdicts[at][prompt],
+                        },
+                    )
 
     def _verdicts(
         self, subject: StudySubject, images: Sequence[Image.Image], prompts: Sequence[str]

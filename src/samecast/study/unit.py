@@ -133,7 +133,7 @@ class Worker:
         }
         if not wanted:
             return
-        for key, scores in scorers.score(subject, wanted).items():
+        for key, scores in scorers.score(subject, wanted):
             try:
                 self.folder.write_score(scorers.key(key, subject), {"run": key, **scores})
             except SamecastError as error:
