@@ -82,10 +82,12 @@ neighbours (by {{ clear }} CIEDE2000 or more).
 
 HISTORY = """\
 The figures are each part's last run. Parts that were trained on from earlier weights say so in `training/NOTES.md`.
-Of the denoiser's last run four steps in ten were on diptychs, two photos of one subject side by side on one canvas,
-captioned "two photos of a dog", and one in eight on scenes with two different subjects: the world's other pictures hold
-one subject each and give self-attention little to keep alike. The denoiser was never shown the keys and values of
-another canvas."""
+Of the denoiser's last runs six or seven steps in ten were on diptychs, two photos of one subject side by side on one
+canvas: the world's other pictures hold one subject each and give self-attention little to keep alike. In the first of
+them a diptych was captioned "two photos of a dog", and one half of every second had less noise; in the second each half
+had a caption of its own, which cross-attention read in that half alone. One step in twenty was on scenes with two
+different subjects. Tokens on a subject counted more than others, and each of its parts the same. The denoiser was never
+shown the keys and values of another canvas."""
 
 LIMITS = """\
 Shapes are right more often than crisp: thin parts (legs, tails, collars) run. Accessories are what the denoiser knows
