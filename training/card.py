@@ -90,8 +90,8 @@ different subjects. Tokens on a subject counted more than others, and each of it
 shown the keys and values of another canvas."""
 
 LIMITS = """\
-Shapes are right more often than crisp: thin parts (legs, tails, collars) run. Accessories are what the denoiser knows
-least. The autoencoder blurs subjects before any method touches them, so reconstruction bounds what consistency can be
+Shapes are right more often than crisp: thin parts (legs, tails, collars) run, and a narrow pattern may read as another.
+The autoencoder blurs subjects before any method touches them, so reconstruction bounds what consistency can be
 measured, and the probe's errors bound what it may rank. Words it was not trained on do nothing. It must not be used to
 judge real photographs."""
 
