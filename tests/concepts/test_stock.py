@@ -97,11 +97,11 @@ def test_lora_of_everything_loads_with_its_scale(pipeline: Any, stock: Any, to: 
 
 
 @pytest.mark.parametrize("mode", ["kv", "crossattn"])
-def test_custom_diffusion_loads(sd: Any, tiny_pipeline_dir: Path, mode: Any, tmp_path: Path) -> None:
-    concept, stock = make_concept(sd, mode=mode), load(tiny_pipeline_dir)
-    plain = paint(sd, PROMPT)
-    with concept.apply(sd):
-        ours = paint(sd, PROMPT)
+def test_custom_diffusion_loads(pipeline: Any, stock: Any, mode: Any, tmp_path: Path) -> None:
+    concept = make_concept(pipeline, mode=mode)
+    plain = paint(pipeline, PROMPT)
+    with concept.apply(pipeline):
+        ours = paint(pipeline, PROMPT)
     folder = write_concept(concept, tmp_path / "cd", "diffusers")
     name = "pytorch_custom_diffusion_weights.safetensors"
     stock.unet.load_attn_procs(str(folder), weight_name=name, _pipeline=stock)

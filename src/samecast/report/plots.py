@@ -58,6 +58,7 @@ class Cloud:
 
 def scatter(clouds: Sequence[Cloud], *, x: str, y: str, axis: str, bars: str) -> Figure:
     """Panels side by side on common scales: a marker for each subject, a colour for each value, its mean with bars.
+    Of more subjects than there are markers none is told from the others.
 
     Args:
         clouds: left to right.
@@ -68,7 +69,8 @@ def scatter(clouds: Sequence[Cloud], *, x: str, y: str, axis: str, bars: str) ->
     values = list(dict.fromkeys(value for cloud in clouds for value in cloud.points))
     subjects = sorted({subject for cloud in clouds for of in cloud.points.values() for subject in of})
     colours = dict(zip(values, _scale(len(values)), strict=True))
-    markers = {subject: _MARKERS[number % len(_MARKERS)] for number, subject in enumerate(subjects)}
+    told_apart = len(subjects) <= len(_MARKERS)
+    markers = {subject: _MARKERS[number] if told_apart else "o" for number, subject in enumerate(subjects)}
     with mpl.rc_context(_STYLE):
         figure = Figure(figsize=(1.6 + 3.6 * len(clouds), 4.3), layout="constrained")
         panels: Any = figure.subplots(1, len(clouds), sharex=True, sharey=True, squeeze=False)[0]
@@ -77,7 +79,8 @@ def scatter(clouds: Sequence[Cloud], *, x: str, y: str, axis: str, bars: str) ->
             panel.set(title=cloud.title, xlabel=x)
         panels[0].set_ylabel(y)
         dots = [_dot(panels[0], colours[value], "o", value) for value in values]
-        shapes = [_dot(panels[0], _FAINT, markers[subject], subject) for subject in subjects]
+        named = subjects if told_apart else [f"one of {len(subjects)}"]
+        shapes = [_dot(panels[0], _FAINT, markers.get(name, "o"), name) for name in named]
         first = figure.legend(handles=dots, title=axis, loc="outside right upper", fontsize=8)
         first.get_title().set_fontsize(8)
         figure.legend(handles=shapes, title="subject", loc="outside right lower", fontsize=7, title_fontsize=8)
@@ -88,7 +91,7 @@ def scatter(clouds: Sequence[Cloud], *, x: str, y: str, axis: str, bars: str) ->
 def _draw_cloud(panel: Any, cloud: Cloud, colours: Mapping[str, Any], markers: Mapping[str, str]) -> None:
     for value, of in cloud.points.items():
         for subject, (x, y) in of.items():
-            panel.scatter(x, y, s=16, color=colours[value], marker=markers[subject], alpha=0.45, linewidths=0)
+            panel.scatter(x, y, s=22, color=colours[value], marker=markers[subject], alpha=0.6, linewidths=0)
     means = [(value, x, y) for value, (x, y) in cloud.means.items()]
     panel.plot([x[0] for _, x, _ in means], [y[0] for _, _, y in means], color=_FAINT, linewidth=0.8, zorder=3)
     for value, x, y in means:

@@ -17,8 +17,8 @@ from samecast.study.statistics import Cells, Estimate, cells, estimate, mean_of
 from samecast.study.table import Scores, read_scores, write_scores
 
 PAGE, FIGURES = "index.html", "figures"
-_STRIPS = 12
-"""Subjects whose strips are on the page; all are among the figures."""
+_STRIPS, _MASKS = 48, 12
+"""Pictures on the page, which is to stay one that opens; all are among the figures."""
 _HEADINGS = {
     TEXT: "text",
     IMAGE: "image",
@@ -62,6 +62,10 @@ def _draw(folder: StudyFolder, recipe: Recipe, scores: Scores) -> dict[str, list
 
 def _svg(path: Path) -> str:
     return path.read_text(encoding="utf-8")
+
+
+def _left_out(plates: Sequence[Plate], most: int) -> str:
+    return f"The first {most} of {len(plates)}; all are in the folder {FIGURES}." if len(plates) > most else ""
 
 
 def variant_table(rows: Sequence[Mapping[str, Any]], recipe: Recipe) -> Table:
@@ -129,10 +133,11 @@ def _article(
         Section("What holds", "Each claim with its figure and 95% interval over subjects.", statements),
         Section("Axis by axis", plates=plates["scatter"]),
         Section("Encoder against decoder, subject by subject", plates=plates["pairs"]),
-        Section("Strips", plates=plates["strip"][: _STRIPS * 4]),
+        Section("Strips", _left_out(plates["strip"], _STRIPS), plates=plates["strip"][:_STRIPS]),
         Section(
             "Where maps see the subject",
-            plates=plates["masks"][:_STRIPS],
+            _left_out(plates["masks"], _MASKS),
+            plates=plates["masks"][:_MASKS],
             table=mask_table([told for told, _ in folder.masks()]),
         ),
         Section("All settings", table=variant_table(rows, recipe)),
