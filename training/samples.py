@@ -84,7 +84,7 @@ class Album:
 
 class Samples:
     """What a step is on, drawn from a seed: one subject, or on wide canvases two photos of one subject or two subjects
-    in one scene. A tenth of the captions is empty."""
+    in one scene. A tenth of the captions is empty, and of diptychs' a share of their own."""
 
     def __init__(self, given: Namespace) -> None:
         self.given = given
@@ -116,7 +116,7 @@ class Samples:
             one, other = self.specs.at(i, bool(f)), mate(i).mirrored() if f else mate(i)
             told = [caption(spec, rng, 1 - self.given.words).text for spec in (one, other)]
             texts += told if one_left else told[::-1]
-        return z, shares, dropped(texts, rng, halves=2)
+        return z, shares, dropped(texts, rng, self.given.untold, halves=2)
 
     def duos(self, rng: np.random.Generator, count: int) -> Drawn:
         """Draw scenes with two subjects each."""
@@ -162,8 +162,8 @@ class Samples:
         return "eps", *self.one(rng, made.batch)
 
 
-def dropped(texts: list[str], rng: np.random.Generator, halves: int = 1) -> list[str]:
-    """Empty the captions of a tenth of the canvases, of which each has one for each of its halves, in turn; for
+def dropped(texts: list[str], rng: np.random.Generator, share: float = 0.1, halves: int = 1) -> list[str]:
+    """Empty the captions of a share of the canvases, of which each has one for each of its halves, in turn; for
     classifier-free guidance."""
-    kept = np.repeat(rng.uniform(size=len(texts) // halves) > 0.1, halves)
+    kept = np.repeat(rng.uniform(size=len(texts) // halves) > share, halves)
     return [text if stays else "" for text, stays in zip(texts, kept, strict=True)]

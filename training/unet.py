@@ -13,7 +13,8 @@ so that its scene comes from words, and what looks its caption leaves out, from 
 a share of the steps is on scenes with two subjects of different classes side by side, on the same wide canvas.
 `--subject 3` makes tokens on the subject count four times as much as others, on average, and each of its parts the
 same. With `--cleaner 0.5` one photo of every second diptych has less noise than the other, which alone is judged: where
-both are as noisy, neither shows the other what it is about to decide.
+both are as noisy, neither shows the other what it is about to decide. With `--untold 0.25` a quarter of the diptychs
+goes without captions: guidance multiplies what is carried otherwise with and without one.
 """
 
 import math
@@ -200,6 +201,22 @@ class Fitting:
         with self.autocast():
             return self.module.context(self.ids_of(texts)).unflatten(0, (count, -1))
 
+    def found(
+        self,
+        z: torch.Tensor,
+        context: torch.Tensor,
+        noise: torch.Tensor,
+        told: torch.Tensor,
+        at: torch.Tensor | None = None,
+    ) -> torch.Tensor:
+        """Return what is taken for noise, at the timesteps `told` (n), where noise is `at` these, or at every column's
+        own (n, width)."""
+        alpha = self.alphas[told.unsqueeze(1) if at is None else at][:, None, None]
+        noisy = (alpha.sqrt() * z + (1 - alpha).sqrt() * noise).contiguous(memory_format=torch.channels_last)
+        with self.autocast():
+            out = self.module.unet(noisy, told, encoder_hidden_states=context.flatten(0, 1), return_dict=False)[0]
+        return out.float()
+
     def errors(
         self,
         z: torch.Tensor,
@@ -208,13 +225,8 @@ class Fitting:
         told: torch.Tensor,
         at: torch.Tensor | None = None,
     ) -> torch.Tensor:
-        """Return the squared error of each number of noise, at the timesteps `told` (n), or noise `at` every column's
-        own (n, width)."""
-        alpha = self.alphas[told.unsqueeze(1) if at is None else at][:, None, None]
-        noisy = (alpha.sqrt() * z + (1 - alpha).sqrt() * noise).contiguous(memory_format=torch.channels_last)
-        with self.autocast():
-            out = self.module.unet(noisy, told, encoder_hidden_states=context.flatten(0, 1), return_dict=False)[0]
-        return (out.float() - noise).square()
+        """Return the squared error of each number of noise; arguments as for `found`."""
+        return (self.found(z, context, noise, told, at) - noise).square()
 
     def compile(self) -> None:
         """Compile the denoiser's blocks, for single pictures and, where there are any, for wide canvases."""
@@ -268,6 +280,28 @@ class Fitting:
         gain = 1 - on_parts(album.mates) / on_parts(album.strangers)
         return dict(zip(("carried_base", "carried_second", "carried_accessory"), gain.tolist(), strict=True))
 
+    def guided_away(self, album: Album) -> dict[str, float]:
+        """Return how much worse noise on a subject is told with guidance of 7.5 than without, beside another photo of
+        it and as noisy (timestep 500): 56 times what the denoiser says otherwise with and without a caption, in which
+        there is nothing of the subject's looks."""
+        device, half = self.made.device, album.photos.shape[3]
+        z = torch.cat([album.mates, album.photos], dim=-1).to(device)
+        noise = torch.randn(z.shape, generator=torch.Generator().manual_seed(0)).to(device)
+        at = torch.full((len(z),), 500, device=device)
+        contexts = (self.heard(texts, len(z)) for texts in (album.texts, [""] * len(album.texts)))
+        told, untold = (
+            torch.cat(
+                [self.found(*held) for held in zip(*(part.split(64) for part in (z, words, noise, at)), strict=True)]
+            )
+            for words in contexts
+        )
+        on_subject = album.shares.sum(1, keepdim=True).to(device)
+
+        def error(out: torch.Tensor) -> float:
+            return ((out - noise).square()[..., half:].mean(1, keepdim=True) * on_subject).sum().item()
+
+        return {"guided_away": error(untold + 7.5 * (told - untold)) / error(told) - 1}
+
     def weight_of_words(self) -> dict[str, float]:
         """Return how much worse noise is told under a caption with another background than under the right one, where
         noise hides all but the faintest of the picture: the quotient of the errors less 1. Near nought, the denoiser
@@ -287,7 +321,10 @@ class Fitting:
             for low in (0, 250, 500, 750)
         }
         found |= self.weight_of_words()
-        return found | (self.carried(self.samples.album(256)) if self.given.diptychs else {})
+        if not self.given.diptychs:
+            return found
+        album = self.samples.album(256)
+        return found | self.carried(album) | self.guided_away(album)
 
 
 def main() -> None:
@@ -296,6 +333,7 @@ def main() -> None:
         "unet", minutes=80.0, rate=1e-3, batch=32, widths="64,96,128,128", heads=4, gamma=5.0, average=0.9995,
         text="runs/clip/model", text_share=0.3, animals=2.0, middle=0.7, bare=0.3, diptychs=0.0,
         words=0.5, duos=0.0, subject=0.0, cleaner=0.0,
+        untold=0.1,
     )  # fmt: skip
     made.shares = {"text.": given.text_share}
     fitting = Fitting(made, given)
