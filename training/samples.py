@@ -8,14 +8,7 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
-from samecast.diorama.captions import (
-    BACKGROUND_PHRASES,
-    LOOKS,
-    caption,
-    duo_caption,
-    facts,
-    phrase,
-)
+from samecast.diorama.captions import BACKGROUND_PHRASES, LOOKS, caption, duo_caption, facts, phrase
 from samecast.diorama.scenes import sample_duo
 from training.clip import Specs
 from training.data import Pictures, mate

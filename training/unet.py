@@ -217,17 +217,6 @@ class Fitting:
             out = self.module.unet(noisy, told, encoder_hidden_states=context.flatten(0, 1), return_dict=False)[0]
         return out.float()
 
-    def errors(
-        self,
-        z: torch.Tensor,
-        context: torch.Tensor,
-        noise: torch.Tensor,
-        told: torch.Tensor,
-        at: torch.Tensor | None = None,
-    ) -> torch.Tensor:
-        """Return the squared error of each number of noise; arguments as for `found`."""
-        return (self.found(z, context, noise, told, at) - noise).square()
-
     def compile(self) -> None:
         """Compile the denoiser's blocks, for single pictures and, where there are any, for wide canvases."""
         made, samples = self.made, self.samples
@@ -237,7 +226,8 @@ class Fitting:
             z, _, texts = kind(np.random.default_rng((made.seed, 0)), count)
             timesteps = torch.linspace(20, 980, len(z), device=made.device).long()
             noise = torch.randn(z.shape, device=made.device)
-            return self.errors(z.to(made.device), self.heard(texts, len(z)), noise, timesteps).mean()
+            found = self.found(z.to(made.device), self.heard(texts, len(z)), noise, timesteps)
+            return (found - noise).square().mean()
 
         kinds = (BasicTransformerBlock, ResnetBlock2D)
         blocks = [part for part in self.module.unet.modules() if isinstance(part, kinds)]
@@ -252,7 +242,8 @@ class Fitting:
         timesteps = drawn_timesteps(len(z), given.middle)
         at, judged = less_noise(timesteps, z.shape[3], given.cleaner if kind == "diptychs" else 0.0)
         z, timesteps, at, judged = (part.to(device) for part in (z, timesteps, at, judged))
-        error = self.errors(z, self.heard(texts, len(z)), torch.randn_like(z), timesteps, at)
+        noise = torch.randn_like(z)
+        error = (self.found(z, self.heard(texts, len(z)), noise, timesteps, at) - noise).square()
         told = (error * judged).mean().item() / judged.float().mean().item()
         places = judged * (1 + given.subject * each_part_alike(shares).to(device))
         error = (error * places / places.mean()).mean(dim=(1, 2, 3))
@@ -260,12 +251,17 @@ class Fitting:
         weight = (given.gamma / ratio).clamp(max=1.0) * (1 + 1 / (ratio * self.power)).sqrt()
         return (error * weight).mean(), {kind: told}
 
-    def told(self, z: torch.Tensor, texts: list[str], timesteps: torch.Tensor) -> torch.Tensor:
-        """Return the errors at fixed noise, by 64 at once."""
+    def away(self, z: torch.Tensor, texts: list[str], timesteps: torch.Tensor) -> torch.Tensor:
+        """Return what is taken for noise less the noise, which is always the same; by 64 at once."""
         device = self.made.device
         noise = torch.randn(z.shape, generator=torch.Generator().manual_seed(0)).to(device)
         parts = (z.to(device), self.heard(texts, len(z)), noise, timesteps.to(device))
-        return torch.cat([self.errors(*held) for held in zip(*(part.split(64) for part in parts), strict=True)])
+        found = [self.found(*held) for held in zip(*(part.split(64) for part in parts), strict=True)]
+        return torch.cat(found) - noise
+
+    def told(self, z: torch.Tensor, texts: list[str], timesteps: torch.Tensor) -> torch.Tensor:
+        """Return the squared errors at fixed noise."""
+        return self.away(z, texts, timesteps).square()
 
     def carried(self, album: Album) -> dict[str, float]:
         """Return how much better noise on a subject's parts is told beside another photo of it than beside a stranger,
@@ -284,23 +280,14 @@ class Fitting:
         """Return how much worse noise on a subject is told with guidance of 7.5 than without, beside another photo of
         it and as noisy (timestep 500): 56 times what the denoiser says otherwise with and without a caption, in which
         there is nothing of the subject's looks."""
-        device, half = self.made.device, album.photos.shape[3]
-        z = torch.cat([album.mates, album.photos], dim=-1).to(device)
-        noise = torch.randn(z.shape, generator=torch.Generator().manual_seed(0)).to(device)
-        at = torch.full((len(z),), 500, device=device)
-        contexts = (self.heard(texts, len(z)) for texts in (album.texts, [""] * len(album.texts)))
-        told, untold = (
-            torch.cat(
-                [self.found(*held) for held in zip(*(part.split(64) for part in (z, words, noise, at)), strict=True)]
-            )
-            for words in contexts
-        )
-        on_subject = album.shares.sum(1, keepdim=True).to(device)
+        z, timesteps = torch.cat([album.mates, album.photos], dim=-1), torch.full((len(album.photos),), 500)
+        told, untold = (self.away(z, texts, timesteps) for texts in (album.texts, [""] * len(album.texts)))
 
-        def error(out: torch.Tensor) -> float:
-            return ((out - noise).square()[..., half:].mean(1, keepdim=True) * on_subject).sum().item()
+        def on_subject(away: torch.Tensor) -> float:
+            error = away[..., away.shape[3] // 2 :].square().mean(1, keepdim=True).cpu()
+            return (error * album.shares.sum(1, keepdim=True)).sum().item()
 
-        return {"guided_away": error(untold + 7.5 * (told - untold)) / error(told) - 1}
+        return {"guided_away": on_subject(untold + 7.5 * (told - untold)) / on_subject(told) - 1}
 
     def weight_of_words(self) -> dict[str, float]:
         """Return how much worse noise is told under a caption with another background than under the right one, where
@@ -332,8 +319,7 @@ def main() -> None:
     made, given = recipe(
         "unet", minutes=80.0, rate=1e-3, batch=32, widths="64,96,128,128", heads=4, gamma=5.0, average=0.9995,
         text="runs/clip/model", text_share=0.3, animals=2.0, middle=0.7, bare=0.3, diptychs=0.0,
-        words=0.5, duos=0.0, subject=0.0, cleaner=0.0,
-        untold=0.1,
+        words=0.5, duos=0.0, subject=0.0, cleaner=0.0, untold=0.1,
     )  # fmt: skip
     made.shares = {"text.": given.text_share}
     fitting = Fitting(made, given)

@@ -17,7 +17,7 @@ import samecast as sc
 from samecast.concepts.concept import Concept
 from samecast.core.settings import RenderSettings
 from samecast.errors import SamecastError
-from samecast.learn.job import STATE, learn
+from samecast.learn.job import STATE, Learned, learn
 from samecast.learn.lists import ToLearn, from_folder
 from samecast.learn.settings import LearnSettings
 from samecast.learn.state import State, pack, read_state
@@ -78,6 +78,16 @@ learn(sc.load(sys.argv[1]), [from_folder(sys.argv[2], "dog", class_folder=sys.ar
 """
 
 
+def gone_on(model: sc.Model, subject: ToLearn, settings: LearnSettings, place: Path) -> tuple[Learned, list[int]]:
+    """A run taken up again, and the steps that it still took."""
+    seen: list[int] = []
+    done = learn(
+        model, [subject], settings, place, watching=QUIET,
+        progress=lambda stage, done, total, loss: seen.append(done),
+    )  # fmt: skip
+    return done, seen
+
+
 def test_a_killed_run_ends_with_the_same_bits(
     model: sc.Model,
     tiny_pipeline_dir: Path,
@@ -102,11 +112,7 @@ def test_a_killed_run_ends_with_the_same_bits(
         child.send_signal(signal.SIGKILL)
     assert child.returncode == -signal.SIGKILL
     assert not list((tmp_path / "killed").glob("killed*"))
-    seen: list[int] = []
-    killed = learn(
-        model, [subject], short, tmp_path / "killed", watching=QUIET,
-        progress=lambda stage, done, total, loss: seen.append(done),
-    )  # fmt: skip
+    killed, seen = gone_on(model, subject, short, tmp_path / "killed")
     assert seen == [4]
     whole = learn(model, [subject], short, tmp_path / "whole", watching=QUIET)
     assert killed.concept.revision == whole.concept.revision
@@ -143,11 +149,7 @@ def test_an_interrupt_waits_for_its_step_and_leaves_a_state(
     with pytest.raises(KeyboardInterrupt):
         learn(model, [subject], settings, tmp_path / "rex", watching=QUIET, progress=interrupt)
     assert signal.getsignal(signal.SIGINT) is before
-    seen: list[int] = []
-    rest = learn(
-        model, [subject], settings, tmp_path / "rex", watching=QUIET,
-        progress=lambda stage, done, total, loss: seen.append(done),
-    )  # fmt: skip
+    rest, seen = gone_on(model, subject, settings, tmp_path / "rex")
     assert seen == [5, 6, 7, 8]
     whole = learn(model, [subject], settings, tmp_path / "whole", watching=QUIET)
     assert rest.concept.revision == whole.concept.revision
@@ -167,11 +169,7 @@ def test_a_run_goes_on_beside_a_folder_of_somebody_elses(
     (tmp_path / "rex" / "letter.txt").write_text("mine")
     with pytest.raises(Stopped):
         learn(model, [subject], settings, tmp_path / "rex", watching=OFTEN, progress=stop_after(3))
-    seen: list[int] = []
-    done = learn(
-        model, [subject], settings, tmp_path / "rex", watching=QUIET,
-        progress=lambda stage, done, total, loss: seen.append(done),
-    )  # fmt: skip
+    done, seen = gone_on(model, subject, settings, tmp_path / "rex")
     assert seen == [4]
     assert done.file == tmp_path / "rex-2" / "rex-2.safetensors"
     assert learn(model, [subject], settings, tmp_path / "rex").found

@@ -164,7 +164,7 @@ def test_an_inversion_goes_on_where_it_was_interrupted(create: Create, small: Gr
     check_whole(stopped)
     with Rows(backbone) as second:
         run(stopped, backbone, checkpoint=0.0)
-    assert first.total + second.total == all_rows.total + 1  # the step that it was interrupted in
+    assert first.total + second.total == all_rows.total
     for key in keys(whole):
         assert torch.equal(stopped.latent(key), whole.latent(key))
 

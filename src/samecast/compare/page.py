@@ -8,6 +8,7 @@ from pathlib import Path
 from samecast.compare.benchmark import Benchmark
 from samecast.compare.duos import WAYS, DuoJudgement, means_of, ways_of
 from samecast.compare.methods import Method
+from samecast.core.settings import RenderSettings
 from samecast.disk import replace_file, write_text
 from samecast.report.page import Table
 
@@ -98,7 +99,9 @@ def _page(tables: Sequence[Table], benchmark: Benchmark, learn_steps: int | None
     command = f"samecast compare --subjects {_count(table)} --pairs {_count(pairs)} --prompts {benchmark.prompts}"
     command += f" --steps {settings.steps}" + (f" --learn-steps {learn_steps}" if learn_steps else "")
     command += f" --methods {' '.join(methods)}" if methods else ""
-    command += "" if settings.guidance_scale == 7.5 else f" --guidance {settings.guidance_scale:g}"
+    command += (
+        "" if settings.guidance_scale == RenderSettings().guidance_scale else f" --guidance {settings.guidance_scale:g}"
+    )
     command += f" --model {identity.id}" if identity.id != "diorama" else ""
     together = ""
     if pairs is not None:

@@ -100,7 +100,7 @@ def invert_references(
     fixed_point: int = 0,
     book: Book | None = None,
     begun: Sequence[Level] = (),
-    note: Note = lambda level: None,
+    note: Note | None = None,
     advance: Advance,
 ) -> Trajectory:
     """Inverts encoded photos in one batch, without guidance, under their caption.
@@ -118,20 +118,20 @@ def invert_references(
         advance: called after each evaluated step.
     """
     sources, schedule = branches.sources, run.schedule
-    levels = [Level(references)]
-
-    def reached(level: Level) -> None:
-        levels.append(level)
+    levels = [Level(references), *begun]
+    for level in begun:
         if level.step is not None:
             advance()
 
-    for level in begun:
-        reached(level)
+    def reached(level: Level) -> None:
+        levels.append(level)
+        if note is not None:
+            note(level)
+
     for step in reversed(range(schedule.steps - len(begun))):
         latents = levels[-1].latents
         if schedule.is_identity(step):
             reached(Level(latents))
-            note(levels[-1])
             continue
         # Matched: the latent we are on is the input of the step after this one.
         evaluated = step + 1 if pairing == "matched" else step
@@ -148,7 +148,7 @@ def invert_references(
         for _ in range(fixed_point):
             guess = ddim.undo(latents, predict_sources(run, sources, guess, step), schedule, step)
         reached(Level(guess, evaluated, states))
-        note(levels[-1])
+        advance()
     kept = {level.step: level.kept for level in levels if level.step is not None and level.kept}
     stacked = torch.stack([level.latents for level in reversed(levels)])
     return Trajectory(sources, stacked, kept, branches.layout(targets=()).row_of)

@@ -29,6 +29,11 @@ def largest_batch(shape: tuple[int, int, int], settings: RenderSettings, groups:
     return max(groups, settings.batch_rows or min(LARGEST_BATCH, BATCH_TOKENS // (shape[1] * shape[2])))
 
 
+def kept_steps(settings: RenderSettings) -> range:
+    """The steps whose inputs an inversion evaluates just as a source would; none of them by MasaCtrl's pairing."""
+    return range(1, settings.steps) if settings.pairing == "matched" else range(0)
+
+
 def make_counter(progress: Progress | None, run: Run) -> Counter:
     """Counts evaluated steps, and tells `progress`."""
 
@@ -59,7 +64,7 @@ def invert(
     counter: Counter,
     book: MapBook | None = None,
     begun: Sequence[Level] = (),
-    note: Note = lambda level: None,
+    note: Note | None = None,
 ) -> Trajectory:
     """Inverts photos, however many.
 
@@ -75,7 +80,7 @@ def invert(
         note: called after each step, if all go in one batch.
     """
     # Where states are kept, a photo with a caption has a row without it beside it.
-    keeps = any(run.keeps_at(step) for step in run.plan.acting) and settings.pairing == "matched"
+    keeps = any(run.keeps_at(step) for step in kept_steps(settings))
     of_one = len(Branches((), (sources[0],), settings.guidance_scale if keeps else 1.0).layout(targets=()).rows)
     chunks = split_evenly(sources, max(1, rows // of_one))
     advance = counter("invert", len(chunks))
@@ -92,7 +97,7 @@ def invert(
                 fixed_point=settings.fixed_point,
                 book=book,
                 begun=begun if len(chunks) == 1 else (),
-                note=note if len(chunks) == 1 else lambda level: None,
+                note=note if len(chunks) == 1 else None,
                 advance=advance,
             )
         )

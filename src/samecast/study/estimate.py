@@ -14,7 +14,7 @@ from samecast.control.run import Run
 from samecast.control.session import Session
 from samecast.core.branches import Branch, Branches
 from samecast.core.noise import seeded_noise
-from samecast.render.sources import largest_batch
+from samecast.render.sources import kept_steps, largest_batch
 from samecast.study.casting import Binding, orders_of, sources_of, union
 from samecast.study.grid import runs_of
 from samecast.study.recipe import Recipe
@@ -103,8 +103,7 @@ def _plans(recipe: Recipe, binding: Binding) -> list[Plan]:
 
 def _inversion(plan: Plan, recipe: Recipe, steps: int, captioned: bool) -> int:
     """Rows that the inversion of one photo takes; with a caption also those that unconditional rows will read."""
-    matched = recipe.settings.pairing == "matched"
-    kept = sum(bool(plan.source_sites_at(step)) for step in range(1, steps)) if captioned and matched else 0
+    kept = sum(bool(plan.source_sites_at(step)) for step in kept_steps(recipe.settings)) if captioned else 0
     return steps * (1 + recipe.settings.fixed_point) + kept
 
 

@@ -177,7 +177,7 @@ class Lockstep:
 
     def _reads_live(self, lineages: Sequence[Lineage], step: int) -> bool:
         """Whether any reads a source that was not kept at a step, so that its rows join the batch."""
-        reading = any(wish.plan.source_sites_at(step) for lineage in lineages for wish in lineage.wishes[:1])
+        reading = any(lineage.wishes[0].plan.source_sites_at(step) for lineage in lineages)
         return reading and step not in self._trajectory.kept
 
     def _masks(self, lineage: Lineage, step: int) -> Masks:

@@ -23,7 +23,7 @@ from samecast.core.masks import SubjectMask
 from samecast.errors import SamecastError
 from samecast.render.found import found_masks
 from samecast.render.provenance import describe_model
-from samecast.render.sources import encode, invert, largest_batch
+from samecast.render.sources import encode, invert, kept_steps, largest_batch
 from samecast.study.casting import Order, Sources, union
 from samecast.study.checkpoint import TRAJECTORY, Diary, load_front, load_trajectory, save_front, save_trajectory
 from samecast.study.lockstep import Front, Lineage, Lockstep, Wish, fewer, looks_of
@@ -69,8 +69,8 @@ class Making:
         self.branches = tuple(Branch("source", index, subject.source_prompt) for index in range(len(sources.numbers)))
         alone = Branches((), self.branches, settings.guidance_scale)
         groups, size = len(alone.groups), settings.size or backbone.default_size
-        matched = range(1, settings.steps) if settings.pairing == "matched" else range(0)
-        keeping = plan_keeping(backbone, plan, alone, size=size, steps=matched, budget=settings.source_memory)
+        steps, budget = kept_steps(settings), settings.source_memory
+        keeping = plan_keeping(backbone, plan, alone, size=size, steps=steps, budget=budget)
         self.run = Run(backbone, session, worker.binding.schedule, plan, embeddings, keeping.recomputed)
         self.rows = largest_batch(backbone.latent_shape(size), settings, groups)
         self.place = self.folder.progress(subject.name) / "-".join(map(str, sources.numbers))
