@@ -130,6 +130,9 @@ class Consistency:
     guidance: float = 7.5
     """Scale of classifier-free guidance."""
 
+    guidance_rescale: float | None = None
+    """Share of guidance that is rescaled; None is the model's."""
+
     work: Path = Path("runs/consistency")
     """Folder that keeps pictures and verdicts."""
 
@@ -230,7 +233,9 @@ def page(asked: Consistency, model: sc.Model, runs: Mapping[bool, Sequence[Judge
     )
     command = f"python -m benchmarks.consistency --subjects {asked.subjects} --prompts {asked.prompts}"
     command += f" --hidden {asked.hidden}" if asked.hidden else ""
-    command += f" --steps {asked.steps} --guidance {asked.guidance:g} --out docs"
+    command += f" --steps {asked.steps} --guidance {asked.guidance:g}"
+    command += "" if asked.guidance_rescale is None else f" --guidance-rescale {asked.guidance_rescale:g}"
+    command += " --out docs"
     identity = model.backbone.identity
     return (
         Environment(keep_trailing_newline=True, autoescape=False)
@@ -264,7 +269,9 @@ def main(asked: Consistency) -> None:
     """Measures, prints both tables, and writes the page if asked."""
     model = sc.load(asked.model)
     methods, subjects = placements(asked.steps), cases(asked.subjects)
-    settings = sc.RenderSettings(steps=asked.steps, guidance_scale=asked.guidance)
+    settings = sc.RenderSettings(
+        steps=asked.steps, guidance_scale=asked.guidance, guidance_rescale=asked.guidance_rescale
+    )
     benchmark = Benchmark(model, load_probe(), load_clip(), load_vit(), settings, asked.prompts)
     runs: dict[bool, list[Judgement]] = {}
     for hidden in (False, True):

@@ -60,14 +60,20 @@ def differ(left: Image.Image, right: Image.Image) -> bool:
 
 
 @pytest.mark.parametrize("fixture", ["tiny_pipeline_dir", "tiny_velocity_dir"])
-def test_without_rules_images_equal_stock_diffusers(fixture: str, request: pytest.FixtureRequest) -> None:
+@pytest.mark.parametrize("rescale", [0.0, 0.7])
+def test_without_rules_images_equal_stock_diffusers(
+    fixture: str, rescale: float, request: pytest.FixtureRequest
+) -> None:
     from diffusers import StableDiffusionPipeline
 
     directory = request.getfixturevalue(fixture)
     stock = StableDiffusionPipeline.from_pretrained(directory, safety_checker=None, requires_safety_checker=False)
     latents = torch.stack([seeded_noise((4, 16, 16), 3)] * 2)
-    expected = stock(PROMPTS[:2], negative_prompt=["blue"] * 2, num_inference_steps=STEPS, latents=latents).images
-    settings = sc.RenderSettings(steps=STEPS, init="noise", seed=3, negative_prompt="blue")
+    asked: dict[str, Any] = {"num_inference_steps": STEPS, "guidance_rescale": rescale, "latents": latents}
+    expected = stock(PROMPTS[:2], negative_prompt=["blue"] * 2, **asked).images
+    settings = sc.RenderSettings(
+        steps=STEPS, init="noise", seed=3, negative_prompt="blue", guidance_rescale=rescale or None
+    )
     out = sc.load(directory, device="cpu").render(None, PROMPTS[:2], rules=(), settings=settings)
     for render, image in zip(out.renders, expected, strict=True):
         assert_close(render.image, image)
@@ -265,6 +271,7 @@ CHANGES: list[dict[str, Any]] = [
     {"seed": 1},
     {"steps": 6},
     {"guidance_scale": 3.0},
+    {"guidance_rescale": 0.7},
     {"init": 0.8},
     {"init": "inverted"},
     {"negative_prompt": "blue"},
@@ -327,10 +334,11 @@ def test_progress_is_told_to_the_end(model: sc.Model, subject: sc.Subject) -> No
 
 
 def test_settings_without_effect_are_warned_of(model: sc.Model, subject: sc.Subject) -> None:
-    settings = replace(QUICK, guidance_scale=1.0, negative_prompt="blue")
+    settings = replace(QUICK, guidance_scale=1.0, guidance_rescale=0.7, negative_prompt="blue")
     warnings = model.render(subject, PROMPTS[:1], rules=CONTROL, settings=settings).warnings
     assert any("the seed has no effect" in warning for warning in warnings)
     assert any("the negative prompt has no effect" in warning for warning in warnings)
+    assert any("guidance_rescale has no effect" in warning for warning in warnings)
     assert not any("seed" in warning for warning in model.render(None, ["a"], rules=(), settings=FRESH).warnings)
 
 

@@ -1,4 +1,6 @@
+import pytest
 import torch
+from diffusers.pipelines.stable_diffusion.pipeline_stable_diffusion import rescale_noise_cfg
 
 from samecast.core.branches import Branch, Branches, Place
 
@@ -45,6 +47,15 @@ def test_guidance_combines_each_branchs_own_rows() -> None:
     prediction = torch.tensor([1.0, 2.0, 5.0, 7.0]).reshape(4, 1, 1, 1)
     guided = branches.guide(branches.layout(), prediction, TARGETS)
     assert guided.flatten().tolist() == [1 + 3 * (5 - 1), 2 + 3 * (7 - 2)]
+
+
+@pytest.mark.parametrize("rescale", [0.3, 1.0])
+def test_rescaled_guidance_is_as_in_diffusers(rescale: float) -> None:
+    rows = torch.randn(4, 3, 5, 5, generator=torch.Generator().manual_seed(0))
+    branches = Branches(TARGETS, (), 7.5, rescale)
+    unconditional, conditional = rows.chunk(2)
+    expected = rescale_noise_cfg(unconditional + 7.5 * (conditional - unconditional), conditional, rescale)
+    torch.testing.assert_close(branches.guide(branches.layout(), rows, TARGETS), expected)
 
 
 def test_each_row_gets_its_branchs_latent() -> None:

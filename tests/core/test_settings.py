@@ -17,6 +17,8 @@ from samecast.errors import SamecastError
         ({"seed": -1}, "seed must be"),
         ({"guidance_scale": -1.0}, "guidance_scale must be"),
         ({"guidance_scale": float("nan")}, "guidance_scale must be"),
+        ({"guidance_rescale": 1.5}, "guidance_rescale must be 0 to 1; got 1.5"),
+        ({"guidance_rescale": float("nan")}, "guidance_rescale must be"),
         ({"init": 1.5}, "init must be"),
         ({"init": float("nan")}, "init must be"),
     ],

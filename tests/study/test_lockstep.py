@@ -17,7 +17,7 @@ from samecast.core.noise import seeded_noise, spherical_blend
 from samecast.errors import SamecastError
 from samecast.photos import fit_photo
 from samecast.render.sources import encode, invert
-from samecast.study.axes import Axis, Value, make_rules, parse_axis
+from samecast.study.axes import BASE, Axis, Value, make_rules, parse_axis
 from samecast.study.casting import Binding, Order, orders_of
 from samecast.study.estimate import estimate
 from samecast.study.folder import StudyFolder
@@ -53,7 +53,7 @@ def alone(recipe: Recipe, subject: StudySubject, order: Order, backbone: UNetBac
         start = spherical_blend(first, seeded_noise((4, SIZE // 4, SIZE // 4), cast.seed), settings.noise_share)
         return denoise_targets(
             run,
-            Branches((target,), sources, settings.guidance_scale),
+            Branches((target,), sources, settings.guidance_scale, settings.guidance_rescale or 0.0),
             start[None],
             trajectory,
             same_start=settings.noise_share == 0,
@@ -171,29 +171,36 @@ def test_other_errors_of_the_denoiser_are_not_taken_for_memory(create: Create, b
 
 def test_each_value_of_each_axis_changes_the_picture(create: Create, backbone: UNetBackbone, rex: StudySubject) -> None:
     base: dict[str, Value] = {"start": 1, "sites": "all", "maps": "encoder", "threshold": 0.3}
-    axes: list[Axis] = [
-        parse_axis(words)
-        for words in (
-            "start=1,3",
-            "final=5,10",
-            "skip=none,2",
-            "stride=none,2",
-            "sites=all,encoder,decoder",
-            "sources=source,source+self",
-            "maps=none,encoder,decoder",
-            "map_final=none,2",
-            "threshold=0.3,0.7,otsu",
+    with_self: dict[str, Value] = {"sources": "self,source"}
+    axes: list[tuple[Axis, dict[str, Value]]] = [
+        (parse_axis(words), beside)
+        for words, beside in (
+            ("start=1,3", {}),
+            ("final=5,10", {}),
+            ("skip=none,2", {}),
+            ("stride=none,2", {}),
+            ("sites=all,encoder,decoder", {}),
+            ("sources=source,source+self", {}),
+            ("mode=separate,subject,weigh", with_self),
+            ("maps=none,encoder,decoder", {}),
+            ("map_start=0,3", {"start": 4}),
+            ("map_final=none,2", {}),
+            ("threshold=0.3,0.7,otsu", {}),
+            ("weight=1,3", {"mode": "weigh", **with_self}),
+            ("dropout=0,0.5", {"mode": "subject", **with_self}),
+            ("consistency=none,0.01", {"mode": "match", **with_self}),
         )
     ]
+    assert {axis.field for axis, _ in axes} == set(BASE)
     variants = [
-        Variant(f"{axis.field} {value}", {}, make_rules({**base, axis.field: value}, STEPS))
-        for axis in axes
+        Variant(f"{axis.field} {value}", {}, make_rules({**base, **beside, axis.field: value}, STEPS))
+        for axis, beside in axes
         for value in axis.values
     ]
     folder = create(Grid(tuple(variants), ()), [replace(rex, prompts=rex.prompts[:1])])
     run(folder, backbone)
     seen = {o.variant.name: folder.picture(o.key).tobytes() for o in orders_of(folder.recipe(), folder.subject("rex"))}
-    for axis in axes:
+    for axis, _ in axes:
         assert len({seen[f"{axis.field} {value}"] for value in axis.values}) == len(axis.values), axis.field
 
 

@@ -38,7 +38,12 @@ def run_benchmark(options: BenchmarkOptions) -> None:
         from samecast.score.alignment import load_clip, load_vit
 
         quiet_libraries()
-        settings = RenderSettings(steps=options.steps, guidance_scale=options.guidance, init=options.init)
+        settings = RenderSettings(
+            steps=options.steps,
+            guidance_scale=options.guidance,
+            guidance_rescale=options.guidance_rescale,
+            init=options.init,
+        )
         model = load(options.model, device=options.device)
         benchmark = Benchmark(model, load_probe(), load_clip(), load_vit(), settings, options.prompts, options.hidden)
     with stages() as report:

@@ -50,7 +50,9 @@ def run_compare(options: CompareOptions) -> None:
         from samecast.score.alignment import load_clip, load_vit
 
         quiet_libraries()
-        settings = RenderSettings(steps=options.steps, guidance_scale=options.guidance)
+        settings = RenderSettings(
+            steps=options.steps, guidance_scale=options.guidance, guidance_rescale=options.guidance_rescale
+        )
         model = load(options.model, device=options.device, dtype="float32")
         benchmark = Benchmark(model, load_probe(), load_clip(), load_vit(), settings, options.prompts)
         learning = default_settings("custom-diffusion", embedded=options.model == "diorama")

@@ -172,6 +172,7 @@ def _run_of(options: RenderOptions) -> _Run:
         settings=sc.RenderSettings(
             steps=options.steps,
             guidance_scale=options.guidance,
+            guidance_rescale=options.guidance_rescale,
             seed=options.seed,
             init=options.init,
             negative_prompt=spelt(options.negative_prompt),

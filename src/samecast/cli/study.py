@@ -126,7 +126,12 @@ def _asked(options: StudyOptions, grid: Grid, model: "Model") -> "tuple[Recipe, 
     from samecast.study.subjects import bundled, read_subjects
 
     settings = sc.RenderSettings(
-        steps=options.steps, guidance_scale=options.guidance, seed=options.seed, init=options.init, size=options.size
+        steps=options.steps,
+        guidance_scale=options.guidance,
+        guidance_rescale=options.guidance_rescale,
+        seed=options.seed,
+        init=options.init,
+        size=options.size,
     )
     size = options.size or model.backbone.default_size
     if options.annotations is not None:

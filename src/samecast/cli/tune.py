@@ -45,7 +45,12 @@ def run_tune(options: TuneOptions) -> None:
     axes = tuple(parse_axis(words) for words in options.axis)
     sites = len(model.backbone.self_attention())
     grid = factorial(axes, {}, options.steps) if axes else fitted(candidates(options.steps), sites)
-    settings = sc.RenderSettings(steps=options.steps, guidance_scale=options.guidance, init=options.init)
+    settings = sc.RenderSettings(
+        steps=options.steps,
+        guidance_scale=options.guidance,
+        guidance_rescale=options.guidance_rescale,
+        init=options.init,
+    )
     told = tuple(dict.fromkeys(expand(prompt, options.noun) for prompt in prompts))
     subject = StudySubject(slug(Path(references[0]).stem), told, photos, options.noun)
     repeat = "each" if len(photos) > 1 else "first"

@@ -10,6 +10,7 @@ from samecast.core.settings import RenderSettings
 from samecast.executors import Executor
 from samecast.executors.local import LocalExecutor
 from samecast.photos import fit_photo
+from samecast.render.sources import rescale_of
 from samecast.study.casting import Binding, orders_of
 from samecast.study.folder import StudyFolder
 from samecast.study.recipe import Recipe
@@ -79,7 +80,7 @@ def settle(
     identity = backbone.identity
     recipe = replace(
         recipe,
-        settings=replace(recipe.settings, size=size),
+        settings=replace(recipe.settings, size=size, guidance_rescale=rescale_of(recipe.settings, backbone)),
         revision=identity.revision,
         lora=identity.lora,
         dtype=str(backbone.dtype).removeprefix("torch."),

@@ -107,6 +107,7 @@ def picture_facts(recipe: Recipe, cast: Cast, rules: Sequence[Rule]) -> dict[str
         "rules": rules_to_data(tuple(rules)),
         "steps": settings.steps,
         "guidance_scale": settings.guidance_scale,
+        "guidance_rescale": settings.guidance_rescale,
         "init": settings.noise_share,
         "pairing": settings.pairing,
         "fixed_point": settings.fixed_point,

@@ -81,6 +81,7 @@ def _row(recipe: Recipe, subject: StudySubject, order: Order, scores: Mapping[st
         "dtype": recipe.dtype,
         "steps": settings.steps,
         "guidance_scale": settings.guidance_scale,
+        "guidance_rescale": settings.guidance_rescale,
         "init": str(settings.init),
         "pairing": settings.pairing,
         "fixed_point": settings.fixed_point,
@@ -127,13 +128,15 @@ def _schema(metadata: Mapping[str, str]) -> Any:
         **dict.fromkeys(VERDICTS, pa.bool_()),
         "steps": pa.int64(),
         "guidance_scale": pa.float64(),
+        "guidance_rescale": pa.float64(),
         "fixed_point": pa.int64(),
         "size": pa.int64(),
     }
     names = (
         *("subject", "hidden", "photos", "prompt", "seed", "variant", "handover", *BASE, *ALIGNMENTS, *VERDICTS),
         *("rules", "key", "picture", "photo_hashes", "class_noun", "source_prompt", "negative_prompt"),
-        *("model", "revision", "lora", "dtype", "steps", "guidance_scale", "init", "pairing", "fixed_point", "size"),
+        *("model", "revision", "lora", "dtype", "steps", "guidance_scale", "guidance_rescale"),
+        *("init", "pairing", "fixed_point", "size"),
         *("clip", "clip_revision", "dino", "dino_revision", "probe_revision", "scale", "code"),
     )
     return pa.schema([(name, kinds.get(name, pa.string())) for name in names], metadata=dict(metadata))

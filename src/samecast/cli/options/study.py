@@ -76,6 +76,9 @@ class StudyOptions:
     guidance: Annotated[float, arg(metavar="FLOAT")] = 7.5
     """Scale of classifier-free guidance."""
 
+    guidance_rescale: Annotated[float | None, arg(metavar="0-1", help_behavior_hint="(default: the model's)")] = None
+    """Share of guidance that is kept from driving contrast and colours off."""
+
     seed: Annotated[int, arg(metavar="INT")] = 0
     """Seed of the noise; without effect where everything starts from the photo's inverted latent."""
 
