@@ -246,6 +246,25 @@ def test_tune_writes_rules_that_render_takes(
     assert "no file of rules" in capsys.readouterr().err
 
 
+def test_tune_halves_over_prompts_photos_and_seeds(
+    tiny_pipeline_dir: Path, photo: Image.Image, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    photos = [tmp_path / f"{number}.png" for number in range(3)]
+    for number, file in enumerate(photos):
+        photo.rotate(90 * number).save(file)
+    words = ["--axis", "final=1:9:1", "--axis", "start=0,1", "--clip", "diorama", "--out", str(tmp_path / "tuned")]
+    words += ["--init", "0.5", "--seeds", "2", "--model", str(tiny_pipeline_dir), "--steps", "9"]
+    assert main(["tune", *map(str, photos), "a dog on the beach", *words]) == 0
+    assert "16 candidates tried on 1 prompt, 1 photo, 1 seed" in capsys.readouterr().err
+    rounds = sorted(
+        tuple(int(part) for part in place.name.split("-") if part.isdigit())
+        for place in (tmp_path / "tuned").glob("*-candidates-*")
+    )
+    assert rounds == [(3, 1, 3, 2), (4, 1, 2, 2), (8, 1, 2, 1), (16, 1, 1, 1)]
+    why = json.loads((tmp_path / "tuned" / "rules.json").read_text())["why"]
+    assert (why["prompts"], why["photos"], why["seeds"]) == (1, 3, 2)
+
+
 def test_a_cluster_is_started_for_the_study_and_stopped_after_it(tiny_pipeline_dir: Path, tmp_path: Path) -> None:
     pytest.importorskip("ray")
     words = ["--model", str(tiny_pipeline_dir), "--clip", "diorama", "--device", "cpu", "--subjects", "2"]

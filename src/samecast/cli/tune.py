@@ -74,7 +74,9 @@ def run_tune(options: TuneOptions) -> None:
         "image_alignment": image,
         "favour": options.favour,
         "front": list(found.front),
-        "prompts": last.prompts,
+        "prompts": last.extent.prompts,
+        "photos": last.extent.photos,
+        "seeds": last.extent.seeds,
         "candidates": len(grid.variants),
         "model": options.model,
     }
@@ -86,7 +88,7 @@ def run_tune(options: TuneOptions) -> None:
 
 
 def _tell_round(done: "Round") -> None:
-    remark(f"{len(done.candidates)} candidates tried on {done.prompts} prompt{'s' * (done.prompts > 1)}")
+    remark(f"{len(done.candidates)} candidates tried on {done.extent}")
 
 
 def _tell_front(found: "Tuning") -> None:

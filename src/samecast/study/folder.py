@@ -181,13 +181,15 @@ class StudyFolder:
 
     def sweep(self) -> None:
         """Removes what killed processes left half-written; only while nobody else writes."""
-        for place in ("", "runs", "scores", "failures", "masks", "subjects", "progress", *self._open_progress()):
-            for leftover in (self.path / place).glob(".*"):
+        kept = ("runs", "scores", "failures", "masks", "subjects", "figures")
+        for place in (self.path, *(self.path / name for name in kept), *self._open_progress()):
+            for leftover in place.glob(".*"):
                 if leftover.name != LOCK:
                     shutil.rmtree(leftover, ignore_errors=True)
 
-    def _open_progress(self) -> list[str]:
-        return [str(folder.relative_to(self.path)) for folder in self.path.glob("progress/*") if folder.is_dir()]
+    def _open_progress(self) -> list[Path]:
+        """All folders of subjects in progress, however deep: they are few."""
+        return [Path(place) for place, _, _ in os.walk(self.path / "progress")]
 
     @contextlib.contextmanager
     def locked(self) -> Generator[None]:

@@ -1,8 +1,9 @@
 """Which steps, which layers? Rules for one subject, found on its own photos and prompts.
 
-Successive halving (Jamieson and Talwalkar, AISTATS 2016): all candidates are tried on one prompt, the better half on
-twice as many pictures, and so on, until the last few have been tried on all prompts, photos and seeds. Every round is
-a study on a shared tree, in one folder: what an earlier round made is not made again.
+Successive halving (Jamieson and Talwalkar, AISTATS 2016): all candidates are tried on one picture, the better half on
+twice as many - another prompt, then another photo, then another seed, in turn - and so on, until the last few have been
+tried on all prompts, photos and seeds. Every round is a study on a shared tree, in one folder: what an earlier round
+made is not made again.
 """
 
 from collections.abc import Callable, Sequence
@@ -31,17 +32,38 @@ _FEWEST = 3
 
 
 @dataclass(frozen=True)
+class Extent:
+    """On how much candidates are tried: so many of the prompts, of the photos (each for itself) and of the seeds."""
+
+    prompts: int = 1
+    photos: int = 1
+    seeds: int = 1
+
+    def twice(self, most: "Extent") -> "Extent":
+        """Twice as much of what there is least of yet, prompts before photos before seeds; no more than there is."""
+        growing = [name for name in ("prompts", "photos", "seeds") if getattr(self, name) < getattr(most, name)]
+        if not growing:
+            return self
+        least = min(growing, key=lambda name: getattr(self, name))
+        return replace(self, **{least: min(2 * getattr(self, least), getattr(most, least))})
+
+    def __str__(self) -> str:
+        counts = ((name, getattr(self, name)) for name in ("prompts", "photos", "seeds"))
+        return ", ".join(f"{count} {name if count > 1 else name[:-1]}" for name, count in counts)
+
+
+@dataclass(frozen=True)
 class Round:
     """One round.
 
     Args:
         candidates: variants that were tried.
-        prompts: on how many prompts.
+        extent: on how much.
         points: for each, its means of text and image alignment.
     """
 
     candidates: tuple[str, ...]
-    prompts: int
+    extent: Extent
     points: dict[str, tuple[float, float]]
 
 
@@ -106,23 +128,22 @@ def tune(
     """
     if len(recipe.grid.variants) < 2:
         raise SamecastError("there is nothing to choose from: give at least two candidates")
+    most = Extent(len(subject.prompts), len(subject.references) if recipe.photos == "each" else 1, recipe.seeds)
     rounds: list[Round] = []
-    grid, prompts, rows = recipe.grid, 1, tuple[Row, ...]()
+    grid, extent, rows = recipe.grid, Extent(), tuple[Row, ...]()
     while True:
-        last = len(grid.variants) <= _FEWEST or prompts >= len(subject.prompts)
-        # The last round is on all there is: all prompts, all photos, all seeds.
-        asked = subject if last else replace(subject, prompts=subject.prompts[:prompts])
-        told = replace(recipe, grid=grid) if last else replace(recipe, grid=grid, photos="first", seeds=1)
-        rows = _round(folder, told, asked, backbone, bench, progress)
+        last = len(grid.variants) <= _FEWEST or extent == most
+        extent = most if last else extent
+        rows = _round(folder, replace(recipe, grid=grid), subject, extent, backbone, bench, progress)
         points = mean_points(rows)
         if not points:
             raise SamecastError(f"no candidate could be rendered; see failures in {folder}")
-        rounds.append(Round(tuple(points), len(asked.prompts), points))
+        rounds.append(Round(tuple(points), extent, points))
         if round_done is not None:
             round_done(rounds[-1])
         if last:
             break
-        grid, prompts = only(grid, _better_half(points, weight)), 2 * prompts
+        grid, extent = only(grid, _better_half(points, weight)), extent.twice(most)
     chosen = balanced(points, weight)
     variant = next(variant for variant in grid.variants if variant.name == chosen)
     return Tuning(variant, front(points), tuple(rounds), rows, grid)
@@ -132,13 +153,22 @@ def _round(
     folder: Path,
     recipe: Recipe,
     subject: StudySubject,
+    extent: Extent,
     backbone: Backbone,
     bench: Bench | None,
     progress: Progress | None,
 ) -> tuple[Row, ...]:
     """One round as a study; all rounds share their pictures, which are kept by content."""
-    number = f"{len(recipe.grid.variants)}-candidates-{len(subject.prompts)}-prompts"
-    study, settled = prepare(folder / number, recipe, [subject], backbone)
+    shown = subject.references[: extent.photos] if recipe.photos == "each" else subject.references
+    # Judged by all photos in every round, whichever are read.
+    asked = replace(
+        subject,
+        prompts=subject.prompts[: extent.prompts],
+        references=shown,
+        judged=subject.judged or subject.references,
+    )
+    number = f"{len(recipe.grid.variants)} candidates {extent}".replace(",", "").replace(" ", "-")
+    study, settled = prepare(folder / number, replace(recipe, seeds=extent.seeds), [asked], backbone)
     study.share(folder)
     run_study(study, replace(bench or Bench(study.path), path=study.path), backbone=backbone, progress=progress)
     return read_scores(study, load_scorers(settled.clip, settled.dino)).rows
