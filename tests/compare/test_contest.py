@@ -15,6 +15,8 @@ from samecast.compare.page import table_of, write_page
 from samecast.core.settings import RenderSettings
 from samecast.diorama.benchmark import cases
 from samecast.diorama.probe import Probe, ProbeNetwork
+from samecast.learn.settings import LearnSettings
+from samecast.photos import open_photo
 from samecast.score.alignment import load_clip, load_vit
 
 
@@ -26,14 +28,15 @@ def benchmark(tiny_pipeline_dir: Path) -> Benchmark:
 
 
 def short_contest() -> tuple[Method, ...]:
-    """The contest without class pictures."""
+    """The contest without class pictures, and with rates that a single step of training shows at."""
+
+    def shortened(learning: LearnSettings) -> LearnSettings:
+        rates = (learning.learning_rate and 1e-2, learning.token_rate and 1.0)
+        return replace(learning, prior_weight=0.0, learning_rate=rates[0], token_rate=rates[1])
+
     methods = contest(embedded=True, steps=2, learn_steps=1)
     return tuple(
-        replace(
-            method,
-            learning=None if method.learning is None else replace(method.learning, prior_weight=0.0),
-        )
-        for method in methods
+        replace(method, learning=None if method.learning is None else shortened(method.learning)) for method in methods
     )
 
 
@@ -46,6 +49,8 @@ def test_all_methods_are_judged_and_trainings_shared(benchmark: Benchmark, tmp_p
     assert [judgement.method for judgement in found] == [method.name for method in methods]
     for judgement, method in zip(found, methods, strict=True):
         assert (judgement.training_seconds > 0) == (judgement.file_megabytes > 0) == (method.learning is not None)
+    pictures = {open_photo(tmp_path / "run" / "units" / judgement.picture).tobytes() for judgement in found}
+    assert len(pictures) == len(methods)
     # Custom Diffusion with attention takes what Custom Diffusion learnt.
     assert len(list((tmp_path / "run" / "concepts").iterdir())) == 4
     stamps = {path: path.stat().st_mtime_ns for path in (tmp_path / "run").rglob("*.safetensors")}
