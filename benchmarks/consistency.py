@@ -130,8 +130,8 @@ class Consistency:
     guidance: float = 7.5
     """Scale of classifier-free guidance."""
 
-    guidance_rescale: float | None = None
-    """Share of guidance that is rescaled; None is the model's."""
+    guidance_rescale: float = 0.0
+    """How far guidance is kept from raising contrast, 0..1."""
 
     work: Path = Path("runs/consistency")
     """Folder that keeps pictures and verdicts."""
@@ -234,7 +234,7 @@ def page(asked: Consistency, model: sc.Model, runs: Mapping[bool, Sequence[Judge
     command = f"python -m benchmarks.consistency --subjects {asked.subjects} --prompts {asked.prompts}"
     command += f" --hidden {asked.hidden}" if asked.hidden else ""
     command += f" --steps {asked.steps} --guidance {asked.guidance:g}"
-    command += "" if asked.guidance_rescale is None else f" --guidance-rescale {asked.guidance_rescale:g}"
+    command += f" --guidance-rescale {asked.guidance_rescale:g}" if asked.guidance_rescale else ""
     command += " --out docs"
     identity = model.backbone.identity
     return (

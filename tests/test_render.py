@@ -71,9 +71,7 @@ def test_without_rules_images_equal_stock_diffusers(
     latents = torch.stack([seeded_noise((4, 16, 16), 3)] * 2)
     asked: dict[str, Any] = {"num_inference_steps": STEPS, "guidance_rescale": rescale, "latents": latents}
     expected = stock(PROMPTS[:2], negative_prompt=["blue"] * 2, **asked).images
-    settings = sc.RenderSettings(
-        steps=STEPS, init="noise", seed=3, negative_prompt="blue", guidance_rescale=rescale or None
-    )
+    settings = sc.RenderSettings(steps=STEPS, init="noise", seed=3, negative_prompt="blue", guidance_rescale=rescale)
     out = sc.load(directory, device="cpu").render(None, PROMPTS[:2], rules=(), settings=settings)
     for render, image in zip(out.renders, expected, strict=True):
         assert_close(render.image, image)

@@ -13,7 +13,6 @@ from PIL import Image
 from rich.progress import track
 
 import samecast as sc
-from samecast.backbones.advice import read_advice
 from samecast.core.settings import RenderSettings
 from samecast.diorama.captions import caption, facts, phrase
 from samecast.diorama.colours import ciede2000, word_margin
@@ -25,9 +24,6 @@ from samecast.render.quality import measure
 from samecast.score.alignment import load_clip, load_vit
 from training.ship import WEIGHTS
 from training.vit import pairs
-
-RESCALE = read_advice(WEIGHTS / "diorama", "diorama").guidance_rescale
-"""What the shipped model asks guidance to be rescaled by."""
 
 CLEAR = 6.0
 """A colour counts as away from word boundaries when its second nearest word is this much further (CIEDE2000)."""
@@ -120,7 +116,6 @@ def pictures_of(
             [texts[number] for number in part],
             num_inference_steps=steps,
             guidance_scale=guidance,
-            guidance_rescale=RESCALE,
             generator=[torch.Generator().manual_seed(number) for number in part],
         ).images
         for number, image in zip(part, images, strict=True):
@@ -196,7 +191,6 @@ def diversity(
             [caption(spec, rng).text] * seeds,
             num_inference_steps=steps,
             guidance_scale=guidance,
-            guidance_rescale=RESCALE,
             generator=[torch.Generator().manual_seed(seed) for seed in range(seeds)],
         ).images
         arrays = [np.asarray(image, dtype=np.float32) for image in images]

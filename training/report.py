@@ -20,7 +20,6 @@ from samecast.backbones.fingerprint import directory_revision
 from samecast.diorama.scenes import HELD_OUT, sample_spec
 from training.data import ROOT
 from training.measures import (
-    RESCALE,
     diversity,
     inversion,
     renders_and_reconstructions,
@@ -62,7 +61,7 @@ def main() -> None:
     found["clip_top1_of_256"] = retrieval([sample_spec(HELD_OUT + index) for index in range(256)])
     told = stating(HELD_OUT, given.each) if given.each else specs
     weights = directory_revision(WEIGHTS / "diorama", ["unet", "vae", "text_encoder"]).removeprefix("sha256:")[:12]
-    kept = ROOT / "report" / f"{weights}-{given.steps}-{given.guidance}-{RESCALE}"
+    kept = ROOT / "report" / f"{weights}-{given.steps}-{given.guidance}"
     found["text_to_image"] = text_to_image(pipeline, told, given.steps, given.guidance, kept, given.sheet)
     found["same_subject_of_128"] = same_subject(128)
     found["text_to_image"]["each"] = given.each

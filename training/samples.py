@@ -77,7 +77,7 @@ class Album:
 
 class Samples:
     """What a step is on, drawn from a seed: one subject, or on wide canvases two photos of one subject or two subjects
-    in one scene. A tenth of the captions is empty, and of diptychs' a share of their own."""
+    in one scene. A tenth of the captions is empty."""
 
     def __init__(self, given: Namespace) -> None:
         self.given = given
@@ -87,15 +87,15 @@ class Samples:
         self.specs = Specs(0, len(self.singles.latents))
         self.odds = cumulative_odds(self.specs, given.animals)
 
-    def one(self, rng: np.random.Generator, count: int) -> Drawn:
-        """Draw pictures of one subject each."""
+    def one(self, rng: np.random.Generator, count: int, *, all_told: bool = False) -> Drawn:
+        """Draw pictures of one subject each; `all_told` leaves no caption empty."""
         picks = np.sort(np.searchsorted(self.odds, rng.uniform(size=count))).clip(max=len(self.specs.specs) - 1)
         flip = rng.integers(2, size=count)
         seen = [self.specs.at(i, bool(f)) for i, f in zip(picks, flip, strict=True)]
         texts = [caption(spec, rng, self.given.bare).text for spec in seen]
-        return *self.singles.take(picks, flip), dropped(texts, rng)
+        return *self.singles.take(picks, flip), texts if all_told else dropped(texts, rng)
 
-    def diptychs(self, rng: np.random.Generator, count: int) -> Drawn:
+    def diptychs(self, rng: np.random.Generator, count: int, *, all_told: bool = False) -> Drawn:
         """Draw canvases with two photos of one subject each, and a caption of either photo. Looks are told in a share
         `words` of the captions, and what one leaves out the other may tell."""
         picks, flip = np.sort(rng.integers(len(self.mates.latents), size=count)), rng.integers(2, size=count)
@@ -109,7 +109,7 @@ class Samples:
             one, other = self.specs.at(i, bool(f)), mate(i).mirrored() if f else mate(i)
             told = [caption(spec, rng, 1 - self.given.words).text for spec in (one, other)]
             texts += told if one_left else told[::-1]
-        return z, shares, dropped(texts, rng, self.given.untold, halves=2)
+        return z, shares, texts if all_told else dropped(texts, rng, halves=2)
 
     def duos(self, rng: np.random.Generator, count: int) -> Drawn:
         """Draw scenes with two subjects each."""
@@ -145,18 +145,20 @@ class Samples:
             wrong.append(phrase(told | {"background": str(rng.choice(elsewhere))}))
         return self.singles.take(np.arange(count), plain)[0], right, wrong
 
-    def at(self, made: Recipe, step: int) -> tuple[str, torch.Tensor, torch.Tensor, list[str]]:
-        """Return what a step is on, `eps` for one subject, and what is drawn; all processes draw the same kind."""
-        drawn, rng = np.random.default_rng((made.seed, step, 2)).uniform(), np.random.default_rng(made.draws(step))
+    def at(self, made: Recipe, step: int) -> tuple[str, bool, torch.Tensor, torch.Tensor, list[str]]:
+        """Return what a step is on, `eps` for one subject, whether it is one of those on which the denoiser without
+        captions learns from itself with them, and what is drawn; all processes draw the same kind."""
+        drawn, agreeing = np.random.default_rng((made.seed, step, 2)).uniform(size=2)
+        rng, agrees = np.random.default_rng(made.draws(step)), bool(agreeing < self.given.agree)
         if drawn < self.given.duos:
-            return "duos", *self.duos(rng, made.batch // 2)
+            return "duos", False, *self.duos(rng, made.batch // 2)
         if drawn < self.given.duos + self.given.diptychs:
-            return "diptychs", *self.diptychs(rng, made.batch // 2)
-        return "eps", *self.one(rng, made.batch)
+            return "diptychs", agrees, *self.diptychs(rng, made.batch // 2, all_told=agrees)
+        return "eps", agrees, *self.one(rng, made.batch, all_told=agrees)
 
 
-def dropped(texts: list[str], rng: np.random.Generator, share: float = 0.1, halves: int = 1) -> list[str]:
-    """Empty the captions of a share of the canvases, of which each has one for each of its halves, in turn; for
+def dropped(texts: list[str], rng: np.random.Generator, halves: int = 1) -> list[str]:
+    """Empty the captions of a tenth of the canvases, of which each has one for each of its halves, in turn; for
     classifier-free guidance."""
-    kept = np.repeat(rng.uniform(size=len(texts) // halves) > share, halves)
+    kept = np.repeat(rng.uniform(size=len(texts) // halves) > 0.1, halves)
     return [text if stays else "" for text, stays in zip(texts, kept, strict=True)]

@@ -12,13 +12,10 @@ import torch
 from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
 from transformers import CLIPModel, CLIPTextModel, CLIPTokenizer, ViTModel
 
-from samecast.backbones.advice import ADVICE
 from training.data import ROOT
 from training.unet import SCHEDULE
 
 WEIGHTS = Path("src/samecast/weights")
-GUIDANCE_RESCALE = 0.7
-"""What the model asks guidance to be rescaled by: see training/NOTES.md."""
 PARTS = ("vae", "clip", "vit", "probe", "unet")
 
 
@@ -55,7 +52,6 @@ def main() -> None:
     ).to(torch.float16)
     shutil.rmtree(WEIGHTS / "diorama", ignore_errors=True)
     pipeline.save_pretrained(WEIGHTS / "diorama")
-    (WEIGHTS / "diorama" / ADVICE).write_text(json.dumps({"guidance_rescale": GUIDANCE_RESCALE}) + "\n")
     in_float32(WEIGHTS / "diorama" / "text_encoder" / "config.json")
     vit = ViTModel.from_pretrained(ROOT / "vit" / "model", add_pooling_layer=False)
     for name, model in (("clip", clip), ("vit", vit)):

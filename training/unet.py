@@ -13,8 +13,9 @@ so that its scene comes from words, and what looks its caption leaves out, from 
 a share of the steps is on scenes with two subjects of different classes side by side, on the same wide canvas.
 `--subject 3` makes tokens on the subject count four times as much as others, on average, and each of its parts the
 same. With `--cleaner 0.5` one photo of every second diptych has less noise than the other, which alone is judged: where
-both are as noisy, neither shows the other what it is about to decide. With `--untold 0.25` a quarter of the diptychs
-goes without captions: guidance multiplies what is carried otherwise with and without one.
+both are as noisy, neither shows the other what it is about to decide. With `--agree 0.25` the denoiser learns in a
+quarter of the steps what to say without captions from what it says with them: in the mean that is the same aim as the
+noise, without the noise. Guidance multiplies what the two differ in, also where words tell nothing new.
 """
 
 import math
@@ -38,6 +39,8 @@ from training.fast import compile_checked, quicken
 from training.loop import Recipe, recipe, train
 from training.samples import Album, Drawn, Samples, each_part_alike
 
+AGREEMENT = 10.0
+"""What such a step counts: its aim is so much less noisy, and what is missed of it so much less."""
 SCHEDULE = {
     "num_train_timesteps": 1000,
     "beta_start": 0.00085,
@@ -238,18 +241,23 @@ class Fitting:
     def loss_at(self, step: int) -> tuple[torch.Tensor, dict[str, float]]:
         """Return a step's loss, and the plain error of what it was on."""
         given, device = self.given, self.made.device
-        kind, z, shares, texts = self.samples.at(self.made, step)
+        kind, agrees, z, shares, texts = self.samples.at(self.made, step)
         timesteps = drawn_timesteps(len(z), given.middle)
         at, judged = less_noise(timesteps, z.shape[3], given.cleaner if kind == "diptychs" else 0.0)
         z, timesteps, at, judged = (part.to(device) for part in (z, timesteps, at, judged))
         noise = torch.randn_like(z)
-        error = (self.found(z, self.heard(texts, len(z)), noise, timesteps, at) - noise).square()
+        aim, heard = noise, self.heard(texts, len(z))
+        if agrees:
+            with torch.no_grad():
+                aim = self.found(z, heard, noise, timesteps, at)
+            heard = self.heard([""] * len(texts), len(z))
+        error = (self.found(z, heard, noise, timesteps, at) - aim).square()
         told = (error * judged).mean().item() / judged.float().mean().item()
         places = judged * (1 + given.subject * each_part_alike(shares).to(device))
         error = (error * places / places.mean()).mean(dim=(1, 2, 3))
         ratio = self.alphas[timesteps] / (1 - self.alphas[timesteps])
         weight = (given.gamma / ratio).clamp(max=1.0) * (1 + 1 / (ratio * self.power)).sqrt()
-        return (error * weight).mean(), {kind: told}
+        return (error * weight).mean() * (AGREEMENT if agrees else 1), {f"{kind} agreed" if agrees else kind: told}
 
     def away(self, z: torch.Tensor, texts: list[str], timesteps: torch.Tensor) -> torch.Tensor:
         """Return what is taken for noise less the noise, which is always the same; by 64 at once."""
@@ -319,7 +327,7 @@ def main() -> None:
     made, given = recipe(
         "unet", minutes=80.0, rate=1e-3, batch=32, widths="64,96,128,128", heads=4, gamma=5.0, average=0.9995,
         text="runs/clip/model", text_share=0.3, animals=2.0, middle=0.7, bare=0.3, diptychs=0.0,
-        words=0.5, duos=0.0, subject=0.0, cleaner=0.0, untold=0.1,
+        words=0.5, duos=0.0, subject=0.0, cleaner=0.0, agree=0.0,
     )  # fmt: skip
     made.shares = {"text.": given.text_share}
     fitting = Fitting(made, given)

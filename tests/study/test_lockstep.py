@@ -53,7 +53,7 @@ def alone(recipe: Recipe, subject: StudySubject, order: Order, backbone: UNetBac
         start = spherical_blend(first, seeded_noise((4, SIZE // 4, SIZE // 4), cast.seed), settings.noise_share)
         return denoise_targets(
             run,
-            Branches((target,), sources, settings.guidance_scale, settings.guidance_rescale or 0.0),
+            Branches((target,), sources, settings.guidance_scale, settings.guidance_rescale),
             start[None],
             trajectory,
             same_start=settings.noise_share == 0,

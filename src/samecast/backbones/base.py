@@ -107,11 +107,6 @@ class Backbone(Protocol):
         """Side in pixels of the pictures the model was made for."""
         ...
 
-    @property
-    def guidance_rescale(self) -> float:
-        """What the model asks guidance to be rescaled by where nobody says otherwise, 0..1."""
-        ...
-
     def latent_shape(self, size: int) -> tuple[int, int, int]:
         """(channel, height, width) of the latent of a square picture.
 

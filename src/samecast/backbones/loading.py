@@ -10,7 +10,6 @@ from typing import Any
 
 import torch
 
-from samecast.backbones.advice import NO_ADVICE, Advice, read_advice
 from samecast.backbones.base import ModelIdentity
 from samecast.backbones.directory import XL_PARTS, read_directory
 from samecast.backbones.fingerprint import PICKLES, directory_revision, file_revision
@@ -58,9 +57,9 @@ def load_backbone(
     path, identity = _locate(model, revision)
     with quiet_libraries():
         if path.is_file():
-            pipeline, advice = read_single_file(path, precision, predicted), NO_ADVICE
+            pipeline = read_single_file(path, precision, predicted)
         else:
-            pipeline, advice = read_directory(path, identity.id, precision), read_advice(path, identity.id)
+            pipeline = read_directory(path, identity.id, precision)
         if predicted is not None:
             pipeline.scheduler.register_to_config(prediction_type=predicted)
         pipeline.set_progress_bar_config(disable=True)
@@ -70,13 +69,13 @@ def load_backbone(
             if part is not None:
                 part.eval().requires_grad_(False)
         pipeline.to(place)
-    return adapt(pipeline, identity, advice)
+    return adapt(pipeline, identity)
 
 
-def adapt(pipeline: Any, identity: ModelIdentity, advice: Advice = NO_ADVICE) -> UNetBackbone:
+def adapt(pipeline: Any, identity: ModelIdentity) -> UNetBackbone:
     """A pipeline behind the adapter of its family; a U-Net that asks for pooled text and time ids is XL's."""
     kind = XLBackbone if pipeline.unet.config.addition_embed_type == "text_time" else UNetBackbone
-    return kind(pipeline, identity, advice.guidance_rescale)
+    return kind(pipeline, identity)
 
 
 def choose_device(device: str) -> torch.device:

@@ -30,16 +30,14 @@ class UNetBackbone:
     Args:
         pipeline: the loaded pipeline, on its device; held, never modified.
         identity: which weights these are.
-        guidance_rescale: what the model asks guidance to be rescaled by, 0..1.
 
     Raises:
         SamecastError: the checkpoint predicts something that DDIM inversion is not defined for here.
     """
 
-    def __init__(self, pipeline: Any, identity: ModelIdentity, guidance_rescale: float = 0.0) -> None:
+    def __init__(self, pipeline: Any, identity: ModelIdentity) -> None:
         self.pipeline = pipeline
         self.identity = identity
-        self.guidance_rescale = guidance_rescale
         prediction_type: str = pipeline.scheduler.config.get("prediction_type", "epsilon")
         if prediction_type not in ("epsilon", "v_prediction"):
             raise SamecastError(f"model {identity.id} predicts {prediction_type!r}; expected epsilon or v_prediction")

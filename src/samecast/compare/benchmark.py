@@ -28,7 +28,6 @@ from samecast.disk import replace_picture, write_text, writing_folder
 from samecast.errors import SamecastError
 from samecast.photos import open_photo
 from samecast.render import Model
-from samecast.render.sources import rescale_of
 from samecast.report.grid import draw_grid
 from samecast.report.panels import Mark, Panel, Row
 from samecast.score.alignment import ClipScorer, ImageScorer
@@ -135,7 +134,7 @@ class Benchmark:
             "benchmark": BENCHMARK_VERSION,
             "world": WORLD_VERSION,
             "prompts": self.prompts,
-            "settings": asdict(self._settled(settings)),
+            "settings": asdict(settings),
             "model": asdict(self.model.backbone.identity),
             "dtype": str(self.model.backbone.dtype),
             "judges": self._judges,
@@ -150,9 +149,6 @@ class Benchmark:
                 digest.update(name.encode())
                 digest.update(weight.float().cpu().contiguous().numpy().tobytes())
         return digest.hexdigest()
-
-    def _settled(self, settings: RenderSettings) -> RenderSettings:
-        return replace(settings, guidance_rescale=rescale_of(settings, self.model.backbone))
 
     def _settings(self, method: Method) -> RenderSettings:
         return self.settings if method.init is None else replace(self.settings, init=method.init)
@@ -239,7 +235,7 @@ def write_results(
         "benchmark": BENCHMARK_VERSION,
         "world": WORLD_VERSION,
         "model": asdict(benchmark.model.backbone.identity),
-        "settings": benchmark.facts(benchmark.settings)["settings"],
+        "settings": asdict(benchmark.settings),
         "prompts": benchmark.prompts,
         "hidden": benchmark.hidden,
         "subjects": len({judgement.subject for judgement in judgements}),

@@ -26,7 +26,6 @@ from samecast.disk import replace_picture, writing_folder
 from samecast.errors import SamecastError
 from samecast.learn.settings import LearnSettings
 from samecast.photos import open_photo
-from samecast.render.sources import rescale_of
 from samecast.report.grid import draw_grid
 from samecast.report.panels import Mark, Panel, Row
 
@@ -180,7 +179,7 @@ class Duos:
                 width=2 * side,
                 num_inference_steps=settings.steps,
                 guidance_scale=settings.guidance_scale,
-                guidance_rescale=rescale_of(settings, model.backbone),
+                guidance_rescale=settings.guidance_rescale,
                 generator=[torch.Generator().manual_seed(seed) for seed in seeds],
             ).images
 

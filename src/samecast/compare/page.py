@@ -102,7 +102,7 @@ def _page(tables: Sequence[Table], benchmark: Benchmark, learn_steps: int | None
     command += (
         "" if settings.guidance_scale == RenderSettings().guidance_scale else f" --guidance {settings.guidance_scale:g}"
     )
-    if settings.guidance_rescale is not None:
+    if settings.guidance_rescale:
         command += f" --guidance-rescale {settings.guidance_rescale:g}"
     command += f" --model {identity.id}" if identity.id != "diorama" else ""
     together = ""

@@ -23,10 +23,9 @@ class RenderSettings:
     guidance_scale: float = 7.5
     """How strongly the prompt is followed (classifier-free guidance). 1 or less switches it off and halves the work."""
 
-    guidance_rescale: float | None = None
-    """How far guidance is kept from raising contrast and driving colours off, 0 (not) to 1: the share of each guided
-    prediction that is brought back to the deviation of the conditional one (Lin et al. 2024, section 3.4). None is what
-    the model asks for: 0 unless its folder says otherwise, as that of the embedded model does (0.7)."""
+    guidance_rescale: float = 0.0
+    """How far guidance is kept from raising contrast, 0 (not) to 1: the share of each guided prediction that is brought
+    back to the deviation of the conditional one (Lin et al. 2024, section 3.4)."""
 
     seed: int = 0
     """Seed of the noise. Has no effect with init=inverted on a photo, where nothing is random."""
@@ -81,7 +80,7 @@ class RenderSettings:
         scale = self.guidance_scale
         _require(0 <= scale < float("inf"), f"guidance_scale must be a number of 0 or more; got {scale}")
         rescale = self.guidance_rescale
-        _require(rescale is None or 0 <= rescale <= 1, f"guidance_rescale must be 0 to 1; got {rescale}")
+        _require(0 <= rescale <= 1, f"guidance_rescale must be 0 to 1; got {rescale}")
         named = self.init in ("inverted", "noise")
         blended = not isinstance(self.init, str) and 0 <= self.init <= 1
         _require(

@@ -33,7 +33,7 @@ from samecast.render.quality import measure
 from samecast.render.remarks import remarks
 from samecast.render.request import Request, read_pictures
 from samecast.render.result import Progress, Render, RenderResult
-from samecast.render.sources import encode, generate, invert, kept_steps, largest_batch, make_counter, rescale_of
+from samecast.render.sources import encode, generate, invert, kept_steps, largest_batch, make_counter
 
 _log = logging.getLogger(__name__)
 
@@ -139,16 +139,14 @@ class Job:
         )
 
     def _as_run(self) -> Request:
-        """The request with what it left to the model, and with the memory it took in place of what was free."""
-        settings = replace(self.settings, guidance_rescale=rescale_of(self.settings, self.backbone))
-        if settings.source_memory is None and self.keeping.kept:
-            settings = replace(settings, source_memory=self.keeping.kept / GIB)
-        return replace(self.request, settings=settings)
+        """The request with the memory it took in place of what was free, which will be another time."""
+        if self.settings.source_memory is not None or not self.keeping.kept:
+            return self.request
+        return replace(self.request, settings=replace(self.settings, source_memory=self.keeping.kept / GIB))
 
     def _branches(self, targets: Sequence[Target]) -> Branches:
         branches = tuple(target.branch for target in targets)
-        rescale = rescale_of(self.settings, self.backbone)
-        return Branches(branches, self.sources, self.settings.guidance_scale, rescale)
+        return Branches(branches, self.sources, self.settings.guidance_scale, self.settings.guidance_rescale)
 
     def _plan_keeping(self, plan: Plan) -> Keeping:
         """What is kept of the sources."""

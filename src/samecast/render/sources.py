@@ -8,7 +8,6 @@ from jaxtyping import Float
 from PIL import Image
 from torch import Tensor
 
-from samecast.backbones.base import Backbone
 from samecast.control.looking import MapBook
 from samecast.control.run import Advance, Run
 from samecast.control.source import Level, Note, Trajectory, generate_source, invert_references, join_trajectories
@@ -33,11 +32,6 @@ def largest_batch(shape: tuple[int, int, int], settings: RenderSettings, groups:
 def kept_steps(settings: RenderSettings) -> range:
     """The steps whose inputs an inversion evaluates just as a source would; none of them by MasaCtrl's pairing."""
     return range(1, settings.steps) if settings.pairing == "matched" else range(0)
-
-
-def rescale_of(settings: RenderSettings, backbone: Backbone) -> float:
-    """How much of guidance is rescaled: what the settings say, or else what the model asks for."""
-    return backbone.guidance_rescale if settings.guidance_rescale is None else settings.guidance_rescale
 
 
 def make_counter(progress: Progress | None, run: Run) -> Counter:
@@ -129,6 +123,6 @@ def generate(
         counter: told how far the work is.
         book: takes the maps of these evaluations, where the prompt has the words.
     """
-    branches = Branches((), (source,), settings.guidance_scale, rescale_of(settings, run.backbone))
+    branches = Branches((), (source,), settings.guidance_scale, settings.guidance_rescale)
     noise = seeded_noise(shape, settings.seed).to(run.backbone.device)
     return generate_source(run, branches, noise, book=book, advance=counter("source", 1))

@@ -10,7 +10,6 @@ from samecast.core.settings import RenderSettings
 from samecast.executors import Executor
 from samecast.executors.local import LocalExecutor
 from samecast.photos import fit_photo
-from samecast.render.sources import rescale_of
 from samecast.study.casting import Binding, orders_of
 from samecast.study.folder import StudyFolder
 from samecast.study.recipe import Recipe
@@ -80,7 +79,7 @@ def settle(
     identity = backbone.identity
     recipe = replace(
         recipe,
-        settings=replace(recipe.settings, size=size, guidance_rescale=rescale_of(recipe.settings, backbone)),
+        settings=replace(recipe.settings, size=size),
         revision=identity.revision,
         lora=identity.lora,
         dtype=str(backbone.dtype).removeprefix("torch."),

@@ -24,7 +24,6 @@ from samecast.core.masks import SubjectMask
 from samecast.core.noise import seeded_noise, spherical_blend
 from samecast.core.settings import RenderSettings
 from samecast.errors import SamecastError
-from samecast.render.sources import rescale_of
 from samecast.study.tree import action_at, split
 
 
@@ -102,8 +101,7 @@ class Lockstep:
         self._trajectory = trajectory
         self._source_masks = source_masks
         self._settings = settings
-        self._sources = Branches((), trajectory.sources, settings.guidance_scale)
-        self._rescale = rescale_of(settings, run.backbone)
+        self._sources = Branches((), trajectory.sources, settings.guidance_scale, settings.guidance_rescale)
         self._groups = len(self._sources.groups)
         self.rows = rows
 
@@ -200,7 +198,7 @@ class Lockstep:
         }
         latents, maps = denoise_step(
             replace(self._run, plan=joint_plan([lineage.wishes[0].plan for lineage in lineages], step)),
-            Branches(targets, self._trajectory.sources, self._settings.guidance_scale, self._rescale),
+            replace(self._sources, targets=targets),
             torch.stack([lineage.latent for lineage in lineages]),
             self._trajectory,
             step,

@@ -44,8 +44,8 @@ class CompareOptions:
     guidance: Annotated[float, arg(metavar="FLOAT")] = 7.5
     """Scale of classifier-free guidance."""
 
-    guidance_rescale: Annotated[float | None, arg(metavar="0-1", help_behavior_hint="(default: the model's)")] = None
-    """Share of guidance that is kept from driving contrast and colours off."""
+    guidance_rescale: Annotated[float, arg(metavar="0-1")] = 0.0
+    """How far guidance is kept from raising contrast."""
 
     docs: Annotated[Path | None, arg(metavar="FOLDER", help_behavior_hint="")] = None
     """Also write compare.md there, and pictures/compare.png, in place of what there is."""

@@ -88,8 +88,8 @@ class BenchmarkOptions:
     guidance: Annotated[float, arg(metavar="FLOAT")] = 7.5
     """Scale of classifier-free guidance."""
 
-    guidance_rescale: Annotated[float | None, arg(metavar="0-1", help_behavior_hint="(default: the model's)")] = None
-    """Share of guidance that is kept from driving contrast and colours off."""
+    guidance_rescale: Annotated[float, arg(metavar="0-1")] = 0.0
+    """How far guidance is kept from raising contrast."""
 
     model: Annotated[str, arg(metavar="MODEL", help_behavior_hint="(default: the embedded model)")] = "diorama"
     """Any model that `samecast render` takes, if it knows the embedded world."""

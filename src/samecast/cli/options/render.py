@@ -123,8 +123,8 @@ class RenderOptions:
     guidance: Annotated[float, arg(metavar="SCALE")] = 7.5
     """How closely to follow the prompt; 1 is the model's own taste, and twice as fast."""
 
-    guidance_rescale: Annotated[float | None, arg(metavar="0-1", help_behavior_hint="(default: the model's)")] = None
-    """Share of guidance that is kept from driving contrast and colours off."""
+    guidance_rescale: Annotated[float, arg(metavar="0-1")] = 0.0
+    """How far guidance is kept from raising contrast."""
 
     noun: Annotated[str, arg(metavar="WORD", help_behavior_hint="")] = ""
     """What the subject is, in a word; replaces {noun} in the prompts."""

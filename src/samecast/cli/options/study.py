@@ -76,8 +76,8 @@ class StudyOptions:
     guidance: Annotated[float, arg(metavar="FLOAT")] = 7.5
     """Scale of classifier-free guidance."""
 
-    guidance_rescale: Annotated[float | None, arg(metavar="0-1", help_behavior_hint="(default: the model's)")] = None
-    """Share of guidance that is kept from driving contrast and colours off."""
+    guidance_rescale: Annotated[float, arg(metavar="0-1")] = 0.0
+    """How far guidance is kept from raising contrast."""
 
     seed: Annotated[int, arg(metavar="INT")] = 0
     """Seed of the noise; without effect where everything starts from the photo's inverted latent."""
