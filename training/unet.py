@@ -14,8 +14,8 @@ a share of the steps is on scenes with two subjects of different classes side by
 `--subject 3` makes tokens on the subject count four times as much as others, on average, and each of its parts the
 same. With `--cleaner 0.5` one photo of every second diptych has less noise than the other, which alone is judged: where
 both are as noisy, neither shows the other what it is about to decide. With `--agree 0.25` the denoiser learns in a
-quarter of the steps what to say without captions from what it says with them: in the mean that is the same aim as the
-noise, without the noise. Guidance multiplies what the two differ in, also where words tell nothing new.
+quarter of the steps what to say of a subject without captions from what it says with them: in the mean that is the same
+aim as the noise, without the noise. Guidance multiplies what the two differ in, also where words tell nothing new.
 """
 
 import math
@@ -39,8 +39,9 @@ from training.fast import compile_checked, quicken
 from training.loop import Recipe, recipe, train
 from training.samples import Album, Drawn, Samples, each_part_alike
 
-AGREEMENT = 10.0
-"""What such a step counts: its aim is so much less noisy, and what is missed of it so much less."""
+AGREEMENT, SHAPED = 3.0, 800
+"""What a step of `--agree` counts, and below which timestep: above it words have yet to tell pose and place, and a
+denoiser that is to agree with itself there learns not to listen to them."""
 SCHEDULE = {
     "num_train_timesteps": 1000,
     "beta_start": 0.00085,
@@ -253,11 +254,14 @@ class Fitting:
             heard = self.heard([""] * len(texts), len(z))
         error = (self.found(z, heard, noise, timesteps, at) - aim).square()
         told = (error * judged).mean().item() / judged.float().mean().item()
-        places = judged * (1 + given.subject * each_part_alike(shares).to(device))
+        parts = each_part_alike(shares).to(device)
+        places = judged * (parts if agrees else 1 + given.subject * parts)
         error = (error * places / places.mean()).mean(dim=(1, 2, 3))
         ratio = self.alphas[timesteps] / (1 - self.alphas[timesteps])
         weight = (given.gamma / ratio).clamp(max=1.0) * (1 + 1 / (ratio * self.power)).sqrt()
-        return (error * weight).mean() * (AGREEMENT if agrees else 1), {f"{kind} agreed" if agrees else kind: told}
+        if agrees:
+            weight = AGREEMENT * weight * (timesteps < SHAPED)
+        return (error * weight).mean(), {f"{kind} agreed" if agrees else kind: told}
 
     def away(self, z: torch.Tensor, texts: list[str], timesteps: torch.Tensor) -> torch.Tensor:
         """Return what is taken for noise less the noise, which is always the same; by 64 at once."""
