@@ -310,7 +310,7 @@ def test_a_step_is_on_single_pictures_diptychs_or_duos(renders):
 
 
 def test_each_half_of_a_diptych_has_its_own_caption(renders):
-    drawn = samples.Samples(Namespace(diptychs=0.4, words=0.3, duos=0.3, animals=2.0, bare=0.3, agree=0.3))
+    drawn = samples.Samples(Namespace(diptychs=0.4, words=0.3, duos=0.3, animals=2.0, bare=0.3))
     rng, bare, told, empty = np.random.default_rng(0), 0, 0, 0
     for _ in range(100):
         z, _, texts = drawn.diptychs(rng, 2)
@@ -352,7 +352,7 @@ def test_each_half_of_a_wide_canvas_hears_its_own_caption():
 
 
 def test_a_contradicted_caption_differs_in_the_background_alone(renders):
-    drawn = samples.Samples(Namespace(diptychs=0.0, words=0.5, duos=0.0, animals=2.0, bare=0.3, agree=0.3))
+    drawn = samples.Samples(Namespace(diptychs=0.0, words=0.5, duos=0.0, animals=2.0, bare=0.3))
     z, right, wrong = drawn.contradicted(4)
     assert len(z) == len(right) == len(wrong) == 4
     for number, (one, other) in enumerate(zip(right, wrong, strict=True)):

@@ -99,9 +99,8 @@ def _page(tables: Sequence[Table], benchmark: Benchmark, learn_steps: int | None
     command = f"samecast compare --subjects {_count(table)} --pairs {_count(pairs)} --prompts {benchmark.prompts}"
     command += f" --steps {settings.steps}" + (f" --learn-steps {learn_steps}" if learn_steps else "")
     command += f" --methods {' '.join(methods)}" if methods else ""
-    command += (
-        "" if settings.guidance_scale == RenderSettings().guidance_scale else f" --guidance {settings.guidance_scale:g}"
-    )
+    if settings.guidance_scale != RenderSettings().guidance_scale:
+        command += f" --guidance {settings.guidance_scale:g}"
     if settings.guidance_rescale:
         command += f" --guidance-rescale {settings.guidance_rescale:g}"
     command += f" --model {identity.id}" if identity.id != "diorama" else ""
