@@ -9,14 +9,16 @@ what is there. `--name mates` draws to each of them a second photo of the same s
 import argparse
 import os
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 from samecast.diorama.renderer import Picture, render, render_duo
-from samecast.diorama.scenes import Spec, sample_duo, sample_scene, sample_spec
+from samecast.diorama.scenes import Spec, sample_duo, sample_identity, sample_scene, sample_spec
 
 ROOT = Path("runs")
 SIZE = 128
@@ -47,6 +49,18 @@ def mate(number: int) -> Spec:
     return Spec(identity, sample_scene(np.random.default_rng((number, 1)), identity.kind))
 
 
+def stray(number: int) -> Spec:
+    """Return the scene of `mate(number)` with a subject of the same class and build, and other looks."""
+    right = mate(number)
+    other = sample_identity(np.random.default_rng((number, 3)), right.identity.kind)
+    build = {name: getattr(right.identity, name) for name in ("legs", "girth", "head", "ears", "tail")}
+    return replace(right, identity=replace(other, **build))
+
+
+SPECS: dict[str, Callable[[int], Spec]] = {"mates": mate, "strays": stray}
+"""What a set's pictures show, by their number, where it is not `sample_spec`'s."""
+
+
 def picture(name: str, number: int) -> Picture:
     """Draw picture `number` of a set."""
     if name == "duos":
@@ -56,7 +70,7 @@ def picture(name: str, number: int) -> Picture:
 
 def spec_of(name: str, number: int) -> Spec:
     """Return what picture `number` of a set with one subject in each shows."""
-    return mate(number) if name == "mates" else sample_spec(number)
+    return SPECS.get(name, sample_spec)(number)
 
 
 def grow(path: Path, count: int) -> None:

@@ -3,6 +3,7 @@ two subjects in one scene, with captions and with where the subjects' parts are.
 
 from argparse import Namespace
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -57,18 +58,37 @@ class Cached:
         return z, F.avg_pool2d(torch.from_numpy(shares), 8)
 
 
-Drawn = tuple[torch.Tensor, torch.Tensor, list[str]]
-"""Latents, the shares of each token that the subject's parts cover, and captions: one of each canvas, or one of each of
-its halves, left before right."""
+class Drawn(NamedTuple):
+    """Latents `z` (n, channels, 16, width), the shares of each token that the subject's parts cover (n, 3, 16, width),
+    and captions: one of each canvas, or one of each of its halves, left before right.
+
+    `astray` is what to add to latents so that one half shows another's looks in the same scene; nought in the other
+    half, and in canvases that stay as they are.
+    """
+
+    z: torch.Tensor
+    shares: torch.Tensor
+    texts: list[str]
+    astray: torch.Tensor | None = None
+
+    def judged(self) -> torch.Tensor:
+        """Return which columns are to be judged (n, 1, 1, width): of a canvas with one half astray that half alone, for
+        which of two halves is to be believed, nothing in them tells."""
+        if self.astray is None:
+            return torch.ones(len(self.z), 1, 1, self.z.shape[3], dtype=torch.bool)
+        moved = (self.astray != 0).unflatten(3, (2, -1)).any(dim=4).any(dim=2).any(dim=1)
+        seen = moved | ~moved.any(1, keepdim=True)
+        return seen.repeat_interleave(self.z.shape[3] // 2, dim=1)[:, None, None]
 
 
 @dataclass(frozen=True)
 class Album:
     """Photos (n, channels, 16, 16) of subjects with an accessory, each beside another photo of the subject and one of a
     stranger of its class: how much better the first helps is what self-attention carries. The halves' captions name the
-    class alone."""
+    class alone. `strays` are the photos with other looks, where there are any."""
 
     photos: torch.Tensor
+    strays: torch.Tensor
     mates: torch.Tensor
     strangers: torch.Tensor
     shares: torch.Tensor
@@ -83,6 +103,7 @@ class Samples:
         self.given = given
         self.singles = Cached("train")
         self.mates = Cached("mates") if given.diptychs else self.singles
+        self.strays = Cached("strays") if given.astray else self.singles
         self.pairs = Cached("duos") if given.duos else self.singles
         self.specs = Specs(0, len(self.singles.latents))
         self.odds = cumulative_odds(self.specs, given.animals)
@@ -93,29 +114,37 @@ class Samples:
         flip = rng.integers(2, size=count)
         seen = [self.specs.at(i, bool(f)) for i, f in zip(picks, flip, strict=True)]
         texts = [caption(spec, rng, self.given.bare).text for spec in seen]
-        return *self.singles.take(picks, flip), texts if all_told else dropped(texts, rng)
+        return Drawn(*self.singles.take(picks, flip), texts if all_told else dropped(texts, rng))
 
     def diptychs(self, rng: np.random.Generator, count: int, *, all_told: bool = False) -> Drawn:
         """Draw canvases with two photos of one subject each, and a caption of either photo. Looks are told in a share
-        `words` of the captions, and what one leaves out the other may tell."""
+        `words` of the captions, and what one leaves out the other may tell. In a share `astray` of the canvases the
+        second photo goes astray."""
         picks, flip = np.sort(rng.integers(len(self.mates.latents), size=count)), rng.integers(2, size=count)
         first = torch.from_numpy(rng.uniform(size=(count, 1, 1, 1)) < 0.5)
-        z, shares = (
-            torch.cat([torch.where(first, *halves), torch.where(first, *halves[::-1])], dim=-1)
-            for halves in zip(self.singles.take(picks, flip), self.mates.take(picks, flip), strict=True)
-        )
+
+        def beside(one: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
+            return torch.cat([torch.where(first, one, other), torch.where(first, other, one)], dim=-1)
+
+        (one, one_shares), (other, other_shares) = self.singles.take(picks, flip), self.mates.take(picks, flip)
         texts: list[str] = []
         for i, f, one_left in zip(picks, flip, first.flatten().tolist(), strict=True):
-            one, other = self.specs.at(i, bool(f)), mate(i).mirrored() if f else mate(i)
-            told = [caption(spec, rng, 1 - self.given.words).text for spec in (one, other)]
-            texts += told if one_left else told[::-1]
-        return z, shares, texts if all_told else dropped(texts, rng, halves=2)
+            photos = self.specs.at(i, bool(f)), mate(i).mirrored() if f else mate(i)
+            both = [caption(spec, rng, 1 - self.given.words).text for spec in photos]
+            texts += both if one_left else both[::-1]
+        told = texts if all_told else dropped(texts, rng, halves=2)
+        astray = None
+        if self.given.astray:
+            chosen = torch.from_numpy(rng.uniform(size=(count, 1, 1, 1)) < self.given.astray)
+            astray = beside(torch.zeros_like(one), chosen * (self.strays.take(picks, flip)[0] - other))
+        return Drawn(beside(one, other), beside(one_shares, other_shares), told, astray)
 
     def duos(self, rng: np.random.Generator, count: int) -> Drawn:
         """Draw scenes with two subjects each."""
         picks, flip = np.sort(rng.integers(len(self.pairs.latents), size=count)), rng.integers(2, size=count)
         seen = [sample_duo(i).mirrored() if f else sample_duo(i) for i, f in zip(picks, flip, strict=True)]
-        return *self.pairs.take(picks, flip), dropped([duo_caption(duo, rng, self.given.bare) for duo in seen], rng)
+        texts = dropped([duo_caption(duo, rng, self.given.bare) for duo in seen], rng)
+        return Drawn(*self.pairs.take(picks, flip), texts)
 
     def album(self, count: int) -> Album:
         """Return `count` photos, always the same, of the last subjects that have mates."""
@@ -131,7 +160,7 @@ class Samples:
         photos, shares = self.mates.take(picks, plain)
         mates, strangers = self.singles.take(picks, plain)[0], self.singles.take(others, plain)[0]
         texts = [phrase({"kind": self.specs.specs[i].identity.kind}) for i in picks for _ in range(2)]
-        return Album(photos, mates, strangers, shares, texts)
+        return Album(photos, self.strays.take(picks, plain)[0], mates, strangers, shares, texts)
 
     def contradicted(self, count: int) -> tuple[torch.Tensor, list[str], list[str]]:
         """Return the first pictures with captions that tell class and scene, and with others that tell another
@@ -145,16 +174,16 @@ class Samples:
             wrong.append(phrase(told | {"background": str(rng.choice(elsewhere))}))
         return self.singles.take(np.arange(count), plain)[0], right, wrong
 
-    def at(self, made: Recipe, step: int) -> tuple[str, bool, torch.Tensor, torch.Tensor, list[str]]:
+    def at(self, made: Recipe, step: int) -> tuple[str, bool, Drawn]:
         """Return what a step is on, `eps` for one subject, whether it is one of those on which the denoiser without
         captions learns from itself with them, and what is drawn; all processes draw the same kind."""
         drawn, agreeing = np.random.default_rng((made.seed, step, 2)).uniform(size=2)
         rng, agrees = np.random.default_rng(made.draws(step)), bool(agreeing < self.given.agree)
         if drawn < self.given.duos:
-            return "duos", False, *self.duos(rng, made.batch // 2)
+            return "duos", False, self.duos(rng, made.batch // 2)
         if drawn < self.given.duos + self.given.diptychs:
-            return "diptychs", agrees, *self.diptychs(rng, made.batch // 2, all_told=agrees)
-        return "eps", agrees, *self.one(rng, made.batch, all_told=agrees)
+            return "diptychs", agrees, self.diptychs(rng, made.batch // 2, all_told=agrees)
+        return "eps", agrees, self.one(rng, made.batch, all_told=agrees)
 
 
 def dropped(texts: list[str], rng: np.random.Generator, halves: int = 1) -> list[str]:

@@ -12,8 +12,9 @@ keep together, and little else; Stable Diffusion has seen things repeat. Each ha
 so that its scene comes from words, and what looks its caption leaves out, from the other half. With `--duos 0.15` such
 a share of the steps is on scenes with two subjects of different classes side by side, on the same wide canvas.
 `--subject 3` makes tokens on the subject count four times as much as others, on average, and each of its parts the
-same. With `--cleaner 0.5` one photo of every second diptych has less noise than the other, which alone is judged: where
-both are as noisy, neither shows the other what it is about to decide. With `--agree 0.25` the denoiser learns in a
+same. With `--astray 0.5` one photo of every second diptych shows, under its noise, somewhat of another subject's looks,
+and the noise to be told is what leads back to the looks of the other photo: a picture that has come off its subject, as
+guidance makes it, is to believe its neighbour more than itself. With `--agree 0.25` the denoiser learns in a
 quarter of the steps what to say of a subject without captions from what it says with them: in the mean that is the same
 aim as the noise, without the noise. Guidance multiplies what the two differ in, also where words tell nothing new.
 """
@@ -162,13 +163,15 @@ def drawn_timesteps(count: int, middle: float) -> torch.Tensor:
     return torch.where(torch.rand(count) < 0.5, uniform, shapes)
 
 
-def less_noise(timesteps: torch.Tensor, width: int, share: float) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return a timestep for every column (n, width), and which columns are judged (n, 1, 1, width): in a share of the
-    rows one half, left or right, has less noise, uniformly between none and the row's, and is not judged."""
-    count, half = len(timesteps), torch.arange(width) * 2 // width
-    cleaner = (torch.rand(count, 1) < share) & (torch.randint(2, (count, 1)) == half)
-    lower = (timesteps * torch.rand(count)).long().unsqueeze(1)
-    return torch.where(cleaner, lower, timesteps.unsqueeze(1)), ~cleaner[:, None, None]
+def led_astray(
+    noise: torch.Tensor, astray: torch.Tensor, timesteps: torch.Tensor, alphas: torch.Tensor
+) -> torch.Tensor:
+    """Return the noise that takes latents to noisy ones that show somewhat, nothing to all, of what lies `astray`
+    (n, channels, 16, width): of the same noisy latents, what is not the picture is noise. Late in a run, below timestep
+    500, ever less, down to nothing at 200, where looks no longer change."""
+    ratio = (alphas[timesteps] / (1 - alphas[timesteps])).sqrt()
+    much = torch.rand(len(noise), device=noise.device) * ((timesteps - 200) / 300).clamp(0, 1)
+    return noise + (much * ratio)[:, None, None, None] * astray
 
 
 class Fitting:
@@ -206,19 +209,13 @@ class Fitting:
             return self.module.context(self.ids_of(texts)).unflatten(0, (count, -1))
 
     def found(
-        self,
-        z: torch.Tensor,
-        context: torch.Tensor,
-        noise: torch.Tensor,
-        told: torch.Tensor,
-        at: torch.Tensor | None = None,
+        self, z: torch.Tensor, context: torch.Tensor, noise: torch.Tensor, timesteps: torch.Tensor
     ) -> torch.Tensor:
-        """Return what is taken for noise, at the timesteps `told` (n), where noise is `at` these, or at every column's
-        own (n, width)."""
-        alpha = self.alphas[told.unsqueeze(1) if at is None else at][:, None, None]
+        """Return what is taken for noise at timesteps (n)."""
+        alpha = self.alphas[timesteps][:, None, None, None]
         noisy = (alpha.sqrt() * z + (1 - alpha).sqrt() * noise).contiguous(memory_format=torch.channels_last)
         with self.autocast():
-            out = self.module.unet(noisy, told, encoder_hidden_states=context.flatten(0, 1), return_dict=False)[0]
+            out = self.module.unet(noisy, timesteps, encoder_hidden_states=context.flatten(0, 1), return_dict=False)[0]
         return out.float()
 
     def compile(self) -> None:
@@ -227,7 +224,7 @@ class Fitting:
 
         def example_loss(kind: Callable[[np.random.Generator, int], Drawn], count: int) -> torch.Tensor:
             torch.manual_seed(0)
-            z, _, texts = kind(np.random.default_rng((made.seed, 0)), count)
+            z, _, texts, _ = kind(np.random.default_rng((made.seed, 0)), count)
             timesteps = torch.linspace(20, 980, len(z), device=made.device).long()
             noise = torch.randn(z.shape, device=made.device)
             found = self.found(z.to(made.device), self.heard(texts, len(z)), noise, timesteps)
@@ -242,19 +239,19 @@ class Fitting:
     def loss_at(self, step: int) -> tuple[torch.Tensor, dict[str, float]]:
         """Return a step's loss, and the plain error of what it was on."""
         given, device = self.given, self.made.device
-        kind, agrees, z, shares, texts = self.samples.at(self.made, step)
-        timesteps = drawn_timesteps(len(z), given.middle)
-        at, judged = less_noise(timesteps, z.shape[3], given.cleaner if kind == "diptychs" else 0.0)
-        z, timesteps, at, judged = (part.to(device) for part in (z, timesteps, at, judged))
+        kind, agrees, drawn = self.samples.at(self.made, step)
+        z, judged, parts = (part.to(device) for part in (drawn.z, drawn.judged(), each_part_alike(drawn.shares)))
+        timesteps = drawn_timesteps(len(z), given.middle).to(device)
         noise = torch.randn_like(z)
-        aim, heard = noise, self.heard(texts, len(z))
+        if drawn.astray is not None:
+            noise = led_astray(noise, drawn.astray.to(device), timesteps, self.alphas)
+        aim, heard = noise, self.heard(drawn.texts, len(z))
         if agrees:
             with torch.no_grad():
-                aim = self.found(z, heard, noise, timesteps, at)
-            heard = self.heard([""] * len(texts), len(z))
-        error = (self.found(z, heard, noise, timesteps, at) - aim).square()
+                aim = self.found(z, heard, noise, timesteps)
+            heard = self.heard([""] * len(drawn.texts), len(z))
+        error = (self.found(z, heard, noise, timesteps) - aim).square()
         told = (error * judged).mean().item() / judged.float().mean().item()
-        parts = each_part_alike(shares).to(device)
         places = judged * (parts if agrees else 1 + given.subject * parts)
         error = (error * places / places.mean()).mean(dim=(1, 2, 3))
         ratio = self.alphas[timesteps] / (1 - self.alphas[timesteps])
@@ -301,6 +298,20 @@ class Fitting:
 
         return {"guided_away": on_subject(untold + 7.5 * (told - untold)) / on_subject(told) - 1}
 
+    def led_back(self, album: Album) -> dict[str, float]:
+        """Return how much of another's looks the denoiser takes off a photo that shows half of them, beside a photo of
+        its subject: 0 where it believes what it sees, 1 where it believes what is beside."""
+        z, timesteps = (
+            torch.cat([album.mates, album.photos], dim=-1),
+            torch.linspace(400, 900, len(album.photos)).long(),
+        )
+        astray = torch.cat([torch.zeros_like(album.mates), (album.strays - album.photos) / 2], dim=-1)
+        ratio = (self.alphas.cpu()[timesteps] / (1 - self.alphas.cpu()[timesteps])).sqrt()[:, None, None, None]
+        seen = self.away(z + astray, album.texts, timesteps).cpu()
+        on_subject = torch.cat([torch.zeros_like(album.shares), album.shares], dim=-1).sum(1, keepdim=True)
+        taken = (seen * ratio * astray * on_subject).sum() / ((ratio * astray).square() * on_subject).sum()
+        return {"led_back": taken.item()}
+
     def weight_of_words(self) -> dict[str, float]:
         """Return how much worse noise is told under a caption with another background than under the right one, where
         noise hides all but the faintest of the picture: the quotient of the errors less 1. Near nought, the denoiser
@@ -312,7 +323,7 @@ class Fitting:
 
     def evaluate(self, step: int) -> dict[str, float]:
         """Return the error by how noisy pictures are, and what diptychs have taught."""
-        z, _, texts = self.samples.one(np.random.default_rng((10**6, 0)), 256)
+        z, _, texts, _ = self.samples.one(np.random.default_rng((10**6, 0)), 256)
         timesteps = torch.linspace(20, 980, 256).long()
         error = self.told(z, texts, timesteps).mean(dim=(1, 2, 3)).cpu()
         found = {
@@ -323,7 +334,8 @@ class Fitting:
         if not self.given.diptychs:
             return found
         album = self.samples.album(256)
-        return found | self.carried(album) | self.guided_away(album)
+        found |= self.carried(album) | self.guided_away(album)
+        return found | self.led_back(album) if self.given.astray else found
 
 
 def main() -> None:
@@ -331,7 +343,7 @@ def main() -> None:
     made, given = recipe(
         "unet", minutes=80.0, rate=1e-3, batch=32, widths="64,96,128,128", heads=4, gamma=5.0, average=0.9995,
         text="runs/clip/model", text_share=0.3, animals=2.0, middle=0.7, bare=0.3, diptychs=0.0,
-        words=0.5, duos=0.0, subject=0.0, cleaner=0.0, agree=0.0,
+        words=0.5, duos=0.0, subject=0.0, astray=0.0, agree=0.0,
     )  # fmt: skip
     made.shares = {"text.": given.text_share}
     fitting = Fitting(made, given)

@@ -15,7 +15,7 @@ from samecast.diorama.captions import caption
 from samecast.diorama.scenes import HELD_OUT, sample_spec
 from training import clip, samples, ship, start, unet
 from training.clip import MEAN, STD, Specs, small
-from training.data import Pictures, draw, grow, mate
+from training.data import Pictures, draw, grow, mate, stray
 from training.even import evening
 from training.loop import Recipe
 from training.measures import ATTRIBUTES, distinct_of, masked_psnr, pictures_of, stating
@@ -274,7 +274,7 @@ def test_captions_go_on_until_every_attribute_is_stated_so_often():
 def renders(tmp_path, monkeypatch):
     """A folder with four pictures of each set, and latents that say which they are of."""
     monkeypatch.chdir(tmp_path)
-    for number, (name, width) in enumerate((("train", 16), ("mates", 16), ("duos", 32))):
+    for number, (name, width) in enumerate((("train", 16), ("mates", 16), ("duos", 32), ("strays", 16))):
         draw(name, 0, 4, 2)
         latents = np.full((4, 2, 4, 16, width), 10 * number, dtype=np.float16)
         latents += np.arange(4, dtype=np.float16).reshape(4, 1, 1, 1, 1)
@@ -287,10 +287,10 @@ def recipe_of(batch):
 
 
 def test_a_step_is_on_single_pictures_diptychs_or_duos(renders):
-    drawn = samples.Samples(Namespace(diptychs=0.4, words=0.5, duos=0.3, animals=2.0, bare=0.3, agree=0.3))
+    drawn = samples.Samples(Namespace(diptychs=0.4, words=0.5, duos=0.3, animals=2.0, bare=0.3, agree=0.3, astray=0.0))
     counts, agreeing = dict.fromkeys(("eps", "diptychs", "duos"), 0), 0
     for step in range(60):
-        kind, agrees, z, shares, texts = drawn.at(recipe_of(4), step)
+        kind, agrees, (z, shares, texts, _) = drawn.at(recipe_of(4), step)
         agreeing += agrees
         assert not (agrees and (kind == "duos" or "" in texts))
         counts[kind] += 1
@@ -310,10 +310,10 @@ def test_a_step_is_on_single_pictures_diptychs_or_duos(renders):
 
 
 def test_each_half_of_a_diptych_has_its_own_caption(renders):
-    drawn = samples.Samples(Namespace(diptychs=0.4, words=0.3, duos=0.3, animals=2.0, bare=0.3))
+    drawn = samples.Samples(Namespace(diptychs=0.4, words=0.3, duos=0.3, animals=2.0, bare=0.3, astray=0.0))
     rng, bare, told, empty = np.random.default_rng(0), 0, 0, 0
     for _ in range(100):
-        z, _, texts = drawn.diptychs(rng, 2)
+        z, _, texts, _ = drawn.diptychs(rng, 2)
         for at, text in enumerate(texts):
             half = z[at // 2, 0, 0, 16 * (at % 2)].item()
             second, number = divmod(half, 10)
@@ -352,7 +352,7 @@ def test_each_half_of_a_wide_canvas_hears_its_own_caption():
 
 
 def test_a_contradicted_caption_differs_in_the_background_alone(renders):
-    drawn = samples.Samples(Namespace(diptychs=0.0, words=0.5, duos=0.0, animals=2.0, bare=0.3))
+    drawn = samples.Samples(Namespace(diptychs=0.0, words=0.5, duos=0.0, animals=2.0, bare=0.3, astray=0.0))
     z, right, wrong = drawn.contradicted(4)
     assert len(z) == len(right) == len(wrong) == 4
     for number, (one, other) in enumerate(zip(right, wrong, strict=True)):
@@ -384,23 +384,52 @@ def test_each_part_of_a_subject_counts_the_same():
     assert counts[1].sum() == 0
 
 
-def test_one_half_of_some_diptychs_has_less_noise_and_is_not_judged():
+def test_what_leads_astray_is_noise_that_leads_back():
     torch.manual_seed(0)
-    timesteps = torch.full((400,), 800)
-    at, judged = unet.less_noise(timesteps, 32, 0.5)
-    assert at.shape == (400, 32)
-    assert judged.shape == (400, 1, 1, 32)
-    halves, seen = at.view(400, 2, 16), judged.view(400, 2, 16)
-    assert (halves == halves[..., :1]).all()
-    assert ((halves < 800) == ~seen).all()
-    unequal = ~seen.all(dim=2)
-    assert 0.4 < unequal.any(1).float().mean() < 0.6
-    assert unequal.sum(1).max() == 1
-    assert 0.35 < unequal[unequal.any(1)][:, 0].float().mean() < 0.65
-    assert halves.min() < 100
-    plain, all_of_it = unet.less_noise(timesteps, 32, 0.0)
-    assert (plain == 800).all()
-    assert all_of_it.all()
+    alphas = torch.linspace(0.999, 0.005, 1000)
+    z, astray, noise = torch.randn(3, 400, 4, 16, 32).unbind(0)
+    timesteps = torch.randint(0, 1000, (400,))
+    seen = unet.led_astray(noise, astray, timesteps, alphas)
+    alpha = alphas[timesteps][:, None, None, None]
+    noisy = alpha.sqrt() * z + (1 - alpha).sqrt() * seen
+    much = (
+        (((noisy - (1 - alpha).sqrt() * noise) / alpha.sqrt() - z) / astray).median(dim=3).values.median(dim=2).values
+    )
+    torch.testing.assert_close(much, much[:, :1].expand_as(much), rtol=1e-3, atol=1e-3)  # of one canvas all of it alike
+    assert (much[timesteps <= 200].abs() < 1e-3).all()
+    late = (timesteps > 200) & (timesteps < 400)
+    assert (much[late].amax(1) <= (timesteps[late] - 200) / 300 + 1e-3).all()
+    assert 0.4 < much[timesteps > 500].mean() < 0.6
+
+
+def test_the_half_of_a_diptych_that_goes_astray_is_judged_alone(renders):
+    drawn = samples.Samples(Namespace(diptychs=0.5, words=0.5, duos=0.0, animals=2.0, bare=0.3, astray=0.5))
+    rng, gone, left = np.random.default_rng(0), 0, 0
+    for _ in range(100):
+        canvas = drawn.diptychs(rng, 2)
+        judged = canvas.judged()
+        assert judged.shape == (2, 1, 1, 32)
+        for z, astray, seen in zip(canvas.z, canvas.astray, judged.view(2, 2, 16), strict=True):
+            mates = z.div(10, rounding_mode="floor").view(4, 16, 2, 16) == 1
+            moved = (astray != 0).view(4, 16, 2, 16)
+            if not moved.any():
+                assert seen.all()
+                continue
+            assert torch.equal(moved, mates)  # to the stray of the same number, all of it
+            assert torch.equal((z + astray)[astray != 0], z[astray != 0] + 20)
+            assert (seen[0].all(), seen[1].all()) == (mates[0, 0, 0, 0], mates[0, 0, 1, 0])
+            gone, left = gone + 1, left + int(seen[0, 0])
+    assert 70 < gone < 130
+    assert 0.3 < left / gone < 0.7
+    assert drawn.one(rng, 2).judged().all()
+
+
+def test_a_stray_is_in_the_scene_of_the_mate_with_other_looks():
+    for number in range(20):
+        one, other = mate(number), stray(number)
+        assert one.scene == other.scene
+        assert (one.identity.kind, one.identity.legs) == (other.identity.kind, other.identity.legs)
+        assert one.identity.base != other.identity.base
 
 
 def test_the_probe_sees_renders_through_the_autoencoder_with_their_own_labels(renders):
