@@ -63,19 +63,21 @@ class Drawn(NamedTuple):
     and captions: one of each canvas, or one of each of its halves, left before right.
 
     `astray` is what to add to latents so that one half shows another's looks in the same scene; nought in the other
-    half, and in canvases that stay as they are.
+    half, and in canvases that stay as they are. Of rows that read others, the first `read` are those they read.
     """
 
     z: torch.Tensor
     shares: torch.Tensor
     texts: list[str]
     astray: torch.Tensor | None = None
+    read: int = 0
 
     def judged(self) -> torch.Tensor:
         """Return which columns are to be judged (n, 1, 1, width): of a canvas with one half astray that half alone, for
-        which of two halves is to be believed, nothing in them tells."""
-        if self.astray is None:
-            return torch.ones(len(self.z), 1, 1, self.z.shape[3], dtype=torch.bool)
+        which of two halves is to be believed, nothing in them tells; of rows that read others, the readers."""
+        if self.astray is None or self.read:
+            reads = torch.arange(len(self.z)) >= self.read
+            return reads[:, None, None, None].expand(-1, 1, 1, self.z.shape[3])
         moved = (self.astray != 0).unflatten(3, (2, -1)).any(dim=4).any(dim=2).any(dim=1)
         seen = moved | ~moved.any(1, keepdim=True)
         return seen.repeat_interleave(self.z.shape[3] // 2, dim=1)[:, None, None]
@@ -102,7 +104,7 @@ class Samples:
     def __init__(self, given: Namespace) -> None:
         self.given = given
         self.singles = Cached("train")
-        self.mates = Cached("mates") if given.diptychs else self.singles
+        self.mates = Cached("mates") if given.diptychs or given.readings else self.singles
         self.strays = Cached("strays") if given.astray else self.singles
         self.pairs = Cached("duos") if given.duos else self.singles
         self.specs = Specs(0, len(self.singles.latents))
@@ -138,6 +140,18 @@ class Samples:
             chosen = torch.from_numpy(rng.uniform(size=(count, 1, 1, 1)) < self.given.astray)
             astray = beside(torch.zeros_like(one), chosen * (self.strays.take(picks, flip)[0] - other))
         return Drawn(beside(one, other), beside(one_shares, other_shares), told, astray)
+
+    def readings(self, rng: np.random.Generator, count: int, *, all_told: bool = False) -> Drawn:
+        """Draw `count` photos without captions, then as many others of the same subjects, each with its own, which are
+        to read them. In a share `astray` of the pairs the second photo goes astray."""
+        picks, flip = np.sort(rng.integers(len(self.mates.latents), size=count)), rng.integers(2, size=count)
+        (one, one_shares), (other, other_shares) = self.singles.take(picks, flip), self.mates.take(picks, flip)
+        photos = [mate(i).mirrored() if f else mate(i) for i, f in zip(picks, flip, strict=True)]
+        texts = [caption(spec, rng, 1 - self.given.words).text for spec in photos]
+        told = [""] * count + (texts if all_told else dropped(texts, rng))
+        chosen = torch.from_numpy(rng.uniform(size=(count, 1, 1, 1)) < self.given.astray)
+        astray = torch.cat([torch.zeros_like(one), chosen * (self.strays.take(picks, flip)[0] - other)])
+        return Drawn(torch.cat([one, other]), torch.cat([one_shares, other_shares]), told, astray, read=count)
 
     def duos(self, rng: np.random.Generator, count: int) -> Drawn:
         """Draw scenes with two subjects each."""
@@ -183,6 +197,8 @@ class Samples:
             return "duos", False, self.duos(rng, made.batch // 2)
         if drawn < self.given.duos + self.given.diptychs:
             return "diptychs", agrees, self.diptychs(rng, made.batch // 2, all_told=agrees)
+        if drawn < self.given.duos + self.given.diptychs + self.given.readings:
+            return "readings", agrees, self.readings(rng, made.batch // 2, all_told=agrees)
         return "eps", agrees, self.one(rng, made.batch, all_told=agrees)
 
 

@@ -8,7 +8,7 @@ as CLIP's and learns along; `training.clip --text` then fits CLIP's image tower 
 
 With `--diptychs 0.3` three steps in ten are on canvases of twice the width: two photos of one subject side by side, as
 albums and product pages of the web show them. Scenes with one subject in one picture give self-attention colours to
-keep together, and little else; Stable Diffusion has seen things repeat. Each half hears its own caption (`InHalves`),
+keep together, and little else; Stable Diffusion has seen things repeat. Each half hears its own caption (`Routed`),
 so that its scene comes from words, and what looks its caption leaves out, from the other half. With `--duos 0.15` such
 a share of the steps is on scenes with two subjects of different classes side by side, on the same wide canvas.
 `--subject 3` makes tokens on the subject count four times as much as others, on average, and each of its parts the
@@ -21,7 +21,8 @@ aim as the noise, without the noise. Guidance multiplies what the two differ in,
 
 import math
 from argparse import Namespace
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -79,18 +80,35 @@ def prepared(made: Recipe, given: Namespace, channels: int, context: int) -> UNe
     else:
         unet = build(channels, tuple(int(width) for width in given.widths.split(",")), given.heads, context)
     unet = unet.to(made.device, memory_format=torch.channels_last)
-    unet.set_attn_processor(InHalves(AttnProcessor() if made.device.type == "cpu" else AttnProcessor2_0()))
     if made.device.type == "cpu":
         quicken(unet)
     return unet
 
 
-class InHalves:
-    """Attention in which the left and the right half of a wide canvas each read their own caption, where there are two
-    for each canvas, left before right."""
+class Reading:
+    """Which row's keys and values each row reads, and at which self-attention sites, in order of execution: none, but
+    within `reading`."""
 
-    def __init__(self, inner: AttnProcessor | AttnProcessor2_0) -> None:
-        self.inner = inner
+    def __init__(self) -> None:
+        self.rows: torch.Tensor | None = None
+        self.sites = range(0)
+
+    @contextmanager
+    def reading(self, rows: torch.Tensor, sites: range) -> Iterator[None]:
+        """Let row i read row `rows[i]` at some sites."""
+        self.rows, self.sites = rows, sites
+        try:
+            yield
+        finally:
+            self.rows, self.sites = None, range(0)
+
+
+class Routed:
+    """Attention in which the left and the right half of a wide canvas each read their own caption, where there are two
+    for each canvas, left before right; and self-attention in which rows read others, where `reading` says so."""
+
+    def __init__(self, inner: AttnProcessor | AttnProcessor2_0, reading: Reading, site: int) -> None:
+        self.inner, self.reading, self.site = inner, reading, site
 
     def __call__(
         self,
@@ -99,13 +117,33 @@ class InHalves:
         encoder_hidden_states: torch.Tensor | None = None,
         **given: Any,
     ) -> torch.Tensor:
-        """Attend from tokens (n, tokens, width) to captions (n or 2 n, 77, context)."""
-        if encoder_hidden_states is None or len(encoder_hidden_states) == len(hidden_states):
+        """Attend from tokens (n, tokens, width) to themselves or to captions (n or 2 n, 77, context)."""
+        if encoder_hidden_states is None:
+            rows = self.reading.rows if self.site in self.reading.sites else None
+            return self.inner(attn, hidden_states, hidden_states if rows is None else hidden_states[rows], **given)
+        if len(encoder_hidden_states) == len(hidden_states):
             return self.inner(attn, hidden_states, encoder_hidden_states, **given)
         side = math.isqrt(hidden_states.shape[1] // 2)
         halves = hidden_states.unflatten(1, (side, 2, side)).transpose(1, 2).flatten(2, 3).flatten(0, 1)
         told = self.inner(attn, halves, encoder_hidden_states, **given)
         return told.unflatten(1, (side, side)).unflatten(0, (-1, 2)).transpose(1, 2).flatten(1, 3)
+
+
+def route(unet: UNet2DConditionModel, inner: AttnProcessor | AttnProcessor2_0) -> Reading:
+    """Put `Routed` at all sites, and return what tells them who reads whom."""
+    reading, stages = Reading(), ("down_blocks", "mid_block", "up_blocks")
+    names = sorted(unet.attn_processors, key=lambda name: stages.index(name.split(".")[0]))
+    sites = {kind: [name for name in names if f".{kind}." in name] for kind in ("attn1", "attn2")}
+    unet.set_attn_processor(
+        {name: Routed(inner, reading, site) for held in sites.values() for site, name in enumerate(held)}
+    )
+    return reading
+
+
+def drawn_sites(rng: np.random.Generator, count: int = 16) -> range:
+    """Return the sites at which rows read others: from a random one on or up to one, and neither end is favoured."""
+    bound = int(rng.integers(count))
+    return range(bound, count) if rng.uniform() < 0.5 else range(bound + 1)
 
 
 class Conditioned(nn.Module):
@@ -188,6 +226,7 @@ class Fitting:
         self.power = latents[:512].astype(np.float32).var().item()
         rng = np.random.default_rng(made.seed)
         ids = self.ids_of([caption(spec, rng).text for spec in specs[:512]])
+        self.reading = route(unet, AttnProcessor() if made.device.type == "cpu" else AttnProcessor2_0())
         self.module = Conditioned(unet, text.to(made.device), ids, learn=given.text_share > 0).to(made.device)
         self.module.train()
         print(
@@ -224,7 +263,7 @@ class Fitting:
 
         def example_loss(kind: Callable[[np.random.Generator, int], Drawn], count: int) -> torch.Tensor:
             torch.manual_seed(0)
-            z, _, texts, _ = kind(np.random.default_rng((made.seed, 0)), count)
+            z, _, texts, *_ = kind(np.random.default_rng((made.seed, 0)), count)
             timesteps = torch.linspace(20, 980, len(z), device=made.device).long()
             noise = torch.randn(z.shape, device=made.device)
             found = self.found(z.to(made.device), self.heard(texts, len(z)), noise, timesteps)
@@ -238,8 +277,16 @@ class Fitting:
 
     def loss_at(self, step: int) -> tuple[torch.Tensor, dict[str, float]]:
         """Return a step's loss, and the plain error of what it was on."""
-        given, device = self.given, self.made.device
         kind, agrees, drawn = self.samples.at(self.made, step)
+        if not drawn.read:
+            return self.loss_of(kind, agrees, drawn)
+        rows = torch.arange(len(drawn.z), device=self.made.device) % drawn.read
+        with self.reading.reading(rows, drawn_sites(np.random.default_rng((*self.made.draws(step), 1)))):
+            return self.loss_of(kind, agrees, drawn)
+
+    def loss_of(self, kind: str, agrees: bool, drawn: Drawn) -> tuple[torch.Tensor, dict[str, float]]:
+        """Return the loss on what is drawn, and its plain error."""
+        given, device = self.given, self.made.device
         z, judged, parts = (part.to(device) for part in (drawn.z, drawn.judged(), each_part_alike(drawn.shares)))
         timesteps = drawn_timesteps(len(z), given.middle).to(device)
         noise = torch.randn_like(z)
@@ -323,7 +370,7 @@ class Fitting:
 
     def evaluate(self, step: int) -> dict[str, float]:
         """Return the error by how noisy pictures are, and what diptychs have taught."""
-        z, _, texts, _ = self.samples.one(np.random.default_rng((10**6, 0)), 256)
+        z, _, texts, *_ = self.samples.one(np.random.default_rng((10**6, 0)), 256)
         timesteps = torch.linspace(20, 980, 256).long()
         error = self.told(z, texts, timesteps).mean(dim=(1, 2, 3)).cpu()
         found = {
@@ -343,7 +390,7 @@ def main() -> None:
     made, given = recipe(
         "unet", minutes=80.0, rate=1e-3, batch=32, widths="64,96,128,128", heads=4, gamma=5.0, average=0.9995,
         text="runs/clip/model", text_share=0.3, animals=2.0, middle=0.7, bare=0.3, diptychs=0.0,
-        words=0.5, duos=0.0, subject=0.0, astray=0.0, agree=0.0,
+        words=0.5, duos=0.0, subject=0.0, astray=0.0, readings=0.0, agree=0.0,
     )  # fmt: skip
     made.shares = {"text.": given.text_share}
     fitting = Fitting(made, given)

@@ -10,6 +10,7 @@ from diffusers import StableDiffusionPipeline, UNet2DConditionModel
 from diffusers.models.attention_processor import AttnProcessor, AttnProcessor2_0
 from transformers import CLIPImageProcessor, CLIPModel, CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
+import samecast as sc
 from samecast.diorama import captions
 from samecast.diorama.captions import caption
 from samecast.diorama.scenes import HELD_OUT, sample_spec
@@ -287,10 +288,12 @@ def recipe_of(batch):
 
 
 def test_a_step_is_on_single_pictures_diptychs_or_duos(renders):
-    drawn = samples.Samples(Namespace(diptychs=0.4, words=0.5, duos=0.3, animals=2.0, bare=0.3, agree=0.3, astray=0.0))
+    drawn = samples.Samples(
+        Namespace(diptychs=0.4, words=0.5, duos=0.3, animals=2.0, bare=0.3, agree=0.3, astray=0.0, readings=0.0)
+    )
     counts, agreeing = dict.fromkeys(("eps", "diptychs", "duos"), 0), 0
     for step in range(60):
-        kind, agrees, (z, shares, texts, _) = drawn.at(recipe_of(4), step)
+        kind, agrees, (z, shares, texts, *_) = drawn.at(recipe_of(4), step)
         agreeing += agrees
         assert not (agrees and (kind == "duos" or "" in texts))
         counts[kind] += 1
@@ -310,10 +313,12 @@ def test_a_step_is_on_single_pictures_diptychs_or_duos(renders):
 
 
 def test_each_half_of_a_diptych_has_its_own_caption(renders):
-    drawn = samples.Samples(Namespace(diptychs=0.4, words=0.3, duos=0.3, animals=2.0, bare=0.3, astray=0.0))
+    drawn = samples.Samples(
+        Namespace(diptychs=0.4, words=0.3, duos=0.3, animals=2.0, bare=0.3, astray=0.0, readings=0.0)
+    )
     rng, bare, told, empty = np.random.default_rng(0), 0, 0, 0
     for _ in range(100):
-        z, _, texts, _ = drawn.diptychs(rng, 2)
+        z, _, texts, *_ = drawn.diptychs(rng, 2)
         for at, text in enumerate(texts):
             half = z[at // 2, 0, 0, 16 * (at % 2)].item()
             second, number = divmod(half, 10)
@@ -338,7 +343,7 @@ def test_each_half_of_a_wide_canvas_hears_its_own_caption():
     denoiser = unet.build(4, (16, 32, 32, 32), 4, 24)
     read, told = denoiser.down_blocks[0].attentions[0].transformer_blocks[0].attn2, torch.randn(4, 77, 24)
     for inner in (AttnProcessor(), AttnProcessor2_0()):
-        denoiser.set_attn_processor(unet.InHalves(inner))
+        unet.route(denoiser, inner)
         canvases = torch.randn(2, 16, 32, 16)
         both = read(canvases.flatten(1, 2), encoder_hidden_states=told).view(canvases.shape)
         for canvas, half in itertools.product(range(2), range(2)):
@@ -351,8 +356,61 @@ def test_each_half_of_a_wide_canvas_hears_its_own_caption():
         torch.testing.assert_close(one, two)
 
 
+def test_rows_read_others_at_the_sites_that_are_told_and_nowhere_else():
+    torch.manual_seed(0)
+    denoiser = unet.build(4, (16, 32, 32, 32), 4, 24).eval()
+    noisy, told = torch.randn(3, 4, 16, 16), torch.randn(3, 77, 24)
+    with torch.no_grad():
+        plain = denoiser(noisy, 500, encoder_hidden_states=told).sample
+        reading = unet.route(denoiser, AttnProcessor())
+        torch.testing.assert_close(denoiser(noisy, 500, encoder_hidden_states=told).sample, plain, rtol=1e-4, atol=1e-5)
+        hidden, read = torch.randn(3, 256, 16), denoiser.down_blocks[0].attentions[0].transformer_blocks[0].attn1
+        alone = read(hidden[:1], encoder_hidden_states=hidden[2:])
+        with reading.reading(torch.tensor([2, 1, 2]), range(1)):
+            torch.testing.assert_close(read(hidden)[:1], alone)
+            seen = denoiser(noisy, 500, encoder_hidden_states=told).sample
+        torch.testing.assert_close(seen[1:], plain[1:], rtol=1e-4, atol=1e-5)  # those who read themselves
+        assert not torch.allclose(seen[0], plain[0], atol=1e-3)
+        torch.testing.assert_close(denoiser(noisy, 500, encoder_hidden_states=told).sample, plain, rtol=1e-4, atol=1e-5)
+
+
+def test_reading_counts_sites_as_rules_do():
+    backbone = sc.load().backbone
+    unet.route(backbone.pipeline.unet, AttnProcessor())
+    for sites in (backbone.self_attention(), backbone.cross_attention()):
+        assert [held.layer.processor.site for held in sites] == [held.site.index for held in sites] == list(range(16))
+
+
+def test_sites_that_read_run_from_one_end_to_the_other():
+    rng = np.random.default_rng(0)
+    drawn = [unet.drawn_sites(rng) for _ in range(2000)]
+    counts = np.array([sum(site in sites for sites in drawn) for site in range(16)])
+    assert all(len(sites) and (sites[0] == 0 or sites[-1] == 15) for sites in drawn)
+    assert (abs(counts - 2000 * 17 / 32) < 150).all()
+
+
+def test_who_reads_a_photo_is_judged_and_the_photo_is_not(renders):
+    drawn = samples.Samples(
+        Namespace(diptychs=0.0, readings=1.0, words=0.5, duos=0.0, animals=2.0, bare=0.3, astray=0.5)
+    )
+    rng, gone, empty = np.random.default_rng(0), 0, 0
+    for _ in range(100):
+        z, shares, texts, astray, read = held = drawn.readings(rng, 2)
+        assert (len(z), len(shares), len(texts), read) == (4, 4, 4, 2)
+        assert held.judged()[:, 0, 0, 0].tolist() == [False, False, True, True]
+        assert texts[:2] == ["", ""]
+        empty += texts[2:].count("")
+        assert torch.equal(z[2:], z[:2] + 10)  # another photo of the same subject
+        assert not astray[:2].any()
+        gone += int((astray[2:, 0, 0, 0] == 20).sum())
+    assert 70 < gone < 130
+    assert 5 < empty < 40
+
+
 def test_a_contradicted_caption_differs_in_the_background_alone(renders):
-    drawn = samples.Samples(Namespace(diptychs=0.0, words=0.5, duos=0.0, animals=2.0, bare=0.3, astray=0.0))
+    drawn = samples.Samples(
+        Namespace(diptychs=0.0, words=0.5, duos=0.0, animals=2.0, bare=0.3, astray=0.0, readings=0.0)
+    )
     z, right, wrong = drawn.contradicted(4)
     assert len(z) == len(right) == len(wrong) == 4
     for number, (one, other) in enumerate(zip(right, wrong, strict=True)):
@@ -403,7 +461,9 @@ def test_what_leads_astray_is_noise_that_leads_back():
 
 
 def test_the_half_of_a_diptych_that_goes_astray_is_judged_alone(renders):
-    drawn = samples.Samples(Namespace(diptychs=0.5, words=0.5, duos=0.0, animals=2.0, bare=0.3, astray=0.5))
+    drawn = samples.Samples(
+        Namespace(diptychs=0.5, words=0.5, duos=0.0, animals=2.0, bare=0.3, astray=0.5, readings=0.0)
+    )
     rng, gone, left = np.random.default_rng(0), 0, 0
     for _ in range(100):
         canvas = drawn.diptychs(rng, 2)
