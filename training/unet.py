@@ -8,28 +8,32 @@ as CLIP's and learns along; `training.clip --text` then fits CLIP's image tower 
 
 With `--diptychs 0.3` three steps in ten are on canvases of twice the width: two photos of one subject side by side, as
 albums and product pages of the web show them. Scenes with one subject in one picture give self-attention colours to
-keep together, and little else; Stable Diffusion has seen things repeat. Each half hears its own caption (`Routed`),
-so that its scene comes from words, and what looks its caption leaves out, from the other half. With `--duos 0.15` such
-a share of the steps is on scenes with two subjects of different classes side by side, on the same wide canvas.
-`--subject 3` makes tokens on the subject count four times as much as others, on average, and each of its parts the
-same. With `--astray 0.5` one photo of every second diptych shows, under its noise, somewhat of another subject's looks,
-and the noise to be told is what leads back to the looks of the other photo: a picture that has come off its subject, as
-guidance makes it, is to believe its neighbour more than itself. With `--agree 0.25` the denoiser learns in a
-quarter of the steps what to say of a subject without captions from what it says with them: in the mean that is the same
-aim as the noise, without the noise. Guidance multiplies what the two differ in, also where words tell nothing new.
+keep together, and little else; Stable Diffusion has seen things repeat. Each half hears its own caption, so that its
+scene comes from words, and what looks its caption leaves out, from the other half. With `--duos 0.15` such a share of
+the steps is on scenes with two subjects of different classes side by side, on the same wide canvas. `--subject 3` makes
+tokens on the subject count four times as much as others, on average, and each of its parts the same. With `--astray
+0.5` one photo of every second diptych shows, under its noise, somewhat of another subject's looks, and the noise to be
+told is what leads back to the looks of the other photo: a picture that has come off its subject, as guidance makes it,
+is to believe its neighbour more than itself.
+
+With `--readings 0.45` such a share of the steps is on pairs of photos, each a picture of its own, of which the second
+reads the keys and values of the first in place of its own at a run of sites (mutual self-attention; Cao et al., 2023),
+and goes astray as often.
+
+With `--agree 0.25` the denoiser learns in a quarter of the steps what to say of a subject without captions from what it
+says with them: in the mean that is the same aim as the noise, without the noise. Guidance multiplies what the two
+differ in, also where words tell nothing new.
 """
 
 import math
 from argparse import Namespace
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from typing import Any
+from collections.abc import Callable
 
 import numpy as np
 import torch
 from diffusers import DDIMScheduler, UNet2DConditionModel
 from diffusers.models.attention import BasicTransformerBlock
-from diffusers.models.attention_processor import Attention, AttnProcessor, AttnProcessor2_0
+from diffusers.models.attention_processor import AttnProcessor, AttnProcessor2_0
 from diffusers.models.resnet import ResnetBlock2D
 from torch import nn
 from transformers import CLIPTextModel, CLIPTokenizer
@@ -39,6 +43,7 @@ from training.data import ROOT
 from training.even import evening
 from training.fast import compile_checked, quicken
 from training.loop import Recipe, recipe, train
+from training.routed import drawn_sites, route
 from training.samples import Album, Drawn, Samples, each_part_alike
 
 AGREEMENT, SHAPED = 3.0, 800
@@ -83,67 +88,6 @@ def prepared(made: Recipe, given: Namespace, channels: int, context: int) -> UNe
     if made.device.type == "cpu":
         quicken(unet)
     return unet
-
-
-class Reading:
-    """Which row's keys and values each row reads, and at which self-attention sites, in order of execution: none, but
-    within `reading`."""
-
-    def __init__(self) -> None:
-        self.rows: torch.Tensor | None = None
-        self.sites = range(0)
-
-    @contextmanager
-    def reading(self, rows: torch.Tensor, sites: range) -> Iterator[None]:
-        """Let row i read row `rows[i]` at some sites."""
-        self.rows, self.sites = rows, sites
-        try:
-            yield
-        finally:
-            self.rows, self.sites = None, range(0)
-
-
-class Routed:
-    """Attention in which the left and the right half of a wide canvas each read their own caption, where there are two
-    for each canvas, left before right; and self-attention in which rows read others, where `reading` says so."""
-
-    def __init__(self, inner: AttnProcessor | AttnProcessor2_0, reading: Reading, site: int) -> None:
-        self.inner, self.reading, self.site = inner, reading, site
-
-    def __call__(
-        self,
-        attn: Attention,
-        hidden_states: torch.Tensor,
-        encoder_hidden_states: torch.Tensor | None = None,
-        **given: Any,
-    ) -> torch.Tensor:
-        """Attend from tokens (n, tokens, width) to themselves or to captions (n or 2 n, 77, context)."""
-        if encoder_hidden_states is None:
-            rows = self.reading.rows if self.site in self.reading.sites else None
-            return self.inner(attn, hidden_states, hidden_states if rows is None else hidden_states[rows], **given)
-        if len(encoder_hidden_states) == len(hidden_states):
-            return self.inner(attn, hidden_states, encoder_hidden_states, **given)
-        side = math.isqrt(hidden_states.shape[1] // 2)
-        halves = hidden_states.unflatten(1, (side, 2, side)).transpose(1, 2).flatten(2, 3).flatten(0, 1)
-        told = self.inner(attn, halves, encoder_hidden_states, **given)
-        return told.unflatten(1, (side, side)).unflatten(0, (-1, 2)).transpose(1, 2).flatten(1, 3)
-
-
-def route(unet: UNet2DConditionModel, inner: AttnProcessor | AttnProcessor2_0) -> Reading:
-    """Put `Routed` at all sites, and return what tells them who reads whom."""
-    reading, stages = Reading(), ("down_blocks", "mid_block", "up_blocks")
-    names = sorted(unet.attn_processors, key=lambda name: stages.index(name.split(".")[0]))
-    sites = {kind: [name for name in names if f".{kind}." in name] for kind in ("attn1", "attn2")}
-    unet.set_attn_processor(
-        {name: Routed(inner, reading, site) for held in sites.values() for site, name in enumerate(held)}
-    )
-    return reading
-
-
-def drawn_sites(rng: np.random.Generator, count: int = 16) -> range:
-    """Return the sites at which rows read others: from a random one on or up to one, and neither end is favoured."""
-    bound = int(rng.integers(count))
-    return range(bound, count) if rng.uniform() < 0.5 else range(bound + 1)
 
 
 class Conditioned(nn.Module):

@@ -21,6 +21,7 @@ from training.even import evening
 from training.loop import Recipe
 from training.measures import ATTRIBUTES, distinct_of, masked_psnr, pictures_of, stating
 from training.probe import ABSENT, Album, roughen, zoomed
+from training.routed import drawn_sites, route
 from training.scale import gains, rescale
 from training.vae import build, revived, weights_of, widened
 
@@ -343,7 +344,7 @@ def test_each_half_of_a_wide_canvas_hears_its_own_caption():
     denoiser = unet.build(4, (16, 32, 32, 32), 4, 24)
     read, told = denoiser.down_blocks[0].attentions[0].transformer_blocks[0].attn2, torch.randn(4, 77, 24)
     for inner in (AttnProcessor(), AttnProcessor2_0()):
-        unet.route(denoiser, inner)
+        route(denoiser, inner)
         canvases = torch.randn(2, 16, 32, 16)
         both = read(canvases.flatten(1, 2), encoder_hidden_states=told).view(canvases.shape)
         for canvas, half in itertools.product(range(2), range(2)):
@@ -362,7 +363,7 @@ def test_rows_read_others_at_the_sites_that_are_told_and_nowhere_else():
     noisy, told = torch.randn(3, 4, 16, 16), torch.randn(3, 77, 24)
     with torch.no_grad():
         plain = denoiser(noisy, 500, encoder_hidden_states=told).sample
-        reading = unet.route(denoiser, AttnProcessor())
+        reading = route(denoiser, AttnProcessor())
         torch.testing.assert_close(denoiser(noisy, 500, encoder_hidden_states=told).sample, plain, rtol=1e-4, atol=1e-5)
         hidden, read = torch.randn(3, 256, 16), denoiser.down_blocks[0].attentions[0].transformer_blocks[0].attn1
         alone = read(hidden[:1], encoder_hidden_states=hidden[2:])
@@ -376,14 +377,14 @@ def test_rows_read_others_at_the_sites_that_are_told_and_nowhere_else():
 
 def test_reading_counts_sites_as_rules_do():
     backbone = sc.load().backbone
-    unet.route(backbone.pipeline.unet, AttnProcessor())
+    route(backbone.pipeline.unet, AttnProcessor())
     for sites in (backbone.self_attention(), backbone.cross_attention()):
         assert [held.layer.processor.site for held in sites] == [held.site.index for held in sites] == list(range(16))
 
 
 def test_sites_that_read_run_from_one_end_to_the_other():
     rng = np.random.default_rng(0)
-    drawn = [unet.drawn_sites(rng) for _ in range(2000)]
+    drawn = [drawn_sites(rng) for _ in range(2000)]
     counts = np.array([sum(site in sites for sites in drawn) for site in range(16)])
     assert all(len(sites) and (sites[0] == 0 or sites[-1] == 15) for sites in drawn)
     assert (abs(counts - 2000 * 17 / 32) < 150).all()
