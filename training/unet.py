@@ -49,6 +49,8 @@ from training.samples import Album, Drawn, Samples, each_part_alike
 AGREEMENT, SHAPED = 3.0, 800
 """What a step of `--agree` counts, and below which timestep: above it words have yet to tell pose and place, and a
 denoiser that is to agree with itself there learns not to listen to them."""
+MASACTRL = range(10, 16)
+"""The sites at which MasaCtrl reads a photo."""
 SCHEDULE = {
     "num_train_timesteps": 1000,
     "beta_start": 0.00085,
@@ -289,19 +291,30 @@ class Fitting:
 
         return {"guided_away": on_subject(untold + 7.5 * (told - untold)) / on_subject(told) - 1}
 
-    def led_back(self, album: Album) -> dict[str, float]:
-        """Return how much of another's looks the denoiser takes off a photo that shows half of them, beside a photo of
-        its subject: 0 where it believes what it sees, 1 where it believes what is beside."""
-        z, timesteps = (
-            torch.cat([album.mates, album.photos], dim=-1),
-            torch.linspace(400, 900, len(album.photos)).long(),
-        )
-        astray = torch.cat([torch.zeros_like(album.mates), (album.strays - album.photos) / 2], dim=-1)
-        ratio = (self.alphas.cpu()[timesteps] / (1 - self.alphas.cpu()[timesteps])).sqrt()[:, None, None, None]
-        seen = self.away(z + astray, album.texts, timesteps).cpu()
-        on_subject = torch.cat([torch.zeros_like(album.shares), album.shares], dim=-1).sum(1, keepdim=True)
-        taken = (seen * ratio * astray * on_subject).sum() / ((ratio * astray).square() * on_subject).sum()
-        return {"led_back": taken.item()}
+    def away_reading(self, photos: torch.Tensor, album: Album, timesteps: torch.Tensor) -> torch.Tensor:
+        """Return what is taken for noise in photos less the noise, where they read the album's mates at MasaCtrl's
+        sites; by 32 at once."""
+        found: list[torch.Tensor] = []
+        for some in torch.arange(len(photos)).split(32):
+            with self.reading.reading(torch.arange(2 * len(some), device=self.made.device) % len(some), MASACTRL):
+                texts = [""] * len(some) + [album.texts[2 * i] for i in some.tolist()]
+                both = torch.cat([album.mates[some], photos[some]])
+                found.append(self.away(both, texts, timesteps[some].repeat(2))[len(some) :].cpu())
+        return torch.cat(found)
+
+    def read(self, album: Album) -> dict[str, float]:
+        """Return what it costs a photo to read another photo of its subject in place of itself, and what that brings:
+        how much worse noise on the subject is told, and how much of a stranger's looks, where the photo half shows
+        them, is taken off (0: it believes what it sees; 1: what it reads)."""
+        timesteps, on_subject = torch.linspace(400, 900, len(album.photos)).long(), album.shares.sum(1, keepdim=True)
+        apart = self.away(album.photos, album.texts[::2], timesteps).cpu()
+        reading = self.away_reading(album.photos, album, timesteps)
+        costs = (reading.square() * on_subject).sum() / (apart.square() * on_subject).sum() - 1
+        alphas = self.alphas.cpu()[timesteps]
+        shown = (alphas / (1 - alphas)).sqrt()[:, None, None, None] * (album.strays - album.photos) / 2
+        seen = self.away_reading(album.photos + (album.strays - album.photos) / 2, album, timesteps)
+        back = (seen * shown * on_subject).sum() / (shown.square() * on_subject).sum()
+        return {"reading_costs": costs.item(), "reading_leads_back": back.item()}
 
     def weight_of_words(self) -> dict[str, float]:
         """Return how much worse noise is told under a caption with another background than under the right one, where
@@ -326,7 +339,7 @@ class Fitting:
             return found
         album = self.samples.album(256)
         found |= self.carried(album) | self.guided_away(album)
-        return found | self.led_back(album) if self.given.astray else found
+        return found | self.read(album) if self.given.astray else found
 
 
 def main() -> None:
