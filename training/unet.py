@@ -18,7 +18,7 @@ is to believe its neighbour more than itself.
 
 With `--readings 0.45` such a share of the steps is on pairs of photos, each a picture of its own, of which the second
 reads the keys and values of the first in place of its own at a run of sites (mutual self-attention; Cao et al., 2023),
-and goes astray as often.
+and goes astray as often; it is judged on the subject alone.
 
 With `--agree 0.25` the denoiser learns in a quarter of the steps what to say of a subject without captions from what it
 says with them: in the mean that is the same aim as the noise, without the noise. Guidance multiplies what the two
@@ -44,7 +44,7 @@ from training.even import evening
 from training.fast import compile_checked, quicken
 from training.loop import Recipe, recipe, train
 from training.routed import drawn_sites, route
-from training.samples import Album, Drawn, Samples, each_part_alike
+from training.samples import Album, Drawn, Samples
 
 AGREEMENT, SHAPED = 3.0, 800
 """What a step of `--agree` counts, and below which timestep: above it words have yet to tell pose and place, and a
@@ -233,7 +233,8 @@ class Fitting:
     def loss_of(self, kind: str, agrees: bool, drawn: Drawn) -> tuple[torch.Tensor, dict[str, float]]:
         """Return the loss on what is drawn, and its plain error."""
         given, device = self.given, self.made.device
-        z, judged, parts = (part.to(device) for part in (drawn.z, drawn.judged(), each_part_alike(drawn.shares)))
+        places = drawn.places(given.subject, agrees=agrees)
+        z, judged, places = (part.to(device) for part in (drawn.z, drawn.judged(), places))
         timesteps = drawn_timesteps(len(z), given.middle).to(device)
         noise = torch.randn_like(z)
         if drawn.astray is not None:
@@ -245,7 +246,6 @@ class Fitting:
             heard = self.heard([""] * len(drawn.texts), len(z))
         error = (self.found(z, heard, noise, timesteps) - aim).square()
         told = (error * judged).mean().item() / judged.float().mean().item()
-        places = judged * (parts if agrees else 1 + given.subject * parts)
         error = (error * places / places.mean()).mean(dim=(1, 2, 3))
         ratio = self.alphas[timesteps] / (1 - self.alphas[timesteps])
         weight = (given.gamma / ratio).clamp(max=1.0) * (1 + 1 / (ratio * self.power)).sqrt()

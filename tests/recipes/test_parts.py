@@ -493,6 +493,20 @@ def test_a_stray_is_in_the_scene_of_the_mate_with_other_looks():
         assert one.identity.base != other.identity.base
 
 
+def test_what_reads_is_judged_on_the_subject_alone():
+    shares = torch.zeros(4, 3, 16, 16)
+    shares[:, 0, :4, :4] = 1.0
+    z, texts = torch.zeros(4, 2, 16, 16), [""] * 4
+    on = shares[:, :1] > 0
+    alone, reads = samples.Drawn(z, shares, texts), samples.Drawn(z, shares, texts, torch.zeros_like(z), read=2)
+    assert (alone.places(3.0)[~on] == 1).all()
+    assert (alone.places(3.0)[on] == 4).all()
+    for places in (reads.places(3.0), reads.places(3.0, agrees=True)):
+        assert (places[2:][on[2:]] == 1).all()
+        assert places[2:][~on[2:]].sum() == places[:2].sum() == 0
+    assert torch.equal(alone.places(3.0, agrees=True) > 0, on)
+
+
 def test_the_probe_sees_renders_through_the_autoencoder_with_their_own_labels(renders):
     class Codec(torch.nn.Module):
         """Decodes a latent to a grey picture."""
