@@ -82,12 +82,13 @@ class Drawn(NamedTuple):
         seen = moved | ~moved.any(1, keepdim=True)
         return seen.repeat_interleave(self.z.shape[3] // 2, dim=1)[:, None, None]
 
-    def places(self, subject: float, *, agrees: bool = False) -> torch.Tensor:
-        """Return what each token counts (n, 1, 16, width): one and, on a subject's parts, `subject` times more; where
-        the denoiser agrees with itself, or reads another picture, the subject alone. What becomes of the background of
-        a picture that reads another is not taught, as it is not in models that were never shown one."""
+    def counts(self, subject: float, *, agrees: bool = False) -> torch.Tensor:
+        """Return what each token counts where it is judged (n, 1, 16, width): one and, on a subject's parts, `subject`
+        times more; where the denoiser agrees with itself, or reads another picture, the subject alone. What becomes of
+        the background of a picture that reads another is not taught, as it is not in models that were never shown
+        one."""
         parts = each_part_alike(self.shares)
-        return self.judged() * (parts if agrees or self.read else 1 + subject * parts)
+        return parts if agrees or self.read else 1 + subject * parts
 
 
 @dataclass(frozen=True)

@@ -233,8 +233,9 @@ class Fitting:
     def loss_of(self, kind: str, agrees: bool, drawn: Drawn) -> tuple[torch.Tensor, dict[str, float]]:
         """Return the loss on what is drawn, and its plain error."""
         given, device = self.given, self.made.device
-        places = drawn.places(given.subject, agrees=agrees)
-        z, judged, places = (part.to(device) for part in (drawn.z, drawn.judged(), places))
+        z, judged, counts = (
+            part.to(device) for part in (drawn.z, drawn.judged(), drawn.counts(given.subject, agrees=agrees))
+        )
         timesteps = drawn_timesteps(len(z), given.middle).to(device)
         noise = torch.randn_like(z)
         if drawn.astray is not None:
@@ -246,6 +247,7 @@ class Fitting:
             heard = self.heard([""] * len(drawn.texts), len(z))
         error = (self.found(z, heard, noise, timesteps) - aim).square()
         told = (error * judged).mean().item() / judged.float().mean().item()
+        places = judged * counts
         error = (error * places / places.mean()).mean(dim=(1, 2, 3))
         ratio = self.alphas[timesteps] / (1 - self.alphas[timesteps])
         weight = (given.gamma / ratio).clamp(max=1.0) * (1 + 1 / (ratio * self.power)).sqrt()
@@ -311,8 +313,9 @@ class Fitting:
         reading = self.away_reading(album.photos, album, timesteps)
         costs = (reading.square() * on_subject).sum() / (apart.square() * on_subject).sum() - 1
         alphas = self.alphas.cpu()[timesteps]
-        shown = (alphas / (1 - alphas)).sqrt()[:, None, None, None] * (album.strays - album.photos) / 2
-        seen = self.away_reading(album.photos + (album.strays - album.photos) / 2, album, timesteps)
+        half = (album.strays - album.photos) / 2
+        shown = (alphas / (1 - alphas)).sqrt()[:, None, None, None] * half
+        seen = self.away_reading(album.photos + half, album, timesteps)
         back = (seen * shown * on_subject).sum() / (shown.square() * on_subject).sum()
         return {"reading_costs": costs.item(), "reading_leads_back": back.item()}
 
@@ -335,7 +338,7 @@ class Fitting:
             for low in (0, 250, 500, 750)
         }
         found |= self.weight_of_words()
-        if not self.given.diptychs:
+        if not self.given.diptychs and not self.given.readings:
             return found
         album = self.samples.album(256)
         found |= self.carried(album) | self.guided_away(album)

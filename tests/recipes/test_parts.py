@@ -499,12 +499,11 @@ def test_what_reads_is_judged_on_the_subject_alone():
     z, texts = torch.zeros(4, 2, 16, 16), [""] * 4
     on = shares[:, :1] > 0
     alone, reads = samples.Drawn(z, shares, texts), samples.Drawn(z, shares, texts, torch.zeros_like(z), read=2)
-    assert (alone.places(3.0)[~on] == 1).all()
-    assert (alone.places(3.0)[on] == 4).all()
-    for places in (reads.places(3.0), reads.places(3.0, agrees=True)):
-        assert (places[2:][on[2:]] == 1).all()
-        assert places[2:][~on[2:]].sum() == places[:2].sum() == 0
-    assert torch.equal(alone.places(3.0, agrees=True) > 0, on)
+    assert (alone.counts(3.0)[~on] == 1).all()
+    assert (alone.counts(3.0)[on] == 4).all()
+    for counts in (reads.counts(3.0), reads.counts(3.0, agrees=True), alone.counts(3.0, agrees=True)):
+        assert (counts[on] == 1).all()
+        assert counts[~on].sum() == 0
 
 
 def test_the_probe_sees_renders_through_the_autoencoder_with_their_own_labels(renders):
