@@ -11,6 +11,8 @@ import torch
 from diffusers import UNet2DConditionModel
 from diffusers.models.attention_processor import Attention, AttnProcessor, AttnProcessor2_0
 
+from samecast.backbones.unet import walk
+
 
 class Reading:
     """Which row's keys and values each row reads, and at which self-attention sites, in order of execution: none, but
@@ -58,12 +60,10 @@ class Routed:
 
 def route(unet: UNet2DConditionModel, inner: AttnProcessor | AttnProcessor2_0) -> Reading:
     """Put `Routed` at all sites, and return what tells them who reads whom."""
-    reading, stages = Reading(), ("down_blocks", "mid_block", "up_blocks")
-    names = sorted(unet.attn_processors, key=lambda name: stages.index(name.split(".")[0]))
-    sites = {kind: [name for name in names if f".{kind}." in name] for kind in ("attn1", "attn2")}
-    unet.set_attn_processor(
-        {name: Routed(inner, reading, site) for held in sites.values() for site, name in enumerate(held)}
-    )
+    reading = Reading()
+    for kind in ("self", "cross"):
+        for held in walk(unet, kind):
+            held.layer.set_processor(Routed(inner, reading, held.site.index))
     return reading
 
 

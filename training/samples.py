@@ -143,11 +143,15 @@ class Samples:
             both = [caption(spec, rng, 1 - self.given.words).text for spec in photos]
             texts += both if one_left else both[::-1]
         told = texts if all_told else dropped(texts, rng, halves=2)
-        astray = None
-        if self.given.astray:
-            chosen = torch.from_numpy(rng.uniform(size=(count, 1, 1, 1)) < self.given.astray)
-            astray = beside(torch.zeros_like(one), chosen * (self.strays.take(picks, flip)[0] - other))
+        astray = beside(torch.zeros_like(one), self.gone_astray(rng, picks, flip, other))
         return Drawn(beside(one, other), beside(one_shares, other_shares), told, astray)
+
+    def gone_astray(
+        self, rng: np.random.Generator, picks: np.ndarray, flip: np.ndarray, mates: torch.Tensor
+    ) -> torch.Tensor:
+        """Return what leads mates to their strays (n, channels, 16, 16), in a share `astray` of them; else nought."""
+        chosen = torch.from_numpy(rng.uniform(size=(len(picks), 1, 1, 1)) < self.given.astray)
+        return chosen * (self.strays.take(picks, flip)[0] - mates)
 
     def readings(self, rng: np.random.Generator, count: int, *, all_told: bool = False) -> Drawn:
         """Draw `count` photos without captions, then as many others of the same subjects, each with its own, which are
@@ -157,8 +161,7 @@ class Samples:
         photos = [mate(i).mirrored() if f else mate(i) for i, f in zip(picks, flip, strict=True)]
         texts = [caption(spec, rng, 1 - self.given.words).text for spec in photos]
         told = [""] * count + (texts if all_told else dropped(texts, rng))
-        chosen = torch.from_numpy(rng.uniform(size=(count, 1, 1, 1)) < self.given.astray)
-        astray = torch.cat([torch.zeros_like(one), chosen * (self.strays.take(picks, flip)[0] - other)])
+        astray = torch.cat([torch.zeros_like(one), self.gone_astray(rng, picks, flip, other)])
         return Drawn(torch.cat([one, other]), torch.cat([one_shares, other_shares]), told, astray, read=count)
 
     def duos(self, rng: np.random.Generator, count: int) -> Drawn:

@@ -93,11 +93,11 @@ class UNetBackbone:
 
     def self_attention(self) -> tuple[BoundSite, ...]:
         """Every `attn1`, in execution order."""
-        return tuple(_walk(self.pipeline.unet, "self"))
+        return tuple(walk(self.pipeline.unet, "self"))
 
     def cross_attention(self) -> tuple[BoundSite, ...]:
         """Every `attn2`, in execution order."""
-        return tuple(_walk(self.pipeline.unet, "cross"))
+        return tuple(walk(self.pipeline.unet, "cross"))
 
     def encode_prompts(self, prompts: Sequence[str]) -> Float[Tensor, "prompt token channel"]:
         """Text embeddings; texts beyond the encoder's length are refused rather than cut."""
@@ -208,8 +208,12 @@ def _version(distribution: str) -> str:
         return "not installed as a package"
 
 
-def _walk(unet: Any, kind: Kind) -> Iterator[BoundSite]:
-    """Attention of one kind in execution order; the U-Net's own lists put `mid` last."""
+def walk(unet: Any, kind: Kind) -> Iterator[BoundSite]:
+    """Yield a U-Net's attention of one kind in execution order; its own lists put `mid` last.
+
+    Raises:
+        SamecastError: it has attention that is not in transformer blocks.
+    """
     resolution = unet.config.sample_size if isinstance(unet.config.sample_size, int) else unet.config.sample_size[0]
     index = 0
     stages: list[tuple[Stage, list[Any]]] = [
