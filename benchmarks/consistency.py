@@ -127,8 +127,8 @@ class Consistency:
     steps: int = FULL_RUN
     """Denoising steps."""
 
-    guidance: float = 7.5
-    """Scale of classifier-free guidance."""
+    guidance: float | None = None
+    """Scale of classifier-free guidance; the model's own unless given."""
 
     guidance_rescale: float = 0.0
     """How far guidance is kept from raising contrast, 0..1."""
@@ -233,7 +233,7 @@ def page(asked: Consistency, model: sc.Model, runs: Mapping[bool, Sequence[Judge
     )
     command = f"python -m benchmarks.consistency --subjects {asked.subjects} --prompts {asked.prompts}"
     command += f" --hidden {asked.hidden}" if asked.hidden else ""
-    command += f" --steps {asked.steps} --guidance {asked.guidance:g}"
+    command += f" --steps {asked.steps}" + (f" --guidance {asked.guidance:g}" if asked.guidance is not None else "")
     command += f" --guidance-rescale {asked.guidance_rescale:g}" if asked.guidance_rescale else ""
     command += " --out docs"
     identity = model.backbone.identity

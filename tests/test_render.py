@@ -288,6 +288,21 @@ def test_no_setting_is_forgotten_here() -> None:
     }
 
 
+def test_guidance_that_is_not_given_is_the_models_and_goes_on_record(
+    model: sc.Model, subject: sc.Subject, blended: Image.Image
+) -> None:
+    scale = model.backbone.default_guidance
+    out = model.render(
+        subject,
+        PROMPTS[:1],
+        rules=sc.masactrl(start=0, sites="all"),
+        settings=replace(BLENDED, guidance_scale=scale),
+    )
+    assert not differ(blended, out.renders[0].image)
+    left = model.render(subject, PROMPTS[:1], rules=(), settings=BLENDED)
+    assert left.provenance["settings"]["guidance_scale"] == scale
+
+
 @pytest.mark.parametrize("changes", CHANGES, ids=str)
 def test_every_setting_changes_the_image(
     model: sc.Model, subject: sc.Subject, blended: Image.Image, changes: dict[str, Any]

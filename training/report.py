@@ -17,6 +17,7 @@ from rich.console import Console
 from rich.table import Table
 
 from samecast.backbones.fingerprint import directory_revision
+from samecast.backbones.loading import load_backbone
 from samecast.diorama.scenes import HELD_OUT, sample_spec
 from training.data import ROOT
 from training.measures import (
@@ -51,24 +52,25 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=256, help="held-out scenes")
     parser.add_argument("--each", type=int, help="text to image: as many captions as state every attribute so often")
     parser.add_argument("--steps", type=int, default=50)
-    parser.add_argument("--guidance", type=float, default=7.5)
+    parser.add_argument("--guidance", type=float, help="the model's own unless given")
     parser.add_argument("--sheet", type=Path, help="also save the first 48 generated pictures here")
     given = parser.parse_args()
     pipeline = StableDiffusionPipeline.from_pretrained(WEIGHTS / "diorama")
     pipeline.set_progress_bar_config(disable=True)
+    guidance = load_backbone().default_guidance if given.guidance is None else given.guidance
     specs = [sample_spec(HELD_OUT + index) for index in range(given.count)]
     found = {"count": given.count} | renders_and_reconstructions(pipeline, specs)
     found["clip_top1_of_256"] = retrieval([sample_spec(HELD_OUT + index) for index in range(256)])
     told = stating(HELD_OUT, given.each) if given.each else specs
     weights = directory_revision(WEIGHTS / "diorama", ["unet", "vae", "text_encoder"]).removeprefix("sha256:")[:12]
-    kept = ROOT / "report" / f"{weights}-{given.steps}-{given.guidance}"
-    found["text_to_image"] = text_to_image(pipeline, told, given.steps, given.guidance, kept, given.sheet)
+    kept = ROOT / "report" / f"{weights}-{given.steps}-{guidance:g}"
+    found["text_to_image"] = text_to_image(pipeline, told, given.steps, guidance, kept, given.sheet)
     found["same_subject_of_128"] = same_subject(128)
     found["text_to_image"]["each"] = given.each
     found["parameters"] = {
         name: sum(p.numel() for p in getattr(pipeline, name).parameters()) for name in ("unet", "vae", "text_encoder")
     }
-    found["diversity"] = diversity(pipeline, specs[:8], 4, given.steps, given.guidance)
+    found["diversity"] = diversity(pipeline, specs[:8], 4, given.steps, guidance)
     found["inversion"] = inversion(specs[:16])
     found["speed"] = speeds()
     found["megabytes"] = sum(file.stat().st_size for file in WEIGHTS.rglob("*.safetensors")) / 1e6

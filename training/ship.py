@@ -12,10 +12,13 @@ import torch
 from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
 from transformers import CLIPModel, CLIPTextModel, CLIPTokenizer, ViTModel
 
+from samecast.backbones.directory import GUIDANCE
 from training.data import ROOT
 from training.unet import SCHEDULE
 
 WEIGHTS = Path("src/samecast/weights")
+SCALE = 5.0
+"""Guidance that suits the embedded model: more of it keeps scenes no better and leads subjects astray."""
 PARTS = ("vae", "clip", "vit", "probe", "unet")
 
 
@@ -50,6 +53,7 @@ def main() -> None:
         feature_extractor=None,
         requires_safety_checker=False,
     ).to(torch.float16)
+    pipeline.register_to_config(**{GUIDANCE: SCALE})
     shutil.rmtree(WEIGHTS / "diorama", ignore_errors=True)
     pipeline.save_pretrained(WEIGHTS / "diorama")
     in_float32(WEIGHTS / "diorama" / "text_encoder" / "config.json")

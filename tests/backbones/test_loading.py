@@ -123,6 +123,27 @@ def test_another_family_is_refused_by_name(copy: Path) -> None:
     assert "is a StableDiffusion3Pipeline; samecast runs the Stable Diffusion 1.x, 2.x and XL families" in refusal(copy)
 
 
+def tell_guidance(directory: Path, told: object) -> None:
+    """Put a scale of guidance into a pipeline's index."""
+    index = directory / "model_index.json"
+    index.write_text(json.dumps(json.loads(index.read_text()) | {"_guidance_scale": told}))
+
+
+def test_a_model_may_tell_its_guidance_and_keeps_it_when_saved(copy: Path, tmp_path: Path) -> None:
+    assert load_backbone(copy, device="cpu").default_guidance == 7.5
+    tell_guidance(copy, 3)
+    told = load_backbone(copy, device="cpu")
+    assert told.default_guidance == 3.0
+    told.pipeline.save_pretrained(tmp_path / "saved")
+    assert load_backbone(tmp_path / "saved", device="cpu").default_guidance == 3.0
+
+
+@pytest.mark.parametrize("told", ["7.5", -1, float("nan"), True])
+def test_guidance_that_is_none_is_refused(copy: Path, told: object) -> None:
+    tell_guidance(copy, told)
+    assert "_guidance_scale in model_index.json" in refusal(copy)
+
+
 def test_a_missing_part_is_named(copy: Path) -> None:
     shutil.rmtree(copy / "vae")
     assert "lacks vae" in refusal(copy)

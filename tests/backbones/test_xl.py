@@ -1,5 +1,6 @@
 """Stable Diffusion XL on tiny real classes, in our own loop and in the stock pipeline."""
 
+import inspect
 import json
 import shutil
 from collections import Counter
@@ -62,6 +63,11 @@ def apart(one: np.ndarray, other: np.ndarray) -> float:
 def test_the_adapter_keeps_the_protocol(model: sc.Model) -> None:
     assert isinstance(model.backbone, XLBackbone)
     assert isinstance(model.backbone, Backbone)
+
+
+def test_its_guidance_is_that_of_diffusers(model: sc.Model, pipe: Any) -> None:
+    usual = inspect.signature(type(pipe).__call__).parameters["guidance_scale"].default
+    assert model.backbone.default_guidance == usual
 
 
 def test_there_are_70_sites_in_execution_order(model: sc.Model) -> None:

@@ -41,6 +41,14 @@ def test_words_that_are_no_choice_are_refused(
         RenderSettings(**fields)
 
 
+def test_guidance_is_the_models_unless_given() -> None:
+    open_settings = RenderSettings()
+    with pytest.raises(ValueError, match="settle"):
+        _ = open_settings.guidance
+    assert open_settings.settled(5.0).guidance == 5.0
+    assert RenderSettings(guidance_scale=2.0).settled(5.0).guidance == 2.0
+
+
 @pytest.mark.parametrize(("init", "share"), [("inverted", 0.0), ("noise", 1.0), (0.3, 0.3)])
 def test_init_is_a_share_of_noise(init: Any, share: float) -> None:
     assert RenderSettings(init=init).noise_share == share

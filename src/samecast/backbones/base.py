@@ -107,6 +107,11 @@ class Backbone(Protocol):
         """Side in pixels of the pictures the model was made for."""
         ...
 
+    @property
+    def default_guidance(self) -> float:
+        """Scale of classifier-free guidance that the model is usually sampled with."""
+        ...
+
     def latent_shape(self, size: int) -> tuple[int, int, int]:
         """(channel, height, width) of the latent of a square picture.
 

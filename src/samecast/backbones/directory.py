@@ -12,6 +12,8 @@ from samecast.backbones.quiet import first_line
 from samecast.errors import SamecastError
 
 INDEX = "model_index.json"
+GUIDANCE = "_guidance_scale"
+"""Where an index may tell the scale of guidance that suits the model: diffusers passes over keys with an underscore."""
 # What samecast runs of a model directory. A safety checker, where there is one, stays on the disk.
 PARTS = ("unet", "vae", "text_encoder", "tokenizer", "scheduler")
 XL_PARTS = (*PARTS, "text_encoder_2", "tokenizer_2")
@@ -62,7 +64,18 @@ def read_directory(path: Path, name: str, dtype: torch.dtype) -> Any:
     channels, latent = pipeline.unet.config.in_channels, pipeline.vae.config.latent_channels
     if channels != latent:
         raise SamecastError(f"model {name} takes {channels} channels for {latent}; inpainting models are not supported")
+    _keep_guidance(pipeline, path, name)
     return pipeline
+
+
+def _keep_guidance(pipeline: Any, path: Path, name: str) -> None:
+    """Leaves in the pipeline's configuration, which diffusers strips of it, the guidance that its index tells."""
+    told: Any = json.loads((path / INDEX).read_text(encoding="utf-8")).get(GUIDANCE)
+    if told is None:
+        return
+    if isinstance(told, bool) or not isinstance(told, int | float) or not 0 <= told < float("inf"):
+        raise SamecastError(f"{GUIDANCE} in {INDEX} of model {name} must be a number of 0 or more; got {told!r}")
+    pipeline.register_to_config(**{GUIDANCE: float(told)})
 
 
 def variant_of(files: Iterable[str]) -> str | None:

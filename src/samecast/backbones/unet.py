@@ -16,6 +16,7 @@ from PIL import Image
 from torch import Tensor
 
 from samecast.backbones.base import AttentionLayer, BoundSite, ModelIdentity
+from samecast.backbones.directory import GUIDANCE
 from samecast.backbones.words import find_phrase, word_starts
 from samecast.core.ddim import PredictionType, Schedule
 from samecast.core.sites import Kind, Site, Stage
@@ -34,6 +35,9 @@ class UNetBackbone:
     Raises:
         SamecastError: the checkpoint predicts something that DDIM inversion is not defined for here.
     """
+
+    customary_guidance = 7.5
+    """Scale that papers and diffusers sample this family with."""
 
     def __init__(self, pipeline: Any, identity: ModelIdentity) -> None:
         self.pipeline = pipeline
@@ -63,6 +67,11 @@ class UNetBackbone:
         """The side the U-Net was made for, in pixels."""
         side = self.pipeline.unet.config.sample_size
         return int(side if isinstance(side, int) else side[0]) * int(self.pipeline.vae_scale_factor)
+
+    @property
+    def default_guidance(self) -> float:
+        """What the pipeline's index tells, else the custom of its family."""
+        return float(self.pipeline.config.get(GUIDANCE, self.customary_guidance))
 
     def latent_shape(self, size: int) -> tuple[int, int, int]:
         """(channel, height, width), refusing sizes that the U-Net cannot halve at every level."""

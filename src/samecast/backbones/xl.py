@@ -25,6 +25,8 @@ class XLBackbone(UNetBackbone):
     groups of a source without a caption are one row.
     """
 
+    customary_guidance = 5.0
+
     def encode_prompts(self, prompts: Sequence[str]) -> Float[Tensor, "prompt token channel"]:
         """Text embeddings of both encoders with the pooled one below; beyond the encoders' length is refused."""
         for prompt in prompts:

@@ -50,6 +50,7 @@ def run_tune(options: TuneOptions) -> None:
         guidance_scale=options.guidance,
         guidance_rescale=options.guidance_rescale,
         init=options.init,
+        size=options.size,
     )
     told = tuple(dict.fromkeys(expand(prompt, options.noun) for prompt in prompts))
     subject = StudySubject(slug(Path(references[0]).stem), told, photos, options.noun)

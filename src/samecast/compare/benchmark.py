@@ -150,8 +150,13 @@ class Benchmark:
                 digest.update(weight.float().cpu().contiguous().numpy().tobytes())
         return digest.hexdigest()
 
+    @property
+    def settled(self) -> RenderSettings:
+        """The settings, with what they leave to the model."""
+        return self.settings.settled(self.model.backbone.default_guidance)
+
     def _settings(self, method: Method) -> RenderSettings:
-        return self.settings if method.init is None else replace(self.settings, init=method.init)
+        return self.settled if method.init is None else replace(self.settled, init=method.init)
 
     def _unit(self, place: Path, case: Case, method: Method, other: Case, progress: Progress | None) -> None:
         size = self.model.backbone.default_size
@@ -235,7 +240,7 @@ def write_results(
         "benchmark": BENCHMARK_VERSION,
         "world": WORLD_VERSION,
         "model": asdict(benchmark.model.backbone.identity),
-        "settings": asdict(benchmark.settings),
+        "settings": asdict(benchmark.settled),
         "prompts": benchmark.prompts,
         "hidden": benchmark.hidden,
         "subjects": len({judgement.subject for judgement in judgements}),

@@ -110,7 +110,7 @@ class Duos:
     def key(self, case: DuoCase, way: Way) -> str:
         """A name for the unit, made of everything that its pictures and verdicts depend on."""
         learning = None if way == "prompt" else asdict(self.learning)
-        facts = self.benchmark.facts(self.benchmark.settings) | {"way": way, "learning": learning}
+        facts = self.benchmark.facts(self.benchmark.settled) | {"way": way, "learning": learning}
         told = json.dumps(facts, sort_keys=True, default=str)
         return f"{case.name}-{way}-{sha256(told.encode()).hexdigest()[:12]}"
 
@@ -169,7 +169,7 @@ class Duos:
 
     def _pictures(self, prompts: Sequence[str], seeds: Sequence[int]) -> list[Image.Image]:
         """Pictures twice as wide as high, by the stock pipeline: no attention is routed here."""
-        model, settings = self.benchmark.model, self.benchmark.settings
+        model, settings = self.benchmark.model, self.benchmark.settled
         pipeline, side = find_pipeline(model), model.backbone.default_size
         pipeline.set_progress_bar_config(disable=True)
         with torch.no_grad():
@@ -178,7 +178,7 @@ class Duos:
                 height=side,
                 width=2 * side,
                 num_inference_steps=settings.steps,
-                guidance_scale=settings.guidance_scale,
+                guidance_scale=settings.guidance,
                 guidance_rescale=settings.guidance_rescale,
                 generator=[torch.Generator().manual_seed(seed) for seed in seeds],
             ).images

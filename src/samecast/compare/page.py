@@ -8,7 +8,6 @@ from pathlib import Path
 from samecast.compare.benchmark import Benchmark
 from samecast.compare.duos import WAYS, DuoJudgement, means_of, ways_of
 from samecast.compare.methods import Method
-from samecast.core.settings import RenderSettings
 from samecast.disk import replace_file, write_text
 from samecast.report.page import Table
 
@@ -94,13 +93,14 @@ def _cells(of: Mapping[str, float]) -> tuple[str, ...]:
 
 
 def _page(tables: Sequence[Table], benchmark: Benchmark, learn_steps: int | None, methods: Sequence[str]) -> str:
-    identity, settings = benchmark.model.backbone.identity, benchmark.settings
+    backbone, settings = benchmark.model.backbone, benchmark.settled
+    identity = backbone.identity
     table, pairs = tables[0], tables[1] if len(tables) > 1 else None
     command = f"samecast compare --subjects {_count(table)} --pairs {_count(pairs)} --prompts {benchmark.prompts}"
     command += f" --steps {settings.steps}" + (f" --learn-steps {learn_steps}" if learn_steps else "")
     command += f" --methods {' '.join(methods)}" if methods else ""
-    if settings.guidance_scale != RenderSettings().guidance_scale:
-        command += f" --guidance {settings.guidance_scale:g}"
+    if settings.guidance != backbone.default_guidance:
+        command += f" --guidance {settings.guidance:g}"
     if settings.guidance_rescale:
         command += f" --guidance-rescale {settings.guidance_rescale:g}"
     command += f" --model {identity.id}" if identity.id != "diorama" else ""

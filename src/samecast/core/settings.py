@@ -1,6 +1,6 @@
 """How to render: one frozen object that is the schema, the command line and the provenance at once."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from samecast.errors import SamecastError
@@ -20,8 +20,9 @@ class RenderSettings:
     steps: int = 50
     """Denoising steps. More is slower and finer; 50 is what the literature uses."""
 
-    guidance_scale: float = 7.5
-    """How strongly the prompt is followed (classifier-free guidance). 1 or less switches it off and halves the work."""
+    guidance_scale: float | None = None
+    """How strongly the prompt is followed (classifier-free guidance). 1 or less switches it off and halves the work;
+    None is what the model is usually sampled with, as `Backbone.default_guidance` tells."""
 
     guidance_rescale: float = 0.0
     """How far guidance is kept from raising contrast, 0 (not) to 1: the share of each guided prediction that is brought
@@ -78,7 +79,8 @@ class RenderSettings:
         memory = self.source_memory
         _require(memory is None or memory >= 0, f"source_memory must be 0 GiB or more; got {memory}")
         scale = self.guidance_scale
-        _require(0 <= scale < float("inf"), f"guidance_scale must be a number of 0 or more; got {scale}")
+        sound = scale is None or 0 <= scale < float("inf")
+        _require(sound, f"guidance_scale must be a number of 0 or more; got {scale}")
         rescale = self.guidance_rescale
         _require(0 <= rescale <= 1, f"guidance_rescale must be 0 to 1; got {rescale}")
         named = self.init in ("inverted", "noise")
@@ -91,6 +93,21 @@ class RenderSettings:
         _require(
             self.pairing in ("matched", "masactrl"), f"pairing must be 'matched' or 'masactrl'; got {self.pairing!r}"
         )
+
+    def settled(self, guidance_scale: float) -> "RenderSettings":
+        """These settings with the model's scale of guidance where they leave it to the model."""
+        return self if self.guidance_scale is not None else replace(self, guidance_scale=guidance_scale)
+
+    @property
+    def guidance(self) -> float:
+        """`guidance_scale` of settled settings.
+
+        Raises:
+            ValueError: nothing settled it.
+        """
+        if self.guidance_scale is None:
+            raise ValueError("the scale of guidance is the model's: settle these settings first")
+        return self.guidance_scale
 
     @property
     def noise_share(self) -> float:

@@ -51,6 +51,7 @@ def find_masks(
     progress: Progress | None,
 ) -> MaskSearch:
     """Looks for the subject in its photos; arguments and errors as for `Model.find_masks`."""
+    settings = settings.settled(backbone.default_guidance)
     request = Request(subject, (), (), settings)
     size = settings.size or backbone.default_size
     shape, schedule = backbone.latent_shape(size), backbone.schedule(settings.steps)

@@ -51,7 +51,8 @@ class Job:
     """
 
     def __init__(self, backbone: Backbone, request: Request, progress: Progress | None) -> None:
-        self.backbone, self.request, self.settings = backbone, request, request.settings
+        self.settings = request.settings.settled(backbone.default_guidance)
+        self.backbone, self.request = backbone, replace(request, settings=self.settings)
         self.progress: Progress = progress or (lambda stage, done, total: None)
         self.targets, self.sources = request.targets(), request.sources()
         self.size = self.settings.size or backbone.default_size
@@ -68,7 +69,7 @@ class Job:
         for look in self.looks:
             for text in captions | {target.branch.prompt for target in self.targets}:
                 backbone.find_words(text, look.phrase)
-        groups = len(Branches((), (), self.settings.guidance_scale).groups)
+        groups = len(Branches((), (), self.settings.guidance).groups)
         self.rows = largest_batch(self.shape, self.settings, groups)
         together = check_one_batch(request.rules, len(self.targets), groups, self.rows)
         self.pictures = read_pictures(request, self.size)
@@ -146,7 +147,7 @@ class Job:
 
     def _branches(self, targets: Sequence[Target]) -> Branches:
         branches = tuple(target.branch for target in targets)
-        return Branches(branches, self.sources, self.settings.guidance_scale, self.settings.guidance_rescale)
+        return Branches(branches, self.sources, self.settings.guidance, self.settings.guidance_rescale)
 
     def _plan_keeping(self, plan: Plan) -> Keeping:
         """What is kept of the sources."""

@@ -38,9 +38,9 @@ def remarks(
     settings, found = request.settings, list[str]()
     if settings.noise_share == 0 and not request.generated:
         found.append("the seed has no effect with init='inverted': nothing is random; init='noise' or a blend uses it")
-    if settings.negative_prompt and settings.guidance_scale <= 1:
+    if settings.negative_prompt and settings.guidance <= 1:
         found.append("the negative prompt has no effect with guidance_scale <= 1")
-    if settings.guidance_rescale and settings.guidance_scale <= 1:
+    if settings.guidance_rescale and settings.guidance <= 1:
         found.append("guidance_rescale has no effect with guidance_scale <= 1")
     found += _idle_words(request, words)
     found += _poor_autoencoder(autoencoder)

@@ -81,12 +81,12 @@ def invert(
     """
     # Where states are kept, a photo with a caption has a row without it beside it.
     keeps = any(run.keeps_at(step) for step in kept_steps(settings))
-    of_one = len(Branches((), (sources[0],), settings.guidance_scale if keeps else 1.0).layout(targets=()).rows)
+    of_one = len(Branches((), (sources[0],), settings.guidance if keeps else 1.0).layout(targets=()).rows)
     chunks = split_evenly(sources, max(1, rows // of_one))
     advance = counter("invert", len(chunks))
     parts: list[Trajectory] = []
     for chunk in chunks:
-        branches = Branches((), chunk, settings.guidance_scale)
+        branches = Branches((), chunk, settings.guidance)
         latents = encoded[[branch.index for branch in chunk]]
         parts.append(
             invert_references(
@@ -123,6 +123,6 @@ def generate(
         counter: told how far the work is.
         book: takes the maps of these evaluations, where the prompt has the words.
     """
-    branches = Branches((), (source,), settings.guidance_scale, settings.guidance_rescale)
+    branches = Branches((), (source,), settings.guidance, settings.guidance_rescale)
     noise = seeded_noise(shape, settings.seed).to(run.backbone.device)
     return generate_source(run, branches, noise, book=book, advance=counter("source", 1))

@@ -70,7 +70,7 @@ def estimate(recipe: Recipe, subjects: Sequence[StudySubject], backbone: Backbon
         backbone: the model.
     """
     size, settings = count(recipe, backbone), recipe.settings
-    groups = len(Branches((), (), settings.guidance_scale).groups)
+    groups = len(Branches((), (), settings.guidance).groups)
     trees = sum(len({(o.numbers, o.cast) for o in orders_of(recipe, subject)}) for subject in subjects)
     binding = Binding(recipe, backbone)
     distinct = {history(plan, binding.schedule.working_steps): plan for plan in _plans(recipe, binding)}.values()
@@ -114,7 +114,7 @@ def _measure(recipe: Recipe, backbone: Backbone, groups: int) -> tuple[float, in
     rows = largest_batch(shape, settings, groups)
     plan = union(_plans(recipe, binding))
     branches = tuple(Branch("target", number, "") for number in range(rows // groups))
-    layout = Branches(branches, (), settings.guidance_scale).layout()
+    layout = Branches(branches, (), settings.guidance).layout()
     latents = {branch: seeded_noise(shape, branch.index).to(backbone.device) for branch in branches}
     session = Session(backbone)
     run = Run(backbone, session, binding.schedule, plan, {"": backbone.encode_prompts([""])[0]})

@@ -79,7 +79,7 @@ def settle(
     identity = backbone.identity
     recipe = replace(
         recipe,
-        settings=replace(recipe.settings, size=size),
+        settings=replace(recipe.settings.settled(backbone.default_guidance), size=size),
         revision=identity.revision,
         lora=identity.lora,
         dtype=str(backbone.dtype).removeprefix("torch."),

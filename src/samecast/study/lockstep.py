@@ -101,7 +101,7 @@ class Lockstep:
         self._trajectory = trajectory
         self._source_masks = source_masks
         self._settings = settings
-        self._sources = Branches((), trajectory.sources, settings.guidance_scale, settings.guidance_rescale)
+        self._sources = Branches((), trajectory.sources, settings.guidance, settings.guidance_rescale)
         self._groups = len(self._sources.groups)
         self.rows = rows
 

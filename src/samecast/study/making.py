@@ -67,7 +67,7 @@ class Making:
         plan = union([wish.plan for wish in self.wishes])
         settings = replace(self.recipe.settings, batch_rows=worker.bench.rows)
         self.branches = tuple(Branch("source", index, subject.source_prompt) for index in range(len(sources.numbers)))
-        alone = Branches((), self.branches, settings.guidance_scale)
+        alone = Branches((), self.branches, settings.guidance)
         groups, size = len(alone.groups), settings.size or backbone.default_size
         steps, budget = kept_steps(settings), settings.source_memory
         keeping = plan_keeping(backbone, plan, alone, size=size, steps=steps, budget=budget)

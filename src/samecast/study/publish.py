@@ -150,7 +150,7 @@ def _article(
         {
             "model": f"{recipe.model} ({recipe.revision[:19]}, {recipe.dtype})",
             "steps": str(recipe.settings.steps),
-            "guidance": str(recipe.settings.guidance_scale),
+            "guidance": str(recipe.settings.guidance),
             "start": str(recipe.settings.init),
             "CLIP": f"{scorers.facts['clip']['id']} ({scorers.facts['clip']['revision'][:19]}), raw cosine",
             "folder": folder.path.name,

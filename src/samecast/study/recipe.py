@@ -106,7 +106,7 @@ def picture_facts(recipe: Recipe, cast: Cast, rules: Sequence[Rule]) -> dict[str
         "negative_prompt": settings.negative_prompt,
         "rules": rules_to_data(tuple(rules)),
         "steps": settings.steps,
-        "guidance_scale": settings.guidance_scale,
+        "guidance_scale": settings.guidance,
         "guidance_rescale": settings.guidance_rescale,
         "init": settings.noise_share,
         "pairing": settings.pairing,

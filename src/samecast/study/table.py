@@ -80,7 +80,7 @@ def _row(recipe: Recipe, subject: StudySubject, order: Order, scores: Mapping[st
         "lora": "+".join(revision for _, revision in recipe.lora),
         "dtype": recipe.dtype,
         "steps": settings.steps,
-        "guidance_scale": settings.guidance_scale,
+        "guidance_scale": settings.guidance,
         "guidance_rescale": settings.guidance_rescale,
         "init": str(settings.init),
         "pairing": settings.pairing,

@@ -53,7 +53,7 @@ def _markdown(folder: StudyFolder, scores: Scores, figures: list[str]) -> str:
     lines = [
         f"{subjects} subjects, {prompts / subjects:g} prompts and {photos / subjects:g} photos each,"
         f" {recipe.seeds} seed, {len(recipe.grid.variants)} settings, {recipe.settings.steps} steps, guidance"
-        f" {recipe.settings.guidance_scale:g}, start {recipe.settings.init}; model `{recipe.model}`"
+        f" {recipe.settings.guidance:g}, start {recipe.settings.init}; model `{recipe.model}`"
         f" (`{recipe.revision[:19]}`). Intervals are 95%, Student's over subjects. Recommended by CLIP:"
         f" **{recommended(scores.rows)}**.",
         "",

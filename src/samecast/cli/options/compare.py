@@ -4,9 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
-import tyro
-
-arg = tyro.conf.arg
+from samecast.cli.options.common import Device, Guidance, GuidanceRescale, Model, Steps, arg
 
 
 @dataclass(frozen=True)
@@ -38,20 +36,16 @@ class CompareOptions:
     learn_steps: Annotated[int | None, arg(metavar="INT", help_behavior_hint="(default: the method's)")] = None
     """Steps of every training."""
 
-    steps: Annotated[int, arg(metavar="INT")] = 50
-    """Denoising steps."""
+    steps: Steps = 50
 
-    guidance: Annotated[float, arg(metavar="FLOAT")] = 7.5
-    """Scale of classifier-free guidance."""
+    guidance: Guidance = None
 
-    guidance_rescale: Annotated[float, arg(metavar="0-1")] = 0.0
-    """How far guidance is kept from raising contrast."""
+    guidance_rescale: GuidanceRescale = 0.0
 
     docs: Annotated[Path | None, arg(metavar="FOLDER", help_behavior_hint="")] = None
     """Also write compare.md there, and pictures/compare.png, in place of what there is."""
 
-    model: Annotated[str, arg(metavar="MODEL", help_behavior_hint="(default: the embedded model)")] = "diorama"
+    model: Model = "diorama"
     """Any model that `samecast render` takes, if it knows the embedded world."""
 
-    device: Annotated[str, arg(metavar="auto|cpu|cuda|mps")] = "auto"
-    """Where to compute."""
+    device: Device = "auto"

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 import tyro
 
-arg = tyro.conf.arg
+from samecast.cli.options.common import Device, arg
 
 _Model = Annotated[
     str, arg(metavar="MODEL", help_behavior_hint="(default: the embedded model, if it was learned on that)")
@@ -56,8 +56,7 @@ class MergeOptions:
     model: _Model = ""
     """The model that the concepts were learned on."""
 
-    device: Annotated[str, arg(metavar="auto|cpu|cuda|mps")] = "auto"
-    """Where to compute."""
+    device: Device = "auto"
 
 
 @dataclass(frozen=True)
@@ -79,8 +78,7 @@ class CompressOptions:
     model: _Model = ""
     """The model that the concept was learned on."""
 
-    device: Annotated[str, arg(metavar="auto|cpu|cuda|mps")] = "auto"
-    """Where to compute."""
+    device: Device = "auto"
 
 
 @dataclass(frozen=True)
@@ -119,8 +117,7 @@ class ConvertOptions:
     model: _Model = ""
     """The model that the concept was learned on; needed to make whole weights LoRA, and LoRA whole weights."""
 
-    device: Annotated[str, arg(metavar="auto|cpu|cuda|mps")] = "auto"
-    """Where to compute."""
+    device: Device = "auto"
 
 
 @dataclass(frozen=True)

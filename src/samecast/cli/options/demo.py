@@ -4,9 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
-import tyro
-
-arg = tyro.conf.arg
+from samecast.cli.options.common import Device, Model, arg
 
 
 @dataclass(frozen=True)
@@ -21,11 +19,10 @@ class DemoOptions:
     out: Annotated[Path, arg(aliases=("-o",), metavar="FOLDER")] = Path("demo")
     """Folder for index.html and grid.png. An earlier demo there is replaced; otherwise the next free name is taken."""
 
-    model: Annotated[str, arg(metavar="MODEL", help_behavior_hint="(default: the embedded model)")] = "diorama"
+    model: Model = "diorama"
     """Any model that `samecast render` takes."""
 
     steps: Annotated[int, arg(metavar="INT")] = 50
     """Denoising steps. The spans of control keep their share of the run."""
 
-    device: Annotated[str, arg(metavar="auto|cpu|cuda|mps")] = "auto"
-    """Where to compute."""
+    device: Device = "auto"

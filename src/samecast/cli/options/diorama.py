@@ -2,12 +2,11 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import tyro
 
-arg = tyro.conf.arg
-On = tyro.conf.FlagCreatePairsOff[bool]
+from samecast.cli.options.common import Device, Guidance, GuidanceRescale, Init, Model, On, Steps, arg
 
 
 @dataclass(frozen=True)
@@ -79,23 +78,18 @@ class BenchmarkOptions:
     hidden: Annotated[On, arg(help_behavior_hint="")] = False
     """Read photos on which 30-60% of the subject is hidden."""
 
-    init: Annotated[Literal["inverted", "noise"] | float, arg(metavar="inverted|noise|0-1")] = "inverted"
-    """Where pictures start: the photo's inverted latent, fresh noise, or between."""
+    init: Init = "inverted"
 
-    steps: Annotated[int, arg(metavar="INT")] = 50
-    """Denoising steps."""
+    steps: Steps = 50
 
-    guidance: Annotated[float, arg(metavar="FLOAT")] = 7.5
-    """Scale of classifier-free guidance."""
+    guidance: Guidance = None
 
-    guidance_rescale: Annotated[float, arg(metavar="0-1")] = 0.0
-    """How far guidance is kept from raising contrast."""
+    guidance_rescale: GuidanceRescale = 0.0
 
-    model: Annotated[str, arg(metavar="MODEL", help_behavior_hint="(default: the embedded model)")] = "diorama"
+    model: Model = "diorama"
     """Any model that `samecast render` takes, if it knows the embedded world."""
 
-    device: Annotated[str, arg(metavar="auto|cpu|cuda|mps")] = "auto"
-    """Where to compute."""
+    device: Device = "auto"
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,8 @@ from typing import Annotated, Literal
 
 import tyro
 
-arg = tyro.conf.arg
-On = tyro.conf.FlagCreatePairsOff[bool]
+from samecast.cli.options.common import Model, On, Size, arg
+
 _METHODS = "(default: the method's)"
 
 
@@ -42,7 +42,7 @@ class SharedOptions:
     ] = None
     """Folder for the concept. An unfinished run there goes on where it stopped."""
 
-    model: Annotated[str, arg(metavar="MODEL", help_behavior_hint="(default: the embedded model)")] = "diorama"
+    model: Model = "diorama"
     """Any model that `samecast render` takes."""
 
     steps: Annotated[int | None, arg(metavar="INT", help_behavior_hint=_METHODS)] = None
@@ -86,8 +86,7 @@ class SharedOptions:
     ] = None
     """Words at which the token begins."""
 
-    size: Annotated[int | None, arg(metavar="PIXELS", help_behavior_hint="(default: the model's)")] = None
-    """Side of the pictures."""
+    size: Size = None
 
     fit: Literal["crop", "pad"] = "crop"
     """How a photo becomes square: cut to its centre, or padded with white."""

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 import tyro
 
-arg = tyro.conf.arg
+from samecast.cli.options.common import Device, Dtype, Lora, Model, arg
 
 
 @dataclass(frozen=True)
@@ -51,11 +51,10 @@ class MasksOptions:
     steps: Annotated[int, arg(metavar="INT")] = 50
     """Steps of the inversion."""
 
-    model: Annotated[str, arg(metavar="MODEL", help_behavior_hint="(default: the embedded model)")] = "diorama"
+    model: Model = "diorama"
     """Any model that `samecast render` takes."""
 
-    lora: Annotated[tyro.conf.UseAppendAction[tuple[Path, ...]], arg(metavar="PATH")] = ()
-    """A LoRA to add to the model."""
+    lora: Lora = ()
 
     concept: Annotated[tyro.conf.UseAppendAction[tuple[str, ...]], arg(metavar="FILE[:STRENGTH]")] = ()
     """What was learned of a subject, to apply to the model; its word can be looked for: --words "<new1> dog"
@@ -70,8 +69,6 @@ class MasksOptions:
     fit: Literal["crop", "pad"] = "crop"
     """How a photo becomes square: cut to its centre, or padded with white."""
 
-    device: Annotated[str, arg(metavar="auto|cpu|cuda|mps")] = "auto"
-    """Where to compute."""
+    device: Device = "auto"
 
-    dtype: Annotated[Literal["auto", "float32", "float16", "bfloat16"], arg(metavar="TYPE")] = "auto"
-    """Precision of the model: auto, float32, float16 or bfloat16."""
+    dtype: Dtype = "auto"

@@ -6,8 +6,19 @@ from typing import Annotated, Literal
 
 import tyro
 
-arg = tyro.conf.arg
-On = tyro.conf.FlagCreatePairsOff[bool]
+from samecast.cli.options.common import (
+    Device,
+    Dtype,
+    Guidance,
+    GuidanceRescale,
+    Init,
+    Lora,
+    Model,
+    On,
+    Size,
+    Steps,
+    arg,
+)
 
 
 @dataclass(frozen=True)
@@ -99,11 +110,10 @@ class RenderOptions:
     consistency: Annotated[float | None, arg(metavar="FLOAT", help_behavior_hint="(default: 0.4)")] = None
     """For dream-matcher: how far a match there and back may lead astray and still count."""
 
-    model: Annotated[str, arg(metavar="MODEL", help_behavior_hint="(default: the embedded model)")] = "diorama"
+    model: Model = "diorama"
     """A diffusers directory, a .safetensors file or a hub id of the Stable Diffusion 1.x, 2.x or XL family."""
 
-    lora: Annotated[tyro.conf.UseAppendAction[tuple[Path, ...]], arg(metavar="PATH")] = ()
-    """A LoRA to add to the model."""
+    lora: Lora = ()
 
     concept: Annotated[tyro.conf.UseAppendAction[tuple[str, ...]], arg(metavar="FILE[:STRENGTH]")] = ()
     """What was learned of a subject, to apply to the model; prompts say its word: "a <new1> dog"."""
@@ -117,14 +127,11 @@ class RenderOptions:
     seed: Annotated[int, arg(metavar="INT")] = 0
     """Seed of the noise; picture n of a prompt takes seed + n. Without effect where a photo's layout is kept."""
 
-    steps: Annotated[int, arg(metavar="INT")] = 50
-    """Denoising steps."""
+    steps: Steps = 50
 
-    guidance: Annotated[float, arg(metavar="SCALE")] = 7.5
-    """How closely to follow the prompt; 1 is the model's own taste, and twice as fast."""
+    guidance: Guidance = None
 
-    guidance_rescale: Annotated[float, arg(metavar="0-1")] = 0.0
-    """How far guidance is kept from raising contrast."""
+    guidance_rescale: GuidanceRescale = 0.0
 
     noun: Annotated[str, arg(metavar="WORD", help_behavior_hint="")] = ""
     """What the subject is, in a word; replaces {noun} in the prompts."""
@@ -135,14 +142,12 @@ class RenderOptions:
     images_per_prompt: Annotated[int, arg(metavar="INT")] = 1
     """Pictures for each prompt; more than one needs --init noise or a blend."""
 
-    size: Annotated[int | None, arg(metavar="PIXELS", help_behavior_hint="(default: the model's)")] = None
-    """Side of the pictures."""
+    size: Size = None
 
     fit: Literal["crop", "pad"] = "crop"
     """How a photo becomes square: cut to its centre, or padded with white."""
 
-    init: Annotated[Literal["inverted", "noise"] | float, arg(metavar="inverted|noise|0-1")] = "inverted"
-    """Where the pictures start: from the photo's layout, from noise, or from 0 (photo) to 1 (noise) between them."""
+    init: Init = "inverted"
 
     source_prompt: Annotated[str, arg(metavar="TEXT", help_behavior_hint="")] = ""
     """Caption of the photo; without a photo, the source is generated from it."""
@@ -166,11 +171,9 @@ class RenderOptions:
     """Most memory for what is kept of the photo's inversion; beyond it the photo is computed again beside the pictures.
     -v tells what is taken."""
 
-    device: Annotated[str, arg(metavar="auto|cpu|cuda|mps")] = "auto"
-    """Where to compute."""
+    device: Device = "auto"
 
-    dtype: Annotated[Literal["auto", "float32", "float16", "bfloat16"], arg(metavar="TYPE")] = "auto"
-    """Precision of the model: auto, float32, float16 or bfloat16."""
+    dtype: Dtype = "auto"
 
     prediction_type: Annotated[Literal["auto", "epsilon", "v_prediction"], arg(metavar="TYPE")] = "auto"
     """What the model predicts: auto, epsilon (the noise) or v_prediction (the velocity). A single file of Stable

@@ -1,11 +1,8 @@
 """The options of `samecast sites`."""
 
 from dataclasses import dataclass
-from typing import Annotated
 
-import tyro
-
-arg = tyro.conf.arg
+from samecast.cli.options.common import Model
 
 
 @dataclass(frozen=True)
@@ -18,5 +15,5 @@ class SitesOptions:
       samecast sites --model path/to/stable-diffusion-v1-4
     """
 
-    model: Annotated[str, arg(metavar="MODEL", help_behavior_hint="(default: the embedded model)")] = "diorama"
+    model: Model = "diorama"
     """Any model that `samecast render` takes."""

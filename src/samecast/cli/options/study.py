@@ -6,8 +6,7 @@ from typing import Annotated, Literal
 
 import tyro
 
-arg = tyro.conf.arg
-On = tyro.conf.FlagCreatePairsOff[bool]
+from samecast.cli.options.common import Device, Dtype, Guidance, GuidanceRescale, Init, Model, On, Size, arg
 
 
 @dataclass(frozen=True)
@@ -73,22 +72,18 @@ class StudyOptions:
     steps: Annotated[int, arg(metavar="INT")] = 50
     """Denoising steps. The presets' spans keep their share of the run."""
 
-    guidance: Annotated[float, arg(metavar="FLOAT")] = 7.5
-    """Scale of classifier-free guidance."""
+    guidance: Guidance = None
 
-    guidance_rescale: Annotated[float, arg(metavar="0-1")] = 0.0
-    """How far guidance is kept from raising contrast."""
+    guidance_rescale: GuidanceRescale = 0.0
 
     seed: Annotated[int, arg(metavar="INT")] = 0
     """Seed of the noise; without effect where everything starts from the photo's inverted latent."""
 
-    init: Annotated[Literal["inverted", "noise"] | float, arg(metavar="inverted|noise|0-1")] = "inverted"
-    """Where pictures start: the photo's inverted latent, fresh noise, or between."""
+    init: Init = "inverted"
 
-    size: Annotated[int | None, arg(metavar="PIXELS", help_behavior_hint="(default: the model's)")] = None
-    """Side of the pictures."""
+    size: Size = None
 
-    model: Annotated[str, arg(metavar="MODEL", help_behavior_hint="(default: the embedded model)")] = "diorama"
+    model: Model = "diorama"
     """Any model that `samecast render` takes."""
 
     clip: Annotated[str, arg(metavar="MODEL", help_behavior_hint="(default: the model's)")] = ""
@@ -113,11 +108,9 @@ class StudyOptions:
     checkpoint: Annotated[float, arg(metavar="SECONDS")] = 60.0
     """How often a subject in progress is kept."""
 
-    device: Annotated[str, arg(metavar="auto|cpu|cuda|mps")] = "auto"
-    """Where to compute."""
+    device: Device = "auto"
 
-    dtype: Annotated[Literal["auto", "float32", "float16", "bfloat16"], arg(metavar="TYPE")] = "auto"
-    """Precision of the model: auto, float32, float16 or bfloat16."""
+    dtype: Dtype = "auto"
 
 
 @dataclass(frozen=True)

@@ -2,11 +2,11 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import tyro
 
-arg = tyro.conf.arg
+from samecast.cli.options.common import Device, Guidance, GuidanceRescale, Init, Model, Size, Steps, arg
 
 
 @dataclass(frozen=True)
@@ -38,19 +38,17 @@ class TuneOptions:
     seeds: Annotated[int, arg(metavar="INT")] = 1
     """Pictures of each prompt in the last round; more than one needs --init noise or a blend."""
 
-    init: Annotated[Literal["inverted", "noise"] | float, arg(metavar="inverted|noise|0-1")] = "inverted"
-    """Where pictures start: the photo's inverted latent, fresh noise, or between."""
+    init: Init = "inverted"
 
-    steps: Annotated[int, arg(metavar="INT")] = 50
-    """Denoising steps."""
+    size: Size = None
 
-    guidance: Annotated[float, arg(metavar="FLOAT")] = 7.5
-    """Scale of classifier-free guidance."""
+    steps: Steps = 50
 
-    guidance_rescale: Annotated[float, arg(metavar="0-1")] = 0.0
-    """How far guidance is kept from raising contrast."""
+    guidance: Guidance = None
 
-    model: Annotated[str, arg(metavar="MODEL", help_behavior_hint="(default: the embedded model)")] = "diorama"
+    guidance_rescale: GuidanceRescale = 0.0
+
+    model: Model = "diorama"
     """Any model that `samecast render` takes."""
 
     clip: Annotated[str, arg(metavar="MODEL", help_behavior_hint="(default: the model's)")] = ""
@@ -59,5 +57,4 @@ class TuneOptions:
     out: Annotated[Path, arg(aliases=("-o",), metavar="FOLDER")] = Path("tuned")
     """Folder for rules.json, front.png and all pictures. A search that was stopped goes on."""
 
-    device: Annotated[str, arg(metavar="auto|cpu|cuda|mps")] = "auto"
-    """Where to compute."""
+    device: Device = "auto"

@@ -1,0 +1,50 @@
+"""Options that several commands take alike: their types, and their help where it is the same everywhere."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+
+arg = tyro.conf.arg
+
+On = tyro.conf.FlagCreatePairsOff[bool]
+"""A switch that is off unless it is given."""
+
+Model = Annotated[str, arg(metavar="MODEL", help_behavior_hint="(default: the embedded model)")]
+"""Which models will do is told by each command."""
+
+Steps = Annotated[int, arg(metavar="INT", help="Denoising steps.")]
+
+Guidance = Annotated[
+    float | None,
+    arg(
+        metavar="SCALE",
+        help="How closely to follow the prompt (classifier-free guidance): 7.5 is usual for Stable Diffusion, 5 for XL;"
+        " 1 is without, and twice as fast.",
+        help_behavior_hint="(default: the model's)",
+    ),
+]
+
+GuidanceRescale = Annotated[float, arg(metavar="0-1", help="How far guidance is kept from raising contrast.")]
+
+Init = Annotated[
+    Literal["inverted", "noise"] | float,
+    arg(
+        metavar="inverted|noise|0-1",
+        help="Where pictures start: the photo's inverted latent, which keeps its layout, fresh noise, or from 0 (photo)"
+        " to 1 (noise) between.",
+    ),
+]
+
+Size = Annotated[
+    int | None, arg(metavar="PIXELS", help="Side of the pictures.", help_behavior_hint="(default: the model's)")
+]
+
+Lora = Annotated[tyro.conf.UseAppendAction[tuple[Path, ...]], arg(metavar="PATH", help="A LoRA to add to the model.")]
+
+Device = Annotated[str, arg(metavar="auto|cpu|cuda|mps", help="Where to compute.")]
+
+Dtype = Annotated[
+    Literal["auto", "float32", "float16", "bfloat16"],
+    arg(metavar="TYPE", help="Precision of the model: auto, float32, float16 or bfloat16."),
+]
