@@ -82,12 +82,16 @@ neighbours (by {{ clear }} CIEDE2000 or more).
 
 HISTORY = """\
 The figures are each part's last run. Parts that were trained on from earlier weights say so in `training/NOTES.md`.
-Of the denoiser's last runs six or seven steps in ten were on diptychs, two photos of one subject side by side on one
-canvas: the world's other pictures hold one subject each and give self-attention little to keep alike. In the first of
-them a diptych was captioned "two photos of a dog", and one half of every second had less noise; in the second each half
-had a caption of its own, which cross-attention read in that half alone. One step in twenty was on scenes with two
-different subjects. Tokens on a subject counted more than others, and each of its parts the same. The denoiser was never
-shown the keys and values of another canvas."""
+The world's pictures hold one subject each and give self-attention little to keep alike, where Stable Diffusion has
+seen things repeat. So the denoiser learnt on *diptychs* too, two photos of one subject side by side on one canvas, of
+which each half has a caption of its own that cross-attention reads in that half alone; and in its last runs on
+*readings*: one photo reads the keys and values of another of its subject, at a run of sites from a random one on or up
+to one. In six of ten of both, a photo showed somewhat of another subject's looks under its noise, and was to be led
+back to its own subject's. **It has thus been taught what Stable Diffusion does untaught**, to take looks from what it
+reads, at no site more than at another; and of the background, for half an hour, to leave it there (a share of 0.3 of
+those weights went in), after which readings were judged on the subject alone. Which sites and steps do how much is
+measured, then, not told to it; but figures must not be carried over to other models. One step in twenty was on scenes
+with two different subjects. Tokens on a subject counted more than others, and each of its parts the same."""
 
 LIMITS = """\
 Shapes are right more often than crisp: thin parts (legs, tails, collars) run, and a narrow pattern may read as another.

@@ -1,0 +1,147 @@
+"""Which settings should each method be compared at? `python -m benchmarks.settings` tries several for every method of
+`samecast compare` on practice subjects, which are in neither the training nor the benchmark, and tells the best.
+
+Each round judges the candidates that are left on twice as many subjects and keeps the better half, by *both*, then by
+*same*. What is finished is kept in the work folder, and a run that was stopped goes on. What it finds is put by hand
+into `samecast.learn.settings` and `samecast.compare.methods`.
+"""
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import tyro
+from rich.console import Console
+from rich.table import Table
+
+import samecast as sc
+from samecast.cli.console import stages
+from samecast.compare.benchmark import Benchmark, Judgement, summary
+from samecast.compare.methods import Method
+from samecast.control.rules import masactrl
+from samecast.diorama.benchmark import practice_case
+from samecast.diorama.probe import load_probe
+from samecast.disk import write_text
+from samecast.errors import SamecastError
+from samecast.learn.settings import Method as Training
+from samecast.learn.settings import default_settings
+from samecast.score.alignment import load_clip, load_vit
+
+GRIDS: dict[Training, dict[str, tuple[Any, ...]]] = {
+    "textual-inversion": {"token_rate": (2e-3, 5e-3, 1e-2, 2e-2), "photos_seen": (1200,)},
+    "lora": {"learning_rate": (3e-4, 1e-3, 3e-3), "token_rate": (1e-3, 5e-3), "photos_seen": (800,)},
+    "dreambooth": {"learning_rate": (1e-5, 3e-5, 1e-4), "token_rate": (1e-3, 5e-3), "photos_seen": (600,)},
+    "custom-diffusion": {"learning_rate": (1e-4, 3e-4, 1e-3), "token_rate": (1e-3, 5e-3), "photos_seen": (800,)},
+}
+"""What is tried of each training, on the embedded model."""
+
+SPANS = ((0, 25), (4, 15), (4, 25), (4, 35), (4, 50))
+"""Steps of control that are tried, first and last, of 50."""
+
+
+def candidates(group: str) -> tuple[Method, ...]:
+    """The settings of one method that are tried.
+
+    Raises:
+        SamecastError: there is no such method.
+    """
+    if group in GRIDS:
+        return tuple(_trainings(group))
+    if group == "masactrl":
+        starts: tuple[str | float, ...] = ("inverted", 0.5, "noise")
+        return tuple(
+            Method(f"{start}-{final} from {init}", "", masactrl(start, final), init)
+            for (start, final), init in product(SPANS, starts)
+        )
+    if group == "custom-diffusion-masactrl":
+        learning = default_settings("custom-diffusion", embedded=True)
+        return tuple(
+            Method(f"{start}-{final}, {photos} photos", "", masactrl(start, final), "noise", False, learning, photos)
+            for (start, final), photos in product(SPANS, (1, 4))
+        )
+    raise SamecastError(f"no method is called {group!r}; choose from {', '.join(groups())}")
+
+
+def groups() -> tuple[str, ...]:
+    """The methods whose settings can be tried."""
+    return (*GRIDS, "masactrl", "custom-diffusion-masactrl")
+
+
+def _trainings(group: Training) -> Iterator[Method]:
+    grid, base = GRIDS[group], default_settings(group, embedded=True)
+    for values in product(*grid.values()):
+        chosen = dict(zip(grid, values, strict=True))
+        name = ", ".join(f"{field} {value:g}" for field, value in chosen.items())
+        yield Method(name, "", (), "noise", learning=replace(base, **chosen))
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What to try."""
+
+    methods: tuple[str, ...] = ()
+    """Of textual-inversion, lora, dreambooth, custom-diffusion, masactrl, custom-diffusion-masactrl; all by default."""
+
+    subjects: int = 8
+    """Practice subjects in the last round."""
+
+    prompts: int = 5
+    """Scenes for each."""
+
+    model: str = "diorama"
+    """Any model that knows the embedded world."""
+
+    work: Path = Path("runs/settings")
+    """Folder that keeps pictures, verdicts and concepts, and the means of each method's last round."""
+
+
+def rounds(subjects: int) -> list[int]:
+    """How many subjects each round asks: two at first, twice as many each time, all in the end."""
+    found = [min(2, subjects)]
+    while found[-1] < subjects:
+        found.append(min(2 * found[-1], subjects))
+    return found
+
+
+def best_first(judgements: Sequence[Judgement], methods: Sequence[Method]) -> list[tuple[Method, dict[str, float]]]:
+    """Methods with their means, the best first: by both, then by identity, then by image alignment."""
+    means = summary(judgements, methods)
+    order = ("both", "identity", "image_alignment")
+    ranked = sorted(methods, key=lambda method: [means[method.name][measure] for measure in order], reverse=True)
+    return [(method, means[method.name]) for method in ranked]
+
+
+def main(asked: Settings) -> None:
+    """Tries them, and prints a table for each method."""
+    wanted = {group: candidates(group) for group in asked.methods or groups()}
+    model = sc.load(asked.model)
+    benchmark = Benchmark(model, load_probe(), load_clip(), load_vit(), sc.RenderSettings(), asked.prompts)
+    ranked: list[tuple[Method, dict[str, float]]] = []
+    for group, methods in wanted.items():
+        left = list(methods)
+        for count in rounds(asked.subjects):
+            subjects = [practice_case(number) for number in range(count)]
+            with stages() as report:
+                ranked = best_first(benchmark.run(asked.work / group, subjects, left, report), left)
+            show(f"{group}: {count} subjects of {asked.prompts} prompts", ranked)
+            left = [method for method, _ in ranked[: -(-len(ranked) // 2)]]
+        means = {method.name: means for method, means in ranked}
+        write_text(asked.work / f"{group}.json", json.dumps(means, indent=2) + "\n")
+
+
+def show(title: str, ranked: Sequence[tuple[Method, dict[str, float]]]) -> None:
+    """Prints the candidates of a round."""
+    table = Table(title=title)
+    for heading in ("settings", "same", "scene", "both", "seconds"):
+        table.add_column(heading, justify="left" if heading == "settings" else "right")
+    for method, means in ranked:
+        shares = (f"{means[measure]:.0%}" for measure in ("identity", "scene", "both"))
+        table.add_row(method.name, *shares, f"{means['training_seconds']:.0f}")
+    Console().print(table)
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Settings, description=__doc__))

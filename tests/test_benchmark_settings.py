@@ -1,0 +1,58 @@
+"""Settings are tried on other subjects than the benchmark's, and the better half goes on."""
+
+from dataclasses import fields, replace
+
+import pytest
+
+from benchmarks.settings import best_first, candidates, groups, rounds
+from samecast.compare.benchmark import Judgement
+from samecast.compare.methods import contest
+from samecast.diorama.benchmark import Case, cases, judge, practice_case
+from samecast.diorama.probe import load_probe
+from samecast.errors import SamecastError
+
+
+def test_practice_subjects_are_none_of_the_benchmarks() -> None:
+    practice: list[Case] = [practice_case(number) for number in range(12)]
+    assert not {case.identity for case in practice} & {case.identity for case in cases()}
+    assert [case.noun for case in practice] == [case.noun for case in cases(12)]
+
+
+def test_every_method_that_learns_or_reads_has_candidates_of_its_own() -> None:
+    assert set(groups()) == {method.name for method in contest(embedded=True)} - {"prompt"}
+    for group in groups():
+        tried = candidates(group)
+        assert len({method.name for method in tried}) == len(tried) > 2
+        assert len({(method.rules, method.init, method.learning, method.photos) for method in tried}) == len(tried)
+    with pytest.raises(SamecastError, match="choose from textual-inversion, lora"):
+        candidates("paint")
+
+
+def test_rounds_double_up_to_all_subjects() -> None:
+    assert rounds(8) == [2, 4, 8]
+    assert rounds(5) == [2, 4, 5]
+    assert rounds(1) == [1]
+
+
+def test_the_best_come_first_by_both_and_then_by_identity() -> None:
+    case = practice_case(0)
+    verdict = judge(load_probe().read([case.photos()[0].image])[0], case, case.tasks[0])
+    row = Judgement(
+        **{field.name: getattr(verdict, field.name) for field in fields(verdict)},
+        subject=case.name,
+        method="",
+        prompt="",
+        seed=0,
+        text_alignment=0.0,
+        image_alignment=0.0,
+        dino_alignment=0.0,
+        picture="",
+    )
+    assert row.identity
+    methods = candidates("masactrl")[:3]
+    items = [{"background": False}, {"pose": True, "view": True, "background": True}, {"kind": False}]
+    found = [
+        replace(row, method=method.name, **right)  # type: ignore[arg-type]
+        for method, right in zip(methods, items, strict=True)
+    ]
+    assert [method for method, _ in best_first(found, methods)] == [methods[1], methods[0], methods[2]]
