@@ -97,7 +97,7 @@ def alone(backbone: UNetBackbone, subject: StudySubject, variants: list[Variant]
                 unconditional, conditional = backbone.predict(
                     torch.cat([pair, pair]), schedule.timesteps[step], texts
                 ).chunk(2)
-                guided = unconditional + 7.5 * (conditional - unconditional)
+                guided = unconditional + backbone.default_guidance * (conditional - unconditional)
                 pair, rows = ddim.denoise(pair, guided, schedule, step), rows + 4
             image = backbone.decode(pair[1:])[0]
             list(scorers.score(subject, {"": (subject.prompts[0], image)}))
