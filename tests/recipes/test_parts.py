@@ -1,6 +1,7 @@
 """What the recipes do to networks and pictures before they train on them."""
 
 import itertools
+import json
 from argparse import Namespace
 
 import numpy as np
@@ -19,6 +20,8 @@ from training.clip import MEAN, STD, Specs, small
 from training.data import Pictures, draw, grow, mate, stray
 from training.even import evening
 from training.loop import Recipe
+from training.mean import main as take_mean
+from training.mean import mean
 from training.measures import ATTRIBUTES, distinct_of, masked_psnr, pictures_of, stating
 from training.probe import ABSENT, Album, roughen, zoomed
 from training.routed import drawn_sites, route
@@ -176,6 +179,25 @@ def test_what_is_shipped_can_be_gone_on_from_and_shipped_again(tmp_path, monkeyp
         CLIPModel.from_pretrained(tmp_path / "clip" / "model"),
         CLIPTextModel.from_pretrained(tmp_path / "unet" / "text_encoder"),
     )
+
+
+def test_the_mean_of_runs_is_a_run_that_says_what_it_is_of(tiny_pipeline_dir, tmp_path, monkeypatch):
+    shares = {"one": 0.25, "two": 0.75}
+    for number, run in enumerate(shares):
+        torch.manual_seed(number)
+        model = UNet2DConditionModel.from_config(UNet2DConditionModel.load_config(tiny_pipeline_dir / "unet"))
+        model.save_pretrained(tmp_path / run / "model")
+        (tmp_path / run / "facts.json").write_text(json.dumps({"steps": 10, "minutes": 2.0, "held_out": {}}))
+    monkeypatch.setattr("training.mean.ROOT", tmp_path)
+    monkeypatch.setattr("sys.argv", ["mean", "--of", "one=0.25", "two=0.75", "--name", "both"])
+    take_mean()
+    models = [UNet2DConditionModel.from_pretrained(tmp_path / run / "model") for run in (*shares, "both")]
+    one, two, both = (model.conv_in.weight for model in models)
+    assert torch.allclose(both, 0.25 * one + 0.75 * two, atol=1e-6)
+    told = json.loads((tmp_path / "both" / "facts.json").read_text())
+    assert told == {"steps": 20, "minutes": 4.0, "mean_of": shares}
+    with pytest.raises(ValueError, match="make up 1"):
+        mean({}, {"one": 0.5})
 
 
 def test_clip_is_trained_on_what_its_processor_makes():
