@@ -84,8 +84,11 @@ print(shares(verdicts))  # copying the photo: identity right, scene wrong
 ```
 
 A method needs a model that knows this world: the embedded pipeline loads in stock diffusers from
-`src/samecast/weights/diorama` and is small enough to train further on a laptop. With its figures, tell the benchmark's
-version ({{ version }}), how many subjects and prompts, and intervals over subjects: prompts of one are not independent.
+`src/samecast/weights/diorama` and is small enough to train further on a laptop. Unlike Stable Diffusion it has been
+taught to take looks from what its self-attention reads (the [model card](../src/samecast/weights/README.md) tells
+how): compare methods within it, and carry no figure over to other models. With its figures, tell the benchmark's
+version ({{ version }}), how many subjects and prompts, and intervals over subjects: prompts of one are not
+independent.
 
 ## What it finds
 

@@ -1,4 +1,4 @@
-"""The weighted mean of denoisers: `python -m training.mean --of unet-14=0.5 unet-15=0.5 --name unet`.
+"""The weighted mean of runs of one part: `python -m training.mean --of unet-14=0.58 unet-15=0.42 --name unet`.
 
 Runs that began at the same weights lie in one basin, and their mean is often better than each of them (*Model soups*,
 Wortsman et al., ICML 2022).
@@ -6,16 +6,18 @@ Wortsman et al., ICML 2022).
 
 import argparse
 import json
+import shutil
 from collections.abc import Mapping
+from pathlib import Path
 
 import torch
-from diffusers import UNet2DConditionModel
+from safetensors.torch import load_file, save_file
 
 from training.data import ROOT
 
 
 def mean(states: Mapping[str, dict[str, torch.Tensor]], shares: Mapping[str, float]) -> dict[str, torch.Tensor]:
-    """Return the mean of weights, by shares that make up one; computed in float32.
+    """Return the mean of weights, by shares that make up one; computed in float32, kept in the weights' own precision.
 
     Raises:
         ValueError: the shares do not make up one.
@@ -24,7 +26,8 @@ def mean(states: Mapping[str, dict[str, torch.Tensor]], shares: Mapping[str, flo
         raise ValueError(f"shares must make up 1; got {', '.join(f'{run}={share:g}' for run, share in shares.items())}")
     first = next(iter(states.values()))
     return {
-        name: torch.stack([share * states[run][name].float() for run, share in shares.items()]).sum(0) for name in first
+        name: torch.stack([share * states[run][name].float() for run, share in shares.items()]).sum(0).to(weight.dtype)
+        for name, weight in first.items()
     }
 
 
@@ -34,6 +37,11 @@ def share_of(words: str) -> tuple[str, float]:
     return run, float(share)
 
 
+def weights_file(run: str) -> Path:
+    """Return where a run's weights lie."""
+    return next((ROOT / run / "model").glob("*.safetensors"))
+
+
 def main() -> None:
     """Average, and write weights and facts as a run's."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -41,15 +49,14 @@ def main() -> None:
     parser.add_argument("--name", required=True, help="of the run that is written")
     given = parser.parse_args()
     shares: dict[str, float] = dict(given.of)
-    models = {run: UNet2DConditionModel.from_pretrained(ROOT / run / "model") for run in shares}
-    last = next(reversed(models))
-    models[last].load_state_dict(mean({run: model.state_dict() for run, model in models.items()}, shares))
-    models[last].save_pretrained(ROOT / given.name / "model")
+    last = list(shares)[-1]
+    found = mean({run: load_file(weights_file(run)) for run in shares}, shares)
     facts = {run: json.loads((ROOT / run / "facts.json").read_text()) for run in shares}
     told = {name: value for name, value in facts[last].items() if name != "held_out"}
-    told |= {"steps": sum(fact["steps"] for fact in facts.values())}
-    told |= {"minutes": sum(fact["minutes"] for fact in facts.values()), "mean_of": shares}
-    (ROOT / given.name / "facts.json").write_text(json.dumps(told, indent=2))
+    told |= {name: round(sum(fact[name] for fact in facts.values()), 1) for name in ("steps", "minutes")}
+    shutil.copytree(ROOT / last / "model", ROOT / given.name / "model", dirs_exist_ok=True)
+    save_file(found, weights_file(given.name), metadata={"format": "pt"})
+    (ROOT / given.name / "facts.json").write_text(json.dumps(told | {"mean_of": shares}, indent=2))
 
 
 if __name__ == "__main__":

@@ -45,7 +45,7 @@ def subject(photo: Image.Image) -> sc.Subject:
 
 def stock(pipeline: Any, prompts: list[str], *seeds: int, **options: Any) -> np.ndarray:
     generator = [torch.Generator().manual_seed(seed) for seed in seeds]
-    options = {"height": 64, "width": 64, "num_inference_steps": STEPS, "guidance_scale": 7.5} | options
+    options = {"height": 64, "width": 64, "num_inference_steps": STEPS} | options
     return pipeline(prompts, generator=generator, output_type="np", **options).images
 
 

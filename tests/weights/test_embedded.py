@@ -1,15 +1,19 @@
 """The weights that ship: stock diffusers loads them, they are as small and as good as the model card says."""
 
 import json
+import logging
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from diffusers import StableDiffusionPipeline
+from PIL import Image
 from transformers import CLIPModel
 
 import samecast
+from samecast.diorama.benchmark import cases, judge
 from samecast.diorama.captions import facts
 from samecast.diorama.colours import ciede2000
 from samecast.diorama.probe import load_probe
@@ -103,8 +107,6 @@ def test_the_probe_is_as_good_as_stated(pictures):
 
 
 def test_the_probe_reads_any_size_and_an_image_like_its_array(pictures):
-    from PIL import Image
-
     image = Image.fromarray(pictures[0].image)
     probe = load_probe()
     first, second = probe.read([image])[0], probe.read([pictures[0].image])[0]
@@ -112,6 +114,38 @@ def test_the_probe_reads_any_size_and_an_image_like_its_array(pictures):
     large = probe.read([image.resize((256, 256))])[0]
     assert large.mask.shape == (256, 256)
     assert large.kind == first.kind
+
+
+@pytest.mark.parametrize(("key", "heard"), [("_guidance_scale", False), ("guidance_scale", True)])
+def test_its_index_tells_the_guidance_that_suits_it_and_diffusers_passes_over_that(
+    caplog, monkeypatch, tmp_path, key, heard
+):
+    monkeypatch.setattr(logging.getLogger("diffusers"), "propagate", True)
+    caplog.set_level(logging.WARNING, logger="diffusers")  # the command line quiets it for the process
+    shutil.copytree(WEIGHTS / "diorama", tmp_path / "model")
+    index = json.loads((tmp_path / "model" / "model_index.json").read_text())
+    assert index["_guidance_scale"] == samecast.load().backbone.default_guidance == 5.0
+    (tmp_path / "model" / "model_index.json").write_text(json.dumps(index | {key: index.pop("_guidance_scale")}))
+    StableDiffusionPipeline.from_pretrained(tmp_path / "model")
+    assert ("guidance" in caplog.text) == heard
+
+
+def test_new_pictures_take_their_colours_from_the_photo_that_decoder_sites_read():
+    """The mechanism in small; `docs/benchmark.md` has it in full."""
+    model, probe, off = samecast.load(), load_probe(), {"alone": [], "reading": []}
+    for subject in cases(4):
+        photo = Image.fromarray(subject.photos()[0].image)
+        shown = samecast.Subject((photo,), class_noun=subject.noun)
+        prompts = [task.prompt for task in subject.tasks[:2]]
+        for name, rules in (("alone", ()), ("reading", samecast.masactrl(final=25))):
+            out = model.render(shown, prompts, rules=rules)
+            verdicts = [
+                judge(reading, subject, task)
+                for reading, task in zip(probe.read([r.image for r in out.renders]), subject.tasks, strict=False)
+            ]
+            off[name] += [verdict.base_error for verdict in verdicts]
+            assert sum(verdict.background for verdict in verdicts) >= 1
+    assert np.mean(off["reading"]) < 0.6 * np.mean(off["alone"])
 
 
 def test_what_was_measured_meets_what_demonstrations_need():
