@@ -12,7 +12,6 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
-from diffusers import StableDiffusionPipeline
 from rich.console import Console
 from rich.table import Table
 
@@ -55,9 +54,8 @@ def main() -> None:
     parser.add_argument("--guidance", type=float, help="the model's own unless given")
     parser.add_argument("--sheet", type=Path, help="also save the first 48 generated pictures here")
     given = parser.parse_args()
-    pipeline = StableDiffusionPipeline.from_pretrained(WEIGHTS / "diorama")
-    pipeline.set_progress_bar_config(disable=True)
-    guidance = load_backbone().default_guidance if given.guidance is None else given.guidance
+    backbone = load_backbone(WEIGHTS / "diorama", device="cpu")
+    pipeline, guidance = backbone.pipeline, backbone.default_guidance if given.guidance is None else given.guidance
     specs = [sample_spec(HELD_OUT + index) for index in range(given.count)]
     found = {"count": given.count} | renders_and_reconstructions(pipeline, specs)
     found["clip_top1_of_256"] = retrieval([sample_spec(HELD_OUT + index) for index in range(256)])
