@@ -76,6 +76,10 @@ CLAIMS = (
     "decoder: a later final step raises image alignment",
     "encoder: more skipped steps raises text alignment",
     "encoder: more skipped steps lowers image alignment",
+    "decoder: a later final step raises identity right",
+    "decoder: a later final step lowers scene right",
+    "decoder: more skipped steps lowers identity right",
+    "encoder: more skipped steps raises scene right",
     "Encoder sites lose less than decoder sites where the photo hides a part (identity right)",
 )
 
@@ -91,6 +95,29 @@ def test_of_noise_nothing_much_is_said(grid: Grid) -> None:
     verdicts = [verdict for _, verdict, _ in findings(rows, grid)]
     assert len(verdicts) > 15
     assert verdicts.count("not shown") >= 0.8 * len(verdicts)
+
+
+def test_what_never_changes_is_no_trend(grid: Grid) -> None:
+    rows = rows_of(grid, lambda variant, partly: dict.fromkeys(MEASURES, 0.5), noise=0.0, hidden=False)
+    verdict, figure = said(rows, grid, "encoder: a later final step raises identity right")
+    assert (verdict, figure) == ("not shown", "the same at all 7 steps: 0.600")
+
+
+def test_intervals_of_shares_stay_within_0_and_1(grid: Grid) -> None:
+    def law(variant: Variant, partly: bool) -> dict[str, float]:
+        return dict.fromkeys(MEASURES, 0.0)
+
+    rows = rows_of(grid, law, noise=0.0, hidden=False)
+    decoder = next(view for view in grid.views if (view.axis, view.series) == ("final", "decoder")).points[-1][1]
+    for row in rows:  # all or nothing
+        row["identity"] = float(row["variant"] == decoder and row["subject"] in SUBJECTS[:4])
+    _, figure = said(rows, grid, f"The truth agrees: {decoder} beats")
+    assert "0.500 [0.053, 0.947]" in figure
+    for row in rows:
+        row["identity"] = float(row["variant"] == decoder and row["subject"] in SUBJECTS[:6])
+    _, figure = said(rows, grid, f"The truth agrees: {decoder} beats")
+    assert "0.750 [0.363, 1.000]" in figure
+    assert "difference +0.750 [+0.363, +1.000]" in figure
 
 
 def test_hidden_photos_are_told_with_their_levels(grid: Grid) -> None:

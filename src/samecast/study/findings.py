@@ -14,7 +14,7 @@ import numpy as np
 
 from samecast.report.article import Statement
 from samecast.study.grid import Grid, View
-from samecast.study.scoring import VERDICTS
+from samecast.study.scoring import BOUNDS, VERDICTS
 from samecast.study.statistics import (
     Cells,
     Estimate,
@@ -74,10 +74,11 @@ def _statement(claim: str, found: Callable[[], Found]) -> Statement:
         return claim, "no data", str(error)
 
 
-def _contrasted(table: Cells, first: str, second: str) -> Found:
-    gap = contrast(table, [first], [second])
+def _contrasted(table: Cells, measure: str, first: str, second: str) -> Found:
+    bounds = BOUNDS[measure]
+    gap = contrast(table, [first], [second], bounds)
     return verdict(gap, 1), (
-        f"{first} {mean_of(table, first)}, {second} {mean_of(table, second)}; difference {gap.signed},"
+        f"{first} {mean_of(table, first, bounds)}, {second} {mean_of(table, second, bounds)}; difference {gap.signed},"
         f" {gap.subjects} subjects"
     )
 
@@ -94,11 +95,11 @@ def _sites(tables: Mapping[str, Cells], views: Mapping[tuple[str, str], View]) -
     return [
         _statement(
             "Decoder sites keep the subject better than encoder sites (image alignment)",
-            partial(_contrasted, tables[IMAGE], decoder, encoder),
+            partial(_contrasted, tables[IMAGE], IMAGE, decoder, encoder),
         ),
         _statement(
             "Encoder sites follow the prompt better than decoder sites (text alignment)",
-            partial(_contrasted, tables[TEXT], encoder, decoder),
+            partial(_contrasted, tables[TEXT], TEXT, encoder, decoder),
         ),
     ]
 
@@ -113,14 +114,16 @@ def _full_spans(views: Mapping[tuple[str, str], View]) -> tuple[str, str] | None
 def _trends(tables: Mapping[str, Cells], views: Mapping[tuple[str, str], View]) -> list[Statement]:
     found: list[Statement] = []
     for axis, words, sign in (
-        ("final", "a later final step", {TEXT: -1, IMAGE: 1}),
-        ("skip", "more skipped steps", {TEXT: 1, IMAGE: -1}),
+        ("final", "a later final step", {TEXT: -1, IMAGE: 1, "scene": -1, "identity": 1}),
+        ("skip", "more skipped steps", {TEXT: 1, IMAGE: -1, "scene": 1, "identity": -1}),
     ):
         for series in ("decoder", "encoder"):
             view = views.get((axis, series))
             if view is None or len(view.points) < 3:
                 continue
             for measure, way in sign.items():
+                if not tables[measure]:
+                    continue
                 claim = f"{series}: {words} {'raises' if way > 0 else 'lowers'} {_IN_WORDS[measure]}"
                 found.append(_statement(claim, partial(_monotone, tables[measure], _names(view), way)))
     return found
@@ -129,6 +132,8 @@ def _trends(tables: Mapping[str, Cells], views: Mapping[tuple[str, str], View]) 
 def _monotone(table: Cells, names: Sequence[str], way: int) -> Found:
     rho = trend(table, names)
     means = [mean_of(table, name).value for name in names]
+    if all(len({table[name][subject] for name in names}) == 1 for subject in common(table, names)):
+        return "not shown", f"the same at all {len(names)} steps: {means[0]:.3f}"
     against = sum(int((b - a) * way < 0) for a, b in pairwise(means))
     return verdict(rho, way), (
         f"Spearman's rho within subjects {rho.signed}; of {len(means) - 1} steps between means {against} go the other"
@@ -189,25 +194,27 @@ def _hidden(rows: Rows, views: Mapping[tuple[str, str], View]) -> list[Statement
             _statement(
                 f"On photos that hide a part, encoder sites keep the subject better than decoder sites"
                 f" ({_IN_WORDS[measure]})",
-                partial(_contrasted, unseen, encoder, decoder),
+                partial(_contrasted, unseen, measure, encoder, decoder),
             ),
             _statement(
                 f"Encoder sites lose less than decoder sites where the photo hides a part ({_IN_WORDS[measure]})",
-                partial(_lost, seen, unseen, encoder, decoder),
+                partial(_lost, seen, unseen, measure, encoder, decoder),
             ),
         ]
     return found
 
 
-def _lost(seen: Cells, unseen: Cells, encoder: str, decoder: str) -> Found:
+def _lost(seen: Cells, unseen: Cells, measure: str, encoder: str, decoder: str) -> Found:
+    bounds = BOUNDS[measure]
     lost = {
         name: {s: unseen[name][s] - seen[name][s] for s in set(unseen.get(name, {})) & set(seen.get(name, {}))}
         for name in (decoder, encoder)
     }
     gain = contrast(lost, [encoder], [decoder])
     return verdict(gain, 1), (
-        f"encoder {mean_of(seen, encoder)} and {mean_of(unseen, encoder)} on hidden, decoder {mean_of(seen, decoder)}"
-        f" and {mean_of(unseen, decoder)}; difference of what is lost {gain.signed}"
+        f"encoder {mean_of(seen, encoder, bounds)} and {mean_of(unseen, encoder, bounds)} on hidden, decoder"
+        f" {mean_of(seen, decoder, bounds)} and {mean_of(unseen, decoder, bounds)}; difference of what is lost"
+        f" {gain.signed}"
     )
 
 
@@ -220,7 +227,7 @@ def _truth(tables: Mapping[str, Cells], views: Mapping[tuple[str, str], View]) -
         decoder, encoder = pair
         for measure, first, second in (("identity", decoder, encoder), ("scene", encoder, decoder)):
             claim = f"The truth agrees: {first} beats {second} in {_IN_WORDS[measure]}"
-            found.append(_statement(claim, partial(_contrasted, tables[measure], first, second)))
+            found.append(_statement(claim, partial(_contrasted, tables[measure], measure, first, second)))
     for measure, truth in ((IMAGE, "identity"), (TEXT, "scene")):
         claim = f"CLIP's {_IN_WORDS[measure]} ranks the {len(tables[truth])} settings as '{_IN_WORDS[truth]}' does"
         found.append(_statement(claim, partial(_agreement, tables, measure, truth)))
@@ -261,8 +268,9 @@ def _best(tables: Mapping[str, Cells]) -> Found:
     for left_out in subjects:
         best, by_clip = chosen([s for s in subjects if s != left_out])
         gaps.append(tables["both"][best][left_out] - tables["both"][by_clip][left_out])
-    gap, (best, by_clip) = estimate(gaps), chosen(subjects)
+    gap, (best, by_clip) = estimate(gaps, (-1, 1)), chosen(subjects)
     return verdict(gap, 1), (
         f"on subjects left out of the choice {gap.signed}; on all, CLIP recommends {by_clip}"
-        f" ({mean_of(tables['both'], by_clip)} both right), the best is {best} ({mean_of(tables['both'], best)})"
+        f" ({mean_of(tables['both'], by_clip, BOUNDS['both'])} both right), the best is {best}"
+        f" ({mean_of(tables['both'], best, BOUNDS['both'])})"
     )

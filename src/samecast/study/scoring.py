@@ -22,6 +22,7 @@ from samecast.records import pixel_hash
 from samecast.score.alignment import EMBEDDED, ClipScorer, ImageScorer, load_clip, load_vit
 from samecast.score.models import locate
 from samecast.study.recipe import content_key
+from samecast.study.statistics import Bounds
 from samecast.study.subjects import StudySubject
 
 REAL_CLIP = "openai/clip-vit-large-patch14"
@@ -29,6 +30,8 @@ ALIGNMENTS = ("text_alignment", "image_alignment", "dino_alignment")
 _AT_ONCE = 64
 """Pictures that are scored before any score is told, and kept."""
 VERDICTS = ("identity", "scene", "both")
+BOUNDS: Mapping[str, Bounds] = {name: (0.0, 1.0) if name in VERDICTS else (-1.0, 1.0) for name in ALIGNMENTS + VERDICTS}
+"""What the mean of each score cannot leave."""
 
 
 def default_clip(model: str) -> str:

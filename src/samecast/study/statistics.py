@@ -17,6 +17,9 @@ from numpy.typing import NDArray
 LEVEL = 0.95
 Cells = Mapping[str, Mapping[str, float]]
 """For each variant, for each subject, the mean of one measure."""
+Bounds = tuple[float, float]
+"""What a measure cannot leave, such as 0 and 1 for shares."""
+UNBOUNDED: Bounds = (-math.inf, math.inf)
 
 
 class NothingInCommonError(ValueError):
@@ -52,12 +55,12 @@ class Estimate:
         return f"{self.value:{sign}.3f} [{self.low:{sign}.3f}, {self.high:{sign}.3f}]"
 
 
-def estimate(values: Sequence[float], bounds: tuple[float, float] = (-math.inf, math.inf)) -> Estimate:
+def estimate(values: Sequence[float], bounds: Bounds = UNBOUNDED) -> Estimate:
     """The mean of one value for each subject, with Student's interval.
 
     Args:
         values: of the subjects.
-        bounds: what the mean cannot leave, such as 0 and 1 for shares; the interval is cut to them.
+        bounds: the interval is cut to them.
 
     Raises:
         NothingInCommonError: there is none.
@@ -95,9 +98,9 @@ def cells(rows: Sequence[Mapping[str, Any]], measure: str) -> dict[str, dict[str
     }
 
 
-def mean_of(table: Cells, variant: str) -> Estimate:
-    """The mean of a variant over subjects."""
-    return estimate(list(table.get(variant, {}).values()))
+def mean_of(table: Cells, variant: str, bounds: Bounds = UNBOUNDED) -> Estimate:
+    """The mean of a variant over subjects; the interval is cut to the measure's bounds."""
+    return estimate(list(table.get(variant, {}).values()), bounds)
 
 
 def levelled(table: Cells, variants: Sequence[str]) -> dict[str, Estimate]:
@@ -119,16 +122,19 @@ def levelled(table: Cells, variants: Sequence[str]) -> dict[str, Estimate]:
     return dict(zip(variants, found, strict=True))
 
 
-def contrast(table: Cells, first: Sequence[str], second: Sequence[str]) -> Estimate:
+def contrast(table: Cells, first: Sequence[str], second: Sequence[str], bounds: Bounds = UNBOUNDED) -> Estimate:
     """How much more of a measure some variants give than others, each subject compared with itself.
 
     Args:
         table: of the measure.
         first: variants, whose mean counts.
         second: those to compare them with.
+        bounds: of the measure; the interval is cut to what two of its values can differ by.
     """
-    subjects = common(table, (*first, *second))
-    return estimate([_mean(table, first, subject) - _mean(table, second, subject) for subject in subjects])
+    subjects, most = common(table, (*first, *second)), bounds[1] - bounds[0]
+    return estimate(
+        [_mean(table, first, subject) - _mean(table, second, subject) for subject in subjects], (-most, most)
+    )
 
 
 def trend(table: Cells, variants: Sequence[str]) -> Estimate:

@@ -5,10 +5,12 @@ from pathlib import Path
 
 from samecast.disk import replace_file, write_text
 from samecast.errors import SamecastError
-from samecast.study.findings import findings, recommended
+from samecast.study.findings import Rows, findings, mean_points, recommended
 from samecast.study.folder import StudyFolder
+from samecast.study.grid import Grid
 from samecast.study.pictures import chosen_rows
-from samecast.study.publish import FIGURES, variant_table
+from samecast.study.publish import FIGURES, PAGE, variant_table
+from samecast.study.statistics import cells, front, mean_of
 from samecast.study.table import Scores
 
 BEGIN, END = "<!-- findings: written by `samecast study report` -->", "<!-- end of findings -->"
@@ -49,9 +51,12 @@ def _markdown(folder: StudyFolder, scores: Scores, figures: list[str]) -> str:
         len({tuple(row[name] for name in names) for row in rows})
         for names in (("subject",), ("subject", "prompt"), ("subject", "photos"))
     )
+    hidden = " (and as many that hide a part, for the claims on these)" * any(row["hidden"] for row in scores.rows)
     table = variant_table(rows, recipe)
+    told = _telling(rows, recipe.grid)
+    shown = [row for row in table.rows if row[0] in told]
     lines = [
-        f"{subjects} subjects, {prompts / subjects:g} prompts and {photos / subjects:g} photos each,"
+        f"{subjects} subjects, {prompts / subjects:g} prompts and {photos / subjects:g} photos each{hidden},"
         f" {recipe.seeds} seed, {len(recipe.grid.variants)} settings, {recipe.settings.steps} steps, guidance"
         f" {recipe.settings.guidance:g}, start {recipe.settings.init}; model `{recipe.model}`"
         f" (`{recipe.revision[:19]}`). Intervals are 95%, Student's over subjects. Recommended by CLIP:"
@@ -62,9 +67,21 @@ def _markdown(folder: StudyFolder, scores: Scores, figures: list[str]) -> str:
         *(f"| {claim} | **{verdict}** | {told} |" for claim, verdict, told in findings(scores.rows, recipe.grid)),
         "",
         *(f"![{name}](pictures/study-{name}.svg)\n" for name in figures),
+        f"The ends of every axis, the best trade-offs by CLIP, the best by the truth, and what is on no axis; all"
+        f" {len(table.rows)} settings are on the study's `{PAGE}`. Means over subjects with 95% intervals.",
+        "",
         f"| {' | '.join(table.columns)} |",
         f"|{'---|' * len(table.columns)}",
-        *(f"| {' | '.join(cells)} |" for cells in table.rows),
+        *(f"| {' | '.join(row)} |" for row in shown),
         "",
     ]
     return "\n".join(lines)
+
+
+def _telling(rows: Rows, grid: Grid) -> set[str]:
+    """The settings that tell most of a study: few enough to read."""
+    ends = {point[1] for view in grid.views for point in (view.points[0], view.points[-1])}
+    on_axes = {name for view in grid.views for _, name in view.points}
+    both = cells(rows, "both")
+    best = {max(both, key=lambda name: mean_of(both, name).value)} if both else set[str]()
+    return ends | best | set(front(mean_points(rows))) | {v.name for v in grid.variants if v.name not in on_axes}
