@@ -16,3 +16,15 @@ def test_no_two_subjects_share_a_marker_that_the_legend_tells_apart(subjects: in
     assert texts == (sorted(names) if told else [f"one of {subjects}"])
     markers = [handle.get_marker() for handle in legend.legend_handles]  # type: ignore[union-attr]
     assert len(set(markers)) == len(markers)
+
+
+def test_only_the_ends_of_a_way_are_labelled_where_nothing_moves() -> None:
+    middle = (0.2, 0.1, 0.3)
+    values = ("20", "25", "30")
+    points = {value: {"rex": (0.2, 0.2)} for value in values}
+    figure = scatter(
+        [Cloud("encoder", points, dict.fromkeys(values, (middle, middle)))], x="x", y="y", axis="final", bars="bars"
+    )
+    labels = figure.axes[0].texts
+    assert [label.get_text() for label in labels] == ["20", "30"]
+    assert labels[0].get_position()[1] > 0 > labels[1].get_position()[1]  # above and below

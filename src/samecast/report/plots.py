@@ -110,7 +110,10 @@ def _draw_cloud(panel: Any, cloud: Cloud, colours: Mapping[str, Any], markers: M
             markeredgewidth=0.8,
             zorder=4,
         )
-        panel.annotate(value, (x[0], y[0]), xytext=(6, 5), textcoords="offset points", fontsize=7.5, zorder=5)
+    # Where the way begins and where it ends, above and below, so that both can be read where nothing moves.
+    for (value, x, y), below in ((means[0], False), (means[-1], True)):
+        at = (6, -12) if below else (6, 5)
+        panel.annotate(value, (x[0], y[0]), xytext=at, textcoords="offset points", fontsize=7.5, zorder=5)
 
 
 def pairs(
