@@ -111,7 +111,7 @@ def _draw_cloud(panel: Any, cloud: Cloud, colours: Mapping[str, Any], markers: M
             zorder=4,
         )
     # Where the way begins and where it ends, above and below, so that both can be read where nothing moves.
-    for (value, x, y), below in ((means[0], False), (means[-1], True)):
+    for below, (value, x, y) in enumerate(means[:1] + means[1:][-1:]):
         at = (6, -12) if below else (6, 5)
         panel.annotate(value, (x[0], y[0]), xytext=at, textcoords="offset points", fontsize=7.5, zorder=5)
 
