@@ -125,7 +125,7 @@ def main(asked: Settings) -> None:
         for count in rounds(asked.subjects):
             subjects = [practice_case(number) for number in range(count)]
             with stages() as report:
-                ranked = best_first(benchmark.run(asked.work / group, subjects, left, report), left)
+                ranked = best_first(benchmark.run(asked.work, subjects, left, report), left)
             show(f"{group}: {count} subjects of {asked.prompts} prompts", ranked)
             left = [method for method, _ in ranked[: -(-len(ranked) // 2)]]
         means = {method.name: means for method, means in ranked}

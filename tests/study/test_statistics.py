@@ -5,6 +5,7 @@ import pytest
 
 from samecast.study.findings import verdict
 from samecast.study.statistics import (
+    Cells,
     Estimate,
     NothingInCommonError,
     balanced,
@@ -13,6 +14,7 @@ from samecast.study.statistics import (
     estimate,
     front,
     levelled,
+    mean_of,
     rank_correlation,
     student,
     trend,
@@ -37,18 +39,20 @@ def test_one_subject_has_no_interval_and_shows_nothing() -> None:
 
 
 def test_an_interval_of_shares_stays_within_them() -> None:
-    assert (estimate([0, 0, 0.5, 0], (0, 1)).low, estimate([1, 1, 0.5, 1], (0, 1)).high) == (0, 1)
+    low, high = dict(zip("abcd", [0, 0, 0.5, 0], strict=True)), dict(zip("abcd", [1, 1, 0.5, 1], strict=True))
+    table = Cells({"low": low, "high": high}, (0, 1))
+    assert (mean_of(table, "low").low, mean_of(table, "high").high) == (0, 1)
 
 
 def test_without_common_subjects_nothing_is_compared() -> None:
     with pytest.raises(NothingInCommonError):
-        contrast({"a": {"x": 1.0}, "b": {"y": 1.0}}, ["a"], ["b"])
+        contrast(Cells({"a": {"x": 1.0}, "b": {"y": 1.0}}), ["a"], ["b"])
     with pytest.raises(NothingInCommonError):
         trend({"a": {"x": 1.0}}, ["a", "b"])
 
 
 def test_a_contrast_compares_each_subject_with_itself() -> None:
-    table = {"a": {str(n): n + 0.1 for n in range(8)}, "b": {str(n): float(n) for n in range(8)}}
+    table = Cells({"a": {str(n): n + 0.1 for n in range(8)}, "b": {str(n): float(n) for n in range(8)}})
     found = contrast(table, ["a"], ["b"])
     assert found.value == pytest.approx(0.1)
     assert found.high - found.low < 1e-9

@@ -14,13 +14,12 @@ import numpy as np
 
 from samecast.report.article import Statement
 from samecast.study.grid import Grid, View
-from samecast.study.scoring import BOUNDS, VERDICTS
+from samecast.study.scoring import VERDICTS, means_of
 from samecast.study.statistics import (
     Cells,
     Estimate,
     NothingInCommonError,
     balanced,
-    cells,
     common,
     contrast,
     estimate,
@@ -41,7 +40,7 @@ Found = tuple[str, str]
 def findings(rows: Rows, grid: Grid) -> list[Statement]:
     """All statements that the rows of a study allow; none where its grid has not the AIKU study's axes."""
     whole = [row for row in rows if not row["hidden"]]
-    tables = {measure: cells(whole, measure) for measure in (TEXT, IMAGE, *VERDICTS)}
+    tables = {measure: means_of(whole, measure) for measure in (TEXT, IMAGE, *VERDICTS)}
     views = {(view.axis, view.series): view for view in grid.views}
     found = [*_sites(tables, views), *_trends(tables, views), *_starts(tables, views)]
     found += _hidden(rows, views)
@@ -62,7 +61,7 @@ def recommended(rows: Rows, weight: float = 0.5) -> str:
 
 def mean_points(rows: Rows) -> dict[str, tuple[float, float]]:
     """For each variant its means of text and image alignment over subjects."""
-    text, image = cells(rows, TEXT), cells(rows, IMAGE)
+    text, image = means_of(rows, TEXT), means_of(rows, IMAGE)
     return {name: (mean_of(text, name).value, mean_of(image, name).value) for name in text if name in image}
 
 
@@ -74,11 +73,10 @@ def _statement(claim: str, found: Callable[[], Found]) -> Statement:
         return claim, "no data", str(error)
 
 
-def _contrasted(table: Cells, measure: str, first: str, second: str) -> Found:
-    bounds = BOUNDS[measure]
-    gap = contrast(table, [first], [second], bounds)
+def _contrasted(table: Cells, first: str, second: str) -> Found:
+    gap = contrast(table, [first], [second])
     return verdict(gap, 1), (
-        f"{first} {mean_of(table, first, bounds)}, {second} {mean_of(table, second, bounds)}; difference {gap.signed},"
+        f"{first} {mean_of(table, first)}, {second} {mean_of(table, second)}; difference {gap.signed},"
         f" {gap.subjects} subjects"
     )
 
@@ -95,11 +93,11 @@ def _sites(tables: Mapping[str, Cells], views: Mapping[tuple[str, str], View]) -
     return [
         _statement(
             "Decoder sites keep the subject better than encoder sites (image alignment)",
-            partial(_contrasted, tables[IMAGE], IMAGE, decoder, encoder),
+            partial(_contrasted, tables[IMAGE], decoder, encoder),
         ),
         _statement(
             "Encoder sites follow the prompt better than decoder sites (text alignment)",
-            partial(_contrasted, tables[TEXT], TEXT, encoder, decoder),
+            partial(_contrasted, tables[TEXT], encoder, decoder),
         ),
     ]
 
@@ -187,33 +185,32 @@ def _hidden(rows: Rows, views: Mapping[tuple[str, str], View]) -> list[Statement
     found: list[Statement] = []
     whole = [row for row in rows if not row["hidden"]]
     for measure in (IMAGE, "identity"):
-        seen, unseen = cells(whole, measure), cells(partly, measure)
+        seen, unseen = means_of(whole, measure), means_of(partly, measure)
         if not seen or not unseen:
             continue
         found += [
             _statement(
                 f"On photos that hide a part, encoder sites keep the subject better than decoder sites"
                 f" ({_IN_WORDS[measure]})",
-                partial(_contrasted, unseen, measure, encoder, decoder),
+                partial(_contrasted, unseen, encoder, decoder),
             ),
             _statement(
                 f"Encoder sites lose less than decoder sites where the photo hides a part ({_IN_WORDS[measure]})",
-                partial(_lost, seen, unseen, measure, encoder, decoder),
+                partial(_lost, seen, unseen, encoder, decoder),
             ),
         ]
     return found
 
 
-def _lost(seen: Cells, unseen: Cells, measure: str, encoder: str, decoder: str) -> Found:
-    bounds = BOUNDS[measure]
+def _lost(seen: Cells, unseen: Cells, encoder: str, decoder: str) -> Found:
     lost = {
         name: {s: unseen[name][s] - seen[name][s] for s in set(unseen.get(name, {})) & set(seen.get(name, {}))}
         for name in (decoder, encoder)
     }
-    gain = contrast(lost, [encoder], [decoder])
+    gain = contrast(Cells(lost), [encoder], [decoder])
     return verdict(gain, 1), (
-        f"encoder {mean_of(seen, encoder, bounds)} and {mean_of(unseen, encoder, bounds)} on hidden, decoder"
-        f" {mean_of(seen, decoder, bounds)} and {mean_of(unseen, decoder, bounds)}; difference of what is lost"
+        f"encoder {mean_of(seen, encoder)} and {mean_of(unseen, encoder)} on hidden, decoder"
+        f" {mean_of(seen, decoder)} and {mean_of(unseen, decoder)}; difference of what is lost"
         f" {gain.signed}"
     )
 
@@ -227,7 +224,7 @@ def _truth(tables: Mapping[str, Cells], views: Mapping[tuple[str, str], View]) -
         decoder, encoder = pair
         for measure, first, second in (("identity", decoder, encoder), ("scene", encoder, decoder)):
             claim = f"The truth agrees: {first} beats {second} in {_IN_WORDS[measure]}"
-            found.append(_statement(claim, partial(_contrasted, tables[measure], measure, first, second)))
+            found.append(_statement(claim, partial(_contrasted, tables[measure], first, second)))
     for measure, truth in ((IMAGE, "identity"), (TEXT, "scene")):
         claim = f"CLIP's {_IN_WORDS[measure]} ranks the {len(tables[truth])} settings as '{_IN_WORDS[truth]}' does"
         found.append(_statement(claim, partial(_agreement, tables, measure, truth)))
@@ -271,6 +268,6 @@ def _best(tables: Mapping[str, Cells]) -> Found:
     gap, (best, by_clip) = estimate(gaps, (-1, 1)), chosen(subjects)
     return verdict(gap, 1), (
         f"on subjects left out of the choice {gap.signed}; on all, CLIP recommends {by_clip}"
-        f" ({mean_of(tables['both'], by_clip, BOUNDS['both'])} both right), the best is {best}"
-        f" ({mean_of(tables['both'], best, BOUNDS['both'])})"
+        f" ({mean_of(tables['both'], by_clip)} both right), the best is {best}"
+        f" ({mean_of(tables['both'], best)})"
     )

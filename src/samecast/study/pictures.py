@@ -16,12 +16,12 @@ from samecast.study.axes import Value
 from samecast.study.findings import IMAGE, TEXT, Rows, mean_points
 from samecast.study.folder import StudyFolder
 from samecast.study.grid import Grid, View
+from samecast.study.scoring import means_of
 from samecast.study.statistics import (
     Cells,
     Estimate,
     NothingInCommonError,
     balanced,
-    cells,
     common,
     front,
     levelled,
@@ -34,7 +34,7 @@ _X, _Y = "text alignment (CLIP cosine with the prompt)", "image alignment (CLIP 
 
 def scatters(rows: Rows, grid: Grid) -> Iterator[tuple[str, Figure]]:
     """For each axis its scatter plot, split where it has many series."""
-    text, image = cells(rows, TEXT), cells(rows, IMAGE)
+    text, image = means_of(rows, TEXT), means_of(rows, IMAGE)
     for axis, views in _by_axis(grid):
         # Where pictures failed, a value is shown if any subject has it, and a series if its values share a subject.
         there = (replace(view, points=tuple(p for p in view.points if p[1] in text)) for view in views)
@@ -85,7 +85,7 @@ def site_pairs(rows: Rows, grid: Grid) -> Figure | None:
     """Encoder against decoder for each subject, at the longest span; None where the study has not both."""
     named = {view.series: view.points[-1][1] for view in grid.views if view.axis == "final"}
     named = named or {str(value): name for view in grid.views if view.axis == "sites" for value, name in view.points}
-    text, image = cells(rows, TEXT), cells(rows, IMAGE)
+    text, image = means_of(rows, TEXT), means_of(rows, IMAGE)
     if not {"decoder", "encoder"} <= set(named) or not {named["decoder"], named["encoder"]} <= set(text):
         return None
     first, second = named["decoder"], named["encoder"]

@@ -12,8 +12,8 @@ from samecast.study.findings import IMAGE, TEXT, findings, recommended
 from samecast.study.folder import StudyFolder
 from samecast.study.pictures import best_front, chosen_rows, mask_overlays, scatters, site_pairs, strips
 from samecast.study.recipe import Recipe
-from samecast.study.scoring import ALIGNMENTS, BOUNDS, VERDICTS, Scorers
-from samecast.study.statistics import Cells, Estimate, cells, estimate, mean_of
+from samecast.study.scoring import ALIGNMENTS, VERDICTS, Scorers, means_of
+from samecast.study.statistics import Cells, Estimate, estimate, mean_of
 from samecast.study.table import Scores, read_scores, write_scores
 
 PAGE, FIGURES = "index.html", "figures"
@@ -71,11 +71,11 @@ def _left_out(plates: Sequence[Plate], most: int) -> str:
 def variant_table(rows: Sequence[Mapping[str, Any]], recipe: Recipe) -> Table:
     """A row for each variant with its means over subjects, and their intervals where they are verdicts or cosines."""
     measures = [name for name in (*ALIGNMENTS, *VERDICTS) if any(row[name] is not None for row in rows)]
-    tables = {name: cells(rows, name) for name in measures}
+    tables = {name: means_of(rows, name) for name in measures}
     return Table(
         ("setting", *(_HEADINGS[name] for name in measures)),
         tuple(
-            (variant.name, *(_cell(tables[name], variant.name, name) for name in measures))
+            (variant.name, *(_cell(tables[name], variant.name) for name in measures))
             for variant in recipe.grid.variants
             if variant.name in tables[TEXT]
         ),
@@ -83,8 +83,8 @@ def variant_table(rows: Sequence[Mapping[str, Any]], recipe: Recipe) -> Table:
     )
 
 
-def _cell(table: Cells, variant: str, measure: str) -> str:
-    return str(mean_of(table, variant, BOUNDS[measure])) if variant in table else "-"
+def _cell(table: Cells, variant: str) -> str:
+    return str(mean_of(table, variant)) if variant in table else "-"
 
 
 def mask_table(masks: Sequence[Mapping[str, Any]]) -> Table | None:

@@ -22,7 +22,7 @@ from samecast.records import pixel_hash
 from samecast.score.alignment import EMBEDDED, ClipScorer, ImageScorer, load_clip, load_vit
 from samecast.score.models import locate
 from samecast.study.recipe import content_key
-from samecast.study.statistics import Bounds
+from samecast.study.statistics import Bounds, Cells, cells
 from samecast.study.subjects import StudySubject
 
 REAL_CLIP = "openai/clip-vit-large-patch14"
@@ -32,6 +32,11 @@ _AT_ONCE = 64
 VERDICTS = ("identity", "scene", "both")
 BOUNDS: Mapping[str, Bounds] = {name: (0.0, 1.0) if name in VERDICTS else (-1.0, 1.0) for name in ALIGNMENTS + VERDICTS}
 """What the mean of each score cannot leave."""
+
+
+def means_of(rows: Sequence[Mapping[str, Any]], score: str) -> Cells:
+    """For each variant, each subject's mean of a score."""
+    return cells(rows, score, BOUNDS[score])
 
 
 def default_clip(model: str) -> str:

@@ -15,11 +15,26 @@ import numpy as np
 from numpy.typing import NDArray
 
 LEVEL = 0.95
-Cells = Mapping[str, Mapping[str, float]]
-"""For each variant, for each subject, the mean of one measure."""
 Bounds = tuple[float, float]
 """What a measure cannot leave, such as 0 and 1 for shares."""
 UNBOUNDED: Bounds = (-math.inf, math.inf)
+
+
+Means = Mapping[str, Mapping[str, float]]
+"""For each variant, for each subject, a mean."""
+
+
+class Cells(dict[str, dict[str, float]]):
+    """`Means` of one measure.
+
+    Args:
+        means: for each variant, for each subject.
+        bounds: what the measure cannot leave; intervals are cut to them.
+    """
+
+    def __init__(self, means: Means, bounds: Bounds = UNBOUNDED) -> None:
+        super().__init__({variant: dict(of) for variant, of in means.items()})
+        self.bounds = bounds
 
 
 class NothingInCommonError(ValueError):
@@ -87,23 +102,24 @@ def student(freedom: int, level: float = LEVEL) -> float:
     return math.sqrt(freedom) * math.tan(float(np.interp(level, share / share[-1], angles)))
 
 
-def cells(rows: Sequence[Mapping[str, Any]], measure: str) -> dict[str, dict[str, float]]:
+def cells(rows: Sequence[Mapping[str, Any]], measure: str, bounds: Bounds = UNBOUNDED) -> Cells:
     """For each variant, each subject's mean of a measure over prompts, photos and seeds; rows without it left out."""
     found: dict[str, dict[str, list[float]]] = {}
     for row in rows:
         if row[measure] is not None:
             found.setdefault(row["variant"], {}).setdefault(row["subject"], []).append(float(row[measure]))
-    return {
+    means = {
         variant: {subject: float(np.mean(values)) for subject, values in of.items()} for variant, of in found.items()
     }
+    return Cells(means, bounds)
 
 
-def mean_of(table: Cells, variant: str, bounds: Bounds = UNBOUNDED) -> Estimate:
-    """The mean of a variant over subjects; the interval is cut to the measure's bounds."""
-    return estimate(list(table.get(variant, {}).values()), bounds)
+def mean_of(table: Cells, variant: str) -> Estimate:
+    """The mean of a variant over subjects."""
+    return estimate(list(table.get(variant, {}).values()), table.bounds)
 
 
-def levelled(table: Cells, variants: Sequence[str]) -> dict[str, Estimate]:
+def levelled(table: Means, variants: Sequence[str]) -> dict[str, Estimate]:
     """The mean of each variant, with intervals of what varies within subjects.
 
     Each subject's own level, its mean over the variants, is taken out first (Cousineau 2005), as the variants
@@ -122,22 +138,21 @@ def levelled(table: Cells, variants: Sequence[str]) -> dict[str, Estimate]:
     return dict(zip(variants, found, strict=True))
 
 
-def contrast(table: Cells, first: Sequence[str], second: Sequence[str], bounds: Bounds = UNBOUNDED) -> Estimate:
+def contrast(table: Cells, first: Sequence[str], second: Sequence[str]) -> Estimate:
     """How much more of a measure some variants give than others, each subject compared with itself.
 
     Args:
         table: of the measure.
         first: variants, whose mean counts.
         second: those to compare them with.
-        bounds: of the measure; the interval is cut to what two of its values can differ by.
     """
-    subjects, most = common(table, (*first, *second)), bounds[1] - bounds[0]
+    subjects, most = common(table, (*first, *second)), table.bounds[1] - table.bounds[0]
     return estimate(
         [_mean(table, first, subject) - _mean(table, second, subject) for subject in subjects], (-most, most)
     )
 
 
-def trend(table: Cells, variants: Sequence[str]) -> Estimate:
+def trend(table: Means, variants: Sequence[str]) -> Estimate:
     """Spearman's rank correlation, within each subject, of a measure with the order of the variants; -1 to 1."""
     subjects = common(table, variants)
     order = np.arange(len(variants))
@@ -177,7 +192,7 @@ def balanced(points: Mapping[str, tuple[float, float]], weight: float = 0.5) -> 
     return names[int(distance.argmin())]
 
 
-def common(table: Cells, variants: Sequence[str]) -> list[str]:
+def common(table: Means, variants: Sequence[str]) -> list[str]:
     """The subjects that have a value under each of these variants.
 
     Raises:
@@ -189,7 +204,7 @@ def common(table: Cells, variants: Sequence[str]) -> list[str]:
     return sorted(shared)
 
 
-def _mean(table: Cells, variants: Sequence[str], subject: str) -> float:
+def _mean(table: Means, variants: Sequence[str], subject: str) -> float:
     return float(np.mean([table[variant][subject] for variant in variants]))
 
 

@@ -10,7 +10,8 @@ from samecast.study.folder import StudyFolder
 from samecast.study.grid import Grid
 from samecast.study.pictures import chosen_rows
 from samecast.study.publish import FIGURES, PAGE, variant_table
-from samecast.study.statistics import cells, front, mean_of
+from samecast.study.scoring import means_of
+from samecast.study.statistics import front, mean_of
 from samecast.study.table import Scores
 
 BEGIN, END = "<!-- findings: written by `samecast study report` -->", "<!-- end of findings -->"
@@ -82,6 +83,6 @@ def _telling(rows: Rows, grid: Grid) -> set[str]:
     """The settings that tell most of a study: few enough to read."""
     ends = {point[1] for view in grid.views for point in (view.points[0], view.points[-1])}
     on_axes = {name for view in grid.views for _, name in view.points}
-    both = cells(rows, "both")
+    both = means_of(rows, "both")
     best = {max(both, key=lambda name: mean_of(both, name).value)} if both else set[str]()
     return ends | best | set(front(mean_points(rows))) | {v.name for v in grid.variants if v.name not in on_axes}
