@@ -21,15 +21,14 @@ from rich.table import Table
 
 import samecast as sc
 from samecast.cli.console import stages
-from samecast.compare.benchmark import Benchmark, Judgement, write_results
+from samecast.compare.benchmark import HEADLINES, Benchmark, Judgement, write_results
+from samecast.compare.figures import gain, in_percent, in_points, mean
 from samecast.compare.methods import FULL_RUN, Method, placements
 from samecast.diorama.benchmark import BENCHMARK_VERSION, cases
 from samecast.diorama.probe import load_probe
 from samecast.disk import replace_file, write_text
 from samecast.score.alignment import load_clip, load_vit
-from samecast.study.statistics import Estimate, estimate
 
-SHARES = ("identity", "scene", "both")
 COSINES = ("text_alignment", "image_alignment", "dino_alignment")
 COLUMNS = ("method", "same", "scene", "both", "text (CLIP)", "image (CLIP)", "image (ViT)")
 ITEMS = {
@@ -143,21 +142,6 @@ class Consistency:
     """Folder for benchmark.md and pictures/benchmark.png; without it the tables are printed only."""
 
 
-def by_subject(judgements: Sequence[Judgement], method: str, measure: str) -> list[float]:
-    """The mean of a measure for each subject, in order."""
-    found: dict[str, list[float]] = {}
-    for judgement in judgements:
-        if judgement.method == method:
-            found.setdefault(judgement.subject, []).append(float(getattr(judgement, measure)))
-    return [float(np.mean(values)) for values in found.values()]
-
-
-def gain(judgements: Sequence[Judgement], method: str, over: str, measure: str) -> Estimate:
-    """How much more of a measure one method has than another, subject by subject."""
-    pairs = zip(*(by_subject(judgements, name, measure) for name in (method, over)), strict=True)
-    return estimate([mine - theirs for mine, theirs in pairs])
-
-
 def told_apart(judgements: Sequence[Judgement], measure: str) -> float:
     """How often, of two pictures of one subject, one right in identity and one not, the right one scores higher: 0.5 is
     chance; ties count half. NaN where no subject has both."""
@@ -175,9 +159,8 @@ def rows_of(judgements: Sequence[Judgement], methods: Sequence[Method]) -> list[
     """A row for each method: shares in percent with 95% intervals over subjects, then cosines."""
     rows: list[tuple[str, ...]] = []
     for method in methods:
-        found = [estimate(by_subject(judgements, method.name, measure), (0, 1)) for measure in SHARES]
-        shares = [f"{each.value:.0%} [{100 * each.low:.0f}, {100 * each.high:.0f}]" for each in found]
-        cosines = [f"{np.mean(by_subject(judgements, method.name, measure)):.3f}" for measure in COSINES]
+        shares = [in_percent(mean(judgements, method.name, measure)) for measure in HEADLINES]
+        cosines = [f"{mean(judgements, method.name, measure).value:.3f}" for measure in COSINES]
         rows.append((method.title, *shares, *cosines))
     return rows
 
@@ -186,7 +169,7 @@ def item_rows(judgements: Sequence[Judgement], methods: Sequence[Method]) -> lis
     """A row for each method: what verdicts are made of, one by one."""
     rows: list[tuple[str, ...]] = []
     for method in methods:
-        means = {item: float(np.mean(by_subject(judgements, method.name, item))) for item in ITEMS.values()}
+        means = {item: mean(judgements, method.name, item).value for item in ITEMS.values()}
         rows.append((method.title, *(f"{v:.1f}" if "error" in item else f"{v:.0%}" for item, v in means.items())))
     return rows
 
@@ -201,8 +184,7 @@ def reading(shown: Sequence[Judgement], hidden: Sequence[Judgement]) -> str:
     """What the figures say, in sentences."""
 
     def points(of: Sequence[Judgement], method: str, measure: str) -> str:
-        each = gain(of, method, "prompt", measure)
-        return f"{100 * each.value:+.0f} points [{100 * each.low:+.0f}, {100 * each.high:+.0f}]"
+        return in_points(gain(of, method, "prompt", measure))
 
     def sides(method: str) -> str:
         return f"{points(shown, method, 'identity')} in *same* and {points(shown, method, 'scene')} in *scene*"

@@ -9,6 +9,7 @@ import torch
 import samecast as sc
 from samecast.cli import main
 from samecast.compare.benchmark import Benchmark, write_results
+from samecast.compare.figures import headline
 from samecast.compare.learnt import naming
 from samecast.compare.methods import Method, contest
 from samecast.compare.page import table_of, write_page
@@ -56,12 +57,13 @@ def test_all_methods_are_judged_and_trainings_shared(benchmark: Benchmark, tmp_p
     stamps = {path: path.stat().st_mtime_ns for path in (tmp_path / "run").rglob("*.safetensors")}
     assert benchmark.run(tmp_path / "run", cases(1), methods) == found
     assert {path: path.stat().st_mtime_ns for path in (tmp_path / "run").rglob("*.safetensors")} == stamps
-    means = write_results(tmp_path / "run", benchmark, found, methods)
-    table = table_of(means, methods, subjects=1, prompts=1)
-    page = write_page(tmp_path / "docs", [tmp_path / "run" / "grid.png"], [table], benchmark, 1)
+    write_results(tmp_path / "run", benchmark, found, methods)
+    table, told = table_of(found, methods, prompts=1), headline(found, methods)
+    page = write_page(tmp_path / "docs", [tmp_path / "run" / "grid.png"], [table], benchmark, 1, summing_up=told)
     text = page.read_text()
     for method in methods:
         assert f"| {method.title} | " in text
+    assert " ".join(text.split()).count(told) == 1
     assert "samecast compare --subjects 1 --pairs 0 --prompts 1 --steps 2 --learn-steps 1" in text
     assert (tmp_path / "docs" / "pictures" / "compare.png").is_file()
 

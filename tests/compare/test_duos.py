@@ -83,7 +83,7 @@ def test_every_way_is_judged_kept_and_told(duos: Duos, tmp_path: Path) -> None:
     assert means_of(found, "joint")["one"] >= means_of(found, "joint")["identity"]
     grid = draw_duos(tmp_path / "run", found)
     table = duo_table(found, prompts=2)
-    first = main_table({}, (), subjects=0, prompts=2)
+    first = main_table((), (), prompts=2)
     text = write_page(tmp_path / "docs", [grid, grid], [first, table], duos.benchmark, 1).read_text()
     assert all(f"| {title} | " in text for title in WAYS.values())
     assert "--pairs 1 --prompts 2" in text

@@ -20,14 +20,7 @@ def run_compare(options: CompareOptions) -> None:
     Raises:
         SamecastError: an option is out of range, or a folder cannot be written.
     """
-    counts = (
-        ("--subjects", options.subjects, 1, 32),
-        ("--prompts", options.prompts, 1, 20),
-        ("--pairs", options.pairs, 0, 16),
-    )
-    for name, value, least, most in counts:
-        if not least <= value <= most:
-            raise SamecastError(f"{name} must be {least} to {most}; got {value}")
+    _check_counts(options)
     from samecast.compare.methods import contest
 
     methods = contest(embedded=options.model == "diorama", steps=options.steps, learn_steps=options.learn_steps)
@@ -41,6 +34,7 @@ def run_compare(options: CompareOptions) -> None:
     with working("loading the model"):
         from samecast.compare.benchmark import Benchmark, write_results
         from samecast.compare.duos import Duos, draw_duos
+        from samecast.compare.figures import headline
         from samecast.compare.page import duo_table, table_of, write_page
         from samecast.core.settings import RenderSettings
         from samecast.diorama.benchmark import cases, duo_case
@@ -60,19 +54,35 @@ def run_compare(options: CompareOptions) -> None:
     with stages() as report:
         judgements = benchmark.run(options.out, cases(options.subjects), chosen, report)
         paired = duos.run(options.out, [duo_case(number) for number in range(options.pairs)], progress=report)
-    means = write_results(options.out, benchmark, judgements, chosen)
-    tables = [table_of(means, chosen, subjects=options.subjects, prompts=options.prompts)]
+    write_results(options.out, benchmark, judgements, chosen)
+    tables = [table_of(judgements, chosen, prompts=options.prompts)]
     pictures = [options.out / "grid.png"]
     if paired:
         tables.append(duo_table(paired, prompts=options.prompts))
         pictures.append(draw_duos(options.out, paired))
     for found in tables:
         RESULTS.print(_shown(found))
+    summing_up = headline(judgements, chosen)
+    if summing_up:
+        RESULTS.print(summing_up.replace("*", ""), markup=False)
     for path in (*pictures, options.out / "scores.csv", options.out / "summary.json"):
         RESULTS.print(str(path), markup=False)
     if options.docs is not None:
-        page = write_page(options.docs, pictures, tables, benchmark, options.learn_steps, options.methods)
+        page = write_page(
+            options.docs, pictures, tables, benchmark, options.learn_steps, options.methods, summing_up=summing_up
+        )
         RESULTS.print(str(page), markup=False)
+
+
+def _check_counts(options: CompareOptions) -> None:
+    counts = (
+        ("--subjects", options.subjects, 1, 32),
+        ("--prompts", options.prompts, 1, 20),
+        ("--pairs", options.pairs, 0, 16),
+    )
+    for name, value, least, most in counts:
+        if not least <= value <= most:
+            raise SamecastError(f"{name} must be {least} to {most}; got {value}")
 
 
 def _shown(found: "Found") -> Table:

@@ -1,12 +1,14 @@
 """The comparison as a table and as a page of the documentation, with the command that makes it again."""
 
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
+from textwrap import fill
 
-from samecast.compare.benchmark import Benchmark
+from samecast.compare.benchmark import HEADLINES, Benchmark, Judgement
 from samecast.compare.duos import WAYS, DuoJudgement, means_of, ways_of
+from samecast.compare.figures import in_percent, mean, seconds_and_size
 from samecast.compare.methods import Method
 from samecast.disk import replace_file, write_text
 from samecast.report.page import Table
@@ -14,21 +16,20 @@ from samecast.report.page import Table
 _COLUMNS = ("method", "same", "scene", "both", "text", "image", "dino", "training", "file")
 
 
-def table_of(
-    means: Mapping[str, Mapping[str, float]], methods: Sequence[Method], *, subjects: int, prompts: int
-) -> Table:
-    """The means of all methods: shares in percent, cosines, seconds and MB.
+def table_of(judgements: Sequence[Judgement], methods: Sequence[Method], *, prompts: int) -> Table:
+    """The means of all methods: shares in percent with 95% intervals over subjects, cosines, seconds and MB.
 
     Args:
-        means: of each method, by its name, as `summary` gives them.
+        judgements: of all subjects under all methods.
         methods: in the order of the rows.
-        subjects: how many there were.
         prompts: for each subject.
     """
+    subjects = len({judgement.subject for judgement in judgements})
     return Table(
         columns=_COLUMNS,
-        rows=tuple((method.title, *_cells(means[method.name])) for method in methods),
-        caption=f"{subjects} held-out subjects, {prompts} scenes each; text and image are cosines of CLIP",
+        rows=tuple(_row(judgements, method) for method in methods),
+        caption=f"{subjects} held-out subjects, {prompts} scenes each; text and image are cosines of CLIP, intervals"
+        " 95%, Student's over subjects",
     )
 
 
@@ -59,6 +60,8 @@ def write_page(
     benchmark: Benchmark,
     learn_steps: int | None,
     methods: Sequence[str] = (),
+    *,
+    summing_up: str = "",
 ) -> Path:
     """Writes `compare.md` and its pictures (`pictures/compare.png`, `pictures/duos.png`), in place of what is there.
 
@@ -68,6 +71,8 @@ def write_page(
         tables: figures, likewise.
         benchmark: what was run.
         learn_steps: as asked for.
+        methods: likewise; none are all.
+        summing_up: what to say of the first table.
 
     Returns:
         Where the page is.
@@ -78,21 +83,19 @@ def write_page(
     for picture, name in zip(pictures, ("compare.png", "duos.png"), strict=False):
         replace_file(docs / "pictures" / name, partial(shutil.copyfile, picture))
     page = docs / "compare.md"
-    write_text(page, _page(tables, benchmark, learn_steps, methods))
+    write_text(page, _page(tables, benchmark, learn_steps, methods, summing_up))
     return page
 
 
-def _cells(of: Mapping[str, float]) -> tuple[str, ...]:
-    shares = [f"{of[measure]:.1%}" for measure in ("identity", "scene", "both")]
-    cosines = [f"{of[measure]:.3f}" for measure in ("text_alignment", "image_alignment", "dino_alignment")]
-    trained = of["training_seconds"] > 0
-    size = of["file_megabytes"]
-    told = f"{size:.1f} MB" if size >= 1 else f"{1000 * size:.0f} kB"
-    costs = [f"{of['training_seconds']:.0f} s", told] if trained else ["", ""]
-    return (*shares, *cosines, *costs)
+def _row(judgements: Sequence[Judgement], method: Method) -> tuple[str, ...]:
+    shares = (in_percent(mean(judgements, method.name, measure)) for measure in HEADLINES)
+    cosines = (f"{mean(judgements, method.name, f'{kind}_alignment').value:.3f}" for kind in ("text", "image", "dino"))
+    return (method.title, *shares, *cosines, *seconds_and_size(judgements, method.name))
 
 
-def _page(tables: Sequence[Table], benchmark: Benchmark, learn_steps: int | None, methods: Sequence[str]) -> str:
+def _page(
+    tables: Sequence[Table], benchmark: Benchmark, learn_steps: int | None, methods: Sequence[str], summing_up: str
+) -> str:
     backbone, settings = benchmark.model.backbone, benchmark.settled
     identity = backbone.identity
     table, pairs = tables[0], tables[1] if len(tables) > 1 else None
@@ -126,10 +129,11 @@ and a scene. The probe says whether a picture shows that very subject (*same*), 
 
 {_lines(table)}
 
-{table.caption}.
-Training is seconds of the steps of one subject, without the class pictures that Custom Diffusion and DreamBooth
-generate first; file is the size of what was learnt. Model `{identity.id}`,
-{identity.revision[:19]}, on {benchmark.model.backbone.describe()["device"]}.
+{_filled(f"{table.caption}.", summing_up)}
+
+Settings were found on other subjects (`python -m benchmarks.settings`). Training is seconds of the steps of one
+subject, without the class pictures that Custom Diffusion and DreamBooth generate first; file is the size of what was
+learnt. Model `{identity.id}`, {identity.revision[:19]}, on {benchmark.model.backbone.describe()["device"]}.
 
 ![Two pictures of each of three subjects under every method](pictures/compare.png)
 {together}
@@ -137,6 +141,12 @@ generate first; file is the size of what was learnt. Model `{identity.id}`,
 {command} --docs docs
 ```
 """
+
+
+def _filled(*paragraphs: str) -> str:
+    return "\n\n".join(
+        fill(words, 120, break_long_words=False, break_on_hyphens=False) for words in paragraphs if words
+    )
 
 
 def _count(table: Table | None) -> str:

@@ -13,9 +13,7 @@ from typing import Any
 import numpy as np
 
 from samecast.report.article import Statement
-from samecast.study.grid import Grid, View
-from samecast.study.scoring import VERDICTS, means_of
-from samecast.study.statistics import (
+from samecast.score.statistics import (
     Cells,
     Estimate,
     NothingInCommonError,
@@ -27,6 +25,8 @@ from samecast.study.statistics import (
     rank_correlation,
     trend,
 )
+from samecast.study.grid import Grid, View
+from samecast.study.scoring import VERDICTS, means_of
 
 Rows = Sequence[Mapping[str, Any]]
 TEXT, IMAGE = "text_alignment", "image_alignment"

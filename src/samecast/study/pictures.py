@@ -12,12 +12,7 @@ from samecast.render.found import overlay
 from samecast.report.grid import draw_grid
 from samecast.report.panels import Mark, Panel, Row
 from samecast.report.plots import Cloud, Interval, pairs, scatter, trade_offs
-from samecast.study.axes import Value
-from samecast.study.findings import IMAGE, TEXT, Rows, mean_points
-from samecast.study.folder import StudyFolder
-from samecast.study.grid import Grid, View
-from samecast.study.scoring import means_of
-from samecast.study.statistics import (
+from samecast.score.statistics import (
     Cells,
     Estimate,
     NothingInCommonError,
@@ -26,6 +21,11 @@ from samecast.study.statistics import (
     front,
     levelled,
 )
+from samecast.study.axes import Value
+from samecast.study.findings import IMAGE, TEXT, Rows, mean_points
+from samecast.study.folder import StudyFolder
+from samecast.study.grid import Grid, View
+from samecast.study.scoring import means_of
 
 _PANELS = 3
 """Most panels of a scatter plot in one figure."""

@@ -8,12 +8,12 @@ from samecast.disk import replace_picture, write_text
 from samecast.report.article import Article, Plate, Section, article_html
 from samecast.report.page import Table
 from samecast.report.plots import save_figure
+from samecast.score.statistics import Cells, Estimate, estimate, mean_of
 from samecast.study.findings import IMAGE, TEXT, findings, recommended
 from samecast.study.folder import StudyFolder
 from samecast.study.pictures import best_front, chosen_rows, mask_overlays, scatters, site_pairs, strips
 from samecast.study.recipe import Recipe
 from samecast.study.scoring import ALIGNMENTS, VERDICTS, Scorers, means_of
-from samecast.study.statistics import Cells, Estimate, estimate, mean_of
 from samecast.study.table import Scores, read_scores, write_scores
 
 PAGE, FIGURES = "index.html", "figures"

@@ -21,8 +21,8 @@ from samecast.diorama.probe import WEIGHTS, Probe, load_probe
 from samecast.records import pixel_hash
 from samecast.score.alignment import EMBEDDED, ClipScorer, ImageScorer, load_clip, load_vit
 from samecast.score.models import locate
+from samecast.score.statistics import Bounds, Cells, cells
 from samecast.study.recipe import content_key
-from samecast.study.statistics import Bounds, Cells, cells
 from samecast.study.subjects import StudySubject
 
 REAL_CLIP = "openai/clip-vit-large-patch14"

@@ -15,13 +15,13 @@ from samecast.backbones.base import Backbone
 from samecast.control.rule import Rules
 from samecast.control.rule_files import rules_to_data
 from samecast.errors import SamecastError
+from samecast.score.statistics import balanced, front
 from samecast.study.axes import Axis
 from samecast.study.findings import mean_points
 from samecast.study.grid import BOTH, DECODER, ENCODER, FULL_RUN, SITE_WORDS, Grid, Variant, factorial, only
 from samecast.study.job import prepare, run_study
 from samecast.study.recipe import Recipe
 from samecast.study.scoring import load_scorers
-from samecast.study.statistics import balanced, front
 from samecast.study.subjects import StudySubject
 from samecast.study.table import Row, read_scores
 from samecast.study.unit import Bench, Progress

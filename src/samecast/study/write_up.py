@@ -5,13 +5,13 @@ from pathlib import Path
 
 from samecast.disk import replace_file, write_text
 from samecast.errors import SamecastError
+from samecast.score.statistics import front, mean_of
 from samecast.study.findings import Rows, findings, mean_points, recommended
 from samecast.study.folder import StudyFolder
 from samecast.study.grid import Grid
 from samecast.study.pictures import chosen_rows
 from samecast.study.publish import FIGURES, PAGE, variant_table
 from samecast.study.scoring import means_of
-from samecast.study.statistics import front, mean_of
 from samecast.study.table import Scores
 
 BEGIN, END = "<!-- findings: written by `samecast study report` -->", "<!-- end of findings -->"

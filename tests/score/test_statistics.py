@@ -3,8 +3,7 @@
 import numpy as np
 import pytest
 
-from samecast.study.findings import verdict
-from samecast.study.statistics import (
+from samecast.score.statistics import (
     Cells,
     Estimate,
     NothingInCommonError,
@@ -19,6 +18,7 @@ from samecast.study.statistics import (
     student,
     trend,
 )
+from samecast.study.findings import verdict
 
 
 @pytest.mark.parametrize("subjects", [2, 3, 8, 30])

@@ -1,0 +1,78 @@
+"""Figures of a comparison: means with intervals over subjects, and how much more one method has than another."""
+
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+
+from samecast.compare.benchmark import HEADLINES, Judgement
+from samecast.compare.methods import Method
+from samecast.score.statistics import Cells, Estimate, cells, contrast, mean_of
+
+
+def cells_of(judgements: Sequence[Judgement], measure: str) -> Cells:
+    """For each method, each subject's mean of a measure."""
+    rows = (
+        {"variant": judged.method, "subject": judged.subject, measure: getattr(judged, measure)}
+        for judged in judgements
+    )
+    return cells(list(rows), measure, (0.0, 1.0)) if measure in HEADLINES else cells(list(rows), measure)
+
+
+def mean(judgements: Sequence[Judgement], method: str, measure: str) -> Estimate:
+    """A method's mean of a measure, each subject counting the same."""
+    return mean_of(cells_of(judgements, measure), method)
+
+
+def gain(judgements: Sequence[Judgement], method: str, over: str, measure: str) -> Estimate:
+    """How much more of a measure one method has than another, each subject compared with itself."""
+    return contrast(cells_of(judgements, measure), [method], [over])
+
+
+def in_percent(share: Estimate) -> str:
+    """A share with its interval: "41% [27, 55]"."""
+    return f"{share.value:.0%}" + _interval(share, "")
+
+
+def in_points(difference: Estimate) -> str:
+    """A difference of shares with its interval: "+12 points [+3, +20]"."""
+    return f"{100 * difference.value:+.0f} points" + _interval(difference, "+")
+
+
+def _interval(found: Estimate, sign: str) -> str:
+    if found.subjects == 1:
+        return ""
+    return f" [{100 * found.low:{sign}.0f}, {100 * found.high:{sign}.0f}]"
+
+
+def headline(judgements: Sequence[Judgement], methods: Iterable[Method]) -> str:
+    """What training and attention together bring over the best method that has not both; nothing where one is missing.
+
+    Args:
+        judgements: of all subjects under all methods.
+        methods: that were compared.
+    """
+    methods = list(methods)
+    joined = [method for method in methods if method.learning is not None and method.rules]
+    single = [method for method in methods if method not in joined]
+    if not joined or not single:
+        return ""
+
+    def both(method: Method) -> float:
+        return mean(judgements, method.name, "both").value
+
+    best, other = max(joined, key=both), max(single, key=both)
+    times = f", {both(best) / both(other):.2f} times as often" if both(other) else ""
+    return (
+        f"{best.title}: {in_percent(mean(judgements, best.name, 'both'))} *both* right; the best of the others,"
+        f" {other.title}: {in_percent(mean(judgements, other.name, 'both'))}. That is"
+        f" {in_points(gain(judgements, best.name, other.name, 'both'))}{times}."
+    )
+
+
+def seconds_and_size(judgements: Sequence[Judgement], method: str) -> tuple[str, str]:
+    """What a method's training takes of one subject, and its file, in words; nothing where nothing is learnt."""
+    of = [judged for judged in judgements if judged.method == method]
+    seconds, size = (float(np.mean([getattr(j, name) for j in of])) for name in ("training_seconds", "file_megabytes"))
+    if not seconds:
+        return "", ""
+    return f"{seconds:.0f} s", f"{size:.1f} MB" if size >= 1 else f"{1000 * size:.0f} kB"
