@@ -26,8 +26,8 @@ from samecast.diorama.benchmark import practice_case
 from samecast.diorama.probe import load_probe
 from samecast.disk import write_text
 from samecast.errors import SamecastError
+from samecast.learn.settings import LearnSettings, default_settings
 from samecast.learn.settings import Method as Training
-from samecast.learn.settings import default_settings
 from samecast.score.alignment import load_clip, load_vit
 
 GRIDS: dict[Training, dict[str, tuple[Any, ...]]] = {
@@ -42,8 +42,12 @@ SPANS = ((0, 25), (4, 15), (4, 25), (4, 35), (4, 50))
 """Steps of control that are tried, first and last, of 50."""
 
 
-def candidates(group: str) -> tuple[Method, ...]:
+def candidates(group: str, learning: LearnSettings | None = None) -> tuple[Method, ...]:
     """The settings of one method that are tried.
+
+    Args:
+        group: the method.
+        learning: how Custom Diffusion learns where attention is joined to it; None is as it does by default.
 
     Raises:
         SamecastError: there is no such method.
@@ -57,7 +61,7 @@ def candidates(group: str) -> tuple[Method, ...]:
             for (start, final), init in product(SPANS, starts)
         )
     if group == "custom-diffusion-masactrl":
-        learning = default_settings("custom-diffusion", embedded=True)
+        learning = learning or default_settings("custom-diffusion", embedded=True)
         return tuple(
             Method(f"{start}-{final}, {photos} photos", "", masactrl(start, final), "noise", False, learning, photos)
             for (start, final), photos in product(SPANS, (1, 4))
@@ -83,7 +87,8 @@ class Settings:
     """What to try."""
 
     methods: tuple[str, ...] = ()
-    """Of textual-inversion, lora, dreambooth, custom-diffusion, masactrl, custom-diffusion-masactrl; all by default."""
+    """Of textual-inversion, lora, dreambooth, custom-diffusion, masactrl, custom-diffusion-masactrl; all by default.
+    The last learns by what is found for custom-diffusion, if that goes before it."""
 
     subjects: int = 8
     """Practice subjects in the last round."""
@@ -116,18 +121,23 @@ def best_first(judgements: Sequence[Judgement], methods: Sequence[Method]) -> li
 
 def main(asked: Settings) -> None:
     """Tries them, and prints a table for each method."""
-    wanted = {group: candidates(group) for group in asked.methods or groups()}
+    wanted = asked.methods or groups()
+    for group in wanted:
+        candidates(group)  # an unknown name stops the run before it begins
     model = sc.load(asked.model)
     benchmark = Benchmark(model, load_probe(), load_clip(), load_vit(), sc.RenderSettings(), asked.prompts)
     ranked: list[tuple[Method, dict[str, float]]] = []
-    for group, methods in wanted.items():
-        left = list(methods)
+    learning: LearnSettings | None = None
+    for group in wanted:
+        left = list(candidates(group, learning))
         for count in rounds(asked.subjects):
             subjects = [practice_case(number) for number in range(count)]
             with stages() as report:
                 ranked = best_first(benchmark.run(asked.work, subjects, left, report), left)
             show(f"{group}: {count} subjects of {asked.prompts} prompts", ranked)
             left = [method for method, _ in ranked[: -(-len(ranked) // 2)]]
+        if group == "custom-diffusion":
+            learning = ranked[0][0].learning
         means = {method.name: means for method, means in ranked}
         write_text(asked.work / f"{group}.json", json.dumps(means, indent=2) + "\n")
 

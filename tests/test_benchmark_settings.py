@@ -24,6 +24,8 @@ def test_every_method_that_learns_or_reads_has_candidates_of_its_own() -> None:
         tried = candidates(group)
         assert len({method.name for method in tried}) == len(tried) > 2
         assert len({(method.rules, method.init, method.learning, method.photos) for method in tried}) == len(tried)
+    found = candidates("custom-diffusion")[-1].learning
+    assert {method.learning for method in candidates("custom-diffusion-masactrl", found)} == {found}
     with pytest.raises(SamecastError, match="choose from textual-inversion, lora"):
         candidates("paint")
 
