@@ -2,7 +2,7 @@
 
 import pytest
 
-from samecast.report.plots import Cloud, scatter
+from samecast.report.plots import Cloud, pairs, scatter
 
 
 @pytest.mark.parametrize(("subjects", "told"), [(3, True), (15, True), (16, False), (40, False)])
@@ -28,3 +28,9 @@ def test_only_the_ends_of_a_way_are_labelled_where_nothing_moves() -> None:
     labels = figure.axes[0].texts
     assert [label.get_text() for label in labels] == ["20", "30"]
     assert labels[0].get_position()[1] > 0 > labels[1].get_position()[1]  # above and below
+
+
+def test_names_of_subjects_are_not_written_over_each_other() -> None:
+    at = {"rex": (0.2, 0.4), "tom": (0.201, 0.402), "ada": (0.3, 0.9)}
+    figure = pairs({name: (place, (0.4, 0.5)) for name, place in at.items()}, ("decoder", "encoder"), x="x", y="y")
+    assert sorted(label.get_text() for label in figure.axes[0].texts if label.get_text()) == ["ada", "rex\ntom"]

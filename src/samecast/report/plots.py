@@ -123,9 +123,11 @@ def pairs(
     with mpl.rc_context(_STYLE):
         figure = Figure(figsize=(5.2, 4.3), layout="constrained")
         panel: Any = figure.subplots()
-        for subject, (first, second) in subjects.items():
+        for first, second in subjects.values():
             panel.annotate("", second, first, arrowprops={"arrowstyle": "->", "color": _FAINT, "linewidth": 0.9})
-            panel.annotate(subject, first, xytext=(5, 4), textcoords="offset points", fontsize=7.5, color=_FAINT)
+        for place, told in _together({subject: first for subject, (first, _) in subjects.items()}).items():
+            words = "\n".join(told)
+            panel.annotate(words, place, xytext=(5, 4), textcoords="offset points", fontsize=7.5, color=_FAINT)
         for number, name in enumerate(names):
             at = [of[number] for of in subjects.values()]
             panel.scatter(
@@ -134,6 +136,16 @@ def pairs(
         panel.set(xlabel=x, ylabel=y)
         panel.legend(loc="best", fontsize=8)
     return figure
+
+
+def _together(places: Mapping[str, tuple[float, float]]) -> dict[tuple[float, float], list[str]]:
+    """Names by place, those so close to another that they would be written over it put under that one."""
+    reach = [0.05 * (max(values) - min(values)) for values in zip(*places.values(), strict=True)]
+    found: dict[tuple[float, float], list[str]] = {}
+    for name, place in places.items():
+        near = (of for of in found if all(abs(a - b) <= r for a, b, r in zip(of, place, reach, strict=True)))
+        found.setdefault(next(near, place), []).append(name)
+    return found
 
 
 def trade_offs(
