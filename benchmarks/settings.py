@@ -38,8 +38,8 @@ GRIDS: dict[Training, dict[str, tuple[Any, ...]]] = {
 }
 """What is tried of each training, on the embedded model."""
 
-SPANS = ((0, 25), (4, 15), (4, 25), (4, 35), (4, 50))
-"""Steps of control that are tried, first and last, of 50."""
+SPANS: tuple[tuple[int, int | None], ...] = ((0, 25), (4, 15), (4, 25), (4, 35), (4, None))
+"""Steps of control that are tried, of 50: the first, and the last, where None is the run's."""
 
 
 def candidates(group: str, learning: LearnSettings | None = None) -> tuple[Method, ...]:
@@ -57,13 +57,21 @@ def candidates(group: str, learning: LearnSettings | None = None) -> tuple[Metho
     if group == "masactrl":
         starts: tuple[str | float, ...] = ("inverted", 0.5, "noise")
         return tuple(
-            Method(f"{start}-{final} from {init}", "", masactrl(start, final), init)
+            Method(f"{start}-{final or 'end'} from {init}", "", masactrl(start, final), init)
             for (start, final), init in product(SPANS, starts)
         )
     if group == "custom-diffusion-masactrl":
         learning = learning or default_settings("custom-diffusion", embedded=True)
         return tuple(
-            Method(f"{start}-{final}, {photos} photos", "", masactrl(start, final), "noise", False, learning, photos)
+            Method(
+                f"{start}-{final or 'end'}, {photos} photos",
+                "",
+                masactrl(start, final),
+                "noise",
+                False,
+                learning,
+                photos,
+            )
             for (start, final), photos in product(SPANS, (1, 4))
         )
     raise SamecastError(f"no method is called {group!r}; choose from {', '.join(groups())}")

@@ -2,9 +2,10 @@
 
 The reference inverts a photo once, with two equal rows, then denoises configuration after configuration in batches of
 four rows (source and target, both guidance groups), decodes each picture and scores it. The study does the same grid
-(its additions left out) with everything that it does besides: records, checkpoints, tables, figures and the page.
+(its additions left out) with everything that it does besides: records, checkpoints, tables, figures and the page. With
+`--workers` it runs on as many of Ray's workers on this machine, of one core each, and their start counts.
 
-    python benchmarks/study.py [--model PATH_OR_HUB_ID] [--subjects 1] [--configurations 44]
+    python -m benchmarks.study [--model PATH_OR_HUB_ID] [--subjects 2] [--workers 2] [--configurations 44]
 """
 
 import tempfile
@@ -24,6 +25,7 @@ from samecast.backbones.loading import load_backbone
 from samecast.backbones.unet import UNetBackbone
 from samecast.core import ddim
 from samecast.core.sites import select_sites
+from samecast.executors.ray import RayExecutor
 from samecast.study.grid import Variant, aiku, runs_of
 from samecast.study.job import prepare, run_study
 from samecast.study.publish import publish
@@ -44,7 +46,10 @@ class Benchmark:
     """Of the bundled subjects."""
 
     configurations: int = 44
-    """How many of the 44 to run alone for each subject; fewer are scaled up to 44."""
+    """How many of the 44 to run alone for each subject; what fewer take is scaled up to 44."""
+
+    workers: int = 0
+    """Of Ray, for the study; 0 is this process alone."""
 
     steps: int = 50
     """Denoising steps."""
@@ -71,15 +76,30 @@ class Masactrl:
 
 
 @torch.inference_mode()
-def alone(backbone: UNetBackbone, subject: StudySubject, variants: list[Variant], steps: int, scorers: Any) -> int:
-    """Each configuration by itself; returns how many rows that took."""
+def inverted(backbone: UNetBackbone, subject: StudySubject, steps: int) -> tuple[torch.Tensor, int]:
+    """The latent that a photo comes from, and how many rows that took."""
     schedule = backbone.schedule(steps)
-    empty, prompt = (backbone.encode_prompts([text])[0] for text in ("", subject.prompts[0]))
+    empty = backbone.encode_prompts([""])[0]
     latent, rows = backbone.encode_image(subject.references[0]), 0
     for step in reversed(schedule.working_steps):
         doubled = torch.stack([latent, latent])
         prediction = backbone.predict(doubled, schedule.timesteps[step], torch.stack([empty, empty]))
         latent, rows = ddim.invert(latent[None], prediction[:1], schedule, step)[0], rows + 2
+    return latent, rows
+
+
+@torch.inference_mode()
+def alone(
+    backbone: UNetBackbone,
+    subject: StudySubject,
+    latent: torch.Tensor,
+    variants: list[Variant],
+    steps: int,
+    scorers: Any,
+) -> int:
+    """Each configuration by itself; returns how many rows that took."""
+    schedule, rows = backbone.schedule(steps), 0
+    empty, prompt = (backbone.encode_prompts([text])[0] for text in ("", subject.prompts[0]))
     layers = [(bound, Masactrl(bound.layer.processor)) for bound in backbone.self_attention()]
     sites = [bound.site for bound, _ in layers]
     texts = torch.stack([empty, empty, empty, prompt])
@@ -123,18 +143,25 @@ def main(benchmark: Benchmark) -> None:
         settled = folder.recipe()  # both are scored by the very same models
         scorers = load_scorers(settled.clip, settled.dino, str(backbone.device))
         began = time.perf_counter()
-        tallies = run_study(folder, Bench(folder.path), backbone=backbone)
+        if benchmark.workers:
+            tallies = run_study(folder, Bench(folder.path), executor=RayExecutor(benchmark.workers))
+        else:
+            tallies = run_study(folder, Bench(folder.path), backbone=backbone)
         made = time.perf_counter() - began
         scores = publish(folder, scorers)
         assert scores.rows, "the study that was timed has no table"
         ours = time.perf_counter() - began
-    began, rows = time.perf_counter(), 0
+    theirs, rows, share = 0.0, 0, len(everything) / len(chosen)
     for subject in subjects:
-        rows += alone(backbone, subject, chosen, benchmark.steps, scorers)
-    theirs = (time.perf_counter() - began) * len(everything) / len(chosen)
-    rows = round(rows * len(everything) / len(chosen))
+        began = time.perf_counter()
+        latent, taken = inverted(backbone, subject, benchmark.steps)
+        theirs, rows = theirs + time.perf_counter() - began, rows + taken
+        began = time.perf_counter()
+        taken = alone(backbone, subject, latent, chosen, benchmark.steps, scorers)
+        theirs, rows = theirs + (time.perf_counter() - began) * share, rows + round(taken * share)
     evaluations = sum(tally.evaluations for tally in tallies)
-    title = f"{benchmark.model}, {benchmark.subjects} subjects, {runs_of(grid)} runs each"
+    hands = f"{benchmark.workers} workers" if benchmark.workers else "one process"
+    title = f"{benchmark.model}, {benchmark.subjects} subjects, {runs_of(grid)} runs each; the study on {hands}"
     table = Table(title=title)
     for heading in ("", "each alone", "study", "ratio"):
         table.add_column(heading, justify="right")

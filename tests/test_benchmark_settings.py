@@ -6,7 +6,7 @@ import pytest
 
 from benchmarks.settings import best_first, candidates, groups, rounds
 from samecast.compare.benchmark import Judgement
-from samecast.compare.methods import contest
+from samecast.compare.methods import FULL_RUN, contest
 from samecast.diorama.benchmark import Case, cases, judge, practice_case
 from samecast.diorama.probe import load_probe
 from samecast.errors import SamecastError
@@ -24,6 +24,7 @@ def test_every_method_that_learns_or_reads_has_candidates_of_its_own() -> None:
         tried = candidates(group)
         assert len({method.name for method in tried}) == len(tried) > 2
         assert len({(method.rules, method.init, method.learning, method.photos) for method in tried}) == len(tried)
+        assert all(rule.steps.select(FULL_RUN) for method in tried for rule in method.rules)
     found = candidates("custom-diffusion")[-1].learning
     assert {method.learning for method in candidates("custom-diffusion-masactrl", found)} == {found}
     with pytest.raises(SamecastError, match="choose from textual-inversion, lora"):
