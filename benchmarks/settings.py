@@ -2,8 +2,8 @@
 `samecast compare` on practice subjects, which are in neither the training nor the benchmark, and tells the best.
 
 Each round judges the candidates that are left on twice as many subjects and keeps the better half, by *both*, then by
-*same*. What is finished is kept in the work folder, and a run that was stopped goes on. What it finds is put by hand
-into `samecast.learn.settings` and `samecast.compare.methods`.
+how much of the subject is right in the scene asked for. What is finished is kept in the work folder, and a run that was
+stopped goes on. What it finds is put by hand into `samecast.learn.settings` and `samecast.compare.methods`.
 """
 
 import json
@@ -13,6 +13,7 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import tyro
 from rich.console import Console
 from rich.table import Table
@@ -31,15 +32,23 @@ from samecast.learn.settings import Method as Training
 from samecast.score.alignment import load_clip, load_vit
 
 GRIDS: dict[Training, dict[str, tuple[Any, ...]]] = {
-    "textual-inversion": {"token_rate": (2e-3, 5e-3, 1e-2, 2e-2), "photos_seen": (1200,)},
-    "lora": {"learning_rate": (3e-4, 1e-3, 3e-3), "token_rate": (1e-3, 5e-3), "photos_seen": (800,)},
-    "dreambooth": {"learning_rate": (1e-5, 3e-5, 1e-4), "token_rate": (1e-3, 5e-3), "photos_seen": (600,)},
-    "custom-diffusion": {"learning_rate": (1e-4, 3e-4, 1e-3), "token_rate": (1e-3, 5e-3), "photos_seen": (800,)},
+    "textual-inversion": {"token_rate": (5e-4, 1e-3, 2e-3, 5e-3), "photos_seen": (1200,)},
+    "lora": {"learning_rate": (1e-4, 3e-4, 1e-3), "token_rate": (1e-3,), "photos_seen": (800,)},
+    "dreambooth": {"learning_rate": (1e-5, 3e-5, 6e-5), "token_rate": (1e-3,), "photos_seen": (800,)},
+    "custom-diffusion": {
+        "learning_rate": (1e-5, 3e-5, 1e-4),
+        "token_rate": (1e-3,),
+        "augment": ("scale", "none"),
+        "photos_seen": (800,),
+    },
 }
-"""What is tried of each training, on the embedded model."""
+"""What is tried of each training, on the embedded model. Rates of 1e-4 and more of the denoiser's own weights leave
+pictures that are torn by guidance after a few hundred steps."""
 
 SPANS: tuple[tuple[int, int | None], ...] = ((0, 25), (4, 15), (4, 25), (4, 35), (4, None))
 """Steps of control that are tried, of 50: the first, and the last, where None is the run's."""
+STARTS: tuple[str | float, ...] = ("inverted", 0.5, "noise")
+"""Where targets start; with training, the photo's latent and a blend are tried: from noise, reading carries little."""
 
 
 def candidates(group: str, learning: LearnSettings | None = None) -> tuple[Method, ...]:
@@ -55,24 +64,22 @@ def candidates(group: str, learning: LearnSettings | None = None) -> tuple[Metho
     if group in GRIDS:
         return tuple(_trainings(group))
     if group == "masactrl":
-        starts: tuple[str | float, ...] = ("inverted", 0.5, "noise")
         return tuple(
             Method(f"{start}-{final or 'end'} from {init}", "", masactrl(start, final), init)
-            for (start, final), init in product(SPANS, starts)
+            for (start, final), init in product(SPANS, STARTS)
         )
     if group == "custom-diffusion-masactrl":
         learning = learning or default_settings("custom-diffusion", embedded=True)
         return tuple(
             Method(
-                f"{start}-{final or 'end'}, {photos} photos",
+                f"{start}-{final or 'end'} from {init}, {photos} photos",
                 "",
                 masactrl(start, final),
-                "noise",
-                False,
-                learning,
-                photos,
+                init,
+                learning=learning,
+                photos=photos,
             )
-            for (start, final), photos in product(SPANS, (1, 4))
+            for (start, final), init, photos in product(SPANS[2:], STARTS[:2], (1, 4))
         )
     raise SamecastError(f"no method is called {group!r}; choose from {', '.join(groups())}")
 
@@ -86,7 +93,7 @@ def _trainings(group: Training) -> Iterator[Method]:
     grid, base = GRIDS[group], default_settings(group, embedded=True)
     for values in product(*grid.values()):
         chosen = dict(zip(grid, values, strict=True))
-        name = ", ".join(f"{field} {value:g}" for field, value in chosen.items())
+        name = ", ".join(f"{field} {value}" for field, value in chosen.items())
         yield Method(name, "", (), "noise", learning=replace(base, **chosen))
 
 
@@ -120,9 +127,13 @@ def rounds(subjects: int) -> list[int]:
 
 
 def best_first(judgements: Sequence[Judgement], methods: Sequence[Method]) -> list[tuple[Method, dict[str, float]]]:
-    """Methods with their means, the best first: by both, then by identity, then by image alignment."""
+    """Methods with their means, the best first: by both, and where that says nothing by `partly`, how much of the
+    subject is right in the scene asked for."""
     means = summary(judgements, methods)
-    order = ("both", "identity", "image_alignment")
+    for method in methods:
+        of = [judged.items_right * judged.scene for judged in judgements if judged.method == method.name]
+        means[method.name]["partly"] = float(np.mean(of))
+    order = ("both", "partly", "image_alignment")
     ranked = sorted(methods, key=lambda method: [means[method.name][measure] for measure in order], reverse=True)
     return [(method, means[method.name]) for method in ranked]
 
@@ -153,10 +164,10 @@ def main(asked: Settings) -> None:
 def show(title: str, ranked: Sequence[tuple[Method, dict[str, float]]]) -> None:
     """Prints the candidates of a round."""
     table = Table(title=title)
-    for heading in ("settings", "same", "scene", "both", "seconds"):
+    for heading in ("settings", "same", "scene", "both", "partly", "seconds"):
         table.add_column(heading, justify="left" if heading == "settings" else "right")
     for method, means in ranked:
-        shares = (f"{means[measure]:.0%}" for measure in ("identity", "scene", "both"))
+        shares = (f"{means[measure]:.0%}" for measure in ("identity", "scene", "both", "partly"))
         table.add_row(method.name, *shares, f"{means['training_seconds']:.0f}")
     Console().print(table)
 

@@ -37,7 +37,7 @@ def test_rounds_double_up_to_all_subjects() -> None:
     assert rounds(1) == [1]
 
 
-def test_the_best_come_first_by_both_and_then_by_identity() -> None:
+def test_the_best_come_first_by_both_and_then_by_what_is_right_of_the_subject() -> None:
     case = practice_case(0)
     verdict = judge(load_probe().read([case.photos()[0].image])[0], case, case.tasks[0])
     row = Judgement(
@@ -53,9 +53,10 @@ def test_the_best_come_first_by_both_and_then_by_identity() -> None:
     )
     assert row.identity
     methods = candidates("masactrl")[:3]
-    items = [{"background": False}, {"pose": True, "view": True, "background": True}, {"kind": False}]
+    scene = {"pose": True, "view": True, "background": True}
+    items = [{"background": False}, scene, {"kind": False, **scene}]
     found = [
         replace(row, method=method.name, **right)  # type: ignore[arg-type]
         for method, right in zip(methods, items, strict=True)
     ]
-    assert [method for method, _ in best_first(found, methods)] == [methods[1], methods[0], methods[2]]
+    assert [method for method, _ in best_first(found, methods)] == [methods[1], methods[2], methods[0]]

@@ -112,7 +112,7 @@ def test_a_dry_run_tells_and_writes_nothing(
     words = ["--model", str(tiny_pipeline_dir), "--clip", "diorama", "--subjects", "1", "--out", str(tmp_path / "none")]
     assert main(["study", "--preset", "full", "--dry-run", *words]) == 0
     told = capsys.readouterr().out
-    for figure in ("567", "10,582", "21,214", "85,050"):
+    for figure in ("840", "567", "10,582", "21,214", "85,050"):
         assert figure in told
     assert not (tmp_path / "none").exists()
 
@@ -144,6 +144,16 @@ def test_a_picture_that_failed_leaves_the_table_the_figures_and_the_page(done: P
         assert "Recommended" in (study / "index.html").read_text()
 
 
+def test_hidden_photos_alone_are_shown_too(done: Path, tmp_path: Path) -> None:
+    shutil.copytree(done, tmp_path / "study")
+    for run in (tmp_path / "study" / "runs").iterdir():
+        if "-hidden" not in json.loads((run / "run.json").read_text())["subject"]:
+            shutil.rmtree(run)
+    file = tmp_path / "study.md"
+    assert main(("study", "report", str(tmp_path / "study"), "--write", str(file), "--device", "cpu")) == 0
+    assert "Recommended" in file.read_text()
+
+
 @pytest.mark.parametrize(
     "words", [("--dry-run",), ("--guidance", "3"), ("--dtype", "bfloat16"), ("--hidden",), ("--out", "x")]
 )
@@ -166,7 +176,7 @@ def test_a_relative_model_is_found_from_another_folder(
 
 
 def test_axes_come_from_words_and_from_yaml(tmp_path: Path) -> None:
-    (tmp_path / "grid.yaml").write_text("axes:\n  final: '20:51:5'\n  sites: [encoder, decoder]\nbase: {start: 6}\n")
+    (tmp_path / "grid.yaml").write_text("axes:\n  final: 20:51:5\n  sites: [encoder, decoder]\nbase: {start: 6}\n")
     from_file = grid_of(StudyOptions(config=tmp_path / "grid.yaml"))
     from_words = grid_of(StudyOptions(axis=("final=20:51:5", "sites=encoder,decoder", "start=6")))
     assert [v.rules for v in from_file.variants] == [v.rules for v in from_words.variants]
@@ -188,6 +198,7 @@ def test_axes_come_from_words_and_from_yaml(tmp_path: Path) -> None:
         (("--axis", "sites=up.77"), "match nothing"),
         (("--axis", "final=60"), "beyond the last step"),
         (("--axis", "mode=subject"), "would do nothing"),
+        (("--axis", "threshold=0.1,otsu"), "give maps too"),
         (("--clip", "nowhere-at-all"), "does not exist"),
         (("status", "nowhere"), "holds no study"),
     ],
@@ -233,6 +244,10 @@ def test_tune_writes_rules_that_render_takes(
     assert rounds == [3, 6, 12]
     made = {file: file.stat().st_mtime_ns for file in Path("tuned/runs").glob("*/run.json")}
     assert len(made) == 12 + 6 + 3  # a prompt for all, one more for half, one more for the last three
+    assert main([*words, "--favour", "1"]) == 0  # another search: what it shares with the first is made already
+    more = {file: file.stat().st_mtime_ns for file in Path("tuned/runs").glob("*/run.json")}
+    assert made.items() <= more.items()
+    made = more
     assert main(words) == 0  # goes on: nothing is left to do
     assert {file: file.stat().st_mtime_ns for file in Path("tuned/runs").glob("*/run.json")} == made
     assert main(["render", "rex.png", prompts[0], "--rules", "tuned/rules.json", "--out", "r", *model]) == 0

@@ -37,6 +37,7 @@ def test_words_become_values(words: str, values: tuple[object, ...]) -> None:
         ("start=none", "start cannot be none; leave it out, and it is 4"),
         ("threshold=none", "threshold cannot be none"),
         ("dropout=none", "dropout cannot be none"),
+        ("sources=0:2", "takes words"),
         ("weight=nan,1", "weight cannot be 'nan'; it is a number"),
         ("consistency=inf", "consistency cannot be 'inf'; it is a number or none"),
     ],

@@ -75,6 +75,27 @@ def test_ray_gives_the_units_of_lost_workers_to_others(cluster: Any, tmp_path: P
     assert len(set(log.read_text().split())) == 3  # two, and one in place of the lost
 
 
+def test_more_workers_than_there_is_room_for_are_as_many_as_there_is(cluster: Any, tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    assert dict(RayExecutor(5).run(partial(make_doubler, log), [1, 2, 4, 5, 6])) == {u: 2 * u for u in (1, 2, 4, 5, 6)}
+    assert len(set(log.read_text().split())) == 2
+
+
+def test_a_worker_that_waits_for_room_gets_it_when_another_has_nothing_left(cluster: Any, tmp_path: Path) -> None:
+    @cluster.remote(num_cpus=1)
+    class Other:
+        def ready(self) -> bool:
+            return True
+
+    other = Other.remote()
+    cluster.get(other.ready.remote())
+    try:
+        done = dict(RayExecutor(2).run(partial(make_doubler, tmp_path / "log"), [1, 2, 4]))
+    finally:
+        cluster.kill(other)
+    assert done == {1: 2, 2: 4, 4: 8}
+
+
 def test_ray_tells_mistakes_and_gives_up_on_what_is_always_lost(cluster: Any, tmp_path: Path) -> None:
     with pytest.raises(SamecastError, match="13 cannot be doubled"):
         list(RayExecutor(1).run(partial(make_doubler, tmp_path / "log"), [13]))

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from samecast.study.findings import findings
-from samecast.study.grid import Grid, Variant, View, aiku
+from samecast.study.grid import Grid, Variant, View, aiku, masks
 
 SUBJECTS = [f"s{number}" for number in range(8)]
 MEASURES = ("text_alignment", "image_alignment", "identity", "scene", "both")
@@ -175,3 +175,17 @@ def test_a_missing_picture_leaves_its_subject_out_and_a_missing_variant_its_clai
 def test_the_grid_has_the_views_that_the_claims_are_about(grid: Grid) -> None:
     assert all(isinstance(view, View) for view in grid.views)
     assert {view.axis for view in grid.views} >= {"final", "start", "skip"}
+
+
+def test_masks_are_set_against_no_mask() -> None:
+    grid = masks()
+
+    def law(variant: Variant, partly: bool) -> dict[str, float]:
+        gain = 0.3 if variant.fields["maps"] == "decoder" else 0.0
+        return dict.fromkeys(MEASURES, 0.1 + gain)
+
+    rows = rows_of(grid, law, hidden=False)
+    verdict, figure = said(rows, grid, "Masks by maps decoder raise identity right")
+    assert verdict == "holds"
+    assert "+0.3" in figure
+    assert said(rows, grid, "Masks by maps encoder raise scene right")[0] == "not shown"

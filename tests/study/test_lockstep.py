@@ -1,6 +1,7 @@
 """The tree against runs made alone: the same pictures, far fewer evaluations, whatever the batch."""
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -17,6 +18,7 @@ from samecast.core.noise import seeded_noise, spherical_blend
 from samecast.errors import SamecastError
 from samecast.photos import fit_photo
 from samecast.render.sources import encode, invert
+from samecast.study import lockstep
 from samecast.study.axes import BASE, Axis, Value, make_rules, parse_axis
 from samecast.study.casting import Binding, Order, orders_of
 from samecast.study.estimate import estimate
@@ -154,6 +156,27 @@ def test_where_memory_does_not_suffice_the_batch_halves_and_goes_on(create: Crea
         assert_same_picture(backbone, cut.latent(order.key), whole.latent(order.key))
     with Rows(backbone, most=1), pytest.raises(SamecastError, match="not suffice for a single picture"):
         run(create(grid, name="none"), backbone)
+
+
+def test_calls_stay_as_short_as_checkpoints_ask(
+    create: Create, backbone: UNetBackbone, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    grid = factorial([parse_axis("final=4:11:1"), parse_axis("sites=encoder,decoder")], {"start": 1}, STEPS)
+    clock = [0.0]
+
+    def take_time(module: object, args: tuple[torch.Tensor, ...]) -> None:
+        clock[0] += 10.0 * len(args[0])
+
+    monkeypatch.setattr(lockstep, "time", SimpleNamespace(monotonic=lambda: clock[0]))
+    folder = create(grid)
+    handle = backbone.denoiser.register_forward_pre_hook(take_time)
+    try:
+        with Rows(backbone) as rows:
+            run(folder, backbone)
+    finally:
+        handle.remove()
+    assert max(rows.calls) == 6  # of ten seconds each, in a minute
+    assert all(folder.is_finished(order.key) for order in orders_of(folder.recipe(), folder.subject("rex")))
 
 
 def test_other_errors_of_the_denoiser_are_not_taken_for_memory(create: Create, backbone: UNetBackbone) -> None:

@@ -19,12 +19,14 @@ import samecast as sc
 from samecast.backbones.unet import UNetBackbone
 from samecast.control.rule import Rule, Rules
 from samecast.errors import SamecastError
+from samecast.study import recipe as study_recipe
 from samecast.study.axes import parse_axis
 from samecast.study.casting import orders_of
-from samecast.study.folder import LOCK, PICTURE, RUN, StudyFolder
+from samecast.study.folder import LOCK, PICTURE, RUN, STUDY, StudyFolder
 from samecast.study.grid import Grid, aiku, factorial
 from samecast.study.job import run_study, status
 from samecast.study.lockstep import Lineage, Lockstep
+from samecast.study.publish import publish
 from samecast.study.recipe import Cast, content_key, picture_facts
 from samecast.study.scoring import load_scorers
 from samecast.study.subjects import StudySubject
@@ -389,6 +391,31 @@ def test_another_study_does_not_get_into_the_folder(create: Create, small: Grid,
         create(small, name="other")
     with pytest.raises(SamecastError, match="holds no study"):
         StudyFolder(tmp_path / "nowhere").recipe()
+
+
+def test_a_creation_that_was_stopped_is_begun_again(create: Create, small: Grid, tmp_path: Path) -> None:
+    path = create(small).path
+    (path / STUDY).unlink()
+    (path / "subjects" / ".tmp-1").mkdir()
+    assert create(small).recipe().grid == small
+    (path / STUDY).unlink()
+    (path / "mine.txt").write_text("mine")
+    with pytest.raises(SamecastError, match="holds something else"):
+        create(small)
+    assert (path / "subjects" / "rex").is_dir()
+
+
+def test_a_table_is_not_emptied_by_another_version(
+    create: Create, small: Grid, backbone: UNetBackbone, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, scorers = create(small), load_scorers("diorama", "none")
+    run(folder, backbone)
+    assert publish(folder, scorers).rows
+    before = (folder.path / CSV).read_bytes()
+    monkeypatch.setattr(study_recipe, "code_version", lambda: "9.9")
+    with pytest.raises(SamecastError, match="left as it is"):
+        publish(folder, scorers)
+    assert (folder.path / CSV).read_bytes() == before
 
 
 def test_two_processes_do_not_work_on_one_study(create: Create, small: Grid, backbone: UNetBackbone) -> None:

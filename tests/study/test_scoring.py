@@ -11,7 +11,7 @@ from samecast.diorama.benchmark import case
 from samecast.errors import SamecastError
 from samecast.score.alignment import load_clip, load_vit
 from samecast.score.models import locate
-from samecast.study.scoring import Scorers, load_scorers
+from samecast.study.scoring import Scorers, default_clip, default_dino, load_scorers
 from samecast.study.subjects import StudySubject, bundled
 
 
@@ -82,6 +82,13 @@ def test_another_scorer_has_keys_of_its_own(dino_dir: Path) -> None:
     assert moved.key("run", subject) == one.key("run", subject)
     assert one.facts["clip"]["scale"] == "cosine"
     assert "image_mean" in str(one.facts["clip"]["preprocessing"])
+
+
+def test_who_judges_unless_somebody_says_otherwise() -> None:
+    assert (default_clip("diorama"), default_dino("diorama", "x")) == ("diorama", "diorama")
+    assert default_dino("sd", default_clip("sd")) == "facebook/dino-vits16"
+    assert default_dino("sd", "path/to/clip") == "none"
+    assert load_scorers("diorama", "none").dino is None
 
 
 def test_models_that_are_not_there_are_told_in_one_line(tmp_path: Path) -> None:

@@ -81,13 +81,13 @@ def test_what_goes_beyond_the_aiku_grid_leaves_its_runs_as_they_are() -> None:
 def test_the_full_factorial_costs_at_most_a_quarter_of_its_distinct_runs_alone() -> None:
     grid = full()
     size = measure(histories(grid))
-    assert len(grid.variants) == 840
+    assert runs_of(grid) == len(grid.variants) == 840
     assert 50 + 2 * size.nodes <= size.distinct * (50 + 2 * 50) / 4
 
 
 def test_masks_are_told_apart_by_their_maps_and_threshold() -> None:
     grid = masks()
-    assert measure(histories(grid)).distinct == len(grid.variants) == 33
+    assert measure(histories(grid)).distinct == len(grid.variants) == runs_of(grid) == 33
 
 
 @pytest.mark.parametrize("seed", range(5))

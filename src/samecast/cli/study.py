@@ -108,7 +108,8 @@ def grid_of(options: StudyOptions) -> Grid:
 
 def _read_config(file: Path) -> dict[str, Any]:
     try:
-        told: Any = yaml.safe_load(file.read_text(encoding="utf-8"))
+        # All as text: YAML 1.1 takes 20:51:5 for a number to the base of 60.
+        told: Any = yaml.load(file.read_text(encoding="utf-8"), Loader=yaml.BaseLoader)
     except (OSError, ValueError, yaml.YAMLError) as error:
         raise SamecastError(f"{str(file)!r} cannot be read as YAML: {' '.join(str(error).split())}") from None
     sound = isinstance(told, dict) and set(told) <= {"axes", "base"}
@@ -198,11 +199,15 @@ def _run(options: StudyOptions, folder: "StudyFolder", bench: "Bench", model: "M
             model.backbone.denoiser.to("cpu")  # the device is its workers'
         tallies = run_study(folder, bench, executor=executor, backbone=backbone, progress=report, finished=finished)
     recipe = folder.recipe()
+    made, kept, failed, evaluations = (
+        sum(getattr(tally, name) for tally in tallies) for name in ("made", "kept", "failed", "evaluations")
+    )
+    # Before the table, which a full disk may not take.
+    told = f", {failed} not made" if failed else ""
+    RESULTS.print(f"{made} pictures made, {kept} kept{told}, {evaluations} evaluations")
     with working("drawing"):
         scores = publish(folder, load_scorers(recipe.clip, recipe.dino))
-    made, kept = (sum(getattr(tally, name) for tally in tallies) for name in ("made", "kept"))
-    evaluations = sum(tally.evaluations for tally in tallies)
-    RESULTS.print(f"{made} pictures made, {kept} kept, {evaluations} evaluations; {len(scores.rows)} rows of scores")
+    RESULTS.print(f"{len(scores.rows)} rows of scores")
     for name in ("index.html", "scores.parquet", "scores.csv", "figures"):
         RESULTS.print(str(folder.path / name))
     _tell_failures(folder)
@@ -278,8 +283,9 @@ def run_report(options: StudyReportOptions) -> None:
     Raises:
         SamecastError: there is no study in the folder, or the file cannot be written.
     """
-    if options.write is not None:
-        check_writable(options.write)
+    file = None if options.write is None else options.write.expanduser()
+    if file is not None:
+        check_writable(file)
     with working("drawing"):
         from samecast.backbones.loading import choose_device
         from samecast.study.folder import StudyFolder
@@ -291,6 +297,6 @@ def run_report(options: StudyReportOptions) -> None:
         folder = StudyFolder(options.folder)
         recipe = folder.recipe()
         scores = publish(folder, load_scorers(recipe.clip, recipe.dino, str(choose_device(options.device))))
-        if options.write is not None:
-            write_up(folder, scores, options.write)
-    RESULTS.print(str(options.write or folder.path / "index.html"))
+        if file is not None:
+            write_up(folder, scores, file)
+    RESULTS.print(str(file or folder.path / "index.html"))

@@ -31,12 +31,14 @@ def run_tune(options: TuneOptions) -> None:
         raise SamecastError(f"--favour must be 0 to 1; got {options.favour}")
     references, prompts = split_inputs(options.inputs, command="tune")
     photos = tuple(open_photo(photo) for photo in references)
-    check_writable(options.out)
+    out = options.out.expanduser()
+    check_writable(out)
     with working("loading the model"):
         import samecast as sc
         from samecast.report.plots import save_figure
         from samecast.study.pictures import best_front
         from samecast.study.recipe import Recipe
+        from samecast.study.scoring import NO_DINO
         from samecast.study.subjects import StudySubject
         from samecast.study.tune import candidates, rules_file, tune
 
@@ -55,10 +57,12 @@ def run_tune(options: TuneOptions) -> None:
     told = tuple(dict.fromkeys(expand(prompt, options.noun) for prompt in prompts))
     subject = StudySubject(slug(Path(references[0]).stem), told, photos, options.noun)
     repeat = "each" if len(photos) > 1 else "first"
-    recipe = Recipe(grid, settings, options.model, "", "", photos=repeat, seeds=options.seeds, clip=options.clip)
+    recipe = Recipe(
+        grid, settings, options.model, "", "", photos=repeat, seeds=options.seeds, clip=options.clip, dino=NO_DINO
+    )
     with stages() as report:
         found = tune(
-            options.out.expanduser().absolute(),
+            out.absolute(),
             recipe,
             subject,
             model.backbone,
@@ -82,9 +86,9 @@ def run_tune(options: TuneOptions) -> None:
         "model": options.model,
     }
     rules = json.dumps(rules_file(found.chosen.rules, why), indent=2)
-    write_text(options.out / "rules.json", rules + "\n")
-    save_figure(best_front(found.rows, found.grid, options.favour), options.out / "front")
-    file = options.out / "rules.json"
+    write_text(out / "rules.json", rules + "\n")
+    save_figure(best_front(found.rows, found.grid, options.favour), out / "front")
+    file = out / "rules.json"
     RESULTS.print(f"chosen: {found.chosen.name}; samecast render ... --rules {file}", markup=False)
 
 

@@ -53,8 +53,11 @@ class RayExecutor:
                 ray.shutdown()
 
     def _pull(self, ray: Any, make: Any, units: Sequence[Any]) -> Iterator[tuple[Any, Any]]:
-        gpus = int(ray.cluster_resources().get("GPU", 0))
-        count = min(self.workers or max(1, gpus), len(units))
+        there = ray.cluster_resources()
+        gpus = int(there.get("GPU", 0))
+        # More actors than there is room for would wait for ever, each with a unit of its own.
+        room = gpus or max(1, int(there.get("CPU", 1)))
+        count = min(self.workers or max(1, gpus), room, len(units))
         actor = ray.remote(num_cpus=1, num_gpus=1 if gpus else 0)(_Actor)
         waiting, begun = list(units), dict.fromkeys(range(len(units)), 0)
         numbers = list(range(len(units)))
@@ -92,6 +95,7 @@ class RayExecutor:
                 continue
             yield waiting[number], result
             begin(worker)
+            del worker  # an idle actor's last handle: with it goes its place, for one that waits
 
 
 class _Actor:

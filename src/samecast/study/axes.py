@@ -89,6 +89,8 @@ def read_axis(field: str, told: object) -> Axis:
 
 
 def _range(field: str, told: str) -> list[Value]:
+    if field not in (*_STEPS, *_WHOLE, *_REAL, "threshold"):
+        raise SamecastError(f"axis {field}: {told!r} is a range of numbers, and {field} takes words")
     try:
         span = range(*(int(number) for number in told.split(":")))
     except (ValueError, TypeError):
@@ -107,7 +109,7 @@ def read_value(field: str, told: object) -> Value:
     if field not in BASE:
         raise SamecastError(f"axis {field!r} is no field of a rule; choose from {', '.join(BASE)}")
     text = str(told).strip()
-    if told is None or text.lower() == "none":
+    if told is None or text.lower() in ("none", "null", "~"):
         if BASE[field] is not None:
             raise SamecastError(f"{field} cannot be none; leave it out, and it is {BASE[field]}")
         return None

@@ -43,7 +43,7 @@ def findings(rows: Rows, grid: Grid) -> list[Statement]:
     tables = {measure: means_of(whole, measure) for measure in (TEXT, IMAGE, *VERDICTS)}
     views = {(view.axis, view.series): view for view in grid.views}
     found = [*_sites(tables, views), *_trends(tables, views), *_starts(tables, views)]
-    found += _hidden(rows, views)
+    found += [*_maps(tables, views), *_hidden(rows, views)]
     return [*found, *_truth(tables, views)]
 
 
@@ -56,7 +56,7 @@ def verdict(found: Estimate, sign: int) -> str:
 
 def recommended(rows: Rows, weight: float = 0.5) -> str:
     """The variant whose means of text and image alignment are the best trade-off."""
-    return balanced(mean_points([row for row in rows if not row["hidden"]]), weight)
+    return balanced(mean_points(rows), weight)
 
 
 def mean_points(rows: Rows) -> dict[str, tuple[float, float]]:
@@ -171,6 +171,28 @@ def _flat(table: Cells, starts: Sequence[str], finals: Sequence[str]) -> Found:
     return outcome, (
         f"the mean moves by {estimate(shifts[most].tolist()).signed} at most ({most} against {starts[0]}), along"
         f" the final step by {wide.signed}; hardly is less than {_FLAT:.0%} of that at every start"
+    )
+
+
+def _maps(tables: Mapping[str, Cells], views: Mapping[tuple[str, str], View]) -> list[Statement]:
+    """What masking by each set of cross-attention maps does against no mask, its thresholds together."""
+    points = [point for (axis, _), view in views.items() if axis == "maps" for point in view.points]
+    plain = next((name for value, name in points if value is None), "")
+    found: list[Statement] = []
+    for (axis, series), view in views.items():
+        if axis != "threshold" or not plain:
+            continue
+        for measure in (TEXT, IMAGE, "identity", "scene"):
+            if tables[measure]:
+                claim = f"Masks by {series} raise {_IN_WORDS[measure]} over no mask"
+                found.append(_statement(claim, partial(_masked, tables[measure], _names(view), plain)))
+    return found
+
+
+def _masked(table: Cells, masked: Sequence[str], plain: str) -> Found:
+    gap = contrast(table, masked, [plain])
+    return verdict(gap, 1), (
+        f"{len(masked)} thresholds together {gap.signed} over {mean_of(table, plain)}, {gap.subjects} subjects"
     )
 
 

@@ -62,6 +62,7 @@ class StudyFolder:
                     f"{str(self.path)!r} holds another study: give another folder, or --resume this one"
                 )
             return
+        self._clear_begun()
         if self.path.exists() and any(self.path.iterdir()):
             raise SamecastError(f"{str(self.path)!r} holds something else: give a folder that is new or empty")
         self.path.mkdir(parents=True, exist_ok=True)
@@ -69,6 +70,15 @@ class StudyFolder:
             self._write_subject(subject)
         # Last: a folder that has it is whole.
         write_text(self.path / STUDY, json.dumps(recipe_to_data(recipe), indent=1) + "\n")
+
+    def _clear_begun(self) -> None:
+        """Removes what a creation left that was stopped before `study.json`: subjects, and nothing else."""
+        place = self.path / "subjects"
+        if not place.is_dir() or any(entry != place for entry in self.path.iterdir() if entry.name[0] != "."):
+            return
+        entries = [entry for entry in place.iterdir() if entry.name[0] != "."]
+        if all((entry / "subject.json").is_file() for entry in entries):
+            shutil.rmtree(place)
 
     def recipe(self) -> Recipe:
         """What is run.
@@ -198,6 +208,7 @@ class StudyFolder:
         Raises:
             SamecastError: somebody does.
         """
+        check_writable(self.path)
         with (self.path / LOCK).open("a") as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -207,8 +218,6 @@ class StudyFolder:
 
     def _write_subject(self, subject: StudySubject) -> None:
         place = self.path / "subjects" / subject.name
-        if place.exists():
-            shutil.rmtree(place)
         with writing_folder(place) as pending:
             files: dict[str, list[str]] = {"references": [], "judged": []}
             for kind, photos in (("references", subject.references), ("judged", subject.judged)):
@@ -223,7 +232,7 @@ class StudyFolder:
     def _same_subjects(self, subjects: Sequence[StudySubject]) -> bool:
         names = sorted(subject.name for subject in subjects)
         return names == list(self.subject_names()) and all(
-            _identity(self.subject(subject.name)) == _identity(subject) for subject in subjects
+            identity_of(self.subject(subject.name)) == identity_of(subject) for subject in subjects
         )
 
     def _read_json(self, file: Path) -> dict[str, Any]:
@@ -236,7 +245,7 @@ class StudyFolder:
         return told
 
 
-def _identity(subject: StudySubject) -> tuple[Any, ...]:
+def identity_of(subject: StudySubject) -> tuple[Any, ...]:
     """A subject with its photos by their pixels, so that two can be compared."""
     photos = [pixel_hash(photo) for photo in (*subject.references, *subject.judged)]
     return subject.name, photos, len(subject.references), _described(subject)

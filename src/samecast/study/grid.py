@@ -63,12 +63,18 @@ class View:
 class Grid:
     """All variants of a study, and the views of them.
 
+    Args:
+        variants: what is run.
+        views: of them.
+        repeats: how many of them a list that names each axis in full names once more.
+
     Raises:
         SamecastError: two variants have one name.
     """
 
     variants: tuple[Variant, ...]
     views: tuple[View, ...]
+    repeats: int = 0
 
     def __post_init__(self) -> None:
         names = [variant.name for variant in self.variants]
@@ -202,6 +208,10 @@ def factorial(
     doubled = [field for field in fields if fields.count(field) > 1 or field in base]
     if doubled or not axes:
         raise SamecastError(f"axis {doubled[0]} is given twice" if doubled else "a grid needs at least one axis")
+    given = {**base, **{axis.field: axis.values for axis in axes}}
+    idle = [field for field in ("threshold", "map_start", "map_final") if field in given]
+    if idle and given.get("maps") in (None, (None,)):
+        raise SamecastError(f"{idle[0]} is of maps that mask the subject, and nothing is masked: give maps too")
     own = {"final": steps, **{field: value for field, value in {**BASE, **base}.items() if value is not None}}
     still = {axis.field: own.get(axis.field) if own.get(axis.field) in axis.values else axis.values[0] for axis in axes}
     variants: list[Variant] = []
@@ -248,6 +258,7 @@ class _Book:
         self.steps = steps
         self.variants: dict[str, Variant] = {}
         self.views: list[View] = []
+        self.repeats = 0
 
     def scaled(self, step: int) -> int:
         """A step of a run of 50 as one of this run."""
@@ -268,6 +279,7 @@ class _Book:
             rules = make_rules({**fields, "sites": SITE_SETS[sites]}, self.steps)
             if not _act(rules, self.steps):
                 continue  # in a short run, a skip may leave nothing
+            self.repeats += name in self.variants
             self.add(name, {**fields, "sites": sites}, rules)
             named.setdefault(fields[axis], name)
         self.views.append(View(axis, sites, tuple(named.items())))
@@ -287,12 +299,12 @@ class _Book:
             self.views.append(View("handover", "encoder then decoder", tuple(points.items())))
 
     def grid(self) -> Grid:
-        return Grid(tuple(self.variants.values()), tuple(self.views))
+        return Grid(tuple(self.variants.values()), tuple(self.views), self.repeats)
 
 
 def runs_of(grid: Grid) -> int:
-    """How many runs the views of a grid name, shared ones counted each time, as the AIKU study counts its 44."""
-    return sum(len(view.points) for view in grid.views)
+    """How many runs a grid lists, those that two axes share counted each time, as the AIKU study counts its 44."""
+    return len(grid.variants) + grid.repeats
 
 
 def only(grid: Grid, names: Sequence[str]) -> Grid:

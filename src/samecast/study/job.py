@@ -74,7 +74,7 @@ def settle(
     recipe: Recipe, subjects: Sequence[StudySubject], backbone: Backbone
 ) -> tuple[Recipe, tuple[StudySubject, ...]]:
     """The recipe with what it leaves to the model, and the subjects' photos fitted; errors as for `prepare`."""
-    size = recipe.settings.size or backbone.default_size
+    size, clip = recipe.settings.size or backbone.default_size, recipe.clip or default_clip(recipe.model)
     backbone.latent_shape(size)
     identity = backbone.identity
     recipe = replace(
@@ -83,8 +83,8 @@ def settle(
         revision=identity.revision,
         lora=identity.lora,
         dtype=str(backbone.dtype).removeprefix("torch."),
-        clip=recipe.clip or default_clip(recipe.model),
-        dino=recipe.dino or default_dino(recipe.model),
+        clip=clip,
+        dino=recipe.dino or default_dino(recipe.model, clip),
     )
     ready = fitted(subjects, recipe.settings, size)
     binding = Binding(recipe, backbone)

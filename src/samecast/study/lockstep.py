@@ -5,6 +5,7 @@ Before each step a lineage parts where its runs are about to be treated differen
 company beyond rounding, so the batch is nobody's business: where memory does not suffice it halves, and goes on.
 """
 
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -92,10 +93,19 @@ class Lockstep:
         source_masks: found in the sources.
         settings: of the renders.
         rows: most rows in one call of the denoiser, to begin with; it falls where memory does not suffice.
+        longest: seconds that a call may take, about, as nothing is kept meanwhile; one row in all its guidance groups
+            may take longer.
     """
 
     def __init__(
-        self, run: Run, trajectory: Trajectory, source_masks: Masks, settings: RenderSettings, rows: int
+        self,
+        run: Run,
+        trajectory: Trajectory,
+        source_masks: Masks,
+        settings: RenderSettings,
+        rows: int,
+        *,
+        longest: float = 60.0,
     ) -> None:
         self._run = run
         self._trajectory = trajectory
@@ -104,6 +114,9 @@ class Lockstep:
         self._sources = Branches((), trajectory.sources, settings.guidance, settings.guidance_rescale)
         self._groups = len(self._sources.groups)
         self.rows = rows
+        self._longest = longest
+        self._pace = 0.0
+        """Seconds of a row in the last call."""
 
     def start(self, wishes: Sequence[Wish]) -> Front:
         """One lineage for each prompt and seed."""
@@ -156,7 +169,7 @@ class Lockstep:
         """One batch of those that have not taken the step yet; those that fail at it are left out."""
         step, waiting = front.step, front.lineages[front.done :]
         beside = len(self._sources.layout(targets=()).rows) if self._reads_live(waiting, step) else 0
-        batch = split_evenly(waiting, max(1, (self.rows - beside) // self._groups))[0]
+        batch = split_evenly(waiting, max(1, (self._most_rows() - beside) // self._groups))[0]
         failed: dict[str, str] = {}
         ready: list[tuple[Lineage, Masks]] = []
         for lineage in batch:
@@ -164,16 +177,22 @@ class Lockstep:
                 ready.append((lineage, self._masks(lineage, step)))
             except SamecastError as error:
                 failed |= {wish.key: f"step {step}: {error}" for wish in lineage.wishes}
+        began = time.monotonic()
         try:
             advanced = self._advance(ready, step) if ready else []
         except (RuntimeError, MemoryError) as error:
             self.rows = self._groups * fewer(len(ready), error)
             return front
+        self._pace = (time.monotonic() - began) / (beside + self._groups * max(1, len(ready)))
         sound = [lineage for lineage in advanced if bool(torch.isfinite(lineage.latent).all())]
         for lineage in (lineage for lineage in advanced if lineage not in sound):
             failed |= {wish.key: f"step {step} gave values that are not finite" for wish in lineage.wishes}
         lineages = (*front.lineages[: front.done], *sound, *waiting[len(batch) :])
         return Front(step, lineages, {**front.failed, **failed}, front.done + len(sound))
+
+    def _most_rows(self) -> int:
+        """As many as memory allows, and the time between two checkpoints."""
+        return int(min(self.rows, self._longest / self._pace)) if self._pace > 0 else self.rows
 
     def _reads_live(self, lineages: Sequence[Lineage], step: int) -> bool:
         """Whether any reads a source that was not kept at a step, so that its rows join the batch."""
@@ -246,6 +265,17 @@ def fewer(count: int, error: Exception) -> int:
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
     return count // 2
+
+
+def why_not(error: Exception) -> str:
+    """Why a single picture could not be made: a mistake's words, or memory.
+
+    Raises:
+        Exception: the error itself, where it is neither.
+    """
+    if not isinstance(error, SamecastError) and not is_out_of_memory(error):
+        raise error
+    return str(error) if isinstance(error, SamecastError) else "memory does not suffice to decode it"
 
 
 def is_out_of_memory(error: Exception) -> bool:

@@ -26,7 +26,7 @@ from samecast.render.provenance import describe_model
 from samecast.render.sources import encode, invert, kept_steps, largest_batch
 from samecast.study.casting import Order, Sources, union
 from samecast.study.checkpoint import TRAJECTORY, Diary, load_front, load_trajectory, save_front, save_trajectory
-from samecast.study.lockstep import Front, Lineage, Lockstep, Wish, fewer, looks_of
+from samecast.study.lockstep import Front, Lineage, Lockstep, Wish, fewer, looks_of, why_not
 from samecast.study.recipe import content_key, picture_facts
 from samecast.study.subjects import StudySubject, true_masks
 from samecast.study.tree import history, measure
@@ -172,7 +172,13 @@ class Making:
 
     def _look(self, trajectory: Trajectory, book: MapBook) -> Masks:
         """The subject in its photos, by every look that any rule asks for; a look that sees nothing is left out."""
-        look_at_sources(self.run, book, trajectory, self.caption, rows=self.rows)
+        rows, before = self.rows, book.fork()
+        while True:
+            try:
+                look_at_sources(self.run, book, trajectory, self.caption, rows=rows)
+                break
+            except (RuntimeError, MemoryError) as error:
+                book, rows = before.fork(), fewer(rows, error)
         found: dict[tuple[Tokens, Branch], SubjectMask] = {}
         for look in book.looks:
             try:
@@ -219,9 +225,9 @@ class Making:
         keys = [wish.key for wish in lineage.wishes]
         try:
             picture: Image.Image = self.worker.backbone.decode(lineage.latent[None])[0]
-        except SamecastError as error:
+        except (SamecastError, RuntimeError, MemoryError) as error:
             for key in keys:
-                self._fail(key, str(error))
+                self._fail(key, why_not(error))
             return
         for key in keys:
             order = self.orders[key]
@@ -241,9 +247,9 @@ class Making:
         told = {"subject": self.subject.name, "variant": self.orders[key].variant.name, "reason": why}
         try:
             self.folder.write_failure(key, told)
-        except SamecastError:
-            # Nothing can be written any more; the picture is missing all the same, and is counted as failed.
-            return
+        except SamecastError as error:
+            # The picture is missing all the same, and is counted as failed.
+            _log.warning("not made: %s, %s: %s (%s)", told["subject"], told["variant"], why, error)
 
 
 def _overlap(mask: Image.Image, truth: NDArray[np.bool_]) -> float:

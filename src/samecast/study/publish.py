@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from samecast.disk import replace_picture, write_text
+from samecast.errors import SamecastError
 from samecast.report.article import Article, Plate, Section, article_html
 from samecast.report.page import Table
 from samecast.report.plots import save_figure
@@ -14,10 +15,10 @@ from samecast.study.folder import StudyFolder
 from samecast.study.pictures import best_front, chosen_rows, mask_overlays, scatters, site_pairs, strips
 from samecast.study.recipe import Recipe
 from samecast.study.scoring import ALIGNMENTS, VERDICTS, Scorers, means_of
-from samecast.study.table import Scores, read_scores, write_scores
+from samecast.study.table import PARQUET, Scores, read_scores, write_scores
 
 PAGE, FIGURES = "index.html", "figures"
-_STRIPS, _MASKS = 48, 12
+_STRIPS, _MASKS = 128, 48
 """Pictures on the page, which is to stay one that opens; all are among the figures."""
 _HEADINGS = {
     TEXT: "text",
@@ -33,10 +34,16 @@ def publish(folder: StudyFolder, scorers: Scorers) -> Scores:
     """Writes the table, and where there is anything to show the figures and the page.
 
     Raises:
-        SamecastError: they cannot be written.
+        SamecastError: they cannot be written, or nothing is left of a table that was there: keys hold the version of
+            samecast and of those who judge.
     """
     recipe = folder.recipe()
     scores = read_scores(folder, scorers)
+    if not scores.rows and (folder.path / PARQUET).is_file():
+        raise SamecastError(
+            f"{str(folder.path / PARQUET)!r} is left as it is: this version of samecast, with these scorers, has made"
+            f" none of its pictures and scores; samecast study --resume {folder.path} makes them anew"
+        )
     write_scores(folder, scores, scorers)
     if scores.rows:
         plates = _draw(folder, recipe, scores)
@@ -120,7 +127,7 @@ def _article(
     folder: StudyFolder, recipe: Recipe, scores: Scores, scorers: Scorers, plates: Mapping[str, list[Plate]]
 ) -> Article:
     rows = chosen_rows(scores.rows)
-    chosen = recommended(scores.rows)
+    chosen = recommended(rows)
     subjects = len({row["subject"] for row in rows})
     statements = findings(scores.rows, recipe.grid)
     sections = [

@@ -35,7 +35,7 @@ class Recipe:
         photos: what is read of several photos: the first alone, each for itself as a repeat, or all together.
         seeds: pictures of each prompt; more than one needs noise in `settings.init`.
         clip: model that scores alignment.
-        dino: model that scores image alignment beside it; empty is none.
+        dino: model that scores image alignment beside it; `none` is none, and empty leaves it to the model.
         title: what it is called.
 
     Raises:

@@ -25,7 +25,8 @@ from samecast.score.statistics import Bounds, Cells, cells
 from samecast.study.recipe import content_key
 from samecast.study.subjects import StudySubject
 
-REAL_CLIP = "openai/clip-vit-large-patch14"
+REAL_CLIP, REAL_DINO = "openai/clip-vit-large-patch14", "facebook/dino-vits16"
+NO_DINO = "none"
 ALIGNMENTS = ("text_alignment", "image_alignment", "dino_alignment")
 _AT_ONCE = 64
 """Pictures that are scored before any score is told, and kept."""
@@ -44,9 +45,12 @@ def default_clip(model: str) -> str:
     return EMBEDDED_MODEL if model == EMBEDDED_MODEL else REAL_CLIP
 
 
-def default_dino(model: str) -> str:
-    """The vision transformer beside it: the embedded one for the embedded model, where the package has one."""
-    return EMBEDDED_MODEL if model == EMBEDDED_MODEL and (EMBEDDED / "vit").is_dir() else ""
+def default_dino(model: str, clip: str) -> str:
+    """The vision transformer beside it: the embedded one for the embedded model, DINO's for others where CLIP is the
+    default too."""
+    if model == EMBEDDED_MODEL:
+        return EMBEDDED_MODEL
+    return REAL_DINO if clip == REAL_CLIP else NO_DINO
 
 
 @dataclass(frozen=True)
@@ -139,7 +143,7 @@ def load_scorers(clip: str, dino: str, device: str = "cpu") -> Scorers:
 
     Args:
         clip: a folder or hub id; `diorama` is the embedded one.
-        dino: likewise, of a self-supervised vision transformer; empty is none.
+        dino: likewise, of a self-supervised vision transformer; `none` is none, and so is nothing.
         device: where they work.
 
     Raises:
@@ -151,7 +155,7 @@ def load_scorers(clip: str, dino: str, device: str = "cpu") -> Scorers:
         probe = {"revision": file_revision(WEIGHTS / "probe.safetensors")}
         facts: dict[str, Any] = {"clip": {"id": clip, "revision": revision, **scorer.describe()}, "probe": probe}
         beside = None
-        if dino:
+        if dino not in ("", NO_DINO):
             folder, revision = locate(EMBEDDED / "vit" if dino == EMBEDDED_MODEL else dino)
             beside = load_vit(folder, device)
             facts["dino"] = {"id": dino, "revision": revision, **beside.describe()}

@@ -18,9 +18,10 @@ from samecast.errors import SamecastError
 from samecast.score.statistics import balanced, front
 from samecast.study.axes import Axis
 from samecast.study.findings import mean_points
+from samecast.study.folder import identity_of
 from samecast.study.grid import BOTH, DECODER, ENCODER, FULL_RUN, SITE_WORDS, Grid, Variant, factorial, only
 from samecast.study.job import prepare, run_study
-from samecast.study.recipe import Recipe
+from samecast.study.recipe import Recipe, content_key, recipe_to_data
 from samecast.study.scoring import load_scorers
 from samecast.study.subjects import StudySubject
 from samecast.study.table import Row, read_scores
@@ -168,7 +169,9 @@ def _round(
         judged=subject.judged or subject.references,
     )
     number = f"{len(recipe.grid.variants)} candidates {extent}".replace(",", "").replace(" ", "-")
-    study, settled = prepare(folder / number, replace(recipe, seeds=extent.seeds), [asked], backbone)
+    told = {**recipe_to_data(replace(recipe, seeds=extent.seeds)), "asked": identity_of(asked)}
+    name = f"{number}-{content_key(told)[:8]}"  # of another search in the same folder, another
+    study, settled = prepare(folder / name, replace(recipe, seeds=extent.seeds), [asked], backbone)
     study.share(folder)
     run_study(study, replace(bench or Bench(study.path), path=study.path), backbone=backbone, progress=progress)
     return read_scores(study, load_scorers(settled.clip, settled.dino)).rows

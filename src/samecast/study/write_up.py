@@ -61,7 +61,7 @@ def _markdown(folder: StudyFolder, scores: Scores, figures: list[str]) -> str:
         f" {recipe.seeds} seed, {len(recipe.grid.variants)} settings, {recipe.settings.steps} steps, guidance"
         f" {recipe.settings.guidance:g}, start {recipe.settings.init}; model `{recipe.model}`"
         f" (`{recipe.revision[:19]}`). Intervals are 95%, Student's over subjects. Recommended by CLIP:"
-        f" **{recommended(scores.rows)}**.",
+        f" **{recommended(rows)}**.",
         "",
         "| claim | | figures |",
         "|---|---|---|",

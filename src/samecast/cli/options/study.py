@@ -90,8 +90,9 @@ class StudyOptions:
     """CLIP that scores alignment, a folder or hub id: openai/clip-vit-large-patch14, the embedded one for the embedded
     model."""
 
-    dino: Annotated[str, arg(metavar="MODEL", help_behavior_hint="(default: the embedded model's)")] = ""
-    """Vision transformer that scores image alignment beside it, a folder or hub id such as facebook/dino-vits16."""
+    dino: Annotated[str, arg(metavar="MODEL", help_behavior_hint="(default: the model's)")] = ""
+    """Vision transformer that scores image alignment beside it, a folder or hub id; facebook/dino-vits16 beside the
+    default CLIP, the embedded one for the embedded model; `none` leaves it out."""
 
     executor: Literal["local", "ray"] = "local"
     """Who works: this process, or actors of a Ray cluster, one for each device."""
@@ -142,4 +143,4 @@ class StudyReportOptions:
     """Where to write the findings; their figures go into `pictures/` beside the file."""
 
     device: Annotated[str, arg(metavar="auto|cpu|cuda|mps")] = "auto"
-    """Where scores are computed that are missing."""
+    """Where those who judge are loaded: their revisions tell which scores are theirs."""
