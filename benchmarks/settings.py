@@ -31,19 +31,29 @@ from samecast.learn.settings import LearnSettings, default_settings
 from samecast.learn.settings import Method as Training
 from samecast.score.alignment import load_clip, load_vit
 
-GRIDS: dict[Training, dict[str, tuple[Any, ...]]] = {
-    "textual-inversion": {"token_rate": (5e-4, 1e-3, 2e-3, 5e-3), "photos_seen": (1200,)},
-    "lora": {"learning_rate": (1e-4, 3e-4, 1e-3), "token_rate": (1e-3,), "photos_seen": (800,)},
-    "dreambooth": {"learning_rate": (1e-5, 3e-5, 6e-5), "token_rate": (1e-3,), "photos_seen": (800,)},
-    "custom-diffusion": {
-        "learning_rate": (1e-5, 3e-5, 1e-4),
-        "token_rate": (1e-3,),
-        "augment": ("scale", "none"),
-        "photos_seen": (800,),
-    },
+GRIDS: dict[Training, tuple[dict[str, tuple[Any, ...]], ...]] = {
+    "textual-inversion": ({"token_rate": (5e-4, 1e-3, 2e-3, 5e-3), "photos_seen": (1200,)},),
+    "lora": ({"learning_rate": (1e-4, 3e-4, 1e-3), "token_rate": (1e-3,), "photos_seen": (800,)},),
+    "dreambooth": ({"learning_rate": (1e-5, 3e-5, 6e-5), "token_rate": (1e-3,), "photos_seen": (800,)},),
+    "custom-diffusion": (
+        {
+            "mode": ("kv", "crossattn"),
+            "learning_rate": (3e-5, 1e-4),
+            "token_rate": (1e-3,),
+            "augment": ("none",),
+            "photos_seen": (800,),
+        },
+        {
+            "mode": ("kv",),
+            "learning_rate": (3e-5,),
+            "token_rate": (1e-3,),
+            "augment": ("scale",),
+            "photos_seen": (800,),
+        },
+    ),
 }
-"""What is tried of each training, on the embedded model. Rates of 1e-4 and more of the denoiser's own weights leave
-pictures that are torn by guidance after a few hundred steps."""
+"""What is tried of each training, on the embedded model: every combination within each grid. Rates of 3e-4 and more of
+the denoiser's own weights leave pictures that are torn by guidance after a few hundred steps."""
 
 SPANS: tuple[tuple[int, int | None], ...] = ((0, 25), (4, 15), (4, 25), (4, 35), (4, None))
 """Steps of control that are tried, of 50: the first, and the last, where None is the run's."""
@@ -90,8 +100,9 @@ def groups() -> tuple[str, ...]:
 
 
 def _trainings(group: Training) -> Iterator[Method]:
-    grid, base = GRIDS[group], default_settings(group, embedded=True)
-    for values in product(*grid.values()):
+    base = default_settings(group, embedded=True)
+    combinations = [(grid, values) for grid in GRIDS[group] for values in product(*grid.values())]
+    for grid, values in combinations:
         chosen = dict(zip(grid, values, strict=True))
         name = ", ".join(f"{field} {value}" for field, value in chosen.items())
         yield Method(name, "", (), "noise", learning=replace(base, **chosen))
