@@ -44,6 +44,13 @@ GRIDS: dict[Training, tuple[dict[str, tuple[Any, ...]], ...]] = {
             "photos_seen": (800,),
         },
         {
+            "mode": ("crossattn",),
+            "learning_rate": (2e-4,),
+            "token_rate": (1e-3,),
+            "augment": ("none",),
+            "photos_seen": (800,),
+        },
+        {
             "mode": ("kv",),
             "learning_rate": (3e-5,),
             "token_rate": (1e-3,),

@@ -27,8 +27,14 @@ class PendingFolder:
 
 
 def free_path(path: str | Path) -> Path:
-    """The path itself if nothing is there, else the first free of `name-2`, `name-3`, ... (before a file's suffix)."""
+    """The path itself if nothing is there, else the first free of `name-2`, `name-3`, ... (before a file's suffix).
+
+    Raises:
+        SamecastError: it has no name of its own, as `.` has none, and something is there.
+    """
     wanted = Path(path).expanduser()
+    if os.path.lexists(wanted) and wanted.name in ("", ".."):
+        raise SamecastError(f"{str(path)!r} is there already, and has no name that another could be made of: name one")
     found, number = wanted, 2
     while os.path.lexists(found):
         found = wanted.with_name(f"{wanted.stem}-{number}{wanted.suffix}")
@@ -49,6 +55,18 @@ def check_writable(path: str | Path) -> None:
         raise SamecastError(f"cannot write {str(path)!r}: {str(above)!r} is not a folder")
     if not os.access(above, os.W_OK | os.X_OK):
         raise SamecastError(f"cannot write {str(path)!r}: no permission in {str(above)!r}")
+
+
+def is_folder(path: Path) -> bool:
+    """Whether a path is a folder.
+
+    Raises:
+        SamecastError: it cannot be looked at: no permission, or a name that is too long.
+    """
+    try:
+        return path.is_dir()
+    except OSError as error:
+        raise SamecastError(f"cannot read {str(path)!r:.200}: {error.strerror or error}") from None
 
 
 @contextlib.contextmanager

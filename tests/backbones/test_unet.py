@@ -108,6 +108,14 @@ def test_a_picture_decodes_the_same_in_any_company(backbone: UNetBackbone) -> No
         assert together[1].tobytes() == backbone.decode(latents[1:2])[0].tobytes()
 
 
+@torch.no_grad()
+def test_pictures_decode_in_their_own_precision_within_a_training_of_another(backbone: UNetBackbone) -> None:
+    latent = torch.randn(1, 4, 16, 16, generator=torch.Generator().manual_seed(0))
+    plain = backbone.decode(latent)[0].tobytes()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert backbone.decode(latent)[0].tobytes() == plain
+
+
 def test_latents_that_do_not_decode_are_an_error(backbone: UNetBackbone) -> None:
     with torch.inference_mode(), pytest.raises(SamecastError, match="not finite in"):
         backbone.decode(torch.full((1, 4, 16, 16), torch.nan))

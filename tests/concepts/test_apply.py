@@ -189,6 +189,8 @@ def test_values_that_have_nothing_to_do_with_the_model_are_refused(sd: Any) -> N
 def test_words_that_are_taken_are_refused(sd: Any) -> None:
     assert "two concepts are called <new1>" in refused(sd, make_concept(sd), make_concept(sd, seed=1))
     assert "in the model's vocabulary already" in refused(sd, Concept(make_words(sd, ["a"])))
+    # CLIP's tokenizer reads both as one.
+    assert "capitals apart" in refused(sd, make_concept(sd, words=("<rex>",)), make_concept(sd, words=("<Rex>",)))
 
 
 def test_a_second_application_is_refused_while_the_first_lasts(sd: Any) -> None:

@@ -98,3 +98,13 @@ def test_there_must_be_something_to_compress(sd: Any, xl: Any) -> None:
         compress(Concept(changes=same), sd)
     with pytest.raises(SamecastError, match="another model"):
         compress(make_concept(xl), sd)
+
+
+def test_weights_of_a_model_of_the_same_shape_are_refused(sd: Any) -> None:
+    torch.manual_seed(1)
+    strangers = {
+        name: Value(torch.randn_like(parameter) * parameter.std()) for name, parameter in cross_attention_parameters(sd)
+    }
+    for work in (compress, materialise):
+        with pytest.raises(SamecastError, match="nothing to do with this model"):
+            work(Concept(changes=strangers), sd)

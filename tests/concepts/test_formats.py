@@ -2,6 +2,7 @@
 
 import io
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -78,6 +79,39 @@ def test_textual_inversion_comes_back(pipeline: Any, vectors: int, tmp_path: Pat
     else:
         with pytest.raises(SamecastError, match="choose textual-inversion"):
             write_concept(several, tmp_path / "a1111", "a1111")
+
+
+@pytest.mark.parametrize("to", ["textual-inversion", "diffusers", "peft", "kohya"])
+def test_what_a_format_has_no_place_for_comes_back_too(pipeline: Any, to: Format, tmp_path: Path) -> None:
+    whole = make_concept(pipeline, words=("<rex>",), noun="corgi")
+    concept = replace(whole, base=Base("some/model", "sha256:1", whole.base.family))
+    if to in ("peft", "kohya"):
+        concept, _ = compress(concept, pipeline, keep=1.0)
+    elif to == "textual-inversion":
+        concept = replace(concept, changes={})
+    place = write_concept(concept, tmp_path / ("other.safetensors" if to == "textual-inversion" else "out"), to)
+    read_again = read(place)
+    assert same(read_again, concept)
+    assert list(read_again.tokens) == ["<rex>"]
+    assert read_again.tokens["<rex>"].class_noun == "corgi"
+    assert read_again.base == concept.base
+
+
+def test_a_word_does_not_take_the_place_of_the_weights(sd: Any, tmp_path: Path) -> None:
+    whole = make_concept(sd, words=("lora", "pytorch_lora_weights", "pytorch_custom_diffusion_weights"))
+    small, _ = compress(whole, sd)
+    for concept, to in ((small, "kohya"), (small, "peft"), (whole, "diffusers")):
+        with pytest.raises(SamecastError, match="would take the place of the weights"):
+            write_concept(concept, tmp_path / "out", to)  # pyright: ignore[reportArgumentType]
+
+
+def test_pairs_in_two_files_are_read(xl: Any, tmp_path: Path) -> None:
+    concept = Concept(make_words(xl, ["<rex>"]), base=Base(family="xl"))
+    for encoder, name in (("text_encoder", "learned_embeds"), ("text_encoder_2", "learned_embeds_2")):
+        save_file({"<rex>": concept.tokens["<rex>"].vectors[encoder]}, tmp_path / f"{name}.safetensors")
+    read_again = read(tmp_path)
+    assert same(read_again, concept)
+    assert read_again.base.family == "xl"
 
 
 def test_a_word_may_be_called_anything(tmp_path: Path) -> None:
@@ -208,6 +242,7 @@ def test_formats_refuse_what_they_cannot_hold(sd: Any, xl: Any, tmp_path: Path) 
         (lora, "official", "hold cross-attention alone"),
         (lora, "textual-inversion", "no modifier token"),
         (Concept(whole.tokens), "kohya", "changes no parameter"),
+        (Concept(whole.tokens), "diffusers", "has no weights"),
         (make_concept(xl), "compvis", "two text encoders"),
         (make_concept(sd, vectors=2), "official", "one for each token"),
     ]

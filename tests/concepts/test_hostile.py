@@ -6,6 +6,7 @@ Every file below that is a pickle with a program in it would create `BEACON` if 
 import gzip
 import io
 import json
+import math
 import os
 import pickle
 import re
@@ -122,6 +123,9 @@ BROKEN: dict[str, tuple[bytes, str]] = {
     "a parameter elsewhere": (own({"vae.decoder.weight/value": WEIGHT}), "no parameter of a pipeline"),
     "a path as a parameter": (own({"unet.../../etc.weight/value": WEIGHT}), "damaged|no parameter"),
     "a word with a path": (own({"token/<a>/../text_encoder": WEIGHT}, tokens={"<a>": ""}), "damaged"),
+    "training that is no number": (own({f"unet.{NAME}/value": WEIGHT}, training={"loss": math.nan}), "damaged"),
+    "half a letter": (own({f"unet.{NAME}/value": WEIGHT}, base={"id": "\ud800"}), "damaged"),
+    "notes that are no notes": (save({"<rex>": torch.ones(8)}, {"samecast.base": "[1]"}), "notes are damaged"),
     "nothing in it": (own({}), "needs at least one"),
     "NaN": (own({f"unet.{NAME}/value": NAN}), "NaN or infinite"),
     "integers": (own({f"unet.{NAME}/value": WEIGHT.int()}), "holds int32"),
@@ -204,7 +208,15 @@ PICKLED: dict[str, tuple[Callable[[Path], bytes], str]] = {
         "no layer|no parameter|checkpoint",
     ),
     "a number": (lambda _: torched(3), "no concept of a format"),
+    "a list of itself, sixty times": (lambda _: torched({"unet": {NAME: within_itself()}}), "neither a tensor nor"),
 }
+
+
+def within_itself() -> list[Any]:
+    """Whoever walks it eight levels deep takes 60^8 steps."""
+    endless: list[Any] = []
+    endless.extend([endless] * 60)
+    return endless
 
 
 def told(file: Path, *, pickles: bool) -> str:

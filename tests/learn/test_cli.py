@@ -27,7 +27,7 @@ def test_learning_leaves_a_concept_and_says_how_to_use_it(
     assert str(file) in out
     line = next(line for line in out.splitlines() if line.startswith("samecast render"))
     assert f"--concept {file}" in line
-    more = ("--model", str(tiny_pipeline_dir), "--steps", "2", "--out", str(tmp_path / "beach"))
+    more = ("--steps", "2", "--out", str(tmp_path / "beach"))
     assert main([*shlex.split(line)[1:], *more]) == 0
     assert (tmp_path / "beach" / "render.json").is_file()
     assert "no effect" not in capsys.readouterr().err
@@ -73,6 +73,8 @@ def test_options_become_settings() -> None:
             ("textual-inversion", "--photos", "{photos}", "--noun", "dog", "--weight-decay", "1"),
             "--weight-decay has no",
         ),
+        (("lora", "--photos", "{photos}", "--noun", "dog", "--show", ""), "is empty"),
+        (("lora", "--photos", "x" * 300), "too long"),
         (("hypernetwork",), "hypernetwork"),
     ],
 )

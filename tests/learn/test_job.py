@@ -19,7 +19,7 @@ from samecast.core.settings import RenderSettings
 from samecast.errors import SamecastError
 from samecast.learn.job import STATE, Learned, learn
 from samecast.learn.lists import ToLearn, from_folder
-from samecast.learn.settings import LearnSettings
+from samecast.learn.settings import LearnSettings, Method
 from samecast.learn.state import State, pack, read_state
 from samecast.learn.watch import Watching
 
@@ -64,7 +64,7 @@ import sys
 import samecast as sc
 from samecast.learn.job import learn
 from samecast.learn.lists import from_folder
-from samecast.learn.settings import LearnSettings
+from samecast.learn.settings import LearnSettings, Method
 from samecast.learn.watch import Watching
 
 def progress(stage, done, total, loss):
@@ -272,6 +272,46 @@ def test_xl_learns_several_subjects_on_both_text_encoders(
     learnt = loaded.render(None, [plain], rules=(), settings=prompt).renders[0].image
     before = model.render(None, ["a mug"], rules=(), settings=prompt).renders[0].image
     assert learnt.tobytes() != before.tobytes()
+
+
+@pytest.mark.parametrize("method", ["custom-diffusion", "textual-inversion", "lora", "dreambooth"])
+def test_xl_goes_on_learning_by_every_method(
+    tiny_xl_dir: Path, subject: ToLearn, short: LearnSettings, method: Method, tmp_path: Path
+) -> None:
+    model = sc.load(tiny_xl_dir)
+    settings = replace(short, method=method, steps=2, prior_weight=0.0, augment="none")
+    whole = learn(model, [subject], settings, tmp_path / "whole", watching=QUIET)
+
+    def stop(stage: str, done: int, total: int, loss: float | None) -> None:
+        if done == 1:
+            raise KeyboardInterrupt
+
+    at_once = replace(QUIET, save_seconds=0)
+    with pytest.raises(KeyboardInterrupt):
+        learn(model, [subject], settings, tmp_path / "parts", watching=at_once, progress=stop)
+    parts = learn(model, [subject], settings, tmp_path / "parts", watching=at_once)
+    assert whole.concept.base.family == "xl"
+    assert whole.concept.tensors().keys() == parts.concept.tensors().keys()
+    for name, value in whole.concept.tensors().items():
+        assert torch.equal(value, parts.concept.tensors()[name]), name
+
+
+def test_what_killed_saves_left_is_swept_away(
+    model: sc.Model, subject: ToLearn, short: LearnSettings, tmp_path: Path
+) -> None:
+    leftover = tmp_path / "rex" / ".state.safetensors-abc"
+    leftover.mkdir(parents=True)
+    (leftover / "state.safetensors").write_bytes(b"half")
+    learn(model, [subject], replace(short, steps=1, prior_weight=0.0), tmp_path / "rex", watching=QUIET)
+    assert not leftover.exists()
+
+
+def test_a_folder_without_a_name_is_refused(
+    model: sc.Model, subject: ToLearn, short: LearnSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SamecastError, match="has no name"):
+        learn(model, [subject], short, ".", watching=QUIET)
 
 
 def test_several_devices_take_the_steps_that_one_would(

@@ -244,6 +244,22 @@ def test_eight_bit_moments_need_their_package(
         loop_of(model, trained, settings, tmp_path)
 
 
+def test_lora_is_not_learnt_over_other_lora(model: sc.Model, subject: ToLearn, short: LearnSettings) -> None:
+    from peft import LoraConfig
+
+    unet: Any = model.backbone.denoiser
+    unet.add_adapter(LoraConfig(r=1, target_modules=["to_q"]), adapter_name="mine")
+    try:
+        with (
+            pytest.raises(SamecastError, match="LoRA loaded already"),
+            training(model.backbone, replace(short, method="lora"), [subject]),
+        ):
+            pass
+        assert set(unet.peft_config) == {"mine"}
+    finally:
+        unet.unload_lora()
+
+
 def test_a_loss_that_is_no_number_stops_the_run(
     model: sc.Model, subject: ToLearn, short: LearnSettings, tmp_path: Any
 ) -> None:

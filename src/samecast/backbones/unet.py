@@ -175,7 +175,9 @@ class UNetBackbone:
         vae = self.pipeline.vae
         images: list[Image.Image] = []
         for latent in latents:
-            pixels = vae.decode((latent[None] / vae.config.scaling_factor).to(vae.dtype), return_dict=False)[0]
+            # In its own precision, also where a training computes the rest in another.
+            with torch.autocast(self.device.type, enabled=False):
+                pixels = vae.decode((latent[None] / vae.config.scaling_factor).to(vae.dtype), return_dict=False)[0]
             if not torch.isfinite(pixels).all():
                 raise SamecastError(
                     f"the VAE's output is not finite in {vae.dtype}; load the model with dtype='float32'"

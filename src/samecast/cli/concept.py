@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from samecast.cli.console import RESULTS, quiet_libraries, stages, working
+from samecast.cli.console import RESULTS, quiet_libraries, remark, stages, working
 from samecast.cli.options.concept import CompressOptions, ConvertOptions, MergeOptions, ShowOptions
 from samecast.disk import check_writable, free_path
 from samecast.errors import SamecastError
@@ -125,6 +125,7 @@ def _as_whole(concept: "Concept", options: ConvertOptions) -> "Concept":
 def _base_model(name: str, concepts: "list[Concept]", device: str) -> "Model":
     """The model that was named, or the embedded one where the concepts say that they were learned on that."""
     from samecast.backbones.loading import EMBEDDED
+    from samecast.concepts.apply import doubts
     from samecast.render import load
 
     known = {concept.base.id for concept in concepts}
@@ -133,7 +134,10 @@ def _base_model(name: str, concepts: "list[Concept]", device: str) -> "Model":
         raise SamecastError(f"this takes the model that was learned on ({told}): give it with --model")
     with working("loading the model"):
         quiet_libraries()
-        return load(name or EMBEDDED, device=device, dtype="float32")
+        model = load(name or EMBEDDED, device=device, dtype="float32")
+    for doubt in doubts(model, [(concept, 1.0) for concept in concepts]):
+        remark(doubt)
+    return model
 
 
 def _renaming(pairs: tuple[str, ...]) -> Mapping[str, str]:

@@ -1,5 +1,6 @@
 """`samecast learn`: options to settings, a bar with the loss, and where the concept is."""
 
+import shlex
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from dataclasses import fields, replace
@@ -75,8 +76,11 @@ def run_learn(options: SharedOptions) -> None:
         f" {done.loss:.3f})",
         markup=False,
     )
+    on = "" if options.model == "diorama" else f" --model {shlex.quote(options.model)}"
     RESULTS.print(
-        f'samecast render --concept {done.file} --method none --init noise "a {words} on the beach"', markup=False
+        f"samecast render --concept {shlex.quote(str(done.file))}{on} --method none --init noise"
+        f' "a {words} on the beach"',
+        markup=False,
     )
 
 

@@ -102,7 +102,7 @@ def apply_concepts(model: Any, concepts: Weighted) -> Applied:
             undo.callback(_restore(write.parameter))
             with torch.no_grad():
                 write.parameter.copy_(_combined(write.parameter, write.changes))
-        applied = Applied(concepts, token_ids, _doubts(model, concepts))
+        applied = Applied(concepts, token_ids, doubts(model, concepts))
         _tell(model, concepts, undo)
         _ACTIVE[pipeline.unet] = applied
         undo.callback(_ACTIVE.pop, pipeline.unet)
@@ -132,21 +132,38 @@ def _plan(pipeline: Any, concepts: Weighted) -> list[_Write]:
     found: dict[str, _Write] = {}
     for number, (concept, strength) in enumerate(concepts, start=1):
         label = f"concept {number} ({', '.join(concept.tokens) or 'without tokens'})"
-        shared = torch.zeros(2)
-        for name, change in concept.changes.items():
-            parameter = find_parameter(pipeline, name, change, label)
+        for name, parameter in related_parameters(pipeline, concept, label).items():
             earlier = found[name].changes if name in found else ()
-            found[name] = _Write(name, parameter, (*earlier, (change, strength)))
-            if isinstance(change, Value) and parameter.ndim > 1:
-                base = parameter.detach().float()
-                value = change.value.detach().to(base.device, torch.float32)
-                shared += torch.stack([(value * base).sum(), base.square().sum()]).cpu()
-        if shared[0] < _RELATED * shared[1]:
-            raise SamecastError(
-                f"{label} has values that have nothing to do with this model's, of which they contain"
-                f" {shared[0] / shared[1]:.0%}: it was learned on another one{_known_base(concept)}"
-            )
+            found[name] = _Write(name, parameter, (*earlier, (concept.changes[name], strength)))
     return list(found.values())
+
+
+@torch.no_grad()
+def related_parameters(pipeline: Any, concept: Concept, label: str) -> dict[str, torch.nn.Parameter]:
+    """The parameters that a concept changes, by name, if it was learned on this model or one trained from it.
+
+    Args:
+        pipeline: whose parameters.
+        concept: of which those of low rank fit every model of their shapes.
+        label: of the concept, for messages.
+
+    Raises:
+        SamecastError: names or shapes are another model's, or whole weights have nothing to do with this one's.
+    """
+    found: dict[str, torch.nn.Parameter] = {}
+    shared = torch.zeros(2)
+    for name, change in concept.changes.items():
+        found[name] = parameter = find_parameter(pipeline, name, change, label)
+        if isinstance(change, Value) and parameter.ndim > 1:
+            base = parameter.detach().float()
+            value = change.value.detach().to(base.device, torch.float32)
+            shared += torch.stack([(value * base).sum(), base.square().sum()]).cpu()
+    if shared[0] < _RELATED * shared[1]:
+        raise SamecastError(
+            f"{label} has values that have nothing to do with this model's, of which they contain"
+            f" {shared[0] / shared[1]:.0%}: it was learned on another one{_known_base(concept)}"
+        )
+    return found
 
 
 def _known_base(concept: Concept) -> str:
@@ -173,7 +190,8 @@ def _tell(model: Any, concepts: Weighted, undo: ExitStack) -> None:
         backbone.identity = replace(identity, concepts=uses)
 
 
-def _doubts(model: Any, concepts: Weighted) -> list[str]:
+def doubts(model: Any, concepts: Weighted) -> list[str]:
+    """What may be wrong about concepts in a model, each in one line: they were learned on other weights."""
     identity = getattr(getattr(model, "backbone", model), "identity", None)
     revision: str = getattr(identity, "revision", "")
     return [

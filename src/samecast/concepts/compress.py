@@ -12,9 +12,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from samecast.concepts.apply import difference
+from samecast.concepts.apply import difference, related_parameters
 from samecast.concepts.concept import Change, Concept, LowRank, Value
-from samecast.concepts.places import find_parameter, find_pipeline
+from samecast.concepts.places import find_pipeline
 from samecast.errors import SamecastError
 
 KEEP = 0.6
@@ -88,15 +88,14 @@ def compress(
     """
     if not 0 < keep <= 1:
         raise SamecastError(f"the share of singular values to keep must be above 0 and at most 1; got {keep}")
-    pipeline = find_pipeline(model)
+    parameters = related_parameters(find_pipeline(model), concept, "the concept")
     changes: dict[str, Change] = {}
     layers: list[LayerLoss] = []
     for number, (name, change) in enumerate(concept.changes.items(), start=1):
         if isinstance(change, LowRank) or change.value.ndim < 2:
             changes[name] = change
             continue
-        base = find_parameter(pipeline, name, change, "the concept").detach()
-        pair, loss = _decompose(name, difference(change, base).double().flatten(1), keep)
+        pair, loss = _decompose(name, difference(change, parameters[name].detach()).cpu().double().flatten(1), keep)
         layers.append(loss)
         if pair is not None:
             changes[name] = _in_shape(pair, change.value)
@@ -120,10 +119,10 @@ def materialise(concept: Concept, model: Any) -> Concept:
     Raises:
         SamecastError: the concept is of another model.
     """
-    pipeline = find_pipeline(model)
+    parameters = related_parameters(find_pipeline(model), concept, "the concept")
     changes: dict[str, Change] = {}
     for name, change in concept.changes.items():
-        base = find_parameter(pipeline, name, change, "the concept").detach()
+        base = parameters[name].detach()
         changes[name] = change if isinstance(change, Value) else Value(base.float() + difference(change, base))
     return replace(concept, changes=changes)
 

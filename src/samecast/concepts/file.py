@@ -36,6 +36,7 @@ def parse_concept(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) ->
     """
     try:
         told = json.loads(metadata[KEY])
+        json.dumps(told, ensure_ascii=False, allow_nan=False).encode()  # NaN and half letters could not be written
         if told["format"] != FORMAT:
             raise SamecastError(f"it is of format {told['format']!r:.20}; this version of samecast reads {FORMAT}")
         nouns: dict[str, str] = {str(word): str(noun) for word, noun in told["tokens"].items()}

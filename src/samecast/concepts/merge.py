@@ -18,11 +18,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from samecast.concepts.apply import apply_concepts, difference
+from samecast.concepts.apply import apply_concepts, difference, related_parameters
 from samecast.concepts.captions import default_captions
 from samecast.concepts.compress import Progress
 from samecast.concepts.concept import Base, Change, Concept, Value
-from samecast.concepts.places import cross_attention_parameters, find_parameter, find_pipeline
+from samecast.concepts.places import cross_attention_parameters, find_pipeline
 from samecast.errors import SamecastError
 
 _WORST_CONDITION = 1e12  # beyond it, float64 leaves fewer than four digits
@@ -67,8 +67,7 @@ def merge(
     pipeline = find_pipeline(model)
     places = {name: parameter.detach() for name, parameter in cross_attention_parameters(pipeline, "kv")}
     for number, concept in enumerate(concepts, start=1):
-        for name, change in concept.changes.items():
-            find_parameter(pipeline, name, change, f"concept {number}")
+        related_parameters(pipeline, concept, f"concept {number}")
         _check(concept, number, places)
     words, of = _word_features(concepts, model)
     captions = captions or default_captions()
@@ -88,7 +87,7 @@ def merge(
     errors: list[float] = []
     moved = kept = 0.0
     for number, (name, parameter) in enumerate(places.items(), start=1):
-        base = parameter.double().cpu()
+        base = parameter.cpu().double()
         wanted = _wanted(name, base, concepts, words, of)
         value = (base + (wanted - base @ words.T) @ spread).float()
         changes[name] = Value(value)
@@ -141,7 +140,7 @@ def _features(backbone: Any, texts: Sequence[str]) -> Float[Tensor, "text token 
     """What cross-attention reads of texts, in float64; XL's adapter has the pooled embedding below it."""
     length = int(backbone.pipeline.text_encoder.config.max_position_embeddings)
     with torch.no_grad():
-        return backbone.encode_prompts(texts)[:, :length].double().cpu()
+        return backbone.encode_prompts(texts)[:, :length].cpu().double()
 
 
 def _moments(model: Any, captions: Sequence[str], progress: Progress | None) -> Float[Tensor, "channel channel"]:

@@ -44,11 +44,11 @@ def check_words(pipeline: Any, concepts: Sequence[Concept]) -> None:
     encoders, taken = encoders_of(pipeline), set[str]()
     for concept in concepts:
         for word, token in concept.tokens.items():
-            new = set(pieces(word, token.length))
+            new = {piece.lower() for piece in pieces(word, token.length)}  # CLIP's tokenizer knows no capitals
             if new & taken:
                 raise SamecastError(
-                    f"two concepts are called {word}: give one another name with samecast concept convert --rename"
-                    f" '{word}=<other>'"
+                    f"two concepts are called {word}, capitals apart: give one another name with samecast concept"
+                    f" convert --rename '{word}=<other>'"
                 )
             taken |= new
             if set(token.vectors) != set(encoders):
@@ -76,8 +76,9 @@ def add_words(pipeline: Any, concepts: Sequence[Concept], undo: ExitStack) -> di
 
 
 def _check_word(pipeline: Any, encoder: str, word: str, token: ModifierToken) -> None:
-    vocabulary = getattr(pipeline, tokenizer_of(encoder)).get_vocab()
-    known = next((piece for piece in pieces(word, token.length) if piece in vocabulary), None)
+    tokenizer = getattr(pipeline, tokenizer_of(encoder))
+    vocabulary = tokenizer.get_vocab().keys() | {added.lower() for added in tokenizer.get_added_vocab()}
+    known = next((piece for piece in pieces(word, token.length) if {piece, piece.lower()} & vocabulary), None)
     if known is not None:
         raise SamecastError(
             f"{known} is in the model's vocabulary already: give the concept another name with samecast concept convert"

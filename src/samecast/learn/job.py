@@ -9,6 +9,7 @@ concepts/rex/
 """
 
 import json
+import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from hashlib import sha256
@@ -22,7 +23,7 @@ from samecast.errors import SamecastError
 from samecast.learn.classes import class_pictures
 from samecast.learn.devices import Devices
 from samecast.learn.lists import ToLearn, check_tokens
-from samecast.learn.loop import Loop
+from samecast.learn.loop import Loop, find_optimizer
 from samecast.learn.material import Material
 from samecast.learn.objective import Objective
 from samecast.learn.settings import LearnSettings
@@ -95,6 +96,9 @@ def learn(
     if (folder / RECORD).is_file():
         return _finished(folder, file)
     check_writable(file)
+    find_optimizer(settings.optimizer)  # before class pictures are made
+    for leftover in folder.glob(f".{STATE}-*"):  # of a save that was killed
+        shutil.rmtree(leftover, ignore_errors=True)
     if settings.preserves:
         subjects = _with_class_pictures(
             model,
@@ -170,6 +174,8 @@ def _facts(model: Model, subjects: Sequence[ToLearn], settings: LearnSettings, d
 
 def _place(wanted: Path, key: str) -> Path:
     """The folder to work in: the first of `name`, `name-2`, ... that holds this very run, or is free for it."""
+    if wanted.name in ("", ".."):
+        raise SamecastError(f"a concept is called as its folder, and {str(wanted)!r} has no name: give another --out")
     folder, number = wanted, 2
     while folder.is_dir() and not _is_ours(folder, key):
         folder, number = wanted.with_name(f"{wanted.name}-{number}"), number + 1

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from samecast.disk import is_folder
 from samecast.errors import SamecastError
 
 SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".avif", ".tif", ".tiff", ".gif", ".bmp"}
@@ -111,7 +112,7 @@ def find_photos(folder: str | Path) -> tuple[Path, ...]:
         SamecastError: there is no such folder, or no photo in it.
     """
     place = Path(folder).expanduser()
-    if not place.is_dir():
+    if not is_folder(place):
         raise SamecastError(f"{str(folder)!r} is not a folder; expected one with photos of the subject")
     photos = tuple(sorted(path for path in place.iterdir() if path.suffix.lower() in SUFFIXES and path.is_file()))
     if not photos:
@@ -127,10 +128,10 @@ def check_tokens(subjects: Sequence[ToLearn]) -> None:
     """
     if not subjects:
         raise SamecastError("there is nothing to learn: give photos or a list")
-    tokens = [subject.token for subject in subjects]
-    for token in tokens:
+    tokens = [subject.token.lower() for subject in subjects]  # CLIP's tokenizer knows no capitals
+    for subject, token in zip(subjects, tokens, strict=True):
         if tokens.count(token) > 1:
-            raise SamecastError(f"two subjects have the token {token}: each needs its own")
+            raise SamecastError(f"two subjects have the token {subject.token}, capitals apart: each needs its own")
 
 
 def _noun_beside(folder: Path) -> str:

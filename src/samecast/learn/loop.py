@@ -23,7 +23,7 @@ from samecast.errors import SamecastError
 from samecast.learn.devices import Devices
 from samecast.learn.draws import Draws
 from samecast.learn.objective import Objective
-from samecast.learn.settings import LearnSettings
+from samecast.learn.settings import LearnSettings, Optimizer
 from samecast.learn.state import State, pack, read_state
 from samecast.learn.trained import Trained
 
@@ -67,7 +67,7 @@ class Loop:
         self.photos = self.settings.photos_per_step(self.devices.count)
         self.steps = self.settings.steps_in_all(len(self.trained.subjects), self.devices.count)
         self.parameters = list(self.trained.named().values())
-        self.optimizer = make_optimizer(self.settings, self.trained.groups(self.photos))
+        self.optimizer = find_optimizer(self.settings.optimizer)(self.trained.groups(self.photos))
         half = self.settings.precision == "float16"
         self.scaler = torch.amp.GradScaler(self.objective.backbone.device.type, enabled=half)
         self._saved, self._saving = time.monotonic(), 0.0
@@ -179,16 +179,16 @@ def interrupts_between_steps() -> Generator[Callable[[], bool]]:
         signal.signal(signal.SIGINT, before)
 
 
-def make_optimizer(settings: LearnSettings, groups: list[dict[str, Any]]) -> torch.optim.Optimizer:
-    """AdamW, plain or with 8-bit moments.
+def find_optimizer(name: Optimizer) -> Callable[[list[dict[str, Any]]], torch.optim.Optimizer]:
+    """AdamW, plain or with 8-bit moments; to be called with groups of parameters.
 
     Raises:
         SamecastError: 8-bit moments need a package that is not there.
     """
-    if settings.optimizer == "adamw":
-        return torch.optim.AdamW(groups)
+    if name == "adamw":
+        return torch.optim.AdamW
     try:
         import bitsandbytes  # pyright: ignore[reportMissingImports]
     except ImportError:
         raise SamecastError("adamw8bit needs bitsandbytes: pip install 'samecast[8bit]', or take adamw") from None
-    return bitsandbytes.optim.AdamW8bit(groups)
+    return bitsandbytes.optim.AdamW8bit

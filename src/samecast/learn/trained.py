@@ -18,6 +18,7 @@ from samecast.backbones.base import Backbone
 from samecast.concepts.apply import apply_concepts
 from samecast.concepts.concept import Change, Concept, LowRank, ModifierToken, Value
 from samecast.concepts.places import cross_attention_parameters, find_pipeline
+from samecast.errors import SamecastError
 from samecast.learn.initial import initial_token
 from samecast.learn.lists import ToLearn
 from samecast.learn.settings import LearnSettings
@@ -170,6 +171,8 @@ def _add_lora(unet: Any, settings: LearnSettings, undo: ExitStack) -> dict[str, 
     """Low-rank additions by peft; alpha is the rank, so that the product is added as it is."""
     from peft import LoraConfig
 
+    if getattr(unet, "peft_config", None):
+        raise SamecastError("the model has LoRA loaded already: learn on it without, or fuse it first")
     config = LoraConfig(
         r=settings.rank, lora_alpha=settings.rank, init_lora_weights="gaussian", target_modules=list(_LORA_LAYERS)
     )

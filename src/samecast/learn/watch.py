@@ -28,6 +28,9 @@ class Watching:
         prompts: of the pictures; none are two of each subject.
         tensorboard: keep loss and pictures for TensorBoard.
         save_seconds: how long between states to go on from, at least; 0 writes one after each step.
+
+    Raises:
+        SamecastError: a value is out of its range, or TensorBoard is wanted and not there.
     """
 
     show_every: int | None = None
@@ -38,6 +41,10 @@ class Watching:
     def __post_init__(self) -> None:
         if self.show_every is not None and self.show_every < 0:
             raise SamecastError(f"show_every must be 0 or more; got {self.show_every}")
+        if not all(prompt.strip() for prompt in self.prompts):
+            raise SamecastError("a prompt to show is empty: say what the pictures shall be of")
+        if self.tensorboard:
+            _summary_writer()
 
 
 class Watch:
@@ -49,9 +56,6 @@ class Watch:
         subjects: that are learnt.
         watching: what to see.
         size: of the pictures, in pixels.
-
-    Raises:
-        SamecastError: TensorBoard is wanted and not there.
     """
 
     def __init__(self, folder: Path, model: Model, subjects: Sequence[ToLearn], watching: Watching, size: int) -> None:
@@ -59,7 +63,7 @@ class Watch:
         scenes = [(each.caption, f"a {each.token} {each.noun}".strip() + " on the beach") for each in subjects]
         self.prompts = watching.prompts or tuple(prompt for pair in scenes for prompt in pair)
         self.settings = RenderSettings(steps=STEPS, init="noise", size=size)
-        self.writer = _writer(folder / "log") if watching.tensorboard else None
+        self.writer = _summary_writer()(str(folder / "log")) if watching.tensorboard else None
 
     def loss(self, step: int, loss: float) -> None:
         """Keeps a loss."""
@@ -86,9 +90,9 @@ class Watch:
             self.writer.close()
 
 
-def _writer(folder: Path) -> Any:
+def _summary_writer() -> Any:
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError:
         raise SamecastError("--tensorboard needs TensorBoard: pip install 'samecast[train]'") from None
-    return SummaryWriter(str(folder))
+    return SummaryWriter

@@ -103,7 +103,7 @@ def _read_pickle(path: Path, *, zipped: bool) -> Any:
             warnings.simplefilter("ignore")
             with path.open("rb") as file:  # by its path, torch would go by the suffix
                 data = torch.load(file, map_location="cpu", weights_only=True)
-        _check_sizes(data, path.stat().st_size)
+        _check_sizes(data, path.stat().st_size, set())
     except SamecastError:
         raise
     except pickle.UnpicklingError as error:
@@ -127,18 +127,22 @@ def _check_archive(path: Path) -> None:
             raise SamecastError("it is a compressed zip archive; expected one that torch.save has written")
 
 
-def _check_sizes(data: Any, size: int, depth: int = 0) -> None:
-    """Refuses tensors that claim more numbers than the file has bytes for, before anybody copies them."""
+def _check_sizes(data: Any, size: int, seen: set[int], depth: int = 0) -> None:
+    """Refuses tensors that claim more numbers than the file has bytes for, before anybody copies them.
+
+    A container is looked at once, however often it is in others.
+    """
     if isinstance(data, Tensor) and data.is_nested:
         raise SamecastError("it has a tensor of tensors; expected plain ones")
     if isinstance(data, Tensor):
         strange = data.layout != torch.strided or data.is_quantized or data.is_meta
         if strange or data.numel() * data.element_size() > size:
             raise SamecastError(f"it has a tensor of shape {tuple(data.shape)} that the file has no room for")
-    elif depth < 8 and isinstance(data, Mapping | list | tuple):
+    elif depth < 8 and id(data) not in seen and isinstance(data, Mapping | list | tuple):
+        seen.add(id(data))
         values: Any = data.values() if isinstance(data, Mapping) else data
         for value in values:
-            _check_sizes(value, size, depth + 1)
+            _check_sizes(value, size, seen, depth + 1)
 
 
 def _short(error: BaseException) -> str:

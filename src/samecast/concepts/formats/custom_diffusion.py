@@ -117,6 +117,8 @@ def read_diffusers(data: Mapping[str, Any]) -> Concept:
 
 def write_diffusers(concept: Concept) -> dict[str, Tensor]:
     """The tensors of diffusers' Custom Diffusion weights, those of self-attention without elements."""
+    if not concept.changes:
+        raise SamecastError("this concept has no weights, so that there is nothing to write; choose textual-inversion")
     tensors: dict[str, Tensor] = {}
     for name, change in _attention(concept).items():
         if not isinstance(change, Value):

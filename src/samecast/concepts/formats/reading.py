@@ -5,12 +5,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from samecast.concepts.concept import Change, Concept, ModifierToken
+from samecast.concepts.concept import TEXT_ENCODERS, Change, Concept, ModifierToken
 from samecast.concepts.file import KEY, parse_concept
 from samecast.concepts.formats import custom_diffusion
 from samecast.concepts.formats.contents import Contents, read_contents
 from samecast.concepts.formats.lora import is_lora, read_lora
+from samecast.concepts.formats.notes import WORD, with_notes
 from samecast.concepts.formats.textual_inversion import is_textual_inversion, read_textual_inversion
+from samecast.disk import is_folder
 from samecast.errors import SamecastError
 
 _SUFFIXES = (".safetensors", ".bin", ".pt", ".pth", ".ckpt")  # of files worth a look in a folder; best first
@@ -28,9 +30,10 @@ def read_concept(path: str | Path, *, pickles: bool, word: str = "") -> Concept:
         SamecastError: it is missing, damaged, or nothing that is known.
     """
     path = Path(path).expanduser()
-    if not path.exists():
+    folder = is_folder(path)
+    if not folder and not path.exists():
         raise SamecastError(f"concept {path} does not exist; expected a file, or a folder with its files")
-    files = _files(path) if path.is_dir() else [path]
+    files = _files(path) if folder else [path]
     if not files:
         raise SamecastError(f"concept {path} is a folder without any file of tensors")
     concept = _join([(file, _read_file(file, pickles=pickles, word=word)) for file in files])
@@ -47,7 +50,8 @@ def describe_format(path: str | Path, *, pickles: bool) -> str:
 def _read_file(path: Path, *, pickles: bool, word: str) -> Concept:
     try:
         contents = read_contents(path, pickles=pickles)
-        return _parse(_recognise(contents)[1], contents, word or contents.name)
+        word = word or contents.metadata.get(WORD) or contents.name
+        return with_notes(_parse(_recognise(contents)[1], contents, word), contents.metadata)
     except SamecastError as error:
         raise SamecastError(f"concept {path}: {error}") from None
 
@@ -103,7 +107,7 @@ def _files(folder: Path) -> list[Path]:
 
 
 def _join(parts: list[tuple[Path, Concept]]) -> Concept:
-    first = parts[0][1]
+    first, parts = parts[0][1], _paired(parts)
     tokens, changes = dict[str, ModifierToken](), dict[str, Change]()
     for file, concept in parts:
         twice = (tokens.keys() & concept.tokens.keys()) | (changes.keys() & concept.changes.keys())
@@ -112,4 +116,26 @@ def _join(parts: list[tuple[Path, Concept]]) -> Concept:
         tokens |= concept.tokens
         changes |= concept.changes
     xl = next((concept.base for _, concept in parts if concept.base.family == "xl"), first.base)
-    return first if len(parts) == 1 else Concept(tokens, changes, xl, first.training)
+    return parts[0][1] if len(parts) == 1 else Concept(tokens, changes, xl, first.training)
+
+
+def _paired(parts: list[tuple[Path, Concept]]) -> list[tuple[Path, Concept]]:
+    """Words whose vectors for XL's two text encoders are in two files, `name` and `name_2`, put together."""
+    seconds = {file.stem.removesuffix("_2"): concept for file, concept in parts if file.stem.endswith("_2")}
+    found: list[tuple[Path, Concept]] = []
+    used = set[str]()
+    for file, concept in parts:
+        second = seconds.get(file.stem)
+        if second is not None and concept.tokens and concept.tokens.keys() == second.tokens.keys():
+            used.add(f"{file.stem}_2")
+            pairs = {word: (token, second.tokens[word]) for word, token in concept.tokens.items()}
+            tokens = {
+                word: ModifierToken(
+                    {e: of.vectors[TEXT_ENCODERS[0]] for e, of in zip(TEXT_ENCODERS, pair, strict=True)},
+                    pair[0].class_noun,
+                )
+                for word, pair in pairs.items()
+            }
+            concept = replace(concept, tokens=tokens, base=replace(concept.base, family="xl"))
+        found.append((file, concept))
+    return [(file, concept) for file, concept in found if file.stem not in used]

@@ -55,7 +55,7 @@ def read_textual_inversion(data: Any, name: str) -> Concept:
 
 
 def write_textual_inversion(concept: Concept) -> dict[str, dict[str, Tensor]]:
-    """One file for each word, as tensors by file name: diffusers and A1111 read one word from one file.
+    """The tensors of one file for each word: diffusers and A1111 read one word from one file.
 
     Raises:
         SamecastError: the concept has no words.
@@ -64,7 +64,7 @@ def write_textual_inversion(concept: Concept) -> dict[str, dict[str, Tensor]]:
         raise SamecastError(
             "this concept has no modifier token, so that there is nothing to write as textual inversion"
         )
-    return {f"{word}.safetensors": _tensors(word, token) for word, token in concept.tokens.items()}
+    return {word: _tensors(word, token) for word, token in concept.tokens.items()}
 
 
 def write_a1111(concept: Concept) -> dict[str, bytes]:

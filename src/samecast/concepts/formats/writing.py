@@ -12,8 +12,10 @@ from samecast.concepts.concept import Concept
 from samecast.concepts.file import concept_bytes
 from samecast.concepts.formats import custom_diffusion
 from samecast.concepts.formats.lora import PEFT_NAME, write_kohya, write_peft
+from samecast.concepts.formats.notes import notes
 from samecast.concepts.formats.textual_inversion import write_a1111, write_textual_inversion
 from samecast.disk import free_path, write_bytes, writing_folder
+from samecast.errors import SamecastError
 
 Format = Literal["samecast", "official", "compvis", "diffusers", "textual-inversion", "a1111", "peft", "kohya"]
 
@@ -58,25 +60,42 @@ def _compvis(concept: Concept) -> Files:
 
 
 def _diffusers(concept: Concept) -> Files:
-    weights = _safe(custom_diffusion.write_diffusers(concept), {"format": "pt"})
-    return {f"{custom_diffusion.DIFFUSERS_NAME}.safetensors": weights, **_words(concept)}
+    weights = _safe(custom_diffusion.write_diffusers(concept), {"format": "pt", **notes(_wordless(concept))})
+    return _beside(f"{custom_diffusion.DIFFUSERS_NAME}.safetensors", weights, concept)
 
 
 def _textual_inversion(concept: Concept) -> Files:
-    return {name: _safe(tensors, {"format": "pt"}) for name, tensors in write_textual_inversion(concept).items()}
+    files: Files = {}
+    for word, tensors in write_textual_inversion(concept).items():
+        alone = replace(concept, tokens={word: concept.tokens[word]})
+        files[f"{word}.safetensors"] = _safe(tensors, {"format": "pt", **notes(alone, word)})
+    return files
 
 
 def _peft(concept: Concept) -> Files:
-    return {f"{PEFT_NAME}.safetensors": _safe(*write_peft(concept)), **_words(concept)}
+    tensors, metadata = write_peft(concept)
+    weights = _safe(tensors, {**metadata, **notes(_wordless(concept))})
+    return _beside(f"{PEFT_NAME}.safetensors", weights, concept)
 
 
 def _kohya(concept: Concept) -> Files:
-    return {"lora.safetensors": _safe(write_kohya(concept), {}), **_words(concept)}
+    return _beside("lora.safetensors", _safe(write_kohya(concept), notes(_wordless(concept))), concept)
 
 
-def _words(concept: Concept) -> Files:
-    """The words, where the format has no place for them: as textual inversion beside it."""
-    return _textual_inversion(replace(concept, changes={})) if concept.tokens else {}
+def _wordless(concept: Concept) -> Concept:
+    return replace(concept, tokens={})
+
+
+def _beside(name: str, weights: bytes, concept: Concept) -> Files:
+    """Weights, and the words, for which the format has no place: as textual inversion in files of their own."""
+    words = _textual_inversion(replace(concept, changes={})) if concept.tokens else {}
+    if name.lower() in {word.lower() for word in words}:
+        word = name.removesuffix(".safetensors")
+        raise SamecastError(
+            f"the file of the word {word} would take the place of the weights': give it another name with --rename"
+            f" '{word}=<other>'"
+        )
+    return {name: weights, **words}
 
 
 def _safe(tensors: Mapping[str, Tensor], metadata: dict[str, str]) -> bytes:
