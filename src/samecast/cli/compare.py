@@ -50,7 +50,8 @@ def run_compare(options: CompareOptions) -> None:
         model = load(options.model, device=options.device, dtype="float32")
         benchmark = Benchmark(model, load_probe(), load_clip(), load_vit(), settings, options.prompts)
         learning = default_settings("custom-diffusion", embedded=options.model == "diorama")
-        duos = Duos(benchmark, replace(learning, steps=options.learn_steps))
+        # The closed form of merging is of keys and values alone.
+        duos = Duos(benchmark, replace(learning, mode="kv", steps=options.learn_steps))
     with stages() as report:
         judgements = benchmark.run(options.out, cases(options.subjects), chosen, report)
         paired = duos.run(options.out, [duo_case(number) for number in range(options.pairs)], progress=report)

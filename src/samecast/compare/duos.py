@@ -78,7 +78,8 @@ class Duos:
 
     Args:
         benchmark: whose model, judges and settings to use, and how many prompts.
-        learning: how to learn one subject; two together take twice the steps.
+        learning: how to learn one subject, keys and values alone where they are to be merged; two together take twice
+            the steps.
     """
 
     benchmark: Benchmark
