@@ -32,35 +32,28 @@ from samecast.learn.settings import Method as Training
 from samecast.score.alignment import load_clip, load_vit
 
 GRIDS: dict[Training, tuple[dict[str, tuple[Any, ...]], ...]] = {
-    "textual-inversion": ({"token_rate": (5e-4, 1e-3, 2e-3, 5e-3), "photos_seen": (1200,)},),
-    "lora": ({"learning_rate": (1e-4, 3e-4, 1e-3), "token_rate": (1e-3,), "photos_seen": (800,)},),
-    "dreambooth": ({"learning_rate": (1e-5, 3e-5, 6e-5), "token_rate": (1e-3,), "photos_seen": (800,)},),
+    "textual-inversion": ({"token_rate": (1e-3, 2e-3, 5e-3), "photos_seen": (1200,)},),
+    "lora": (
+        {"learning_rate": (3e-4, 1e-3), "token_rate": (1e-3,), "prior_weight": (0.0,), "photos_seen": (800,)},
+        {"learning_rate": (3e-4, 1e-3), "token_rate": (1e-3,), "prior_weight": (1.0,), "photos_seen": (2000,)},
+    ),
+    "dreambooth": ({"learning_rate": (1e-5, 3e-5, 6e-5), "token_rate": (1e-3,), "photos_seen": (2000,)},),
     "custom-diffusion": (
         {
-            "mode": ("kv", "crossattn"),
-            "learning_rate": (3e-5, 1e-4),
-            "token_rate": (1e-3,),
-            "augment": ("none",),
-            "photos_seen": (800,),
-        },
-        {
             "mode": ("crossattn",),
-            "learning_rate": (2e-4,),
+            "learning_rate": (1e-4, 2e-4),
             "token_rate": (1e-3,),
-            "augment": ("none",),
-            "photos_seen": (800,),
-        },
-        {
-            "mode": ("kv",),
-            "learning_rate": (3e-5,),
-            "token_rate": (1e-3,),
-            "augment": ("scale",),
-            "photos_seen": (800,),
+            "augment": ("none", "scale"),
+            "photos_seen": (2000,),
         },
     ),
 }
-"""What is tried of each training, on the embedded model: every combination within each grid. Rates of 3e-4 and more of
-the denoiser's own weights leave pictures that are torn by guidance after a few hundred steps."""
+"""What is tried of each training, on the embedded model: every combination within each grid.
+
+Of 800 photos without scale augmentation, on two subjects, queries and outputs trained too (`crossattn`) left 54% of the
+subject right in the scene asked for, keys and values alone 48%. With class pictures it went on getting better up to
+2,000 photos; without them it was torn after 1,000.
+"""
 
 SPANS: tuple[tuple[int, int | None], ...] = ((0, 25), (4, 15), (4, 25), (4, 35), (4, None))
 """Steps of control that are tried, of 50: the first, and the last, where None is the run's."""
