@@ -48,12 +48,7 @@ GRIDS: dict[Training, tuple[dict[str, tuple[Any, ...]], ...]] = {
         },
     ),
 }
-"""What is tried of each training, on the embedded model: every combination within each grid.
-
-Of 800 photos without scale augmentation, on two subjects, queries and outputs trained too (`crossattn`) left 54% of the
-subject right in the scene asked for, keys and values alone 48%. With class pictures it went on getting better up to
-2,000 photos; without them it was torn after 1,000.
-"""
+"""What is tried of each training, on the embedded model: every combination within each grid."""
 
 SPANS: tuple[tuple[int, int | None], ...] = ((0, 25), (4, 15), (4, 25), (4, 35), (4, None))
 """Steps of control that are tried, of 50: the first, and the last, where None is the run's."""

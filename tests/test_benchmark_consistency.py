@@ -1,7 +1,7 @@
 """The page of the Diorama benchmark, with tiny counts."""
 
 import re
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,34 +11,24 @@ from benchmarks import consistency
 from samecast.compare.benchmark import Judgement
 from samecast.compare.figures import gain
 from samecast.compare.methods import placements
-from samecast.diorama.probe import Verdict
+from tests.compare.makers import RIGHT, judged
 
 
-def judged(subject: str, method: str, identity: bool, alignment: float) -> Judgement:
-    return Judgement(
-        **asdict(Verdict(True, identity, True, 4.0, 6.0, True, True, True)),
-        subject=subject,
-        method=method,
-        prompt="a dog",
-        seed=0,
-        text_alignment=0.1,
-        image_alignment=alignment,
-        dino_alignment=0.3,
-        picture="picture.png",
-    )
+def picture(subject: str, method: str, identity: bool, alignment: float) -> Judgement:
+    return judged(method, subject, replace(RIGHT, pattern=identity), image_alignment=alignment)
 
 
 def test_gains_are_of_subjects_not_of_pictures() -> None:
-    many = [judged("a", "prompt", False, 0.1)] * 9 + [judged("b", "prompt", False, 0.1)]
-    better = [judged("a", "decoder", True, 0.1)] * 9 + [judged("b", "decoder", False, 0.1)]
+    many = [picture("a", "prompt", False, 0.1)] * 9 + [picture("b", "prompt", False, 0.1)]
+    better = [picture("a", "decoder", True, 0.1)] * 9 + [picture("b", "decoder", False, 0.1)]
     found = gain([*many, *better], "decoder", "prompt", "identity")
     assert found.value == pytest.approx(0.5)
     assert (found.low, found.high, found.subjects) == (-1, 1, 2)  # two subjects tell next to nothing
 
 
 def test_a_score_that_tells_right_from_wrong_is_found_out() -> None:
-    right, wrong = judged("a", "prompt", True, 0.9), judged("a", "decoder", False, 0.2)
-    elsewhere = judged("b", "prompt", True, 0.0)  # of another subject: not compared
+    right, wrong = picture("a", "prompt", True, 0.9), picture("a", "decoder", False, 0.2)
+    elsewhere = picture("b", "prompt", True, 0.0)  # of another subject: not compared
     assert consistency.told_apart([right, wrong, elsewhere], "image_alignment") == 1.0
     assert consistency.told_apart([right, wrong], "dino_alignment") == 0.5
     assert consistency.told_apart([replace(right, image_alignment=0.1), wrong], "image_alignment") == 0.0

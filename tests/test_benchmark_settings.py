@@ -1,15 +1,14 @@
 """Settings are tried on other subjects than the benchmark's, and the better half goes on."""
 
-from dataclasses import fields, replace
+from dataclasses import replace
 
 import pytest
 
 from benchmarks.settings import best_first, candidates, groups, rounds
-from samecast.compare.benchmark import Judgement
 from samecast.compare.methods import FULL_RUN, contest
-from samecast.diorama.benchmark import Case, cases, judge, practice_case
-from samecast.diorama.probe import load_probe
+from samecast.diorama.benchmark import Case, cases, practice_case
 from samecast.errors import SamecastError
+from tests.compare.makers import RIGHT, judged
 
 
 def test_practice_subjects_are_none_of_the_benchmarks() -> None:
@@ -38,25 +37,7 @@ def test_rounds_double_up_to_all_subjects() -> None:
 
 
 def test_the_best_come_first_by_both_and_then_by_what_is_right_of_the_subject() -> None:
-    case = practice_case(0)
-    verdict = judge(load_probe().read([case.photos()[0].image])[0], case, case.tasks[0])
-    row = Judgement(
-        **{field.name: getattr(verdict, field.name) for field in fields(verdict)},
-        subject=case.name,
-        method="",
-        prompt="",
-        seed=0,
-        text_alignment=0.0,
-        image_alignment=0.0,
-        dino_alignment=0.0,
-        picture="",
-    )
-    assert row.identity
     methods = candidates("masactrl")[:3]
-    scene = {"pose": True, "view": True, "background": True}
-    items = [{"background": False}, scene, {"kind": False, **scene}]
-    found = [
-        replace(row, method=method.name, **right)  # type: ignore[arg-type]
-        for method, right in zip(methods, items, strict=True)
-    ]
+    verdicts = [replace(RIGHT, background=False), RIGHT, replace(RIGHT, kind=False)]
+    found = [judged(method.name, "a", verdict) for method, verdict in zip(methods, verdicts, strict=True)]
     assert [method for method, _ in best_first(found, methods)] == [methods[1], methods[2], methods[0]]

@@ -1,6 +1,6 @@
 """What a comparison says in its figures."""
 
-from dataclasses import asdict
+from dataclasses import replace
 
 import pytest
 
@@ -8,9 +8,9 @@ from samecast.compare.benchmark import Judgement
 from samecast.compare.figures import headline, in_percent, in_points, mean, seconds_and_size
 from samecast.compare.methods import Method
 from samecast.control.rules import masactrl
-from samecast.diorama.probe import Verdict
 from samecast.learn.settings import LearnSettings
 from samecast.score.statistics import Estimate
+from tests.compare.makers import RIGHT, judged
 
 LEARNING = LearnSettings()
 METHODS = (
@@ -21,27 +21,10 @@ METHODS = (
 )
 
 
-def judged(method: str, subject: str, right: bool, seconds: float = 0.0, megabytes: float = 0.0) -> Judgement:
-    verdict = Verdict(True, right, True, 4.0, 6.0, True, True, True)
-    return Judgement(
-        **asdict(verdict),
-        subject=subject,
-        method=method,
-        prompt="a dog",
-        seed=0,
-        text_alignment=0.1,
-        image_alignment=0.2,
-        dino_alignment=0.3,
-        picture="picture.png",
-        training_seconds=seconds,
-        file_megabytes=megabytes,
-    )
-
-
 def shares(**right: tuple[int, int]) -> list[Judgement]:
     """Four pictures of each of two subjects, of which so many are right."""
     return [
-        judged(method, subject, number < of[at])
+        judged(method, subject, replace(RIGHT, pattern=number < of[at]))
         for method, of in right.items()
         for at, subject in enumerate("ab")
         for number in range(4)
@@ -60,7 +43,7 @@ def test_the_headline_sets_both_together_against_the_best_of_the_others() -> Non
 
 
 def test_one_subject_has_no_interval() -> None:
-    alone = mean([judged("read", "a", True)], "read", "both")
+    alone = mean([judged("read", "a")], "read", "both")
     assert in_percent(alone) == "100%"
     assert in_points(Estimate(0.123, float("nan"), float("nan"), 1)) == "+12 points"
 
@@ -70,4 +53,5 @@ def test_one_subject_has_no_interval() -> None:
     [(90.4, 0.003, ("90 s", "3 kB")), (12, 3.44, ("12 s", "3.4 MB")), (0, 0, ("", ""))],
 )
 def test_costs_are_told_where_something_was_learnt(seconds: float, megabytes: float, told: tuple[str, str]) -> None:
-    assert seconds_and_size([judged("learnt", "a", True, seconds, megabytes)], "learnt") == told
+    judgement = judged("learnt", "a", training_seconds=seconds, file_megabytes=megabytes)
+    assert seconds_and_size([judgement], "learnt") == told

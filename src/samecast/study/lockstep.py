@@ -6,8 +6,9 @@ company beyond rounding, so the batch is nobody's business: where memory does no
 """
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import TypeVar
 
 import torch
 from jaxtyping import Float
@@ -26,6 +27,10 @@ from samecast.core.noise import seeded_noise, spherical_blend
 from samecast.core.settings import RenderSettings
 from samecast.errors import SamecastError
 from samecast.study.tree import action_at, split
+
+Result = TypeVar("Result")
+LONGEST_CALL = 60.0
+"""Seconds that a call of the denoiser may take, about, as nothing is kept meanwhile; one lineage may take longer."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,19 +98,10 @@ class Lockstep:
         source_masks: found in the sources.
         settings: of the renders.
         rows: most rows in one call of the denoiser, to begin with; it falls where memory does not suffice.
-        longest: seconds that a call may take, about, as nothing is kept meanwhile; one row in all its guidance groups
-            may take longer.
     """
 
     def __init__(
-        self,
-        run: Run,
-        trajectory: Trajectory,
-        source_masks: Masks,
-        settings: RenderSettings,
-        rows: int,
-        *,
-        longest: float = 60.0,
+        self, run: Run, trajectory: Trajectory, source_masks: Masks, settings: RenderSettings, rows: int
     ) -> None:
         self._run = run
         self._trajectory = trajectory
@@ -114,7 +110,6 @@ class Lockstep:
         self._sources = Branches((), trajectory.sources, settings.guidance, settings.guidance_rescale)
         self._groups = len(self._sources.groups)
         self.rows = rows
-        self._longest = longest
         self._pace = 0.0
         """Seconds of a row in the last call."""
 
@@ -191,8 +186,8 @@ class Lockstep:
         return Front(step, lineages, {**front.failed, **failed}, front.done + len(sound))
 
     def _most_rows(self) -> int:
-        """As many as memory allows, and the time between two checkpoints."""
-        return int(min(self.rows, self._longest / self._pace)) if self._pace > 0 else self.rows
+        """As many as memory allows, and time by the pace of the last call."""
+        return int(min(self.rows, LONGEST_CALL / self._pace)) if self._pace > 0 else self.rows
 
     def _reads_live(self, lineages: Sequence[Lineage], step: int) -> bool:
         """Whether any reads a source that was not kept at a step, so that its rows join the batch."""
@@ -249,6 +244,16 @@ def joint_plan(plans: Sequence[Plan], step: int) -> Plan:
         for site, acts in readers.items()
     }
     return Plan({step: at_step})
+
+
+def halving(count: int, work: Callable[[int], Result]) -> Result:
+    """The result of work on so many pictures at once, or on half as many as long as memory does not suffice; raises as
+    `fewer`."""
+    while True:
+        try:
+            return work(count)
+        except (RuntimeError, MemoryError) as error:
+            count = fewer(count, error)
 
 
 def fewer(count: int, error: Exception) -> int:

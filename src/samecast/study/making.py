@@ -26,7 +26,7 @@ from samecast.render.provenance import describe_model
 from samecast.render.sources import encode, invert, kept_steps, largest_batch
 from samecast.study.casting import Order, Sources, union
 from samecast.study.checkpoint import TRAJECTORY, Diary, load_front, load_trajectory, save_front, save_trajectory
-from samecast.study.lockstep import Front, Lineage, Lockstep, Wish, fewer, looks_of, why_not
+from samecast.study.lockstep import Front, Lineage, Lockstep, Wish, fewer, halving, looks_of, why_not
 from samecast.study.recipe import content_key, picture_facts
 from samecast.study.subjects import StudySubject, true_masks
 from samecast.study.tree import history, measure
@@ -147,24 +147,23 @@ class Making:
             total = rounds * len(self.run.schedule.working_steps)
             return lambda: self.worker.progress(f"{self.subject.name}, reading the photo", next(done), total)
 
-        encoded, settings, rows = encode(self.run, photos), self.recipe.settings, self.rows
+        encoded, settings = encode(self.run, photos), self.recipe.settings
         diary = Diary(self.place, self.worker.bench.checkpoint)
         begun = diary.read(self.worker.backbone.device, self._has_all)
-        while True:
-            try:
-                return invert(
-                    self.run,
-                    self.branches,
-                    encoded,
-                    settings,
-                    rows=rows,
-                    counter=counter,
-                    book=book,
-                    begun=begun,
-                    note=diary.note,
-                )
-            except (RuntimeError, MemoryError) as error:
-                rows = fewer(min(rows, len(photos)), error)
+        return halving(
+            min(self.rows, len(photos)),
+            lambda rows: invert(
+                self.run,
+                self.branches,
+                encoded,
+                settings,
+                rows=rows,
+                counter=counter,
+                book=book,
+                begun=begun,
+                note=diary.note,
+            ),
+        )
 
     def _has_all(self, level: Level) -> bool:
         """Whether a step of an earlier inversion kept all that is to be read now."""
