@@ -272,7 +272,7 @@ def test_tune_halves_over_prompts_photos_and_seeds(
     assert main(["tune", *map(str, photos), "a dog on the beach", *words]) == 0
     assert "16 candidates tried on 1 prompt, 1 photo, 1 seed" in capsys.readouterr().err
     rounds = sorted(
-        tuple(int(part) for part in place.name.split("-") if part.isdigit())
+        tuple(int(part) for part in place.name.rpartition("-")[0].split("-") if part.isdigit())
         for place in (tmp_path / "tuned").glob("*-candidates-*")
     )
     assert rounds == [(3, 1, 3, 2), (4, 1, 2, 2), (8, 1, 2, 1), (16, 1, 1, 1)]
