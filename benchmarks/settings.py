@@ -1,9 +1,10 @@
 """Which settings should each method be compared at? `python -m benchmarks.settings` tries several for every method of
 `samecast compare` on practice subjects, which are in neither the training nor the benchmark, and tells the best.
 
-Each round judges the candidates that are left on twice as many subjects and keeps the better half, by *both*, then by
-how much of the subject is right in the scene asked for. What is finished is kept in the work folder, and a run that was
-stopped goes on. What it finds is put by hand into `samecast.learn.settings` and `samecast.compare.methods`.
+Each round judges the candidates that are left on twice as many subjects and keeps the better half, by how much of the
+subject is right in the scene asked for, which few pictures tell more surely than *both*, a share of all or nothing.
+What is finished is kept in the work folder, and a run that was stopped goes on. What it finds is put by hand into
+`samecast.learn.settings` and `samecast.compare.methods`.
 """
 
 import json
@@ -34,26 +35,34 @@ from samecast.score.alignment import load_clip, load_vit
 GRIDS: dict[Training, tuple[dict[str, tuple[Any, ...]], ...]] = {
     "textual-inversion": ({"token_rate": (1e-3, 2e-3, 5e-3), "photos_seen": (1200,)},),
     "lora": (
-        {"learning_rate": (3e-4, 1e-3), "token_rate": (1e-3,), "prior_weight": (0.0,), "photos_seen": (800,)},
-        {"learning_rate": (3e-4, 1e-3), "token_rate": (1e-3,), "prior_weight": (1.0,), "photos_seen": (2000,)},
+        {"learning_rate": (3e-4, 1e-3, 2e-3), "token_rate": (1e-3,), "prior_weight": (0.0,), "photos_seen": (800,)},
     ),
-    "dreambooth": ({"learning_rate": (1e-5, 3e-5, 6e-5), "token_rate": (1e-3,), "photos_seen": (2000,)},),
+    "dreambooth": ({"learning_rate": (1e-5, 3e-5, 6e-5, 1.2e-4), "token_rate": (1e-3,), "photos_seen": (2000,)},),
     "custom-diffusion": (
         {
             "mode": ("crossattn",),
-            "learning_rate": (1e-4, 2e-4),
+            "learning_rate": (1e-4, 2e-4, 4e-4),
             "token_rate": (1e-3,),
-            "augment": ("none", "scale"),
+            "augment": ("none",),
             "photos_seen": (2000,),
+        },
+        {
+            "mode": ("kv", "crossattn"),
+            "learning_rate": (1e-5, 3e-5),
+            "token_rate": (1e-3,),
+            "augment": ("none",),
+            "photos_seen": (800,),
         },
     ),
 }
 """What is tried of each training, on the embedded model: every combination within each grid."""
 
-SPANS: tuple[tuple[int, int | None], ...] = ((0, 25), (4, 15), (4, 25), (4, 35), (4, None))
+SPANS: tuple[tuple[int, int | None], ...] = ((0, 25), (0, None), (4, 25), (4, 35), (4, None))
 """Steps of control that are tried, of 50: the first, and the last, where None is the run's."""
 STARTS: tuple[str | float, ...] = ("inverted", 0.5, "noise")
 """Where targets start; with training, the photo's latent and a blend are tried: from noise, reading carries little."""
+STRENGTHS = (0.5, 1.0)
+"""Of what was learnt, where attention is joined to it."""
 
 
 def candidates(group: str, learning: LearnSettings | None = None) -> tuple[Method, ...]:
@@ -77,14 +86,15 @@ def candidates(group: str, learning: LearnSettings | None = None) -> tuple[Metho
         learning = learning or default_settings("custom-diffusion", embedded=True)
         return tuple(
             Method(
-                f"{start}-{final or 'end'} from {init}, {photos} photos",
+                f"{start}-{final or 'end'} from {init}, strength {strength:g}",
                 "",
                 masactrl(start, final),
                 init,
                 learning=learning,
-                photos=photos,
+                strength=strength,
+                photos=4,
             )
-            for (start, final), init, photos in product(SPANS[2:], STARTS[:2], (1, 4))
+            for (start, final), init, strength in product(SPANS, STARTS[:2], STRENGTHS)
         )
     raise SamecastError(f"no method is called {group!r}; choose from {', '.join(groups())}")
 
@@ -133,13 +143,13 @@ def rounds(subjects: int) -> list[int]:
 
 
 def best_first(judgements: Sequence[Judgement], methods: Sequence[Method]) -> list[tuple[Method, dict[str, float]]]:
-    """Methods with their means, the best first: by both, and where that says nothing by `partly`, how much of the
-    subject is right in the scene asked for."""
+    """Methods with their means, the best first: by `partly`, how much of the subject is right in the scene asked for,
+    and by both."""
     means = summary(judgements, methods)
     for method in methods:
         of = [judged.items_right * judged.scene for judged in judgements if judged.method == method.name]
         means[method.name]["partly"] = float(np.mean(of))
-    order = ("both", "partly", "image_alignment")
+    order = ("partly", "both", "image_alignment")
     ranked = sorted(methods, key=lambda method: [means[method.name][measure] for measure in order], reverse=True)
     return [(method, means[method.name]) for method in ranked]
 

@@ -76,9 +76,10 @@ def test_what_is_learnt_is_part_of_the_key(benchmark: Benchmark) -> None:
         benchmark.key(case, custom),
         benchmark.key(case, replace(custom, learning=None)),
         benchmark.key(case, replace(custom, photos=4)),
+        benchmark.key(case, replace(custom, strength=0.5)),
         benchmark.key(case, replace(custom, learning=replace(custom.learning, seed=1))),
     }
-    assert len(keys) == 4
+    assert len(keys) == 5
 
 
 def test_prompts_name_the_subject_once() -> None:

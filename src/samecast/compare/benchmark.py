@@ -101,6 +101,8 @@ class Benchmark:
         }
         if method.learning is not None:
             facts["learning"] = asdict(method.learning)
+            if method.strength != 1:
+                facts["strength"] = method.strength
         if method.photos != 1:
             facts["photos"] = method.photos
         told = json.dumps(facts, sort_keys=True, default=str)
@@ -165,7 +167,8 @@ class Benchmark:
         shown = [Image.fromarray(photo.image) for photo in (read.hidden_photos if self.hidden else read.photos)(size)]
         tasks = case.tasks[: self.prompts]
         prompts = [task.prompt if method.learning is None else naming(task.prompt, case.noun) for task in tasks]
-        with knowing(self.model, case, shown, method.learning, place.parent.parent, progress) as costs:
+        folder = place.parent.parent
+        with knowing(self.model, case, shown, method.learning, folder, progress, strength=method.strength) as costs:
             out = self.model.render(
                 Subject(tuple(shown[: method.photos]), class_noun=case.noun),
                 prompts,

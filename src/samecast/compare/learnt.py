@@ -37,6 +37,8 @@ def knowing(
     settings: LearnSettings | None,
     folder: Path,
     progress: Callable[[str, int, int], None] | None,
+    *,
+    strength: float = 1.0,
 ) -> Generator[Costs]:
     """The model with what is learnt of a subject in it, for the length of a block; then as it was.
 
@@ -47,12 +49,13 @@ def knowing(
         settings: how to learn; None leaves the model as it is.
         folder: of the run.
         progress: told how far the learning is.
+        strength: of what was learnt.
     """
     if settings is None:
         yield Costs()
         return
     done = learnt(model, [(case, photos)], settings, folder, progress)
-    with done.concept.apply(model):
+    with done.concept.apply(model, strength=strength):
         yield Costs(round(done.seconds, 1), round(done.file.stat().st_size / 1e6, 3))
 
 

@@ -21,6 +21,7 @@ class Method:
         shuffled: read a photo of the next subject instead: a negative control, which tells how much of a score is the
             method's reading of this very photo.
         learning: what is learnt of the subject's photos before; None learns nothing.
+        strength: of what was learnt, as `Concept.apply` takes it.
         photos: how many of the subject's photos are read.
     """
 
@@ -30,6 +31,7 @@ class Method:
     init: str | float | None = None
     shuffled: bool = False
     learning: LearnSettings | None = None
+    strength: float = 1.0
     photos: int = 1
 
 
@@ -57,14 +59,16 @@ def placements(steps: int = FULL_RUN) -> tuple[Method, ...]:
 def contest(*, embedded: bool, steps: int = FULL_RUN, learn_steps: int | None = None) -> tuple[Method, ...]:
     """Training, attention, and both: what `samecast compare` compares.
 
-    All start from noise but MasaCtrl alone, which as published starts from the inverted photo.
+    What reads a photo starts from the inverted photo, as MasaCtrl was published; all else starts from noise. Reading as
+    the two together do, without the training, is a method of its own, so that what the training adds can be told.
 
     Args:
         embedded: take the settings that were found for the embedded model, rather than the papers'.
         steps: denoising steps of each picture; the spans of control keep their share of the run.
         learn_steps: steps of every training; None is each method's own.
     """
-    start, middle = (round(step * steps / FULL_RUN) for step in (4, 25))
+    start, final = (round(step * steps / FULL_RUN) for step in (4, 35))
+    reading, spanned = masactrl(start, final), f"steps {start}-{final}"
     trainings = {
         name: replace(default_settings(name, embedded=embedded), steps=learn_steps)
         for name in ("textual-inversion", "lora", "dreambooth", "custom-diffusion")
@@ -75,13 +79,15 @@ def contest(*, embedded: bool, steps: int = FULL_RUN, learn_steps: int | None = 
         Method("lora", "LoRA", (), "noise", learning=trainings["lora"]),
         Method("dreambooth", "DreamBooth, whole denoiser", (), "noise", learning=trainings["dreambooth"]),
         Method("custom-diffusion", "Custom Diffusion", (), "noise", learning=trainings["custom-diffusion"]),
-        Method("masactrl", f"MasaCtrl, one photo, from step {start}", masactrl(start)),
+        Method("masactrl", f"MasaCtrl, one photo, from step {start}", masactrl(start), "inverted"),
+        Method("masactrl-photos", f"MasaCtrl, four photos, {spanned}", reading, "inverted", photos=4),
         Method(
             "custom-diffusion-masactrl",
-            f"Custom Diffusion with MasaCtrl, four photos, steps {start}-{middle}",
-            masactrl(start, middle),
-            "noise",
+            f"Custom Diffusion at half strength with MasaCtrl, four photos, {spanned}",
+            reading,
+            "inverted",
             learning=trainings["custom-diffusion"],
+            strength=0.5,
             photos=4,
         ),
     )

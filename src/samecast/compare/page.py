@@ -131,9 +131,9 @@ and a scene. The probe says whether a picture shows that very subject (*same*), 
 
 {_filled(f"{table.caption}.", summing_up)}
 
-Training is seconds of the steps of one subject, without the class pictures that Custom Diffusion and DreamBooth
-generate first; file is the size of what was learnt. Model `{identity.id}`,
-{identity.revision[:19]}, on {benchmark.model.backbone.describe()["device"]}.
+Settings were found on other subjects (`python -m benchmarks.settings`). Training is seconds of the steps of one
+subject, without the class pictures that Custom Diffusion and DreamBooth generate first; file is the size of what was
+learnt. Model `{identity.id}`, {identity.revision[:19]}, on {benchmark.model.backbone.describe()["device"]}.
 
 ![Two pictures of each of three subjects under every method](pictures/compare.png)
 {together}

@@ -11,9 +11,10 @@ from samecast.cli.options.common import Device, Guidance, GuidanceRescale, Model
 class CompareOptions:
     """Compare training, attention and both on held-out subjects of the embedded world.
 
-    Textual Inversion, LoRA, DreamBooth and Custom Diffusion learn four photos of each subject; MasaCtrl reads one; and
-    Custom Diffusion with MasaCtrl does both. Pairs of subjects are learnt jointly, and each alone and merged, and shown
-    in one picture. What is finished is kept in the folder: a run that was stopped goes on where it was. For example:
+    Textual Inversion, LoRA, DreamBooth and Custom Diffusion learn four photos of each subject; MasaCtrl reads one
+    or all of them; and Custom Diffusion with MasaCtrl does both. Pairs of subjects are learnt jointly, and each alone
+    and merged, and shown in one picture. What is finished is kept in the folder: a run that was stopped goes on where
+    it was. For example:
 
       samecast compare --subjects 8 --prompts 10 --docs docs
     """
@@ -22,7 +23,8 @@ class CompareOptions:
     """Folder for scores.csv, summary.json, grid.png, duos.png, all pictures and all concepts."""
 
     methods: Annotated[tuple[str, ...], arg(metavar="NAME", help_behavior_hint="(default: all)")] = ()
-    """Which of prompt, textual-inversion, lora, dreambooth, custom-diffusion, masactrl, custom-diffusion-masactrl."""
+    """Which of prompt, textual-inversion, lora, dreambooth, custom-diffusion, masactrl, masactrl-photos,
+    custom-diffusion-masactrl."""
 
     subjects: Annotated[int, arg(metavar="1-32")] = 8
     """How many of the benchmark's subjects."""
