@@ -38,6 +38,10 @@ def test_the_headline_sets_both_together_against_the_best_of_the_others() -> Non
         " +38 points [-100, +100], 1.75 times as often."
     )
     assert headline(found, METHODS[:3]) == headline(found, METHODS[3:]) == ""
+    less = (*METHODS, Method("less", "less of it", masactrl(4, 8)))
+    assert headline(found + shares(less=(1, 2)), less) == (
+        headline(found, METHODS) + " Over less of it it is +50 points [+50, +50], 2.33 times as often."
+    )
     nothing = shares(prompt=(0, 0), learnt=(0, 0), read=(0, 0), joined=(1, 1))
     assert "times" not in headline(nothing, METHODS)
 

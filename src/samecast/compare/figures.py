@@ -45,7 +45,8 @@ def _interval(found: Estimate, sign: str) -> str:
 
 
 def headline(judgements: Sequence[Judgement], methods: Iterable[Method]) -> str:
-    """What training and attention together bring over the best method that has not both; nothing where one is missing.
+    """What training and attention together bring over the best method that has not both, and over the others that read;
+    nothing where one is missing.
 
     Args:
         judgements: of all subjects under all methods.
@@ -61,12 +62,22 @@ def headline(judgements: Sequence[Judgement], methods: Iterable[Method]) -> str:
         return mean(judgements, method.name, "both").value
 
     best, other = max(joined, key=both), max(single, key=both)
-    times = f", {both(best) / both(other):.2f} times as often" if both(other) else ""
-    return (
+    told = (
         f"{best.title}: {in_percent(mean(judgements, best.name, 'both'))} *both* right; the best of the others,"
         f" {other.title}: {in_percent(mean(judgements, other.name, 'both'))}. That is"
-        f" {in_points(gain(judgements, best.name, other.name, 'both'))}{times}."
+        f" {_more(judgements, best, other)}."
     )
+    for reading in single:
+        if reading.rules and reading != other:
+            told += f" Over {reading.title} it is {_more(judgements, best, reading)}."
+    return told
+
+
+def _more(judgements: Sequence[Judgement], method: Method, over: Method) -> str:
+    """How much more often one method has both right than another: "+12 points [+3, +20], 1.25 times as often"."""
+    share, less = (mean(judgements, name, "both").value for name in (method.name, over.name))
+    times = f", {share / less:.2f} times as often" if less else ""
+    return in_points(gain(judgements, method.name, over.name, "both")) + times
 
 
 def seconds_and_size(judgements: Sequence[Judgement], method: str) -> tuple[str, str]:
