@@ -38,8 +38,12 @@ def test_rounds_double_up_to_all_subjects() -> None:
     assert rounds(1) == [1]
 
 
-def test_the_best_come_first_by_both_and_then_by_what_is_right_of_the_subject() -> None:
+def test_the_best_come_first_by_what_is_right_of_the_subject_and_then_by_both() -> None:
     methods = candidates("masactrl")[:3]
     verdicts = [replace(RIGHT, background=False), RIGHT, replace(RIGHT, kind=False)]
     found = [judged(method.name, "a", verdict) for method, verdict in zip(methods, verdicts, strict=True)]
     assert [method for method, _ in best_first(found, methods)] == [methods[1], methods[2], methods[0]]
+    # Nearly right in both pictures is better than right in one and in no scene in the other.
+    once = [judged(methods[0].name, "a"), judged(methods[0].name, "a", replace(RIGHT, background=False))]
+    nearly = [judged(methods[1].name, "a", replace(RIGHT, kind=False))] * 2
+    assert [method for method, _ in best_first([*once, *nearly], methods[:2])] == [methods[1], methods[0]]

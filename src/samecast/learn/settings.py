@@ -149,7 +149,8 @@ _PAPERS: dict[Method, dict[str, Any]] = {
     "lora": {**_PLAIN, "learning_rate": 1e-4},
     "dreambooth": {"learning_rate": 1e-6, "token_rate": 0.0, "augment": "none"},
 }
-# Found by `python -m benchmarks.settings` on subjects that are in neither the training nor the benchmark.
+# Found by `python -m benchmarks.settings --subjects 2`, on subjects that are in neither the training nor the benchmark;
+# four photos a step rather than two is for speed.
 _EMBEDDED: dict[Method, dict[str, Any]] = {
     "custom-diffusion": {
         "mode": "crossattn",
