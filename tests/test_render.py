@@ -26,13 +26,22 @@ CONTROL = sc.masactrl(start=2)
 PROMPTS = ["a dog running", "a dog asleep", "a dog"]
 # Batch shape changes rounding (about 1e-6 per call), which may tip an 8-bit value over.
 ONE_LEVEL = 1
-# The same in latents, whose values reach about 10: float32, over a few guided steps.
-ROUNDING = {"rtol": 1e-4, "atol": 1e-4}
+# The same in latents, which pass from step to step in float32, when the denoiser itself computes in float64:
+# in float32 its rounding, 7.5-fold by guidance, depends on the processor.
+ROUNDING = {"rtol": 1e-5, "atol": 1e-5}
 
 
 @pytest.fixture(scope="module")
 def model(tiny_pipeline_dir: Path) -> sc.Model:
     return sc.load(tiny_pipeline_dir, device="cpu")
+
+
+@pytest.fixture(scope="module")
+def exact(tiny_pipeline_dir: Path) -> sc.Model:
+    """The same model, in float64."""
+    model = sc.load(tiny_pipeline_dir, device="cpu")
+    model.backbone.pipeline.to(torch.float64)  # type: ignore[attr-defined]
+    return model
 
 
 @pytest.fixture(scope="module")
@@ -213,8 +222,8 @@ def test_a_last_step_that_is_the_identity_is_skipped(tiny_pipeline_dir: Path, su
 
 @pytest.mark.parametrize("caption", ["", "a cat"])
 @pytest.mark.parametrize("rules", [CONTROL, sc.masactrl_union(start=0, sites="all")], ids=["masactrl", "union"])
-def test_states_kept_from_inversion_equal_a_live_source(model: sc.Model, rules: sc.Rules, caption: str) -> None:
-    backbone = model.backbone
+def test_states_kept_from_inversion_equal_a_live_source(exact: sc.Model, rules: sc.Rules, caption: str) -> None:
+    backbone = exact.backbone
     source, target = Branch("source", 0, caption), Branch("target", 0, "a dog", "blue")
     branches = Branches((target,), (source,), 7.5)
     schedule, session = backbone.schedule(STEPS), Session(backbone)
@@ -239,9 +248,9 @@ def test_states_kept_from_inversion_equal_a_live_source(model: sc.Model, rules: 
 )
 @pytest.mark.parametrize("method", [sc.masactrl, sc.masactrl_union])
 def test_merging_equal_rows_changes_nothing(
-    model: sc.Model, method: Any, caption: str, prompt: str, negative: str
+    exact: sc.Model, method: Any, caption: str, prompt: str, negative: str
 ) -> None:
-    backbone = model.backbone
+    backbone = exact.backbone
     source, target = Branch("source", 0, caption), Branch("target", 0, prompt, negative)
     branches = Branches((target,), (source,), 7.5)
     schedule, session = backbone.schedule(STEPS), Session(backbone)
