@@ -3,6 +3,7 @@
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -16,6 +17,8 @@ from samecast.compare.page import table_of, write_page
 from samecast.core.settings import RenderSettings
 from samecast.diorama.benchmark import cases
 from samecast.diorama.probe import Probe, ProbeNetwork
+from samecast.diorama.renderer import render
+from samecast.diorama.scenes import Spec
 from samecast.learn.settings import LearnSettings
 from samecast.photos import open_photo
 from samecast.score.alignment import load_clip, load_vit
@@ -50,6 +53,9 @@ def test_all_methods_are_judged_and_trainings_shared(benchmark: Benchmark, tmp_p
     assert [judgement.method for judgement in found] == [method.name for method in methods]
     for judgement, method in zip(found, methods, strict=True):
         assert (judgement.training_seconds > 0) == (judgement.file_megabytes > 0) == (method.learning is not None)
+    drawn = open_photo(tmp_path / "run" / "units" / found[-1].picture)
+    (case,) = cases(1)
+    assert np.array_equal(np.asarray(drawn), render(Spec(case.identity, case.tasks[0].scene), drawn.width).image)
     pictures = {open_photo(tmp_path / "run" / "units" / judgement.picture).tobytes() for judgement in found}
     assert len(pictures) == len(methods)
     # Custom Diffusion with attention takes what Custom Diffusion learnt.

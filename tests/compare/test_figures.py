@@ -42,6 +42,10 @@ def test_the_headline_sets_both_together_against_the_best_of_the_others() -> Non
     assert headline(found + shares(less=(1, 2)), less) == (
         headline(found, METHODS) + " Over less of it it is +50 points [+50, +50], 2.33 times as often."
     )
+    drawn = (*METHODS, Method("drawn", "the world", (), drawn=True))
+    assert headline(found + shares(drawn=(4, 4)), drawn) == (
+        headline(found, METHODS) + " Of perfect pictures the probe grants 100% [100, 100]."
+    )
     nothing = shares(prompt=(0, 0), learnt=(0, 0), read=(0, 0), joined=(1, 1))
     assert "times" not in headline(nothing, METHODS)
 

@@ -17,13 +17,14 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from samecast.compare.learnt import knowing, naming
+from samecast.compare.learnt import Costs, knowing, naming
 from samecast.compare.methods import Method
 from samecast.control.rule_files import rules_to_data
 from samecast.core.settings import RenderSettings
 from samecast.diorama.benchmark import BENCHMARK_VERSION, Case, judge
 from samecast.diorama.probe import Probe, Verdict
-from samecast.diorama.scenes import WORLD_VERSION
+from samecast.diorama.renderer import render as draw
+from samecast.diorama.scenes import WORLD_VERSION, Spec
 from samecast.disk import replace_picture, write_text, writing_folder
 from samecast.errors import SamecastError
 from samecast.photos import open_photo
@@ -105,6 +106,8 @@ class Benchmark:
                 facts["strength"] = method.strength
         if method.photos != 1:
             facts["photos"] = method.photos
+        if method.drawn:
+            facts["drawn"] = True
         told = json.dumps(facts, sort_keys=True, default=str)
         return f"{case.name}-{method.name}-{sha256(told.encode()).hexdigest()[:12]}"
 
@@ -166,16 +169,16 @@ class Benchmark:
         read = other if method.shuffled else case
         shown = [Image.fromarray(photo.image) for photo in (read.hidden_photos if self.hidden else read.photos)(size)]
         tasks = case.tasks[: self.prompts]
-        prompts = [task.prompt if method.learning is None else naming(task.prompt, case.noun) for task in tasks]
-        folder = place.parent.parent
-        with knowing(self.model, case, shown, method.learning, folder, progress, strength=method.strength) as costs:
-            out = self.model.render(
-                Subject(tuple(shown[: method.photos]), class_noun=case.noun),
-                prompts,
-                rules=method.rules,
-                settings=self._settings(method),
+        if method.drawn:
+            made = _Made(
+                [Image.fromarray(draw(Spec(case.identity, task.scene), size).image) for task in tasks],
+                [task.seed for task in tasks],
+                evaluations=0,
+                costs=Costs(),
             )
-        images = [render.image for render in out.renders]
+        else:
+            made = self._render(case, method, shown, place.parent.parent, progress)
+        images = made.images
         text = self.clip.text_alignment(images, [task.prompt for task in tasks])
         alike, alike_dino = (scorer.image_alignment(images, photos) for scorer in (self.clip, self.dino))
         judgements: list[dict[str, Any]] = []
@@ -189,17 +192,44 @@ class Benchmark:
                     subject=case.name,
                     method=method.name,
                     prompt=task.prompt,
-                    seed=out.renders[index].seed,
+                    seed=made.seeds[index],
                     text_alignment=round(text[index], 4),
                     image_alignment=round(alike[index], 4),
                     dino_alignment=round(alike_dino[index], 4),
                     picture=f"{place.name}/{index:02d}.png",
-                    training_seconds=costs.seconds,
-                    file_megabytes=costs.megabytes,
+                    training_seconds=made.costs.seconds,
+                    file_megabytes=made.costs.megabytes,
                 )
                 judgements.append(asdict(judgement))
-            unit = {"judgements": judgements, "evaluations": out.evaluations}
+            unit = {"judgements": judgements, "evaluations": made.evaluations}
             (pending.path / "unit.json").write_text(json.dumps(unit, indent=1) + "\n", encoding="utf-8")
+
+    def _render(
+        self, case: Case, method: Method, shown: Sequence[Image.Image], folder: Path, progress: Progress | None
+    ) -> "_Made":
+        """A picture of each of a subject's tasks, after what the method learns first."""
+        prompts = [task.prompt for task in case.tasks[: self.prompts]]
+        if method.learning is not None:
+            prompts = [naming(prompt, case.noun) for prompt in prompts]
+        with knowing(self.model, case, shown, method.learning, folder, progress, strength=method.strength) as costs:
+            out = self.model.render(
+                Subject(tuple(shown[: method.photos]), class_noun=case.noun),
+                prompts,
+                rules=method.rules,
+                settings=self._settings(method),
+            )
+        images, seeds = [made.image for made in out.renders], [made.seed for made in out.renders]
+        return _Made(images, seeds, out.evaluations, costs)
+
+
+@dataclass(frozen=True)
+class _Made:
+    """Pictures of a subject's tasks, their seeds, and what they cost."""
+
+    images: list[Image.Image]
+    seeds: list[int]
+    evaluations: int
+    costs: Costs
 
 
 def _units(cases: Sequence[Case], methods: Sequence[Method]) -> Iterator[tuple[Case, Method, Case]]:

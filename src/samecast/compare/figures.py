@@ -45,8 +45,8 @@ def _interval(found: Estimate, sign: str) -> str:
 
 
 def headline(judgements: Sequence[Judgement], methods: Iterable[Method]) -> str:
-    """What training and attention together bring over the best method that has not both, and over the others that read;
-    nothing where one is missing.
+    """What training and attention together bring over the best method that has not both, and over the others that read,
+    and what the judge says of perfect pictures; nothing where there is nothing to compare.
 
     Args:
         judgements: of all subjects under all methods.
@@ -54,7 +54,7 @@ def headline(judgements: Sequence[Judgement], methods: Iterable[Method]) -> str:
     """
     methods = list(methods)
     joined = [method for method in methods if method.learning is not None and method.rules]
-    single = [method for method in methods if method not in joined]
+    single = [method for method in methods if method not in joined and not method.drawn]
     if not joined or not single:
         return ""
 
@@ -70,6 +70,9 @@ def headline(judgements: Sequence[Judgement], methods: Iterable[Method]) -> str:
     for reading in single:
         if reading.rules and reading != other:
             told += f" Over {reading.title} it is {_more(judgements, best, reading)}."
+    for drawn in methods:
+        if drawn.drawn:
+            told += f" Of perfect pictures the probe grants {in_percent(mean(judgements, drawn.name, 'both'))}."
     return told
 
 

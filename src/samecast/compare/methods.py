@@ -23,6 +23,7 @@ class Method:
         learning: what is learnt of the subject's photos before; None learns nothing.
         strength: of what was learnt, as `Concept.apply` takes it.
         photos: how many of the subject's photos are read.
+        drawn: the world draws what was asked for, and nothing is rendered: tells what the judges say of perfection.
     """
 
     name: str
@@ -33,6 +34,7 @@ class Method:
     learning: LearnSettings | None = None
     strength: float = 1.0
     photos: int = 1
+    drawn: bool = False
 
 
 def placements(steps: int = FULL_RUN) -> tuple[Method, ...]:
@@ -60,7 +62,8 @@ def contest(*, embedded: bool, steps: int = FULL_RUN, learn_steps: int | None = 
     """Training, attention, and both: what `samecast compare` compares.
 
     What reads a photo starts from the inverted photo, as MasaCtrl was published; all else starts from noise. Reading as
-    the two together do, without the training, is a method of its own, so that what the training adds can be told.
+    the two together do, without the training, is a method of its own, so that what the training adds can be told; and
+    so are the very scenes as the world draws them, so that what the judges can grant at most is told.
 
     Args:
         embedded: take the settings that were found for the embedded model, rather than the papers'.
@@ -90,4 +93,5 @@ def contest(*, embedded: bool, steps: int = FULL_RUN, learn_steps: int | None = 
             strength=0.5,
             photos=4,
         ),
+        Method("drawn", "the very scenes, drawn by the world", (), drawn=True),
     )
