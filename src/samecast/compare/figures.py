@@ -70,9 +70,8 @@ def headline(judgements: Sequence[Judgement], methods: Iterable[Method]) -> str:
     for reading in single:
         if reading.rules and reading != other:
             told += f" Over {reading.title} it is {_more(judgements, best, reading)}."
-    for drawn in methods:
-        if drawn.drawn:
-            told += f" Of perfect pictures the probe grants {in_percent(mean(judgements, drawn.name, 'both'))}."
+    for perfect in (method for method in methods if method.drawn):
+        told += f" Of perfect pictures the probe grants {in_percent(mean(judgements, perfect.name, 'both'))}."
     return told
 
 

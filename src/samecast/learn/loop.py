@@ -69,7 +69,7 @@ class Loop:
         self.parameters = list(self.trained.named().values())
         self.optimizer = find_optimizer(self.settings.optimizer)(self.trained.groups(self.photos))
         half = self.settings.precision == "float16"
-        self.scaler = torch.amp.GradScaler(self.objective.device.type, enabled=half)
+        self.scaler = torch.amp.GradScaler(self.objective.material.device.type, enabled=half)
         self._saved, self._saving = time.monotonic(), 0.0
         if self.file.exists():
             self._resume(read_state(self.file, self.key))
@@ -104,7 +104,7 @@ class Loop:
         """Takes one step; returns the loss of a photo."""
         settings, devices = self.settings, self.devices
         self.optimizer.zero_grad(set_to_none=True)
-        total = torch.zeros((), device=self.objective.device)
+        total = torch.zeros((), device=self.objective.material.device)
         for call in range(settings.accumulate):
             first = self.step * self.photos + (call * devices.count + devices.index) * settings.batch
             samples = [self.draws.sample(first + number) for number in range(settings.batch)]

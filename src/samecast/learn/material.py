@@ -36,7 +36,7 @@ class Material:
     def __init__(self, backbone: Backbone, settings: LearnSettings, subjects: Sequence[ToLearn]) -> None:
         self.backbone, self.settings, self.subjects = backbone, settings, tuple(subjects)
         self.size = settings.size or backbone.default_size
-        self._device = backbone.device
+        self.device = backbone.device  # kept: a pipeline walks all of its modules each time it is asked
         self.latent_side = backbone.latent_shape(self.size)[-1]
         read = [[load_photo(path, size=self.size, fit=settings.fit) for path in each.photos] for each in subjects]
         self._photos: list[list[Image.Image]] = read
@@ -80,7 +80,7 @@ class Material:
     def computing(self) -> Generator[None]:
         """The precision to compute in."""
         dtype = getattr(torch, self.settings.precision)
-        with torch.autocast(self._device.type, dtype=dtype, enabled=dtype != torch.float32):
+        with torch.autocast(self.device.type, dtype=dtype, enabled=dtype != torch.float32):
             yield
 
     @torch.no_grad()

@@ -29,13 +29,12 @@ class Objective:
     def __init__(self, backbone: Backbone, material: Material, settings: LearnSettings) -> None:
         self.backbone, self.material, self.settings = backbone, material, settings
         self.alphas = backbone.noise_levels()
-        self.device = backbone.device  # kept: a pipeline walks all of its modules each time it is asked
         self.velocity = backbone.schedule(1).prediction_type == "v_prediction"
 
     def __call__(self, samples: Sequence[Sequence[Shot]]) -> Float[Tensor, ""]:
         """The sum over samples, each a photo and perhaps a class picture; one call of the denoiser for all rows."""
         shots = [shot for sample in samples for shot in sample]
-        device = self.device
+        device = self.material.device
         shape = self.backbone.latent_shape(self.material.size)
         latents = torch.stack([self.material.latent(shot) for shot in shots]).to(device)
         noise = torch.stack([seeded_noise(shape, shot.noise_seed) for shot in shots]).to(device)
