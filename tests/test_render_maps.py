@@ -11,6 +11,7 @@ import torch
 from PIL import Image
 
 import samecast as sc
+from samecast.attention.modes import Match
 from samecast.control.looking import MapBook, look_at_sources
 from samecast.control.rule_files import rules_from_data, rules_to_data
 from samecast.render.job import Job
@@ -175,7 +176,7 @@ def test_dream_matcher_keeps_what_the_prompt_lays_out_more_than_masactrl(model: 
 def test_dream_matcher_takes_given_masks_too(model: sc.Model, photo: Image.Image) -> None:
     mask = Image.new("L", photo.size, 0)
     mask.paste(255, (0, 0, 64, 96))
-    rules = (sc.Rule(sources=("source", "self"), sites="all", tokens="given", mode="match"),)
+    rules = (sc.Rule(sources=("source", "self"), sites="all", mode=Match("given")),)
     out = model.render(sc.Subject((photo,)), PROMPTS, rules=rules, settings=QUICK, target_masks=[mask])
     assert differ(out, render(model, photo, ()))
     assert out.found_masks == ()

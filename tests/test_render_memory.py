@@ -55,8 +55,8 @@ def kept_bytes(model: sc.Model, subject: sc.Subject | None, rules: sc.Rules, set
     with torch.inference_mode(), job.session:
         _, trajectory = job._make_sources()
     assert trajectory is not None
-    states = [state for sites in trajectory.kept.values() for state in sites.values()]
-    return job.keeping, sum(state.numel() * state.element_size() for state in states)
+    parts = [part for sites in trajectory.kept.values() for states in sites.values() for part in states.values()]
+    return job.keeping, sum(part.nbytes for part in parts)
 
 
 @pytest.mark.parametrize(

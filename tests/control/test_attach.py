@@ -391,7 +391,7 @@ def test_two_controls_of_one_site_at_once_are_refused(pipe: Any) -> None:
         with sc.attach(pipe, sc.masactrl(2, sites="12-15"), targets=2):
             run(pipe)  # not in one step
         with (
-            pytest.raises(sc.SamecastError, match=r"two attached controls act at site up\.5 in one step"),
+            pytest.raises(sc.SamecastError, match=r"two attached controls act at layer up\.5 in one step"),
             sc.attach(pipe, sc.masactrl(1, sites="12-15"), targets=2),
         ):
             run(pipe)

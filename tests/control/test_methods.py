@@ -11,12 +11,12 @@ from diffusers.models.attention_processor import Attention
 from torch import Tensor
 
 from samecast.control.plan import Masks, make_plan
-from samecast.control.processors import attend
 from samecast.control.rules import MATCHED, METHODS, SUBJECT
 from samecast.core.branches import Branch, Branches, Place
 from samecast.core.ddim import Schedule
 from samecast.core.masks import SubjectMask
 from samecast.core.sites import Site
+from tests.attention.layers import attend
 
 SIDE, CHANNELS, HEADS, STEP = 4, 12, 3, 10
 TOKENS, WIDTH = SIDE * SIDE, CHANNELS // HEADS

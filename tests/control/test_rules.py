@@ -100,7 +100,7 @@ def test_every_argument_of_every_method_changes_what_is_done(name: str, argument
     def done(**arguments: Any) -> tuple[object, ...]:
         plan = make_plan(METHODS[name](**arguments), SITES, SCHEDULE, 2)
         return tuple(
-            (step, site, [(rule.readers, rule.sources, rule.manner) for rule in rules])
+            (step, site, [(rule.readers, rule.sources, rule.mode) for rule in rules])
             for step, at_step in plan.acting.items()
             for site, rules in at_step.items()
         )
@@ -141,8 +141,12 @@ TOLD = {"sources": ["source"], "sites": "15"}
         ([TOLD | {"steps": {"only": 4}}], "a rule's list of steps must be a list; got 4"),
         ([TOLD | {"steps": {"start": "4"}}], "a rule's steps: something is of the wrong kind"),
         ([TOLD | {"steps": {"start": 30, "final": 20}}], "start 30 comes after final 20"),
-        ([TOLD | {"tokens": {"word": "dog"}, "mode": "separate"}], "a rule's tokens has no 'word'; it has phrase"),
-        ([TOLD | {"weight": "3"}], "wrong kind|no effect"),
+        ([TOLD | {"mode": {"name": "separate", "tokens": {"word": "dog"}}}], "a mode's tokens has no 'word'; it has"),
+        ([TOLD | {"mode": {"name": "weigh", "weight": "3"}}], "weight of mode weigh must be 0 or more; got '3'"),
+        ([TOLD | {"mode": {"name": "read", "weight": 3}}], "attention mode read has no weight"),
+        ([TOLD | {"mode": {"weight": 3}}], "a rule's mode must be a name, or an object with one"),
+        ([TOLD | {"mode": 3}], "a rule's mode must be a name, or an object with one; got 3"),
+        ([TOLD | {"mode": "glance"}], "attention mode must be one of read, separate"),
     ],
 )
 def test_what_is_no_rule_is_refused_in_one_line(data: object, message: str) -> None:

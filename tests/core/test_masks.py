@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from samecast.core.masks import SubjectMask, dropped, open_empty, resize_map, separate
+from samecast.core.masks import SubjectMask, dropped, grid_of, open_empty, resize_map, separate
 
 
 def test_a_mask_of_the_wanted_size_is_binarised_at_its_threshold() -> None:
@@ -19,12 +19,25 @@ def test_a_coarse_token_belongs_to_what_covers_most_of_it() -> None:
 
 def test_resizing_keeps_a_constant_constant() -> None:
     for side in (3, 8, 20):
-        torch.testing.assert_close(resize_map(torch.full((8, 8), 0.7), side), torch.full((side, side), 0.7))
+        torch.testing.assert_close(resize_map(torch.full((8, 8), 0.7), (side, 5)), torch.full((side, 5), 0.7))
 
 
-def test_tokens_that_make_no_square_are_refused() -> None:
-    with pytest.raises(ValueError, match="no square"):
-        SubjectMask(torch.ones(4, 4)).tokens(12)
+@pytest.mark.parametrize(
+    ("count", "aspect", "grid"),
+    [(16, 1.0, (4, 4)), (12, 1.5, (3, 4)), (12, 0.7, (4, 3)), (24, 1.5, (4, 6)), (24, 6.0, (2, 12)), (7, 1.0, (1, 7))],
+)
+def test_tokens_lie_on_the_grid_that_is_nearest_to_the_pictures_shape(
+    count: int, aspect: float, grid: tuple[int, int]
+) -> None:
+    found = grid_of(count, aspect)
+    assert found == grid or (aspect == 1.0 and found == grid[::-1])
+
+
+def test_a_mask_of_a_rectangle_keeps_its_shape() -> None:
+    values = torch.zeros(8, 16)
+    values[:, :4] = 1
+    assert SubjectMask(values).tokens(32).tolist() == [True, True, *[False] * 6] * 4
+    assert SubjectMask(values).blank == {}
 
 
 def test_separate_lets_like_read_like_and_opens_what_is_empty() -> None:

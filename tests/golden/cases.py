@@ -111,7 +111,7 @@ def render_cases(model: sc.Model, where: str) -> dict[str, Callable[[], Named]]:
         "two rules": lambda: rendered(
             model, one, sc.masactrl(0, 2, sites="encoder") + sc.masactrl_union(3, None, sites=where)
         ),
-        "one reader": lambda: rendered(model, one, (sc.Rule((1,), ("source", 0), where, Steps(1, 6), "all", "read"),)),
+        "one reader": lambda: rendered(model, one, (sc.Rule((1,), ("source", 0), where, Steps(1, 6)),)),
     }
 
 

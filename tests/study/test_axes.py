@@ -2,6 +2,7 @@
 
 import pytest
 
+from samecast.attention.modes import Match, SubjectOnly, Weigh
 from samecast.core.steps import Steps
 from samecast.core.tokens import SubjectTokens
 from samecast.errors import SamecastError
@@ -36,7 +37,6 @@ def test_words_become_values(words: str, values: tuple[object, ...]) -> None:
         ("skip=1.5", "skip cannot be '1.5'"),
         ("start=none", "start cannot be none; leave it out, and it is 4"),
         ("threshold=none", "threshold cannot be none"),
-        ("dropout=none", "dropout cannot be none"),
         ("sources=0:2", "takes words"),
         ("weight=nan,1", "weight cannot be 'nan'; it is a number"),
         ("consistency=inf", "consistency cannot be 'inf'; it is a number or none"),
@@ -70,12 +70,14 @@ def test_every_field_reaches_the_rule() -> None:
     }
     (rule,) = make_rules(told, 10)
     assert rule.steps == Steps(3, 9, 2, 2)
-    assert (rule.sites, rule.sources, rule.mode, rule.weight) == ("encoder", ("source", "self"), "weigh", 3.0)
-    assert rule.tokens == SubjectTokens("", "decoder", Steps(1, 8), "otsu")
+    tokens = SubjectTokens("", "decoder", Steps(1, 8), "otsu")
+    assert (rule.sites, rule.sources, rule.mode) == ("encoder", ("source", "self"), Weigh(tokens, 3.0))
     (matched,) = make_rules({"mode": "match", "sources": "source,self", "maps": "default", "consistency": 0.2}, 50)
-    assert matched.consistency == 0.2
+    assert isinstance(matched.mode, Match)
+    assert matched.mode.consistency == 0.2
     (dropped,) = make_rules({"mode": "subject", "maps": "mid", "dropout": 0.5}, 50)
-    assert dropped.dropout == 0.5
+    assert isinstance(dropped.mode, SubjectOnly)
+    assert dropped.mode.dropout == 0.5
     assert {*told, "consistency", "dropout"} == set(BASE)
 
 

@@ -15,7 +15,6 @@ from torch import Tensor
 from samecast.core.ddim import Schedule
 from samecast.core.sites import Site
 
-Linear = Callable[[Tensor], Tensor]
 Processor = Callable[..., Tensor]
 
 
@@ -23,15 +22,12 @@ Processor = Callable[..., Tensor]
 class AttentionLayer(Protocol):
     """The part of diffusers' `Attention` module that control uses.
 
-    `query_dim` counts the channels that enter it; `to_out` is a projection and a dropout.
+    `query_dim` counts the channels that enter it, `inner_dim` those of its queries, keys and values.
     """
 
     heads: int
     query_dim: int
-    to_q: Linear
-    to_k: Linear
-    to_v: Linear
-    to_out: Sequence[Linear]
+    inner_dim: int
     processor: Processor
 
     def set_processor(self, processor: Processor) -> None:

@@ -19,6 +19,7 @@ from typing import Any
 
 from torch import Tensor
 
+from samecast.attention.modes.base import Masks as MasksFrom
 from samecast.backbones.stock import PipelineCall, adopt_pipeline, lora_at_strength, read_arguments, read_call
 from samecast.control.casting import Casting, Sources, part_sources
 from samecast.control.checks import check_rules
@@ -26,11 +27,11 @@ from samecast.control.given import GivenMask, one_or_more, several_masks
 from samecast.control.looking import tell_blanks
 from samecast.control.plan import select_rule_sites
 from samecast.control.replay import Replay
-from samecast.control.rule import Rule, Rules, Tokens
+from samecast.control.rule import Rule, Rules
 from samecast.control.session import Orders, Session
 from samecast.control.stock import StockRun
 from samecast.core.branches import Branch
-from samecast.core.masks import Blank
+from samecast.core.masks import Blank, Grid
 from samecast.errors import SamecastError, SamecastWarning
 
 # While one inverts a photo in the midst of a pipeline's call, the U-Net is its own, and all others keep still.
@@ -133,7 +134,7 @@ class Attachment:
         self._step = 0
         self._refused = self._acted = False
         self._held = Orders()
-        self._blanks: dict[tuple[Tokens, Branch], Mapping[int, Blank]] = {}
+        self._blanks: dict[tuple[MasksFrom, Branch], Mapping[Grid, Blank]] = {}
 
     @property
     def evaluations(self) -> int:

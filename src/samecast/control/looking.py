@@ -6,15 +6,16 @@ from dataclasses import dataclass
 from jaxtyping import Float
 from torch import Tensor
 
+from samecast.attention.modes.base import Masks as MasksFrom
 from samecast.backbones.base import Backbone
 from samecast.control.plan import Masks
-from samecast.control.rule import Rules, Tokens
+from samecast.control.rule import Rules
 from samecast.control.run import Advance, Run
 from samecast.control.source import Trajectory
 from samecast.control.targets import split_evenly
 from samecast.core.branches import Branch, Branches, name_of
 from samecast.core.maps import combine_maps, normalise, threshold_of
-from samecast.core.masks import Blank, SubjectMask
+from samecast.core.masks import Blank, Grid, SubjectMask
 from samecast.core.sites import Site, select_sites
 from samecast.core.steps import Timeline
 from samecast.core.tokens import SubjectTokens
@@ -38,8 +39,8 @@ class Look:
     steps: frozenset[int]
 
 
-Blanks = Mapping[tuple[Tokens, Branch], Mapping[int, Blank]]
-"""For each mask, the sides in tokens at which it told nothing apart, and what it was there."""
+Blanks = Mapping[tuple[MasksFrom, Branch], Mapping[Grid, Blank]]
+"""For each mask, the grids of tokens at which it separated nothing, and what it was there."""
 
 
 def tell_blanks(blanks: Blanks) -> list[str]:
@@ -47,9 +48,9 @@ def tell_blanks(blanks: Blanks) -> list[str]:
     found: list[str] = []
     for kind, consequence in (("empty", "nothing counts as the subject"), ("full", "everything counts as the subject")):
         named = {name_of(branch) for (_, branch), sides in blanks.items() if kind in sides.values()}
-        places = {side for sides in blanks.values() for side, what in sides.items() if what == kind}
+        places = {grid for sides in blanks.values() for grid, what in sides.items() if what == kind}
         if named:
-            sizes = " and ".join(f"{side} x {side}" for side in sorted(places))
+            sizes = " and ".join(f"{width} x {height}" for height, width in sorted(places))
             found.append(
                 f"the mask of {', '.join(sorted(named))} is {kind} at {sizes} tokens, where {consequence};"
                 " try another mask, threshold or finer sites"
@@ -70,7 +71,7 @@ class MapBook:
         self._backbone = backbone
         self._sums: dict[tuple[SubjectTokens, Branch], Tensor] = {}
         self._masks: dict[tuple[SubjectTokens, Branch], SubjectMask] = {}
-        self._blank: dict[tuple[SubjectTokens, Branch], dict[int, Blank]] = {}
+        self._blank: dict[tuple[SubjectTokens, Branch], dict[Grid, Blank]] = {}
         self._seen: set[tuple[int, Branch]] = set()
 
     def wanted_at(self, step: int) -> bool:

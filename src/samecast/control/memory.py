@@ -1,16 +1,17 @@
 """How much memory takes what is kept of the sources, known before the run; beyond a budget they are computed again.
 
-Kept is what enters each controlled site (half the size of its keys and values): at every step at which a source is
-read, for every such site, rows x tokens x channels numbers. One photo at 50 steps under MasaCtrl comes to 1 GiB with
-Stable Diffusion 1.x in float32, and to 3.6 GiB with XL at 1024 px from site 44 on in float16.
+Kept is what is read of each controlled site, mostly its keys and values: at every step at which a source is read, for
+every such site, 2 x rows x tokens x channels numbers. One photo at 50 steps under MasaCtrl comes to 2 GiB with Stable
+Diffusion 1.x in float32, and to 7.2 GiB with XL at 1024 px from site 44 on in float16.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import psutil
 import torch
 
+from samecast.attention.modes.base import Part
 from samecast.backbones.base import Backbone
 from samecast.control.plan import Plan
 from samecast.core.branches import Branches
@@ -58,7 +59,7 @@ def plan_keeping(
         budget: most memory in GiB; None is half of what is free.
     """
     rows = len(branches.layout(targets=()).rows)
-    sizes = {step: rows * _row_bytes(backbone, plan.source_sites_at(step), size) for step in steps}
+    sizes = {step: rows * _row_bytes(backbone, plan.kept_parts_at(step), size) for step in steps}
     sizes = {step: taken for step, taken in sizes.items() if taken}
     limit = _SHARE_OF_FREE * free_memory(backbone.device) if budget is None else budget * GIB
     kept, recomputed = 0, set[int]()
@@ -70,13 +71,13 @@ def plan_keeping(
     return Keeping(frozenset(recomputed), kept, sum(sizes.values()))
 
 
-def _row_bytes(backbone: Backbone, sites: frozenset[int], size: int) -> int:
+def _row_bytes(backbone: Backbone, parts: Mapping[int, frozenset[Part]], size: int) -> int:
     """What one row leaves at some sites of one step."""
     total = 0
     for bound in backbone.self_attention():
-        if bound.site.index in sites:
-            side = -(-bound.site.resolution * size // backbone.default_size)
-            total += side**2 * bound.layer.query_dim
+        side = -(-bound.site.resolution * size // backbone.default_size)
+        for part in parts.get(bound.site.index, ()):
+            total += side**2 * (bound.layer.query_dim if part == "hidden" else bound.layer.inner_dim)
     return total * backbone.dtype.itemsize
 
 

@@ -5,15 +5,18 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from zlib import crc32
 
-from samecast.control.rule import DECODER_SITES, Rule, Rules, Tokens
+from samecast.attention.modes import Reader
+from samecast.attention.modes.base import Masks as MasksFrom
+from samecast.attention.modes.base import Part
+from samecast.attention.route import Route, make_route
+from samecast.control.rule import DECODER_SITES, Rule, Rules
 from samecast.core.branches import Branch, Branches, Group, Layout, Place
 from samecast.core.masks import SubjectMask
-from samecast.core.routing import Route, Way, make_route
 from samecast.core.sites import Site, select_sites
 from samecast.core.steps import Timeline
 from samecast.errors import SamecastError
 
-Masks = Mapping[tuple[Tokens, Branch], SubjectMask]
+Masks = Mapping[tuple[MasksFrom, Branch], SubjectMask]
 """The masks at hand, by where they come from and whose picture they are of."""
 
 
@@ -41,12 +44,21 @@ class Plan:
         at_step = self.acting.get(step, {}).items()
         return frozenset(site for site, rules in at_step if any(rule.reads_source for rule in rules))
 
+    def kept_parts_at(self, step: int) -> Mapping[int, frozenset[Part]]:
+        """What has to be kept of a source at a step, by site index: what the modes there read of it."""
+        found: dict[int, frozenset[Part]] = {}
+        for site, rules in self.acting.get(step, {}).items():
+            reading = [rule.mode for rule in rules if rule.reads_source]
+            if reading:
+                found[site] = frozenset[Part](("key", "value")).union(*(mode.reads_besides for mode in reading))
+        return found
+
     def merges_at(self, step: int) -> bool:
         """Whether a target of the one source's latent and text computes just what the source does.
 
         So it is while it reads nothing but the source and itself, and simply reads.
         """
-        return not any(rule.reads_targets or rule.mode != "read" for rule in self.rules_at(step))
+        return not any(rule.reads_targets or not rule.mode.is_plain for rule in self.rules_at(step))
 
     def routes(
         self, step: int, branches: Branches, layout: Layout, kept: Mapping[Place, int], masks: Masks | None = None
@@ -62,18 +74,18 @@ class Plan:
         routes: dict[int, Route] = {}
         for site, rules in self.acting.get(step, {}).items():
             reads: dict[Place, Sequence[Place]] = {}
-            ways: dict[Place, Way] = {}
+            readers: dict[Place, Reader] = {}
             for target in branches.targets:
                 applying = [rule for rule in rules if rule.acts_on(target.index)]
                 if not applying:
                     continue
                 read = _branches_read(applying, target, branches)
-                way = _way(applying[0], target, read, masks or {}, (step, site))
+                reader = _reader(applying[0], target, read, masks or {}, (step, site))
                 for group in branches.groups:
                     reads[Place(target, group)] = _places(read, group)
-                    if way is not None:
-                        ways[Place(target, group)] = way
-            route = make_route(layout, kept, reads, ways)
+                    if reader is not None:
+                        readers[Place(target, group)] = reader
+            route = make_route(layout, kept, reads, readers)
             if not route.is_plain:
                 routes[site] = route
         return routes
@@ -91,26 +103,21 @@ def _places(branches: Sequence[Branch], group: Group) -> list[Place]:
     return [Place(branch, group) for branch in branches]
 
 
-def _way(rule: Rule, target: Branch, read: Sequence[Branch], masks: Masks, at: tuple[int, int]) -> Way | None:
+def _reader(rule: Rule, target: Branch, read: Sequence[Branch], masks: Masks, at: tuple[int, int]) -> Reader | None:
     """How a target reads; None where it simply does."""
-    if rule.mode == "read":
+    mode = rule.mode
+    if mode.is_plain:
         return None
-    own = tuple(branch == target for branch in read)
-    if rule.mode == "align":
-        return Way("align", own)
-    if rule.mode == "match":
-        return Way("match", own, masks[rule.tokens, target], consistency=rule.consistency)
     step, site = at
-    return Way(
-        rule.mode,
-        own,
-        # Only `separate` asks where the subject is in the reader's own picture.
-        masks[rule.tokens, target] if rule.mode == "separate" else None,
-        tuple(masks[rule.tokens, branch] if rule.mode == "separate" or branch != target else None for branch in read),
-        weight=rule.weight,
-        dropout=rule.dropout,
+    # Of what is read, a mode that does not mask the reader's own picture takes that whole.
+    masked = [branch for branch in read if mode.masks_sources and (mode.masks_readers or branch != target)]
+    return Reader(
+        mode,
+        tuple(branch == target for branch in read),
+        masks[rule.tokens, target] if mode.masks_readers else None,
+        tuple(masks[rule.tokens, branch] if branch in masked else None for branch in read),
         # By what is read, not by its position: permuting the prompts permutes the pictures.
-        seeds=tuple(crc32(f"{step} {site} {branch.role} {_name(branch, read)}".encode()) for branch in read),
+        tuple(crc32(f"{step} {site} {branch.role} {_name(branch, read)}".encode()) for branch in read),
     )
 
 
@@ -142,7 +149,7 @@ def make_plan(rules: Rules, sites: Sequence[Site], schedule: Timeline, targets: 
                 at_step[site.index] = (*at_step.get(site.index, ()), rule)
     for step, at_step in acting.items():
         for rules_at in dict.fromkeys(at_step.values()):
-            _check_manners(rules_at, step, targets)
+            _check_modes(rules_at, step, targets)
     return Plan(acting)
 
 
@@ -172,12 +179,12 @@ def _check_targets(rule: Rule, targets: int) -> None:
             raise SamecastError(f"a rule's {role} {absent[0]} is not among the {targets} images, 0..{targets - 1}")
 
 
-def _check_manners(rules: Rules, step: int, targets: int) -> None:
+def _check_modes(rules: Rules, step: int, targets: int) -> None:
     for target in range(targets):
-        manners = {rule.manner for rule in rules if rule.acts_on(target)}
-        if len(manners) > 1:
-            modes = " and ".join(sorted({rule.mode for rule in rules if rule.acts_on(target)}))
+        modes = {rule.mode for rule in rules if rule.acts_on(target)}
+        if len(modes) > 1:
+            named = " and ".join(sorted({mode.name for mode in modes}))
             raise SamecastError(
                 f"two rules act on image {target} at step {step} and one site with different modes, masks or weights"
-                f" ({modes}); give them different steps or sites"
+                f" ({named}); give them different steps or sites"
             )

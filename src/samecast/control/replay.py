@@ -5,8 +5,8 @@ from dataclasses import dataclass, replace
 
 import torch
 from PIL import Image
-from torch import Tensor
 
+from samecast.attention.attend import States
 from samecast.backbones.base import Backbone
 from samecast.control.looking import Look, MapBook, look_at_sources
 from samecast.control.memory import plan_keeping
@@ -39,19 +39,19 @@ class Replay:
         """The row among the states at which each photo is found."""
         return self.trajectory.kept_rows
 
-    def states_at(self, step: int) -> Mapping[int, Tensor]:
+    def states_at(self, step: int) -> Mapping[int, States]:
         """What is read of the photos at a step, by site: kept, or, where memory did not allow that, computed again."""
         kept = self.trajectory.kept.get(step)
         return self.evaluate(step) if kept is None else kept
 
-    def evaluate(self, step: int) -> Mapping[int, Tensor]:
+    def evaluate(self, step: int) -> Mapping[int, States]:
         """What is read of the photos at a step, by a call of the denoiser for them alone; nothing if nobody reads."""
-        sites = self.run.plan.source_sites_at(step)
-        if not sites:
+        keep = self.run.plan.kept_parts_at(step)
+        if not keep:
             return {}
         at_hand = dict(zip(self.branches.sources, self.trajectory.latents[step], strict=True))
         layout = self.branches.layout(targets=())
-        _, states = self.run.evaluate(layout, at_hand, self.run.schedule.timesteps[step], keep=sites)
+        _, states = self.run.evaluate(layout, at_hand, self.run.schedule.timesteps[step], keep=keep)
         return states
 
 

@@ -1,17 +1,16 @@
 """What a rule is. Methods are data: a method is a tuple of rules, and the named ones are in `control/rules.py`."""
 
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Literal
 
+from samecast.attention.modes import Mode, Read
+from samecast.attention.modes.base import Masks
 from samecast.core.steps import Steps
-from samecast.core.tokens import MATCH_CONSISTENCY, Mode, SubjectTokens
 from samecast.errors import SamecastError
 
 Reads = Literal["source", "self", "targets"] | int
-Tokens = Literal["all", "given"] | SubjectTokens
 
 DECODER_SITES = "10-15"
-_MASKED_MODES = ("separate", "subject", "weigh", "match")
 
 
 @dataclass(frozen=True)
@@ -19,7 +18,7 @@ class Rule:
     """Who reads whose keys and values, where and when, which tokens of them, and how, within each guidance group.
 
     Where several rules act on one target at one site and step, it reads all that any of them names; they must then
-    agree on tokens and mode.
+    agree on the mode.
 
     Args:
         readers: the targets that the rule acts on: all, or those at these positions among the prompts' images.
@@ -27,16 +26,8 @@ class Rule:
             reader, `targets` every target, and a number the target at that position.
         sites: where, as `samecast.core.sites.select_sites` reads it.
         steps: when.
-        tokens: where the mode asks for masks, whence they come: `given` with the subject and the call, or found by
-            looking for `SubjectTokens` in cross-attention maps.
-        mode: how: `read` all tokens; `separate`: subject reads subject, background reads background; `subject`: of
-            others only the subject; `weigh`: others' keys and values times weight and mask; `align`: queries and own
-            keys take on the moments of the first other one's; `match`: attend to oneself, with others' values put where
-            they match one's own subject.
-        weight: of others under `weigh`.
-        dropout: share of others' subject tokens left out at random under `subject`.
-        consistency: under `match`, how far from a token the way to its match and back may lead, as a share of the
-            picture's side times the subject's share of the picture.
+        mode: the attention mode, how: one of `samecast.attention.modes`, such as `Read()` for all tokens or
+            `Separate(tokens)` for subject reads subject.
 
     Raises:
         SamecastError: the rule names no reader or no source, or fields that do not go together.
@@ -46,11 +37,7 @@ class Rule:
     sources: tuple[Reads, ...] = ("source",)
     sites: str = DECODER_SITES
     steps: Steps = field(default_factory=Steps)
-    tokens: Tokens = "all"
-    mode: Mode = "read"
-    weight: float = 1.0
-    dropout: float = 0.0
-    consistency: float = MATCH_CONSISTENCY
+    mode: Mode = field(default_factory=Read)
 
     def __post_init__(self) -> None:
         names = {source for source in self.sources if not isinstance(source, int)}
@@ -60,23 +47,13 @@ class Rule:
             )
         if not self.readers:
             raise SamecastError("a rule must have at least one reader; got none")
-        _check_kinds(self.sites, self.steps, self.tokens)
-        if self.mode not in ("read", "align", *_MASKED_MODES):
-            raise SamecastError(f"mode must be read, align, {', '.join(_MASKED_MODES)}; got {self.mode!r}")
-        if (self.mode in _MASKED_MODES) != (self.tokens != "all"):
-            raise SamecastError(
-                f"mode {self.mode!r} with tokens {self.tokens!r} would do nothing: masks go with"
-                f" {', '.join(_MASKED_MODES)}, and with them only"
-            )
-        if self.weight != 1.0 and self.mode != "weigh":
-            raise SamecastError(f"weight {self.weight} has no effect in mode {self.mode!r}; it goes with weigh")
-        if not 0 <= self.dropout <= 1 or (self.dropout and self.mode != "subject"):
-            raise SamecastError(f"dropout must be 0 to 1, and 0 unless the mode is subject; got {self.dropout}")
+        _check_kinds(self.sites, self.steps, self.mode)
+        self.mode.check(self.sources)
 
-        if self.mode == "match" and ("self" not in self.sources or len(self.sources) < 2):
-            raise SamecastError(f"mode match reads 'self' and somebody else; got sources {self.sources!r}")
-        if self.consistency <= 0 or (self.consistency != MATCH_CONSISTENCY and self.mode != "match"):
-            raise SamecastError(f"consistency must be above 0, and goes with mode match; got {self.consistency}")
+    @property
+    def tokens(self) -> Masks:
+        """Where the mode's masks come from."""
+        return self.mode.masks_from
 
     def acts_on(self, target: int) -> bool:
         """Whether the target at this position is one of the readers."""
@@ -95,26 +72,21 @@ class Rule:
     @property
     def masks_sources(self) -> bool:
         """Whether it asks where the subject is in the references."""
-        return self.tokens != "all" and self.reads_source and self.mode != "match"
+        return self.mode.masks_sources and self.reads_source
 
     @property
     def masks_targets(self) -> bool:
         """Whether it asks where the subject is in the pictures that are made."""
-        return self.tokens != "all" and (self.mode in ("separate", "match") or self.reads_targets)
-
-    @property
-    def manner(self) -> tuple[Any, ...]:
-        """All that rules must agree on which act on one target at one site and step."""
-        return self.tokens, self.mode, self.weight, self.dropout, self.consistency
+        return self.mode.masks_readers or (self.mode.masks_sources and self.reads_targets)
 
 
-def _check_kinds(sites: object, steps: object, tokens: object) -> None:
+def _check_kinds(sites: object, steps: object, mode: object) -> None:
     if not isinstance(sites, str):
         raise SamecastError(f"a rule's sites must be text, such as '10-15' or 'decoder'; got {sites!r}")
     if not isinstance(steps, Steps):
         raise SamecastError(f"a rule's steps must be Steps(...); got {steps!r}")
-    if tokens not in ("all", "given") and not isinstance(tokens, SubjectTokens):
-        raise SamecastError(f"a rule's tokens must be 'all', 'given' or SubjectTokens(phrase); got {tokens!r}")
+    if not isinstance(mode, Mode):
+        raise SamecastError(f"a rule's mode must be an attention mode such as Read(); got {mode!r}")
 
 
 Rules = tuple[Rule, ...]

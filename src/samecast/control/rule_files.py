@@ -6,6 +6,7 @@ from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
+from samecast.attention.modes import Mode, make_mode
 from samecast.control.rule import Rule, Rules
 from samecast.core.steps import Steps
 from samecast.core.tokens import SubjectTokens
@@ -16,7 +17,7 @@ _T = TypeVar("_T")
 
 def rules_to_data(rules: Rules) -> list[dict[str, Any]]:
     """Rules as plain data that JSON can hold; `rules_from_data` reads it back."""
-    return [asdict(rule) for rule in rules]
+    return [{**asdict(rule), "mode": {"name": rule.mode.name, **asdict(rule.mode)}} for rule in rules]
 
 
 def rules_from_data(data: object) -> Rules:
@@ -53,12 +54,24 @@ def _rule_from_data(data: object) -> Rule:
         told["readers"] = _listed(told["readers"], "a rule's readers")
     if "steps" in told:
         told["steps"] = _steps_from_data(told["steps"])
-    if not isinstance(told.get("tokens", "all"), str):
-        words = _told(SubjectTokens, told["tokens"], "a rule's tokens")
+    if "mode" in told:
+        told["mode"] = _mode_from_data(told["mode"])
+    return _made(Rule, told, "a rule")
+
+
+def _mode_from_data(data: object) -> Mode:
+    """A mode by its name alone, or an object of its name and fields."""
+    if isinstance(data, str):
+        return make_mode(data, {})
+    if not isinstance(data, dict) or not isinstance(cast(dict[str, Any], data).get("name"), str):
+        raise SamecastError(f"a rule's mode must be a name, or an object with one; got {_shown(cast(object, data))}")
+    told = dict(cast(dict[str, Any], data))
+    if not isinstance(told.get("tokens", "given"), str):
+        words = _told(SubjectTokens, told["tokens"], "a mode's tokens")
         if "steps" in words:
             words["steps"] = _steps_from_data(words["steps"])
-        told["tokens"] = _made(SubjectTokens, words, "a rule's tokens")
-    return _made(Rule, told, "a rule")
+        told["tokens"] = _made(SubjectTokens, words, "a mode's tokens")
+    return make_mode(told.pop("name"), told)
 
 
 def _steps_from_data(data: object) -> Steps:

@@ -13,9 +13,11 @@ in the encoder first, then in the decoder. All of them take the same answers to 
 
 from collections.abc import Callable
 
+from samecast.attention.modes import Align, Match, Separate, SubjectOnly, Weigh
+from samecast.attention.modes.match import CONSISTENCY
 from samecast.control.rule import DECODER_SITES, Rule, Rules
 from samecast.core.steps import Steps
-from samecast.core.tokens import MATCH_CONSISTENCY, SubjectTokens
+from samecast.core.tokens import SubjectTokens
 
 SUBJECT = SubjectTokens()
 """The subject's class noun, at MasaCtrl's sites and threshold."""
@@ -70,7 +72,7 @@ def masactrl_masked(
     The masks come with the call: `Subject(masks=...)` for the references, `render(target_masks=...)` for the targets.
     Arguments as for `masactrl`.
     """
-    return (Rule("targets", ("source",), sites, Steps(start, final, skip, stride), "given", "separate"),)
+    return (Rule("targets", ("source",), sites, Steps(start, final, skip, stride), Separate("given")),)
 
 
 def masactrl_auto_masked(
@@ -88,7 +90,7 @@ def masactrl_auto_masked(
         tokens: which words, cross-attention sites and steps the maps are taken of, and the threshold. The paper takes
             the maps of the current step; ours are averaged over all of those steps so far.
     """
-    return (Rule("targets", ("source",), sites, Steps(start, final, skip, stride), tokens, "separate"),)
+    return (Rule("targets", ("source",), sites, Steps(start, final, skip, stride), Separate(tokens)),)
 
 
 def style_aligned(
@@ -106,7 +108,7 @@ def style_aligned(
     unless `anchor` is the number of a picture. Arguments else as for `masactrl`; the paper acts everywhere, always.
     """
     source = "source" if anchor is None else anchor
-    return (Rule("targets", (source, "self"), sites, Steps(start, final, skip, stride), mode="align"),)
+    return (Rule("targets", (source, "self"), sites, Steps(start, final, skip, stride), Align()),)
 
 
 def consistory(
@@ -128,7 +130,7 @@ def consistory(
         dropout: share of others' subject tokens left out; 0.5 in the paper and in what was built after it.
     """
     steps = Steps(start, final, skip, stride)
-    return (Rule("targets", ("targets",), sites, steps, "given", "subject", dropout=dropout),)
+    return (Rule("targets", ("targets",), sites, steps, SubjectOnly("given", dropout)),)
 
 
 def free_custom(
@@ -150,7 +152,7 @@ def free_custom(
         weight: of the references; 3 in the authors' configurations, and 1 for oneself.
     """
     steps = Steps(start, final, skip, stride)
-    return (Rule("targets", ("source", "self"), sites, steps, "given", "weigh", weight=weight),)
+    return (Rule("targets", ("source", "self"), sites, steps, Weigh("given", weight)),)
 
 
 def dream_matcher(
@@ -160,13 +162,13 @@ def dream_matcher(
     sites: str = DECODER_SITES,
     stride: int | None = None,
     tokens: SubjectTokens = MATCHED,
-    consistency: float = MATCH_CONSISTENCY,
+    consistency: float = CONSISTENCY,
 ) -> Rules:
     """DreamMatcher (Nam et al., CVPR 2024, arXiv 2402.09812, section 4): the source's values, put where they match.
 
     Targets keep their queries and keys, and with them the structure that the prompt asks for; where they show the
     subject, their values become those of the source's matching tokens. The paper's gradient on the latent (its matching
-    guidance) is not part of it; what its descriptors are here is told in `samecast.control.matching`. It is meant for
+    guidance) is not part of it; `samecast.attention.modes.match` says what its descriptors are here. It is meant for
     models that know the subject a little already, by fine-tuning.
 
     Args:
@@ -176,7 +178,7 @@ def dream_matcher(
         consistency: how far from a token the way to its match and back may lead; 0.4 in the authors' code.
     """
     steps = Steps(start, final, skip, stride)
-    return (Rule("targets", ("source", "self"), sites, steps, tokens, "match", consistency=consistency),)
+    return (Rule("targets", ("source", "self"), sites, steps, Match(tokens, consistency)),)
 
 
 METHODS: dict[str, Callable[..., Rules]] = {

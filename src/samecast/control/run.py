@@ -1,18 +1,20 @@
 """What stays the same through all passes of one render: model, schedule, plan and texts."""
 
-from collections.abc import Callable, Mapping, Sequence, Set
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from samecast.attention.attend import States
+from samecast.attention.modes.base import Part
+from samecast.attention.route import Route
 from samecast.backbones.base import Backbone
 from samecast.control.plan import Plan
 from samecast.control.session import Session
 from samecast.core.branches import Branch, Layout
 from samecast.core.ddim import Schedule
-from samecast.core.routing import Route
 
 Advance = Callable[[], None]
 """Called after each evaluated step, to tell how far a pass is."""
@@ -38,9 +40,9 @@ class Run:
     embeddings: Mapping[str, Float[Tensor, "token channel"]]
     recomputed: frozenset[int] = frozenset()
 
-    def keeps_at(self, step: int) -> frozenset[int]:
-        """Indices of the sites whose states are kept of the sources' evaluation at a step."""
-        return frozenset() if step in self.recomputed else self.plan.source_sites_at(step)
+    def keeps_at(self, step: int) -> Mapping[int, frozenset[Part]]:
+        """What is kept of the sources' evaluation at a step, by site index."""
+        return {} if step in self.recomputed else self.plan.kept_parts_at(step)
 
     def evaluate(
         self,
@@ -49,11 +51,11 @@ class Run:
         timestep: int,
         *,
         routes: Mapping[int, Route] | None = None,
-        kept: Mapping[int, Tensor] | None = None,
-        keep: Set[int] = frozenset(),
+        kept: Mapping[int, States] | None = None,
+        keep: Mapping[int, frozenset[Part]] | None = None,
         map_rows: Sequence[int] = (),
         maps: dict[int, Tensor] | None = None,
-    ) -> tuple[Float[Tensor, "row channel height width"], dict[int, Tensor]]:
+    ) -> tuple[Float[Tensor, "row channel height width"], dict[int, States]]:
         """One call of the denoiser.
 
         Args:
@@ -62,7 +64,7 @@ class Run:
             timestep: of all rows.
             routes: as for `Session.call`, like the rest.
             kept: states that the routes read beyond the batch.
-            keep: sites whose states are wanted.
+            keep: which parts are wanted of the batch, by site index.
             map_rows: rows whose maps are wanted.
             maps: where these are put.
 

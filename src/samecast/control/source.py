@@ -1,12 +1,12 @@
 """The source: a photo inverted, or a picture generated, once; and all that targets will read of it.
 
 Inversion with matched pairing runs the denoiser on exactly the latents and timesteps that a source branch would have in
-denoising, where it replays the inversion latent by latent. So what the controlled sites need of the source, the normed
-hidden state that enters their key and value projections (half the size of both), is kept from those very evaluations,
-and the source costs nothing more. Its latent ends bit-identical to the encoded reference.
+denoising, where it replays the inversion latent by latent. So what the controlled layers need of the source, the keys
+and values of their attention, is kept from those very evaluations, and the source costs nothing more. Its latent ends
+bit-identical to the encoded reference.
 """
 
-from collections.abc import Callable, Mapping, Sequence, Set
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
 
@@ -14,6 +14,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from samecast.attention.attend import States
+from samecast.attention.modes.base import Part
 from samecast.control.run import Advance, Run
 from samecast.core import ddim
 from samecast.core.branches import Branch, Branches, Group, Layout, Place
@@ -40,13 +42,13 @@ class Trajectory:
     Args:
         sources: whose; several where a subject has several references.
         latents: level j is the input of step j; the last level is the clean end.
-        kept: for each step at which it was kept, by site index, the states entering it: (row, token, channel).
+        kept: for each step at which it was kept, by site index, what is read of its rows there.
         kept_rows: the row among the kept rows at which each place is found.
     """
 
     sources: tuple[Branch, ...]
     latents: Float[Tensor, "level source channel height width"]
-    kept: Mapping[int, Mapping[int, Tensor]]
+    kept: Mapping[int, Mapping[int, States]]
     kept_rows: Mapping[Place, int]
 
     @property
@@ -67,7 +69,7 @@ class Level:
 
     latents: Float[Tensor, "source channel height width"]
     step: int | None = None
-    kept: Mapping[int, Tensor] = field(default_factory=dict[int, Tensor])
+    kept: Mapping[int, States] = field(default_factory=dict[int, States])
 
 
 Note = Callable[[Level], None]
@@ -78,8 +80,11 @@ def join_trajectories(parts: Sequence[Trajectory]) -> Trajectory:
     """Trajectories of several sources, which went their ways apart, as one."""
     if len(parts) == 1:
         return parts[0]
-    kept = {
-        step: {site: torch.cat([part.kept[step][site] for part in parts]) for site in sites}
+    kept: dict[int, dict[int, States]] = {
+        step: {
+            site: {name: torch.cat([part.kept[step][site][name] for part in parts]) for name in states}
+            for site, states in sites.items()
+        }
         for step, sites in parts[0].kept.items()
     }
     rows: dict[Place, int] = {}
@@ -135,7 +140,7 @@ def invert_references(
             continue
         # Matched: the latent we are on is the input of the step after this one.
         evaluated = step + 1 if pairing == "matched" else step
-        keep = run.keeps_at(evaluated) if pairing == "matched" else frozenset[int]()
+        keep = run.keeps_at(evaluated) if pairing == "matched" else {}
         watch = book if pairing == "matched" else None
         # The caption's row moves the source; the row without is there only for targets' unconditional rows to read.
         groups: tuple[Group, ...] = branches.groups if keep else ("conditional",)
@@ -159,9 +164,9 @@ def _evaluate(
     layout: Layout,
     latents: Mapping[Branch, Float[Tensor, "channel height width"]],
     at: tuple[int, int],
-    keep: Set[int],
+    keep: Mapping[int, frozenset[Part]],
     book: Book | None,
-) -> tuple[Float[Tensor, "row channel height width"], dict[int, Tensor]]:
+) -> tuple[Float[Tensor, "row channel height width"], dict[int, States]]:
     """One call for the sources, at a step and its timestep: predictions, and the states to keep. Their conditional rows
     give maps to a book that wants them."""
     step, timestep = at
@@ -224,7 +229,7 @@ def generate_source(
     source, schedule = branches.sources[0], run.schedule
     layout = branches.layout(targets=())
     levels = [noise]
-    kept: dict[int, Mapping[int, Tensor]] = {}
+    kept: dict[int, Mapping[int, States]] = {}
     for step in range(schedule.steps):
         if schedule.is_identity(step):
             levels.append(levels[-1])

@@ -10,14 +10,13 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
-from torch import Tensor
-
+from samecast.attention.attend import States
+from samecast.attention.route import Route, join_routes
 from samecast.backbones.stock import PipelineCall, StockTimeline
 from samecast.control.looking import Blanks, MapBook
 from samecast.control.plan import Masks, Plan
 from samecast.control.replay import Replay
 from samecast.core.branches import Branch, Branches, Layout, Place
-from samecast.core.routing import Route, join_routes
 from samecast.errors import SamecastError
 
 
@@ -134,7 +133,7 @@ class StockRun:
                 f" group{'s' if self.call.guided else ''} make {self.call.rows}: it cannot be said whose they are"
             )
 
-    def kept_at(self, step: int) -> Mapping[int, Tensor]:
+    def kept_at(self, step: int) -> Mapping[int, States]:
         """The photos' states at a step, by site; this may call the U-Net."""
         return {} if self.replay is None else self.replay.states_at(step)
 

@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from samecast.core.masks import resize_map
+from samecast.core.masks import grid_of, resize_map
 from samecast.core.tokens import Threshold
 from samecast.errors import SamecastError
 
@@ -21,23 +21,39 @@ _BINS = 256
 
 
 def probabilities(
-    query: Float[Tensor, "row heads pixel channel"], key: Float[Tensor, "row heads text channel"]
+    query: Float[Tensor, "row heads pixel channel"],
+    key: Float[Tensor, "row heads text channel"],
+    mask: Tensor | None = None,
+    scale: float | None = None,
 ) -> Float[Tensor, "row pixel text"]:
-    """softmax(Q K' / sqrt d), averaged over heads; in float32."""
-    scores = query.float() @ key.float().transpose(-1, -2) / query.shape[-1] ** 0.5
+    """softmax(Q K' / sqrt d), averaged over heads; in float32.
+
+    Args:
+        query: of each row.
+        key: likewise.
+        mask: as scaled dot-product attention takes it: what is added to the logits, or where a query may read; it
+            broadcasts to (row, heads, pixel, text).
+        scale: of the logits; None is 1 / sqrt d.
+    """
+    scores = query.float() @ key.float().transpose(-1, -2) * (query.shape[-1] ** -0.5 if scale is None else scale)
+    if mask is not None:
+        scores = scores.masked_fill(~mask, -torch.inf) if mask.dtype == torch.bool else scores + mask
     return scores.softmax(dim=-1).mean(dim=1)
 
 
-def combine_maps(maps: Sequence[Float[Tensor, "_ text"]], columns: Sequence[int]) -> Float[Tensor, "height width"]:
-    """The mean over sites and tokens, at the resolution of the finest site.
+def combine_maps(
+    maps: Sequence[Float[Tensor, "_ text"]], columns: Sequence[int], aspect: float = 1.0
+) -> Float[Tensor, "height width"]:
+    """The mean over layers and tokens, at the resolution of the finest layer.
 
     Args:
-        maps: of one row at each site.
+        maps: of one row at each layer.
         columns: the tokens of the words.
+        aspect: the picture's width over its height.
     """
-    squares = [values[:, list(columns)].mean(dim=1).unflatten(0, (round(len(values) ** 0.5), -1)) for values in maps]
-    side = max(len(square) for square in squares)
-    return torch.stack([resize_map(square, side) for square in squares]).mean(dim=0)
+    means = [values[:, list(columns)].mean(dim=1).unflatten(0, grid_of(len(values), aspect)) for values in maps]
+    finest = max((tuple(mean.shape) for mean in means), key=lambda shape: shape[0])
+    return torch.stack([resize_map(mean, (finest[0], finest[1])) for mean in means]).mean(dim=0)
 
 
 def normalise(values: Float[Tensor, "height width"], what: str) -> Float[Tensor, "height width"]:

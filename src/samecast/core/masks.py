@@ -7,6 +7,7 @@ keys, background queries background keys) are one attention in which query i may
 
 import math
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Literal
 
 import torch
@@ -14,6 +15,8 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 Blank = Literal["empty", "full"]
+Grid = tuple[int, int]
+"""Height and width of a picture in tokens."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,13 +32,15 @@ class SubjectMask:
     threshold: float = 0.5
     _sizes: dict[int, Tensor] = field(default_factory=dict[int, Tensor], repr=False)
 
+    @property
+    def aspect(self) -> float:
+        """Width of the picture over its height."""
+        return self.values.shape[1] / self.values.shape[0]
+
     def tokens(self, count: int) -> Bool[Tensor, " token"]:
-        """The mask of a square of `count` tokens, row by row; resized bilinearly with antialiasing, then binarised."""
+        """The mask of a picture of `count` tokens, row by row; resized bilinearly with antialiasing, then binarised."""
         if count not in self._sizes:
-            side = math.isqrt(count)
-            if side * side != count:
-                raise ValueError(f"{count} tokens are no square; masks are for square pictures")
-            self._sizes[count] = (resize_map(self.values, side) >= self.threshold).flatten()
+            self._sizes[count] = (resize_map(self.values, grid_of(count, self.aspect)) >= self.threshold).flatten()
         return self._sizes[count]
 
     @property
@@ -44,10 +49,19 @@ class SubjectMask:
         return float((self.values >= self.threshold).float().mean())
 
     @property
-    def blank(self) -> dict[int, Blank]:
-        """The sides, in tokens, that were asked for and at which the mask tells nothing apart; and what it is there."""
-        shares = {math.isqrt(count): float(mask.float().mean()) for count, mask in self._sizes.items()}
-        return {side: "empty" if share == 0 else "full" for side, share in shares.items() if share in (0, 1)}
+    def blank(self) -> dict[Grid, Blank]:
+        """The grids of tokens that were asked for and at which the mask separates nothing; and what it is there."""
+        shares = {grid_of(count, self.aspect): float(mask.float().mean()) for count, mask in self._sizes.items()}
+        return {grid: "empty" if share == 0 else "full" for grid, share in shares.items() if share in (0, 1)}
+
+
+@lru_cache
+def grid_of(count: int, aspect: float) -> Grid:
+    """The (height, width) in tokens of a picture of `count` tokens: of all whose product that is, the one whose width
+    over height is nearest to `aspect`."""
+    heights = (height for height in range(1, count + 1) if count % height == 0)
+    height = min(heights, key=lambda height: abs(math.log(count / height / height / aspect)))
+    return height, count // height
 
 
 def tokens_of(mask: SubjectMask | None, count: int) -> Bool[Tensor, " token"]:
@@ -55,12 +69,12 @@ def tokens_of(mask: SubjectMask | None, count: int) -> Bool[Tensor, " token"]:
     return torch.ones(count, dtype=torch.bool) if mask is None else mask.tokens(count)
 
 
-def resize_map(values: Float[Tensor, "height width"], side: int) -> Float[Tensor, "side side"]:
-    """Bilinear resize with antialiasing; a map of the wanted size passes through."""
-    if values.shape == (side, side):
+def resize_map(values: Float[Tensor, "_ _"], size: Grid) -> Float[Tensor, "height width"]:
+    """Bilinear resize to (height, width) with antialiasing; a map of the wanted size passes through."""
+    if values.shape == size:
         return values
     resized = torch.nn.functional.interpolate(
-        values[None, None].float(), (side, side), mode="bilinear", antialias=True, align_corners=False
+        values[None, None].float(), size, mode="bilinear", antialias=True, align_corners=False
     )
     return resized[0, 0].to(values.dtype)
 

@@ -8,12 +8,8 @@ from samecast.core.sites import Site
 from samecast.core.steps import Steps
 from samecast.errors import SamecastError
 
-Mode = Literal["read", "separate", "subject", "weigh", "align", "match"]
-"""How a row reads; told in `samecast.core.routing.Way`."""
-
 Threshold = float | Literal["otsu"]
 MASACTRL_THRESHOLD = 0.1
-MATCH_CONSISTENCY = 0.4
 _LARGE_LATENT = 64
 
 

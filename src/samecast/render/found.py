@@ -68,7 +68,7 @@ def overlay(picture: Image.Image, mask: Image.Image) -> Image.Image:
 
 
 def _draw(tokens: SubjectTokens, phrase: str, branch: Branch, mask: SubjectMask, size: int) -> FoundMask:
-    values = resize_map(mask.values, size).clamp(0, 1)
+    values = resize_map(mask.values, (size, size)).clamp(0, 1)
     inside = mask.tokens(size * size).reshape(size, size)
     return FoundMask(
         of="reference" if branch.role == "source" else "picture",

@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from samecast.attention.modes import make_mode
 from samecast.control.rule import DECODER_SITES, Rule, Rules
 from samecast.core.steps import Steps
 from samecast.core.tokens import MASACTRL_THRESHOLD, SubjectTokens, Threshold
@@ -31,8 +32,8 @@ BASE: dict[str, Value] = {
     "map_start": 0,
     "map_final": None,
     "threshold": MASACTRL_THRESHOLD,
-    "weight": 1.0,
-    "dropout": 0.0,
+    "weight": None,
+    "dropout": None,
     "consistency": None,
 }
 """Every field of a rule that can be an axis, and its value where it is none: MasaCtrl's."""
@@ -147,21 +148,11 @@ def make_rules(fields: Mapping[str, Value], steps: int) -> Rules:
     told: dict[str, Any] = {**BASE, **fields}
     span = Steps(told["start"], _last(told["final"], steps), told["skip"], told["stride"])
     masked, mode = told["maps"] is not None, told["mode"]
-    tokens = _tokens(told, steps) if masked else "all"
-    extras: dict[str, Any] = {} if told["consistency"] is None else {"consistency": told["consistency"]}
-    return (
-        Rule(
-            "targets",
-            tuple(told["sources"].split(",")),
-            told["sites"],
-            span,
-            tokens,
-            mode or ("separate" if masked else "read"),
-            weight=told["weight"],
-            dropout=told["dropout"],
-            **extras,
-        ),
-    )
+    settings = {name: told[name] for name in _REAL if told[name] is not None}
+    if masked:
+        settings["tokens"] = _tokens(told, steps)
+    how = make_mode(mode or ("separate" if masked else "read"), settings)
+    return (Rule("targets", tuple(told["sources"].split(",")), told["sites"], span, how),)
 
 
 def _tokens(told: Mapping[str, Any], steps: int) -> SubjectTokens:

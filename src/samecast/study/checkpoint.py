@@ -16,6 +16,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from samecast.attention.attend import States
 from samecast.control.source import Level, Trajectory
 from samecast.core.branches import Branch, Place
 from samecast.core.tokens import SubjectTokens
@@ -46,8 +47,7 @@ class Diary:
         levels: list[Level] = []
         while (found := _load(self._file(len(levels)), device)) is not None:
             tensors, told = found
-            kept = {int(name): states for name, states in tensors.items() if name != "latents"}
-            levels.append(Level(tensors["latents"], told["step"], kept))
+            levels.append(Level(tensors.pop("latents"), told["step"], _unflattened(tensors)))
         self._levels = levels if all(map(sound, levels)) else []
         self._written = len(self._levels)
         return tuple(self._levels)
@@ -68,7 +68,7 @@ class Diary:
     def _write(self, number: int) -> None:
         level = self._levels[number]
         tensors = {"latents": level.latents.contiguous()}
-        tensors |= {str(site): states.contiguous() for site, states in level.kept.items()}
+        tensors |= _flattened(level.kept)
         _save(self._file(number), tensors, {"step": level.step})
 
     def _file(self, number: int) -> Path:
@@ -78,11 +78,8 @@ class Diary:
 def save_trajectory(folder: Path, trajectory: Trajectory) -> None:
     """Writes the sources' latents and the states kept of them."""
     tensors = {"latents": trajectory.latents.contiguous()}
-    tensors |= {
-        f"{step}.{site}": states.contiguous()
-        for step, sites in trajectory.kept.items()
-        for site, states in sites.items()
-    }
+    for step, sites in trajectory.kept.items():
+        tensors |= {f"{step}.{name}": part for name, part in _flattened(sites).items()}
     rows = [[place.branch.index, place.group, row] for place, row in trajectory.kept_rows.items()]
     captions = [source.prompt for source in trajectory.sources]
     _save(folder / TRAJECTORY, tensors, {"rows": rows, "captions": captions})
@@ -96,13 +93,26 @@ def load_trajectory(folder: Path, device: torch.device) -> Trajectory | None:
         return None
     tensors, told = found
     sources = tuple(Branch("source", index, caption) for index, caption in enumerate(told["captions"]))
-    kept: dict[int, dict[int, Tensor]] = {}
-    for name, states in tensors.items():
-        if name != "latents":
-            step, site = map(int, name.split("."))
-            kept.setdefault(step, {})[site] = states
+    latents = tensors.pop("latents")
+    steps: dict[int, dict[str, Tensor]] = {}
+    for name, part in tensors.items():
+        step, rest = name.split(".", 1)
+        steps.setdefault(int(step), {})[rest] = part
     rows = {Place(sources[index], group): row for index, group, row in told["rows"]}
-    return Trajectory(sources, tensors["latents"], kept, rows)
+    return Trajectory(sources, latents, {step: _unflattened(parts) for step, parts in steps.items()}, rows)
+
+
+def _flattened(kept: Mapping[int, States]) -> dict[str, Tensor]:
+    """What is kept of layers, by `layer.part`."""
+    return {f"{site}.{name}": part.contiguous() for site, states in kept.items() for name, part in states.items()}
+
+
+def _unflattened(tensors: Mapping[str, Tensor]) -> dict[int, States]:
+    found: dict[int, dict[Any, Tensor]] = {}
+    for name, part in tensors.items():
+        site, kind = name.split(".")
+        found.setdefault(int(site), {})[kind] = part
+    return dict(found)
 
 
 def save_front(folder: Path, front: Front) -> None:

@@ -3,11 +3,12 @@
 import resource
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 
+from samecast.attention.modes.base import Part
 from samecast.backbones.base import Backbone
 from samecast.control.plan import Plan
 from samecast.control.run import Run
@@ -118,16 +119,13 @@ def _measure(recipe: Recipe, backbone: Backbone, groups: int) -> tuple[float, in
     latents = {branch: seeded_noise(shape, branch.index).to(backbone.device) for branch in branches}
     session = Session(backbone)
     run = Run(backbone, session, binding.schedule, plan, {"": backbone.encode_prompts([""])[0]})
-    sites = frozenset(site for step in plan.acting for site in plan.source_sites_at(step))
+    widest = {step: plan.kept_parts_at(step) for step in plan.acting}
+    keep = {site: frozenset[Part]().union(*(of.get(site, ()) for of in widest.values())) for site in _sites(widest)}
     with session:
         one = Branches((), (Branch("source", 0, ""),), 1.0).layout()
         noise = seeded_noise(shape, 0).to(backbone.device)
-        _, states = run.evaluate(one, {one.rows[0].branch: noise}, binding.schedule.timesteps[0], keep=sites)
-        kept = sum(
-            states[site].element_size() * states[site].numel()
-            for step in plan.acting
-            for site in plan.source_sites_at(step)
-        )
+        _, states = run.evaluate(one, {one.rows[0].branch: noise}, binding.schedule.timesteps[0], keep=keep)
+        kept = sum(states[site][part].nbytes for of in widest.values() for site, parts in of.items() for part in parts)
         before = _peak(backbone)
         began = 0.0
         for call in range(_CALLS + 1):  # the first one warms up
@@ -136,6 +134,10 @@ def _measure(recipe: Recipe, backbone: Backbone, groups: int) -> tuple[float, in
             run.evaluate(layout, latents, binding.schedule.timesteps[0])[0].cpu()
         seconds = (time.perf_counter() - began) / (_CALLS * len(layout.rows))
     return seconds, kept, max(0, _peak(backbone) - before)
+
+
+def _sites(of: Mapping[int, Mapping[int, object]]) -> set[int]:
+    return {site for sites in of.values() for site in sites}
 
 
 def _peak(backbone: Backbone) -> int:

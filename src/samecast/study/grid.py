@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from itertools import product
 from typing import Literal
 
+from samecast.attention.modes.base import Masked
 from samecast.control.rule import Rule, Rules
 from samecast.control.rules import masactrl
 from samecast.core.tokens import SubjectTokens
@@ -100,10 +101,10 @@ def fitted(grid: Grid, sites: int) -> Grid:
         return grid
 
     def rule_of(rule: Rule) -> Rule:
-        tokens = rule.tokens
-        if isinstance(tokens, SubjectTokens):
-            tokens = replace(tokens, sites=scaled_sites(tokens.sites, sites))
-        return replace(rule, sites=scaled_sites(rule.sites, sites), tokens=tokens)
+        mode = rule.mode
+        if isinstance(mode, Masked) and isinstance(mode.tokens, SubjectTokens):
+            mode = replace(mode, tokens=replace(mode.tokens, sites=scaled_sites(mode.tokens.sites, sites)))
+        return replace(rule, sites=scaled_sites(rule.sites, sites), mode=mode)
 
     variants = (replace(variant, rules=tuple(map(rule_of, variant.rules))) for variant in grid.variants)
     return replace(grid, variants=tuple(variants))

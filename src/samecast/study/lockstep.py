@@ -14,10 +14,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from samecast.attention.modes.base import Masks as MasksFrom
 from samecast.control.denoise import denoise_step
 from samecast.control.looking import Look, MapBook
 from samecast.control.plan import Masks, Plan
-from samecast.control.rule import Rule, Tokens
+from samecast.control.rule import Rule
 from samecast.control.run import Run
 from samecast.control.source import Trajectory
 from samecast.control.targets import split_evenly
@@ -202,7 +203,7 @@ class Lockstep:
     def _advance(self, batch: Sequence[tuple[Lineage, Masks]], step: int) -> list[Lineage]:
         lineages = [lineage for lineage, _ in batch]
         targets = tuple(replace(lineage.branch, index=number) for number, lineage in enumerate(lineages))
-        masks: dict[tuple[Tokens, Branch], SubjectMask] = dict(self._source_masks)
+        masks: dict[tuple[MasksFrom, Branch], SubjectMask] = dict(self._source_masks)
         for target, (_, found) in zip(targets, batch, strict=True):
             masks |= {(tokens, target): mask for (tokens, _), mask in found.items()}
         looked_at = {

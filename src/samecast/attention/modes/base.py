@@ -1,0 +1,166 @@
+"""What an attention mode is: a frozen value with its own fields, checks and mathematics.
+
+Every mode works at the same place, a layer's one call of scaled dot-product attention, where queries, keys and values
+are final. It gets the readers that share it (as many sources each), with the tokens of all that each reads end to end,
+and changes queries, keys, values or what may be read; then it may change the attention's output.
+
+Modes are made when the command line starts, long before tensors are needed, so these files import torch only inside the
+methods that compute.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast
+
+from samecast.core.tokens import SubjectTokens
+from samecast.errors import SamecastError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from samecast.core.masks import SubjectMask
+
+Part = Literal["query", "key", "value", "hidden"]
+"""What can be kept of a row at a layer: its queries, keys and values, or the states that enter the layer."""
+
+Masks = Literal["all", "given"] | SubjectTokens
+"""Where a mode's masks come from: it takes none, the user gives them, or cross-attention maps show the subject."""
+
+
+@dataclass(frozen=True, eq=False)
+class Reader:
+    """How one row of the batch reads.
+
+    Args:
+        mode: by which.
+        own: for each source, whether it is the row itself.
+        mask: of the row's own picture, where the mode takes it.
+        masks: of each source's picture, where the mode takes them; None is every token.
+        seeds: for each source, of what the mode draws at random.
+    """
+
+    mode: "Mode"
+    own: tuple[bool, ...]
+    mask: "SubjectMask | None" = None
+    masks: "tuple[SubjectMask | None, ...]" = ()
+    seeds: tuple[int, ...] = ()
+
+    def source_tokens(self, at: int, count: int) -> "Tensor":
+        """Which of a source's `count` tokens show the subject, (token); every one where there is no mask."""
+        from samecast.core.masks import tokens_of
+
+        return tokens_of(self.masks[at] if self.masks else None, count)
+
+
+@dataclass
+class Reading:
+    """Readers of one mode at one call of attention; a mode replaces the tensors.
+
+    Args:
+        query: of each reader, (reader, heads, token, channel).
+        key: of all that each reads, end to end, (reader, heads, key, channel). It may be one memory that all readers
+            share, so it is never written to.
+        value: likewise.
+        readers: how each reads.
+        pool: for each reader, for each source, what the mode reads besides keys and values: (heads, token, channel), or
+            (token, channel) for `hidden`.
+        own: the same of the reader itself.
+        allowed: which keys each query may read, (reader, 1, query, key) or broadcast to it; None is every one.
+    """
+
+    query: "Tensor"
+    key: "Tensor"
+    value: "Tensor"
+    readers: "Sequence[Reader]"
+    pool: "Sequence[Sequence[Mapping[Part, Tensor]]]" = ()
+    own: "Sequence[Mapping[Part, Tensor]]" = ()
+    allowed: "Tensor | None" = None
+
+    @property
+    def tokens(self) -> int:
+        """Tokens of one row."""
+        return int(self.query.shape[2])
+
+    def span(self, source: int) -> slice:
+        """Where the tokens of a source lie among the keys."""
+        return slice(source * self.tokens, (source + 1) * self.tokens)
+
+
+@dataclass(frozen=True)
+class Mode:
+    """The base of all modes."""
+
+    name: ClassVar[str]
+    """In files of rules and records."""
+
+    reads_besides: ClassVar[frozenset[Part]] = frozenset()
+    """What it takes of the rows that are read, besides their keys and values."""
+
+    masks_sources: ClassVar[bool] = False
+    """Whether it takes masks of what is read."""
+
+    masks_readers: ClassVar[bool] = False
+    """Whether it takes a mask of the reader's own picture."""
+
+    is_plain: ClassVar[bool] = False
+    """Whether it is attention and nothing else, so that a row which reads itself alone needs no control."""
+
+    @property
+    def masks_from(self) -> Masks:
+        """Where its masks come from."""
+        return "all"
+
+    def check(self, sources: Sequence[Any]) -> None:
+        """Refuses sources that it cannot read.
+
+        Args:
+            sources: as `Rule` takes them.
+
+        Raises:
+            SamecastError: they do not go together.
+        """
+
+    def change(self, reading: Reading) -> None:
+        """Changes what the readers attend to."""
+
+    def finish(self, reading: Reading, output: "Tensor") -> "Tensor":
+        """Changes what attention puts out, (reader, heads, token, channel)."""
+        return output
+
+
+@dataclass(frozen=True)
+class Masked(Mode):
+    """The base of modes that take masks.
+
+    Args:
+        tokens: where the masks come from: `given` with the subject and the call, or found in cross-attention maps.
+
+    Raises:
+        SamecastError: `tokens` is neither.
+    """
+
+    tokens: Literal["given"] | SubjectTokens = "given"
+
+    def __post_init__(self) -> None:
+        tokens = cast(object, self.tokens)
+        if tokens != "given" and not isinstance(tokens, SubjectTokens):
+            raise SamecastError(
+                f"the tokens of mode {self.name} must be 'given' or SubjectTokens(phrase); got {self.tokens!r}"
+            )
+
+    @property
+    def masks_from(self) -> Masks:
+        """Where its masks come from."""
+        return self.tokens
+
+
+def check_number(value: object, name: str, mode: str, *, low: float, high: float = float("inf")) -> None:
+    """Refuses what is not a number within bounds.
+
+    Raises:
+        SamecastError: it is not.
+    """
+    number = None if isinstance(value, bool) or not isinstance(value, int | float) else value
+    if number is None or not low <= number <= high or number == float("inf"):
+        bounds = f"{low:g} to {high:g}" if high != float("inf") else f"{low:g} or more"
+        raise SamecastError(f"the {name} of mode {mode} must be {bounds}; got {value!r}")
