@@ -435,7 +435,6 @@ def test_masks_that_tell_nothing_apart_are_warned_of_as_in_our_own_loop(pipe: An
     ("options", "message"),
     [
         ({"sources": "no-such.png"}, "no-such.png"),
-        ({"sources": [SQUARE], "class_noun": "dog"}, "a class_noun was given that no rule looks for"),
         ({"source_memory": 1.0}, "source_memory was given, and no photo is a source"),
     ],
 )
@@ -577,11 +576,103 @@ def test_what_cannot_be_bound_says_why(pipe: Any, model: sc.Model) -> None:
         sc.attach(edit, sc.none())
 
 
-@pytest.mark.parametrize("compiled", [torch.compile, lambda unet: unet.compile() or unet])
+def compile_whole(pipe: Any) -> None:
+    pipe.unet = torch.compile(pipe.unet)
+
+
+def compile_in_place(pipe: Any) -> None:
+    pipe.unet.compile()
+
+
+def compile_a_block(pipe: Any) -> None:
+    pipe.unet.up_blocks[3] = torch.compile(pipe.unet.up_blocks[3])
+
+
+COMPILED = [compile_whole, compile_in_place, compile_a_block]
+
+
+@pytest.mark.parametrize("compiled", COMPILED)
 def test_a_compiled_unet_is_refused(pipe: Any, compiled: Callable[[Any], Any]) -> None:
-    pipe.unet = compiled(pipe.unet)
-    with pytest.raises(sc.SamecastError, match="attach before compiling"):
+    compiled(pipe)
+    with pytest.raises(sc.SamecastError, match=r"compiled, which fixes its attention.*before torch\.compile"):
         sc.attach(pipe, sc.none())
+
+
+@pytest.mark.parametrize("compiled", COMPILED)
+def test_a_unet_that_is_compiled_after_attaching_is_refused(pipe: Any, compiled: Callable[[Any], Any]) -> None:
+    with sc.attach(pipe, sc.masactrl(1)):
+        compiled(pipe)
+        with pytest.raises(sc.SamecastError, match="compiled, which fixes its attention"):
+            run(pipe)
+
+
+def test_a_bare_unet_is_told_to_bring_its_pipeline(pipe: Any) -> None:
+    with pytest.raises(sc.SamecastError, match=r"takes a diffusers pipeline; got a UNet2DConditionModel"):
+        sc.attach(pipe.unet, sc.none())
+
+
+@pytest.mark.parametrize("when", ["before", "within"])
+def test_attention_slicing_changes_nothing_about_control(pipe: Any, when: str) -> None:
+    with sc.attach(pipe, sc.masactrl(1)):
+        expected = run(pipe)
+    if when == "before":
+        pipe.enable_attention_slicing(1)
+    own = {name: type(processor) for name, processor in pipe.unet.attn_processors.items()}
+    with sc.attach(pipe, sc.masactrl(1)):
+        if when == "before":
+            assert max(apart(run(pipe), expected)) < TOLERANCE
+        else:
+            pipe.enable_attention_slicing(1)
+            with pytest.raises(sc.SamecastError, match="SlicedAttnProcessor must be replaced"):
+                run(pipe)
+    if when == "before":
+        assert {name: type(processor) for name, processor in pipe.unet.attn_processors.items()} == own
+
+
+@pytest.mark.parametrize("guidance_scale", [7.5, 1.0])
+def test_an_image_prompt_goes_together_with_rows_and_photos_as_sources(pipe: Any, guidance_scale: float) -> None:
+    """With an IP-Adapter of scale 0 pictures are as without; with another they are not."""
+    load_image_prompts(pipe)
+    embeds = [torch.randn(1 + (guidance_scale > 1), 1, 24, generator=torch.Generator().manual_seed(0))]
+
+    def made(scale: float, rules: sc.Rules, **how: Any) -> Any:
+        pipe.set_ip_adapter_scale(scale)
+        with sc.attach(pipe, rules, **how):
+            return run(pipe, ip_adapter_image_embeds=embeds, guidance_scale=guidance_scale)
+
+    rows, photos = {"sources": [0]}, {"sources": SQUARE}
+    for how in (rows, photos):
+        controlled = made(0.8, sc.masactrl(1), **how)
+        assert max(apart(controlled, made(0.0, sc.masactrl(1), **how))) > 1e-3
+        assert max(apart(controlled, made(0.8, ()))) > 1e-3
+    pipe.set_ip_adapter_scale(0.0)
+    with sc.attach(pipe, sc.masactrl(1), sources=SQUARE):
+        silent = run(pipe, ip_adapter_image_embeds=embeds, guidance_scale=guidance_scale)
+    pipe.unload_ip_adapter()
+    with sc.attach(pipe, sc.masactrl(1), sources=SQUARE):
+        plain = run(pipe, guidance_scale=guidance_scale)
+    assert max(apart(silent, plain)) < TOLERANCE
+
+
+def load_image_prompts(pipe: Any) -> None:
+    """An IP-Adapter of random weights, put on as diffusers puts its own."""
+    generator = torch.Generator().manual_seed(3)
+    width, tokens = 32, 4
+    projection = {
+        "proj.weight": torch.randn(width * tokens, 24, generator=generator),
+        "proj.bias": torch.zeros(width * tokens),
+        "norm.weight": torch.ones(width),
+        "norm.bias": torch.zeros(width),
+    }
+    adapter: dict[str, Any] = {}
+    crossed = [name for name in pipe.unet.attn_processors if name.endswith("attn2.processor")]
+    for number, name in enumerate(crossed):
+        layer = pipe.unet.get_submodule(name.removesuffix(".processor"))
+        for part in ("k", "v"):
+            shape = layer.to_k.weight.shape
+            adapter[f"{2 * number + 1}.to_{part}_ip.weight"] = torch.randn(shape, generator=generator)
+    pipe.unet._load_ip_adapter_weights([{"image_proj": projection, "ip_adapter": adapter}])
+    pipe.register_to_config()
 
 
 def test_a_batch_of_three_guidance_groups_is_refused(pipe: Any) -> None:
@@ -594,8 +685,35 @@ def test_a_batch_of_three_guidance_groups_is_refused(pipe: Any) -> None:
         run(pag)
 
 
-def test_another_pipeline_on_the_same_unet_is_refused(pipe: Any) -> None:
+@pytest.mark.parametrize("after_its_own", [False, True])
+def test_another_pipeline_on_the_same_unet_is_refused(pipe: Any, after_its_own: bool) -> None:
+    """Also the usual second pass over the first pipeline's pictures, within the block."""
     other = StableDiffusionImg2ImgPipeline.from_pipe(pipe)
     other.set_progress_bar_config(disable=True)
-    with pytest.raises(sc.SamecastError, match="not by the pipeline"), sc.attach(pipe, sc.masactrl(0)):
-        run(other, image=SQUARE, strength=0.5)
+    with sc.attach(pipe, sc.masactrl(0)):
+        if after_its_own:
+            run(pipe)
+        with pytest.raises(sc.SamecastError, match="not by the pipeline"):
+            run(other, image=SQUARE, strength=0.5)
+
+
+def test_another_pipeline_after_a_call_that_was_broken_off_is_refused(pipe: Any) -> None:
+    other = StableDiffusionPipeline.from_pipe(pipe)
+    other.set_progress_bar_config(disable=True)
+
+    def stop(pipeline: Any, step: int, timestep: int, kwargs: Any) -> Any:
+        if step == 2:
+            raise KeyboardInterrupt
+        return kwargs
+
+    with sc.attach(pipe, sc.masactrl(0)):
+        with pytest.raises(KeyboardInterrupt):
+            run(pipe, callback_on_step_end=stop)
+        with pytest.raises(sc.SamecastError, match="the U-Net starts over"):
+            run(other)
+
+
+@pytest.mark.parametrize("method", [sc.masactrl, sc.masactrl_auto_masked, sc.style_aligned])
+def test_a_loop_over_methods_can_name_the_subject_for_all(pipe: Any, method: Any) -> None:
+    with sc.attach(pipe, method(2), class_noun="dog"):
+        run(pipe, ["a dog", "a dog on the beach", "a red dog"])

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from samecast.backbones.base import ModelIdentity
 from samecast.backbones.loading import adapt
-from samecast.backbones.unet import UNetBackbone, schedule_of
+from samecast.backbones.unet import UNetBackbone, check_not_compiled, schedule_of
 from samecast.core.ddim import Schedule
 from samecast.errors import SamecastError
 
@@ -75,9 +75,10 @@ def adopt_pipeline(pipeline: Any) -> UNetBackbone:
         SamecastError: it is no pipeline of the family, or does not tell how its batch is made up.
     """
     name = type(pipeline).__name__
+    if isinstance(pipeline, torch.nn.Module):
+        raise SamecastError(f"attach takes a diffusers pipeline; got a {name}: give the pipeline that it is part of")
     unet = getattr(pipeline, "unet", None)
-    if _is_compiled(unet):
-        raise SamecastError(f"the U-Net of this {name} is compiled, which fixes its attention: attach before compiling")
+    check_not_compiled(unet)
     if not isinstance(unet, UNet2DConditionModel):
         what = "has no U-Net" if unet is None else f"has a {type(unet).__name__}"
         raise SamecastError(
@@ -90,13 +91,6 @@ def adopt_pipeline(pipeline: Any) -> UNetBackbone:
             " nobody knows whose a row of its batch is"
         )
     return adapt(pipeline, ModelIdentity(str(pipeline.config.get("_name_or_path", name)), ""))
-
-
-def _is_compiled(unet: Any) -> bool:
-    modules = unet.modules() if isinstance(unet, torch.nn.Module) else ()
-    return any(
-        hasattr(module, "_orig_mod") or getattr(module, "_compiled_call_impl", None) is not None for module in modules
-    )
 
 
 def read_call(encode_prompt: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> PipelineCall:
@@ -136,6 +130,23 @@ def lora_at_strength(unet: Any, kwargs: Mapping[str, Any]) -> Generator[None]:
         yield
     finally:
         unscale_lora_layers(unet, scale)
+
+
+@contextmanager
+def without_image_prompt(backbone: UNetBackbone, kwargs: Mapping[str, Any]) -> Generator[None]:
+    """For evaluations of our own before a U-Net's call that has an image prompt (IP-Adapter): photos have none.
+
+    What stands for none is the unconditional half of the call's; without guidance there is no such half, and zeros are
+    what diffusers takes for it.
+    """
+    given = (kwargs.get("added_cond_kwargs") or {}).get("image_embeds")
+    prompts: Sequence[Tensor] = [given] if isinstance(given, Tensor) else given or ()
+    halves = [prompt[:1] if len(prompt) > 1 else torch.zeros_like(prompt) for prompt in prompts]
+    before, backbone.image_prompts = backbone.image_prompts, tuple(halves)
+    try:
+        yield
+    finally:
+        backbone.image_prompts = before
 
 
 def read_arguments(args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[Tensor, float]:

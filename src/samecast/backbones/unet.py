@@ -46,6 +46,8 @@ class UNetBackbone:
         if prediction_type not in ("epsilon", "v_prediction"):
             raise SamecastError(f"model {identity.id} predicts {prediction_type!r}; expected epsilon or v_prediction")
         self.prediction_type: PredictionType = prediction_type
+        self.image_prompts: tuple[Tensor, ...] = ()
+        """What stands for no image prompt, one row for each IP-Adapter; set while a pipeline with some is attached."""
 
     @property
     def device(self) -> torch.device:
@@ -160,9 +162,28 @@ class UNetBackbone:
     ) -> Float[Tensor, "row channel height width"]:
         """One call of the U-Net."""
         prediction = self.pipeline.unet(
-            latents.to(self.dtype), timestep, encoder_hidden_states=embeddings, return_dict=False
+            latents.to(self.dtype),
+            timestep,
+            encoder_hidden_states=embeddings,
+            added_cond_kwargs=self.added_conditions(len(latents)),
+            return_dict=False,
         )[0]
         return prediction.float()
+
+    def added_conditions(self, rows: int) -> dict[str, Any]:
+        """What the U-Net is told besides the text: without an image prompt, if it has an IP-Adapter.
+
+        Raises:
+            SamecastError: it has one, and nothing is known of image prompts.
+        """
+        if getattr(self.pipeline.unet, "encoder_hid_proj", None) is None:
+            return {}
+        if not self.image_prompts:
+            raise SamecastError(
+                "the U-Net has an IP-Adapter, which needs an image prompt: call its pipeline under samecast.attach, or"
+                " unload_ip_adapter() first"
+            )
+        return {"image_embeds": [prompt.expand(rows, *prompt.shape[1:]) for prompt in self.image_prompts]}
 
     def encode_image(self, image: Image.Image) -> Float[Tensor, "channel height width"]:
         """Latent of a picture."""
@@ -219,12 +240,24 @@ def _version(distribution: str) -> str:
         return "not installed as a package"
 
 
+def check_not_compiled(unet: Any) -> None:
+    """Refuses a compiled U-Net, whose attention cannot be changed.
+
+    Raises:
+        SamecastError: it, or a part of it, is compiled.
+    """
+    modules = unet.modules() if isinstance(unet, torch.nn.Module) else ()
+    if any(hasattr(part, "_orig_mod") or getattr(part, "_compiled_call_impl", None) is not None for part in modules):
+        raise SamecastError("the U-Net is compiled, which fixes its attention: use it as it was before torch.compile")
+
+
 def walk(unet: Any, kind: Kind) -> Iterator[BoundSite]:
     """Yield a U-Net's attention of one kind in execution order; its own lists put `mid` last.
 
     Raises:
-        SamecastError: it has attention that is not in transformer blocks.
+        SamecastError: it is compiled, or has attention that is not in transformer blocks.
     """
+    check_not_compiled(unet)
     resolution = unet.config.sample_size if isinstance(unet.config.sample_size, int) else unet.config.sample_size[0]
     index = 0
     stages: list[tuple[Stage, list[Any]]] = [

@@ -58,6 +58,7 @@ class XLBackbone(UNetBackbone):
         added = {
             "text_embeds": embeddings[:, -1, :pooled_width],
             "time_ids": time_ids.expand(len(latents), -1),
+            **self.added_conditions(len(latents)),
         }
         prediction = self.pipeline.unet(
             latents.to(self.dtype),

@@ -20,7 +20,14 @@ from typing import Any
 from torch import Tensor
 
 from samecast.attention.modes.base import Masks as MasksFrom
-from samecast.backbones.stock import PipelineCall, adopt_pipeline, lora_at_strength, read_arguments, read_call
+from samecast.backbones.stock import (
+    PipelineCall,
+    adopt_pipeline,
+    lora_at_strength,
+    read_arguments,
+    read_call,
+    without_image_prompt,
+)
 from samecast.control.casting import Casting, Sources, part_sources
 from samecast.control.checks import check_rules
 from samecast.control.given import GivenMask, one_or_more, several_masks
@@ -82,38 +89,40 @@ def attach(
 
 
 class _Listener:
-    """A pipeline's `encode_prompt` that tells how the batch of each call is made up, when the pipeline asks itself for
-    embeddings."""
+    """A method of a pipeline that tells, before it runs, that it was called.
 
-    def __init__(self, pipeline: Any) -> None:
-        self.original = pipeline.encode_prompt
-        self.own = vars(pipeline).get("encode_prompt")
-        self.heard_by: list[Callable[[PipelineCall], None]] = []
+    `encode_prompt` is called at the beginning of each call of a pipeline, and tells how the batch is made up;
+    `maybe_free_model_hooks` at its end.
+    """
+
+    def __init__(self, pipeline: Any, method: str) -> None:
+        self.original = getattr(pipeline, method)
+        self.own = vars(pipeline).get(method)
+        self.heard_by: list[Callable[..., None]] = []
         functools.update_wrapper(self, self.original)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         if _INVERTING.get() is None:
-            call = read_call(self.original, args, kwargs)
             for hear in self.heard_by:
-                hear(call)
+                hear(self.original, args, kwargs)
         return self.original(*args, **kwargs)
 
 
 @contextmanager
-def _listening(pipeline: Any, hear: Callable[[PipelineCall], None]) -> Generator[None]:
+def _listening(pipeline: Any, method: str, hear: Callable[..., None]) -> Generator[None]:
     """Listens with others that do, in any order; the last to leave puts the pipeline's own back."""
-    listener = vars(pipeline).get("encode_prompt")
+    listener = vars(pipeline).get(method)
     if not isinstance(listener, _Listener):
-        listener = vars(pipeline)["encode_prompt"] = _Listener(pipeline)
+        listener = vars(pipeline)[method] = _Listener(pipeline, method)
     listener.heard_by.append(hear)
     try:
         yield
     finally:
         listener.heard_by.remove(hear)
         if not listener.heard_by and listener.own is None:
-            del vars(pipeline)["encode_prompt"]
+            del vars(pipeline)[method]
         elif not listener.heard_by:
-            vars(pipeline)["encode_prompt"] = listener.own
+            vars(pipeline)[method] = listener.own
 
 
 class Attachment:
@@ -149,7 +158,8 @@ class Attachment:
         self._blanks = {}
         with ExitStack() as stack:
             stack.enter_context(self._session)
-            stack.enter_context(_listening(self._backbone.pipeline, self._hear))
+            stack.enter_context(_listening(self._backbone.pipeline, "encode_prompt", self._hear))
+            stack.enter_context(_listening(self._backbone.pipeline, "maybe_free_model_hooks", self._forget))
             stack.callback(denoiser.register_forward_pre_hook(self._before, with_kwargs=True).remove)
             stack.callback(denoiser.register_forward_hook(self._after, with_kwargs=True, always_call=True).remove)
             self._on = stack.pop_all()
@@ -171,7 +181,7 @@ class Attachment:
         """Forgets the pipeline's last call, but for the masks that told nothing apart in it."""
         if self._run is not None:
             self._blanks |= self._run.blanks()
-        self._run = None
+        self._run, self._step = None, 0
 
     def _idle(self) -> str:
         """Why control was for nothing; empty where it was not."""
@@ -185,10 +195,16 @@ class Attachment:
             return "attached control changed nothing: targets read what is already their own (same prompt, same noise)"
         return ""
 
-    def _hear(self, call: PipelineCall) -> None:
+    def _hear(self, encode_prompt: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """Takes how the batch of the pipeline's next calls of its U-Net is made up."""
         self._end_call()
-        self._call = call
+        self._backbone.self_attention()  # refuses a U-Net that was compiled meanwhile
+        self._call = read_call(encode_prompt, args, kwargs)
+
+    def _forget(self, *told: Any) -> None:
+        """The pipeline's call is over: who calls the U-Net now is another one."""
+        self._end_call()
+        self._call = None
 
     def _before(self, module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """Before each call of the U-Net: tells the session what this step is to do."""
@@ -203,7 +219,13 @@ class Attachment:
         with self._evaluating(kwargs):
             run = self._run = self._run or self._begin(sample, timestep)
             run.check_rows(sample.shape[0])
-            step = self._step = run.step_at(timestep)
+            step = run.step_at(timestep)
+            if step < self._step:
+                raise SamecastError(
+                    "the U-Net starts over in the midst of a call, so it was called by another pipeline than the one"
+                    " that was attached to: attach to that one, or call it outside the block"
+                )
+            self._step = step
             kept = run.kept_at(step)
         self._maps = {}
         routes = run.routes(step)
@@ -218,6 +240,7 @@ class Attachment:
                 self._session.orders = self._held
             return
         self._session.orders = Orders()
+        self._refused = self._refused or output is None  # the call has failed
         if self._run is not None and self._maps and output is not None:
             self._run.take_maps(self._step, self._maps)
             self._maps = {}
@@ -235,7 +258,7 @@ class Attachment:
         """For calls of the U-Net of our own, before one of the pipeline's with these arguments."""
         ours = _INVERTING.set(self)
         try:
-            with lora_at_strength(self._backbone.denoiser, kwargs):
+            with lora_at_strength(self._backbone.denoiser, kwargs), without_image_prompt(self._backbone, kwargs):
                 yield
         finally:
             _INVERTING.reset(ours)

@@ -77,8 +77,6 @@ class Casting:
                 raise SamecastError(f"these rules need masks of the {role}s: give {role}_masks, or let them be found")
             if masks and not wants:
                 raise SamecastError(f"{role}_masks were given that no rule reads: leave them out, or mask the method")
-        if self.class_noun and not self.tokens:
-            raise SamecastError("a class_noun was given that no rule looks for: leave it out, or mask the method")
         if self.memory is not None and not self.photos:
             raise SamecastError("source_memory was given, and no photo is a source: leave it out")
 
