@@ -1,13 +1,16 @@
 """What a rule is. Methods are data: a method is a tuple of rules, and the named ones are in `control/rules.py`."""
 
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
+from samecast.checked import Within, check_fields
 from samecast.core.steps import Steps
 from samecast.core.tokens import MATCH_CONSISTENCY, Mode, SubjectTokens
 from samecast.errors import SamecastError
 
-Reads = Literal["source", "self", "targets"] | int
+Position = Annotated[int, Within(0, 100_000)]
+"""Of a target among the prompts' images."""
+Reads = Literal["source", "self", "targets"] | Position
 Tokens = Literal["all", "given"] | SubjectTokens
 
 DECODER_SITES = "10-15"
@@ -39,30 +42,25 @@ class Rule:
             picture's side times the subject's share of the picture.
 
     Raises:
-        SamecastError: the rule names no reader or no source, or fields that do not go together.
+        SamecastError: a field is of another type or out of range, or fields do not go together.
     """
 
-    readers: Literal["targets"] | tuple[int, ...] = "targets"
+    readers: Literal["targets"] | tuple[Position, ...] = "targets"
     sources: tuple[Reads, ...] = ("source",)
     sites: str = DECODER_SITES
     steps: Steps = field(default_factory=Steps)
     tokens: Tokens = "all"
     mode: Mode = "read"
     weight: float = 1.0
-    dropout: float = 0.0
+    dropout: Annotated[float, Within(0, 1)] = 0.0
     consistency: float = MATCH_CONSISTENCY
 
     def __post_init__(self) -> None:
-        names = {source for source in self.sources if not isinstance(source, int)}
-        if not self.sources or not names <= {"source", "self", "targets"}:
-            raise SamecastError(
-                f"a rule's sources must be of 'source', 'self', 'targets' and targets' numbers; got {self.sources!r}"
-            )
+        check_fields(self, "a rule's {}".format)
+        if not self.sources:
+            raise SamecastError("a rule must have at least one source; got none")
         if not self.readers:
             raise SamecastError("a rule must have at least one reader; got none")
-        _check_kinds(self.sites, self.steps, self.tokens)
-        if self.mode not in ("read", "align", *_MASKED_MODES):
-            raise SamecastError(f"mode must be read, align, {', '.join(_MASKED_MODES)}; got {self.mode!r}")
         if (self.mode in _MASKED_MODES) != (self.tokens != "all"):
             raise SamecastError(
                 f"mode {self.mode!r} with tokens {self.tokens!r} would do nothing: masks go with"
@@ -70,9 +68,8 @@ class Rule:
             )
         if self.weight != 1.0 and self.mode != "weigh":
             raise SamecastError(f"weight {self.weight} has no effect in mode {self.mode!r}; it goes with weigh")
-        if not 0 <= self.dropout <= 1 or (self.dropout and self.mode != "subject"):
-            raise SamecastError(f"dropout must be 0 to 1, and 0 unless the mode is subject; got {self.dropout}")
-
+        if self.dropout and self.mode != "subject":
+            raise SamecastError(f"dropout {self.dropout} has no effect in mode {self.mode!r}; it goes with subject")
         if self.mode == "match" and ("self" not in self.sources or len(self.sources) < 2):
             raise SamecastError(f"mode match reads 'self' and somebody else; got sources {self.sources!r}")
         if self.consistency <= 0 or (self.consistency != MATCH_CONSISTENCY and self.mode != "match"):
@@ -106,15 +103,6 @@ class Rule:
     def manner(self) -> tuple[Any, ...]:
         """All that rules must agree on which act on one target at one site and step."""
         return self.tokens, self.mode, self.weight, self.dropout, self.consistency
-
-
-def _check_kinds(sites: object, steps: object, tokens: object) -> None:
-    if not isinstance(sites, str):
-        raise SamecastError(f"a rule's sites must be text, such as '10-15' or 'decoder'; got {sites!r}")
-    if not isinstance(steps, Steps):
-        raise SamecastError(f"a rule's steps must be Steps(...); got {steps!r}")
-    if tokens not in ("all", "given") and not isinstance(tokens, SubjectTokens):
-        raise SamecastError(f"a rule's tokens must be 'all', 'given' or SubjectTokens(phrase); got {tokens!r}")
 
 
 Rules = tuple[Rule, ...]
