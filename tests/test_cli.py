@@ -91,7 +91,10 @@ def test_help_and_common_mistakes_do_not_import_torch(words: list[str]) -> None:
 @pytest.mark.parametrize(
     ("words", "part"),
     [
-        (["rendr"], "available subcommands: render, learn, masks, study, tune, demo, sites, concept, compare, diorama"),
+        (
+            ["rendr"],
+            "did you mean samecast render?; there are render, learn, masks, study, tune, demo, sites, concept, compare",
+        ),
         (["render", "a.png", "b", "--fot", "pad"], "did you mean --fit?"),
         (["render", "a.png", "b", "--steps", "many"], "--steps"),
         (["render", "a.png", "b", "--method", "magic"], "'none', 'masactrl', 'masactrl-union', 'masactrl-masked'"),

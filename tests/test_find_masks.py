@@ -147,7 +147,7 @@ def test_the_command_writes_map_mask_and_overlay(
         (["--noun", "dog", "--start", "9"], "beyond the last step"),
         (["--noun", "dog", "--threshold", "1.5"], "threshold must be between 0 and 1"),
         (["--noun", "dog", "--size", "65"], "multiple"),
-        (["--noun", "dog", "--source-prompt", "a {nou} dog", "--steps", "0"], "steps must be 1 or more"),
+        (["--noun", "dog", "--source-prompt", "a {nou} dog", "--steps", "0"], "steps must be a whole number from 1"),
     ],
 )
 def test_a_mistake_is_one_line(

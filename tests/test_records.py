@@ -34,7 +34,7 @@ def noise(seed: int) -> Image.Image:
 def result(*, reference: bool = True, first: int = 0) -> RenderResult:
     prompts = PROVENANCE["prompts"]
     return RenderResult(
-        renders=tuple(Render(noise(first + n), prompt, 7) for n, prompt in enumerate(prompts)),
+        renders=tuple(Render(noise(first + n), prompt.replace("{noun}", "dog"), 7) for n, prompt in enumerate(prompts)),
         sources=(noise(100),),
         references=(noise(101),) if reference else (),
         source_psnr=30.0,

@@ -158,4 +158,4 @@ def test_the_command_line_tells_and_limits_it(
     told = " ".join(capfd.readouterr().err.split())
     assert "of the sources kept; computed again at 1 step" in told
     assert main([*words[:-3], "-1", *words[-2:]]) == 2
-    assert "source_memory must be 0 GiB or more" in " ".join(capfd.readouterr().err.split())
+    assert "source_memory must be a number from 0" in " ".join(capfd.readouterr().err.split())

@@ -64,6 +64,8 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        return _version()
     if name == "attach":
         return import_module("samecast.control.attach").attach
     if name == "Concept":
@@ -71,3 +73,13 @@ def __getattr__(name: str) -> Any:
     if name in ("Model", "Render", "RenderResult", "load"):
         return getattr(import_module("samecast.render"), name)
     raise AttributeError(f"module 'samecast' has no attribute {name!r}")
+
+
+def _version() -> str:
+    """Of the package as it is installed."""
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version("samecast")
+    except PackageNotFoundError:
+        return "unknown: not installed as a package"

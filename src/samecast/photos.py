@@ -14,6 +14,8 @@ from typing import Literal
 import numpy
 from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
 
+from samecast.checked import one_line
+from samecast.disk import expanded, is_folder, read_bytes
 from samecast.errors import SamecastError
 
 Fit = Literal["crop", "pad"]
@@ -23,6 +25,19 @@ MINIMUM_SIDE = 16
 
 MAXIMUM_PIXELS = 150_000_000
 """Most pixels a photo may have: above every common camera, below what would exhaust the memory of a small machine."""
+
+MAXIMUM_BYTES = 2**30
+"""Most bytes a photo's file may have: above 150 million pixels of 16 bits and three colours, uncompressed."""
+
+PHOTO_SUFFIXES = frozenset(
+    (
+        *(".png", ".apng", ".jpg", ".jpeg", ".jpe", ".jfif", ".jif", ".mpo", ".webp", ".avif", ".avifs", ".gif"),
+        *(".tif", ".tiff", ".bmp", ".dib", ".ppm", ".pgm", ".pbm", ".pnm", ".pfm", ".tga", ".icb", ".vda", ".vst"),
+        *(".jp2", ".j2k", ".jpc", ".jpf", ".jpx", ".j2c", ".ico"),
+        *(".heic", ".heif", ".hif"),
+    )
+)
+"""How the names of photos end, in lower case. HEIC is among them, so that it is refused by name and not passed over."""
 
 # Named, because Pillow's other readers include ones that start a program (EPS) or render a document (PDF, WMF).
 _FORMATS = ("PNG", "JPEG", "MPO", "WEBP", "AVIF", "TIFF", "GIF", "BMP", "DIB", "PPM", "TGA", "JPEG2000", "ICO")
@@ -52,7 +67,7 @@ def load_photo(path: str | Path, *, size: int, fit: Fit = "crop") -> Image.Image
 def open_photo(path: str | Path) -> Image.Image:
     """Read a photo from disk, upright, in RGB and at its own size; errors as in `load_photo`."""
     shown = repr(str(path))
-    data = _read_bytes(path, shown)
+    data = read_bytes(path, most=MAXIMUM_BYTES)
     # Pillow warns of large headers and odd EXIF; our own checks speak for both, in one line.
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -63,9 +78,36 @@ def open_photo(path: str | Path) -> Image.Image:
         except Image.DecompressionBombError:
             raise SamecastError(f"{shown} claims more than {MAXIMUM_PIXELS:,} pixels: scale it down first") from None
         except Exception as error:  # damaged headers make Pillow raise whatever it stumbles over
-            raise SamecastError(f"{shown} is damaged: {_one_line(error)}") from None
+            raise SamecastError(f"{shown} is damaged: {one_line(error)}") from None
         with image:
             return _to_rgb(image, shown)
+
+
+def looks_like_photo(path: str | Path) -> bool:
+    """Whether a name is a photo's, by its suffix; hidden files, such as macOS leaves beside each photo, are none."""
+    name = Path(path).name
+    return not name.startswith(".") and Path(name).suffix.lower() in PHOTO_SUFFIXES
+
+
+def photos_in(folder: str | Path, *, needed: bool = True) -> tuple[Path, ...]:
+    """The photos in a folder, by name; those that cannot be read are told when they are opened.
+
+    Args:
+        folder: where they lie; folders in it are not looked into.
+        needed: whether there must be one.
+
+    Raises:
+        SamecastError: there is no such folder, or no photo in it where one is needed.
+    """
+    if not is_folder(folder):
+        raise SamecastError(f"{str(folder)!r} is not a folder; expected one with photos of the subject")
+    try:
+        found = sorted(path for path in expanded(folder).iterdir() if looks_like_photo(path) and not path.is_dir())
+    except OSError as error:
+        raise SamecastError(f"cannot read {str(folder)!r}: {error.strerror or error}") from None
+    if needed and not found:
+        raise SamecastError(f"{str(folder)!r} has no photos in it (PNG, JPEG, WebP, AVIF, TIFF, GIF, BMP)")
+    return tuple(found)
 
 
 def fit_photo(image: Image.Image, *, size: int, fit: Fit = "crop") -> Image.Image:
@@ -87,25 +129,6 @@ def fit_photo(image: Image.Image, *, size: int, fit: Fit = "crop") -> Image.Imag
     return square
 
 
-def _read_bytes(path: str | Path, shown: str) -> bytes:
-    """The file's content, or the reason why there is none."""
-    try:
-        file = Path(path).expanduser()
-        if file.is_dir():
-            raise SamecastError(f"{shown} is a folder: give one photo")
-        if not file.exists():
-            raise SamecastError(f"{shown} does not exist")
-        if not file.is_file():
-            raise SamecastError(f"{shown} is not a regular file")
-        return file.read_bytes()
-    except (OSError, RuntimeError) as error:
-        raise SamecastError(f"{shown} cannot be read: {_one_line(error)}") from None
-    except ValueError as error:
-        if isinstance(error, SamecastError):
-            raise
-        raise SamecastError(f"{shown} is not a path: {_one_line(error)}") from None
-
-
 def _to_rgb(image: Image.Image, shown: str) -> Image.Image:
     """Check the size by the header, decode, turn upright, and bring every mode to RGB."""
     width, height = image.size
@@ -123,7 +146,7 @@ def _to_rgb(image: Image.Image, shown: str) -> Image.Image:
     except SamecastError as error:
         raise SamecastError(f"{shown} {error}") from None
     except Exception as error:  # damaged data makes Pillow raise whatever it stumbles over
-        raise SamecastError(f"{shown} is damaged: {_one_line(error)}") from None
+        raise SamecastError(f"{shown} is damaged: {one_line(error)}") from None
 
 
 def _to_eight_bits(image: Image.Image) -> Image.Image:
@@ -150,7 +173,7 @@ def _to_srgb(image: Image.Image, profile: object) -> Image.Image:
             source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
             converted = ImageCms.profileToProfile(image, source, ImageCms.createProfile("sRGB"), outputMode="RGB")
         except (ImageCms.PyCMSError, OSError) as error:
-            _log.info("colour profile ignored: %s", _one_line(error))
+            _log.info("colour profile ignored: %s", one_line(error))
         else:
             if converted is not None:
                 return converted
@@ -173,8 +196,3 @@ def _guess(data: bytes) -> str:
     if all(byte in b"\t\n\r\f" or byte >= 32 for byte in sample):
         return "its content is text"
     return "its content is no picture that can be read (PNG, JPEG, WebP, AVIF, TIFF, GIF, BMP)"
-
-
-def _one_line(error: Exception) -> str:
-    """An exception's message on one line, or its type when it has none."""
-    return " ".join(str(error).split()) or type(error).__name__

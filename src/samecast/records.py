@@ -22,7 +22,8 @@ from typing import TYPE_CHECKING, Any
 
 from PIL import Image
 
-from samecast.disk import free_path, writing_folder
+from samecast.checked import build, read_json, shown
+from samecast.disk import expanded, free_path, inside, is_folder, writing_folder
 from samecast.errors import SamecastError
 from samecast.photos import open_photo
 from samecast.report.grid import draw_grid
@@ -58,6 +59,25 @@ class Record:
     target_masks: tuple[Image.Image, ...] = ()
 
 
+@dataclass(frozen=True)
+class _Entry:
+    """A picture that a record names."""
+
+    file: str
+    pixels: str
+
+
+@dataclass(frozen=True)
+class _RecordFile:
+    """What of `render.json` is read."""
+
+    provenance: Mapping[str, Any]
+    pictures: tuple[Any, ...]
+    references: tuple[Any, ...]
+    reference_masks: tuple[Any, ...]
+    target_masks: tuple[Any, ...]
+
+
 def save_run(result: "RenderResult", folder: str | Path) -> Path:
     """Write a run: pictures, grid and record.
 
@@ -71,12 +91,10 @@ def save_run(result: "RenderResult", folder: str | Path) -> Path:
     Raises:
         SamecastError: the folder cannot be written.
     """
-    noun = str(result.provenance["class_noun"])
     pictures: list[dict[str, Any]] = []
     with writing_folder(folder) as place:
         for number, render in enumerate(result.renders, start=1):
-            words = slug(render.prompt.replace("{noun}", noun))
-            name = f"{number:02d}-{words}-seed{render.seed}.png"
+            name = f"{number:02d}-{slug(render.prompt)}-seed{render.seed}.png"
             render.image.save(place.path / name)
             pictures.append(
                 {"file": name, "prompt": render.prompt, "seed": render.seed, "pixels": pixel_hash(render.image)}
@@ -107,29 +125,24 @@ def read_record(path: str | Path) -> Record:
     Raises:
         SamecastError: there is no record, it is damaged, or its reference is missing or was changed.
     """
-    file = Path(path).expanduser()
-    file = file / RECORD_NAME if file.is_dir() else file
-    try:
-        data = json.loads(file.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise SamecastError(f"{str(file)!r} does not exist") from None
-    except (OSError, ValueError, RecursionError) as error:
-        raise SamecastError(f"{str(file)!r} is no record: {' '.join(str(error).split())}") from None
+    file = expanded(path)
+    file = file / RECORD_NAME if is_folder(file) else file
+    data = read_json(file, "record of a render")
     if not isinstance(data, dict) or "format" not in data:
         raise SamecastError(f"{str(file)!r} is no record of a render")
     if data["format"] != FORMAT:
-        raise SamecastError(f"{str(file)!r} has format {data['format']!r}; this version reads format {FORMAT}")
-    try:
-        return Record(
-            folder=file.parent,
-            provenance=_mapping(data["provenance"]),
-            pictures=tuple(str(picture["pixels"]) for picture in data["pictures"]),
-            references=_read_all(file.parent, data["references"]),
-            reference_masks=_read_all(file.parent, data["reference_masks"]),
-            target_masks=_read_all(file.parent, data["target_masks"]),
-        )
-    except (KeyError, TypeError) as error:
-        raise SamecastError(f"{str(file)!r} is damaged: {type(error).__name__} {error}") from None
+        raise SamecastError(f"{str(file)!r} has format {shown(data['format'])}; this version reads format {FORMAT}")
+    told = build(_RecordFile, data, f"{str(file)!r} is damaged: it", spare=True)
+    return Record(
+        folder=file.parent,
+        provenance=told.provenance,
+        pictures=tuple(
+            build(_Entry, entry, f"a picture in {str(file)!r}", spare=True).pixels for entry in told.pictures
+        ),
+        references=_read_all(file, told.references),
+        reference_masks=_read_all(file, told.reference_masks),
+        target_masks=_read_all(file, told.target_masks),
+    )
 
 
 def differing(record: Record, result: "RenderResult") -> tuple[int, ...]:
@@ -164,14 +177,12 @@ def drift(record: Record, provenance: Mapping[str, Any]) -> tuple[str, ...]:
 
 def result_grid(result: "RenderResult") -> Image.Image:
     """The source and every picture of a run, each with its words."""
-    noun = str(result.provenance["class_noun"])
     prompts = [render.prompt for render in result.renders]
     panels: list[Panel] = []
     shown = "reference" if result.references else "source"
     panels += [Panel(image, shown) for image in result.references or result.sources]
     for render in result.renders:
-        words = render.prompt.replace("{noun}", noun)
-        repeated = prompts.count(render.prompt) > 1
+        words, repeated = render.prompt, prompts.count(render.prompt) > 1
         panels.append(Panel(render.image, f"{words} (seed {render.seed})" if repeated else words))
     return draw_grid([Row(tuple(row)) for row in _chunks(panels, _GRID_COLUMNS)])
 
@@ -209,37 +220,15 @@ def _save_found(folder: Path, masks: Sequence["FoundMask"]) -> list[dict[str, An
     return entries
 
 
-def _read_all(folder: Path, entries: object) -> tuple[Image.Image, ...]:
-    if not isinstance(entries, list):
-        raise TypeError(f"expected a list, got {entries!r:.60}")
-    return tuple(_read_image(folder, _mapping(entry)) for entry in entries)
+def _read_all(file: Path, entries: tuple[Any, ...]) -> tuple[Image.Image, ...]:
+    return tuple(_read_image(file.parent, build(_Entry, entry, f"a picture in {str(file)!r}")) for entry in entries)
 
 
-def _read_image(folder: Path, described: Mapping[str, Any]) -> Image.Image:
-    image = open_photo(inside(folder, str(described["file"])))
-    if pixel_hash(image) != described["pixels"]:
-        raise SamecastError(
-            f"{described['file']!r} is not what this record speaks of any more: its pixels have changed"
-        )
+def _read_image(folder: Path, entry: _Entry) -> Image.Image:
+    image = open_photo(inside(folder, entry.file))
+    if pixel_hash(image) != entry.pixels:
+        raise SamecastError(f"{entry.file!r} does not match the record: its pixels have changed")
     return image
-
-
-def inside(folder: Path, name: str) -> Path:
-    """The file of this name in the folder.
-
-    Raises:
-        SamecastError: the name leads elsewhere, by a separator, by dots or by a link.
-    """
-    plain = name not in ("", ".", "..") and not set(name) & set("/\\:\0")
-    if not plain or (folder / name).resolve().parent != folder.resolve():
-        raise SamecastError(f"the record names {name!r}, which is not a file of its own folder")
-    return folder / name
-
-
-def _mapping(value: object) -> Mapping[str, Any]:
-    if not isinstance(value, dict):
-        raise TypeError(f"expected an object, got {value!r:.60}")
-    return value
 
 
 def _chunks(panels: Sequence[Panel], length: int) -> list[Sequence[Panel]]:

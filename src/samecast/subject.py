@@ -6,6 +6,7 @@ from typing import Any
 
 from PIL import Image
 
+from samecast.checked import check_text, shown
 from samecast.errors import SamecastError
 
 
@@ -20,7 +21,7 @@ class Subject:
             given masks; or none.
 
     Raises:
-        SamecastError: no reference is given, or masks for some of them only.
+        SamecastError: no reference is given, one is no picture, masks are there for some only, or the noun is no text.
     """
 
     references: tuple[str | Path | Image.Image, ...]
@@ -31,8 +32,16 @@ class Subject:
         # A lone path is a tuple of characters to tuple(); a list would not be frozen.
         for name in ("references", "masks"):
             given: Any = getattr(self, name)
-            lone = isinstance(given, (str, Path, Image.Image))
-            object.__setattr__(self, name, (given,) if lone else tuple(given))
+            try:
+                several = (given,) if isinstance(given, (str, Path, Image.Image)) else tuple(given)
+            except TypeError:
+                raise SamecastError(f"{name} must be pictures: paths or PIL images; got {shown(given)}") from None
+            object.__setattr__(self, name, several)
+        references: tuple[Any, ...] = self.references
+        for photo in references:
+            if not isinstance(photo, (str, Path, Image.Image)):
+                raise SamecastError(f"references must be paths or PIL images; got {shown(photo)}")
+        check_text(self.class_noun, "class_noun")
         if not self.references:
             raise SamecastError("a subject needs at least one reference photo; got none")
         if self.masks and len(self.masks) != len(self.references):

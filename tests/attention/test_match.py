@@ -155,14 +155,14 @@ def test_sources_that_cannot_match_are_refused(sources: Any) -> None:
     ("name", "settings", "message"),
     [
         ("match", {"consistency": 0.0}, "consistency of mode match must be above 0"),
-        ("match", {"consistency": "0.4"}, "consistency of mode match must be 0 or more; got '0.4'"),
+        ("match", {"consistency": "0.4"}, "consistency of mode match must be a number of 0 or more; got '0.4'"),
         ("match", {"tokens": "all"}, "tokens of mode match must be 'given' or SubjectTokens"),
         ("match", {"weight": 2.0}, "mode match has no weight"),
         ("read", {"consistency": 0.5}, "mode read has no consistency, which would do nothing; it has no fields"),
         ("read", {"tokens": "given"}, "mode read has no tokens"),
-        ("subject", {"dropout": 1.5}, "dropout of mode subject must be 0 to 1; got 1.5"),
-        ("weigh", {"weight": float("nan")}, "weight of mode weigh must be 0 or more; got nan"),
-        ("weigh", {"weight": True}, "weight of mode weigh must be 0 or more; got True"),
+        ("subject", {"dropout": 1.5}, "dropout of mode subject must be a number from 0 to 1; got 1.5"),
+        ("weigh", {"weight": float("nan")}, "weight of mode weigh must be a number of 0 or more; got nan"),
+        ("weigh", {"weight": True}, "weight of mode weigh must be a number of 0 or more; got True"),
         ("glance", {}, "attention mode must be one of read, separate, subject, weigh, align, match; got 'glance'"),
     ],
 )

@@ -111,9 +111,20 @@ def test_a_directory_that_is_no_model_is_refused(tmp_path: Path) -> None:
     assert "it has no model_index.json" in refusal(tmp_path)
 
 
-def test_a_damaged_index_is_refused(copy: Path) -> None:
-    (copy / "model_index.json").write_text("{")
+@pytest.mark.parametrize(
+    "text",
+    ["{", "", "[]", "null", "3", '"unet"', "[" * 50_000, '{"a":' * 50_000, '{"_guidance_scale": NaN}', "9" * 5000],
+)
+def test_a_damaged_index_is_refused(copy: Path, text: str) -> None:
+    (copy / "model_index.json").write_text(text)
     assert "damaged model_index.json" in refusal(copy)
+
+
+@pytest.mark.parametrize("part", [None, [], "unet", ["diffusers"], [1, 2, 3], {"a": 1}])
+def test_an_index_whose_parts_are_no_pairs_is_refused(copy: Path, part: object) -> None:
+    index = json.loads((copy / "model_index.json").read_text())
+    (copy / "model_index.json").write_text(json.dumps(index | {"unet": part}))
+    assert "samecast runs the Stable Diffusion" in refusal(copy)
 
 
 def test_another_family_is_refused_by_name(copy: Path) -> None:
@@ -138,7 +149,7 @@ def test_a_model_may_tell_its_guidance_and_keeps_it_when_saved(copy: Path, tmp_p
     assert load_backbone(tmp_path / "saved", device="cpu").default_guidance == 3.0
 
 
-@pytest.mark.parametrize("told", ["7.5", -1, float("nan"), True])
+@pytest.mark.parametrize("told", ["7.5", -1, True, [7.5], 1001])
 def test_guidance_that_is_none_is_refused(copy: Path, told: object) -> None:
     tell_guidance(copy, told)
     assert "_guidance_scale in model_index.json" in refusal(copy)

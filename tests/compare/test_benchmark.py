@@ -109,9 +109,9 @@ def test_a_damaged_unit_is_named(benchmark: Benchmark, tmp_path: Path) -> None:
     ("words", "told"),
     [
         (("--methods", "dreambooth"), "choose from prompt"),
-        (("--subjects", "0"), "--subjects must be 1 to 32"),
-        (("--prompts", "21"), "--prompts must be 1 to 20"),
-        (("--steps", "-5"), "--steps must be 1 to 1000; got -5"),
+        (("--subjects", "0"), "--subjects must be a whole number from 1 to 32; got 0"),
+        (("--prompts", "21"), "--prompts must be a whole number from 1 to 20; got 21"),
+        (("--steps", "-5"), "--steps must be a whole number from 1 to 10,000; got -5"),
     ],
 )
 def test_mistakes_are_one_line(capsys: pytest.CaptureFixture[str], words: tuple[str, ...], told: str) -> None:

@@ -96,9 +96,9 @@ def test_prompts_name_the_subject_once() -> None:
     ("words", "told"),
     [
         (("--methods", "freecustom"), "choose from prompt"),
-        (("--subjects", "33"), "--subjects must be 1 to 32"),
-        (("--pairs", "17"), "--pairs must be 0 to 16"),
-        (("--learn-steps", "0"), "steps must be 1 or more"),
+        (("--subjects", "33"), "--subjects must be a whole number from 1 to 32; got 33"),
+        (("--pairs", "17"), "--pairs must be a whole number from 0 to 16"),
+        (("--learn-steps", "0"), "steps must be a whole number from 1"),
     ],
 )
 def test_mistakes_are_one_line(capsys: pytest.CaptureFixture[str], words: tuple[str, ...], told: str) -> None:

@@ -53,16 +53,16 @@ def test_only_lists_the_very_steps() -> None:
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"start": -1}, "start must be 0 or more; got -1"),
+        ({"start": -1}, "start must be a number from 0 to 1,000,000; got -1"),
         ({"start": 9, "final": 8}, "start 9 comes after final 8"),
-        ({"skip": 10}, r"skip must be 0\.\.9; got 10"),
-        ({"stride": 0}, "stride must be 1 or more; got 0"),
+        ({"skip": 10}, "skip must be a whole number from 0 to 9 or none; got 10"),
+        ({"stride": 0}, "stride must be a whole number from 1"),
         ({"start": 1.5}, r"start as a fraction of the run must be 0\.0 to 1\.0; got 1\.5"),
-        ({"final": -0.1}, "final as a fraction"),
+        ({"final": -0.1}, "final must be a number from 0"),
         ({"only": ()}, "only must list steps"),
         ({"only": (2, 1)}, "only must list steps"),
         ({"only": (1, 1)}, "only must list steps"),
-        ({"only": (-1,)}, "only must list steps"),
+        ({"only": (-1,)}, "only must be a list, each member a whole number from 0"),
         ({"only": (5,), "start": 1}, "leave out start, final, skip and stride"),
     ],
 )

@@ -193,7 +193,7 @@ def test_axes_come_from_words_and_from_yaml(tmp_path: Path) -> None:
         (("--repeats", "2"), "only the first would be read"),
         (("--workers", "2"), "go with --executor ray"),
         (("gone.json",), "'gone.json' does not exist"),
-        (("--subjects", "99"), "subjects must be 1 to 32"),
+        (("--subjects", "99"), "subjects must be a whole number from 1 to 32"),
         (("--seeds", "2"), "need a start that is random"),
         (("--axis", "sites=up.77"), "match nothing"),
         (("--axis", "final=60"), "beyond the last step"),

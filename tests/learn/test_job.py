@@ -180,7 +180,7 @@ def test_what_a_killed_first_save_leaves_is_not_somebody_elses(
     model: sc.Model, subject: ToLearn, short: LearnSettings, tmp_path: Path
 ) -> None:
     (tmp_path / "rex").mkdir()
-    (tmp_path / "rex" / f".{STATE}-1a2b").write_bytes(b"half")
+    (tmp_path / "rex" / ".samecast-1a2b").mkdir()
     done = learn(
         model, [subject], replace(short, method="textual-inversion", steps=1), tmp_path / "rex", watching=QUIET
     )
@@ -299,7 +299,7 @@ def test_xl_goes_on_learning_by_every_method(
 def test_what_killed_saves_left_is_swept_away(
     model: sc.Model, subject: ToLearn, short: LearnSettings, tmp_path: Path
 ) -> None:
-    leftover = tmp_path / "rex" / ".state.safetensors-abc"
+    leftover = tmp_path / "rex" / ".samecast-abc"
     leftover.mkdir(parents=True)
     (leftover / "state.safetensors").write_bytes(b"half")
     learn(model, [subject], replace(short, steps=1, prior_weight=0.0), tmp_path / "rex", watching=QUIET)

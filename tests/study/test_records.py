@@ -22,7 +22,7 @@ from samecast.errors import SamecastError
 from samecast.study import recipe as study_recipe
 from samecast.study.axes import parse_axis
 from samecast.study.casting import orders_of
-from samecast.study.folder import LOCK, PICTURE, RUN, STUDY, StudyFolder
+from samecast.study.folder import PICTURE, RUN, STUDY, StudyFolder
 from samecast.study.grid import Grid, aiku, factorial
 from samecast.study.job import run_study, status
 from samecast.study.lockstep import Lineage, Lockstep
@@ -117,7 +117,7 @@ def test_kill_9_at_50_random_moments_loses_nothing_that_was_finished(
         assert keys(folder) == keys(whole) == set(stamps(folder))
         for key in keys(whole):
             assert_same_picture(backbone, folder.latent(key), whole.latent(key))
-        assert {file.name for file in folder.path.rglob(".*")} <= {LOCK}
+        assert not list(folder.path.rglob(".*"))
         assert not folder.progress("rex").exists()
     assert resumed
 
@@ -301,7 +301,7 @@ def test_shuffled_listings_give_the_same_table(
 def test_what_killed_processes_left_half_written_goes_wherever_it_lies(create: Create, backbone: UNetBackbone) -> None:
     folder = create(factorial([parse_axis("final=4,5")], {}, STEPS))
     places = ("", "runs", "scores", "failures", "masks", "subjects", "figures", "progress/rex", "progress/rex/0/live")
-    leftovers = [folder.path / place / ".picture.png-x1" for place in places]
+    leftovers = [folder.path / place / ".samecast-x1" for place in places]
     for leftover in leftovers:
         leftover.mkdir(parents=True)
         (leftover / "picture.png").write_bytes(b"half")
@@ -396,7 +396,7 @@ def test_another_study_does_not_get_into_the_folder(create: Create, small: Grid,
 def test_a_creation_that_was_stopped_is_begun_again(create: Create, small: Grid, tmp_path: Path) -> None:
     path = create(small).path
     (path / STUDY).unlink()
-    (path / "subjects" / ".tmp-1").mkdir()
+    (path / "subjects" / ".samecast-1").mkdir()
     assert create(small).recipe().grid == small
     (path / STUDY).unlink()
     (path / "mine.txt").write_text("mine")

@@ -1,14 +1,14 @@
 """Pipeline directories, as diffusers saves them."""
 
-import json
 import re
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import torch
 
 from samecast.backbones.quiet import first_line
+from samecast.checked import Within, check_value, parse_json, read_text, shown
 from samecast.errors import SamecastError
 
 INDEX = "model_index.json"
@@ -70,12 +70,10 @@ def read_directory(path: Path, name: str, dtype: torch.dtype) -> Any:
 
 def _keep_guidance(pipeline: Any, path: Path, name: str) -> None:
     """Leaves in the pipeline's configuration, which diffusers strips of it, the guidance that its index tells."""
-    told: Any = json.loads((path / INDEX).read_text(encoding="utf-8")).get(GUIDANCE)
-    if told is None:
-        return
-    if isinstance(told, bool) or not isinstance(told, int | float) or not 0 <= told < float("inf"):
-        raise SamecastError(f"{GUIDANCE} in {INDEX} of model {name} must be a number of 0 or more; got {told!r}")
-    pipeline.register_to_config(**{GUIDANCE: float(told)})
+    told = _read_index(path / INDEX, name).get(GUIDANCE)
+    if told is not None:
+        check_value(told, Annotated[float, Within(0, 1000)], f"{GUIDANCE} in {INDEX} of model {name}")
+        pipeline.register_to_config(**{GUIDANCE: float(told)})
 
 
 def variant_of(files: Iterable[str]) -> str | None:
@@ -106,15 +104,25 @@ def check_index(index: Path, name: str) -> Family:
     Raises:
         SamecastError: it is none that samecast runs, or the file is damaged.
     """
-    try:
-        parts: dict[str, Any] = json.loads(index.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise SamecastError(f"model {name} has a damaged {INDEX}: {first_line(error)}") from error
-    kind = parts.get("_class_name", "model of another kind")
-    has_unet = parts.get("unet", [None, None])[1] == "UNet2DConditionModel"
+    parts = _read_index(index, name)
+    kind = shown(parts.get("_class_name", "model of another kind")).strip("'")
+    has_unet = _class_of(parts, "unet") == "UNet2DConditionModel"
     is_xl = "text_encoder_2" in parts
     if not has_unet or (is_xl and not kind.startswith("StableDiffusionXL")):
         raise SamecastError(f"model {name} is a {kind}; samecast runs the Stable Diffusion 1.x, 2.x and XL families")
-    if is_xl and parts.get("text_encoder", [None, None])[1] is None:
+    if is_xl and _class_of(parts, "text_encoder") is None:
         raise SamecastError(f"model {name} is a refiner, which only finishes pictures; samecast runs base models")
     return "xl" if is_xl else "sd"
+
+
+def _read_index(index: Path, name: str) -> dict[str, Any]:
+    told = parse_json(read_text(index), f"model {name} has a damaged {INDEX}")
+    if not isinstance(told, dict):
+        raise SamecastError(f"model {name} has a damaged {INDEX}: expected an object; got {shown(told)}")
+    return told
+
+
+def _class_of(parts: dict[str, Any], part: str) -> str | None:
+    """The class that an index names for a part, which it tells as [library, class]."""
+    told = parts.get(part)
+    return str(told[1]) if isinstance(told, list) and len(told) == 2 and told[1] is not None else None

@@ -19,7 +19,9 @@ from samecast.backbones.quiet import first_line, quiet_libraries
 from samecast.backbones.single_file import read_single_file
 from samecast.backbones.unet import UNetBackbone
 from samecast.backbones.xl import XLBackbone
+from samecast.checked import check_text
 from samecast.core.ddim import PredictionType
+from samecast.disk import expanded, is_file, is_folder
 from samecast.errors import SamecastError
 
 EMBEDDED = "diorama"
@@ -123,13 +125,13 @@ def choose_prediction_type(prediction_type: str) -> PredictionType | None:
 
 def _locate(model: str | Path, revision: str | None) -> tuple[Path, ModelIdentity]:
     """Where the model's files lie, after fetching them if need be, and which they are."""
-    name = str(model)
-    path = EMBEDDED_PATH if name == EMBEDDED else Path(model).expanduser()
+    name = check_text(str(model), "the model's name")  # which records keep
+    path = EMBEDDED_PATH if name == EMBEDDED else expanded(model)
     if path.suffix.lower() in PICKLES:
         raise SamecastError(f"model {name} is a pickle, which could run any code; convert it to .safetensors first")
-    if path.is_file():
+    if is_file(path):
         return path, ModelIdentity(name, file_revision(path))
-    if path.is_dir():
+    if is_folder(path):
         return path, ModelIdentity(name, directory_revision(path, XL_PARTS))
     if name == EMBEDDED:
         raise SamecastError(f"the embedded model is missing at {path}; reinstall samecast")

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable, Sequence
 from importlib import import_module
 
-from samecast.cli.console import CONSOLE, complain
+from samecast.cli.console import CONSOLE, OutputError, complain, drop_output, sound_streams
 from samecast.cli.options import Options
 from samecast.cli.options.compare import CompareOptions
 from samecast.cli.options.concept import CompressOptions, ConvertOptions, MergeOptions, ShowOptions
@@ -56,7 +56,19 @@ def main(words: Sequence[str] | None = None) -> int:
     Returns:
         The exit code.
     """
-    words = sys.argv[1:] if words is None else words
+    sound_streams()
+    try:
+        try:
+            return _answer(sys.argv[1:] if words is None else words)
+        finally:
+            _flush()
+    except OutputError as error:
+        complain(f"what was to be printed cannot be: {error}")
+        drop_output()
+        return MISTAKE
+
+
+def _answer(words: Sequence[str]) -> int:
     try:
         return _run(parse(words or ["--help"]))
     except SamecastError as error:
@@ -65,6 +77,24 @@ def main(words: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt as stop:
         CONSOLE.print(str(stop) or "interrupted; what was finished is kept, and nothing is half-written")
         return INTERRUPTED
+    except (MemoryError, RuntimeError) as error:
+        if not _is_out_of_memory(error):
+            raise
+        complain(f"memory does not suffice: lower --size or the number of pictures at once ({error})")
+        return MISTAKE
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    """Whether memory ran out: torch says so in an error of its own on accelerators, and in words on the CPU."""
+    told = str(error).lower()
+    return isinstance(error, MemoryError) or "out of memory" in told or "can't allocate memory" in told
+
+
+def _flush() -> None:
+    try:
+        sys.stdout.flush()
+    except OSError as error:
+        raise OutputError(error.strerror or str(error)) from error
 
 
 def _run(options: Options) -> int:

@@ -171,7 +171,7 @@ def _teller() -> Any:
         nonlocal last
         # A file may say anything of itself, also to the terminal.
         plain = "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in text)
-        RESULTS.print(f"{heading if heading != last else '':<16}{plain}", markup=False)
+        RESULTS.print(f"{heading if heading != last else '':<16}{plain}")
         last = heading
 
     return tell

@@ -1,14 +1,24 @@
-"""What the person at the terminal sees: results on stdout, everything else on stderr."""
+"""What the person at the terminal sees: results on stdout, everything else on stderr.
 
+Nothing that is printed is read as markup, and nothing of it can command the terminal: paths, prompts and what files say
+of themselves are shown as they are, with control characters written out.
+"""
+
+import os
+import sys
+import threading
+import time
+import unicodedata
 from collections.abc import Callable, Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from typing import Any
 
 from rich.console import Console
-from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
+from rich.text import Text
 
-CONSOLE = Console(stderr=True, highlight=False)
-RESULTS = Console(highlight=False, soft_wrap=True)
+HEARTBEAT_SECONDS = 30.0
+"""How often a line tells how far the work is, where no bar can be drawn."""
 
 STAGES = {
     "invert": "reading the photo",
@@ -20,20 +30,108 @@ STAGES = {
     "captions": "reading captions",
     "merge": "merging",
     "compress": "decomposing",
+    "class": "class pictures",
+    "learn": "learning",
 }
-"""How the stages of a render are called in front of people."""
+"""How the stages of the work are called in front of people."""
+_CONTROL = ("Cc", "Cs", "Zl", "Zp")
+_TURNING = "\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
+"""They turn the direction of what follows, and can make one name look like another."""
 
-Report = Callable[[str, int, int], None]
+Report = Callable[..., None]
+"""Told a stage, how much of it is done, how much there is, and perhaps the loss."""
+
+
+class OutputError(Exception):
+    """What was to be printed could not be: nobody reads it any more, or the disk is full."""
+
+
+class _Stream:
+    """stdout or stderr as they are when something is printed; a stderr that fails loses no work."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(getattr(sys, self._name), name)
+
+    def write(self, text: str) -> int:
+        """As a stream's; raises OutputError where that raises OSError."""
+        return self._guarded(lambda stream: stream.write(text)) or 0
+
+    def flush(self) -> None:
+        """As a stream's; raises OutputError where that raises OSError."""
+        self._guarded(lambda stream: stream.flush())
+
+    def _guarded(self, act: Callable[[Any], Any]) -> Any:
+        try:
+            return act(getattr(sys, self._name))
+        except OSError as error:
+            if self._name == "stderr":
+                return None
+            raise OutputError(error.strerror or str(error)) from error
+
+
+class _PlainConsole(Console):
+    """A console that takes text for text."""
+
+    def __init__(self, stream: str, **options: Any) -> None:
+        file: Any = _Stream(stream)
+        super().__init__(file=file, highlight=False, markup=False, emoji=False, **options)
+
+    def render_str(self, text: str, **options: Any) -> Text:  # pyright: ignore[reportIncompatibleMethodOverride]
+        """Text with its control characters written out."""
+        return super().render_str(printable(text), **options)
+
+
+CONSOLE = _PlainConsole("stderr", stderr=True)
+RESULTS = _PlainConsole("stdout", soft_wrap=True)
+
+
+def printable(text: str) -> str:
+    """The text on one line, with what would command a terminal written out as Python writes it."""
+    if text.isascii() and text.isprintable():
+        return text
+    return "".join(
+        letter.encode("unicode_escape").decode()
+        if letter in _TURNING or unicodedata.category(letter) in _CONTROL
+        else letter
+        for letter in text
+    )
+
+
+def sound_streams() -> None:
+    """Have all three standard streams open, and print what an encoding lacks as escapes.
+
+    A process that was started with one of them closed would hand its number to the first file it opens, and what
+    libraries print would go into that.
+    """
+    for number in range(3):
+        with suppress(OSError):
+            os.fstat(number)
+            continue
+        os.open(os.devnull, os.O_RDWR)
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: PTH123, SIM115 - for the process
+        with suppress(AttributeError):  # notebooks and tests put streams of their own there
+            getattr(sys, name).reconfigure(errors="backslashreplace")
+
+
+def drop_output() -> None:
+    """Let what is still to be printed go nowhere: the interpreter would complain of it when it ends."""
+    with suppress(OSError, AttributeError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def complain(message: str) -> None:
     """One line for one mistake, on stderr."""
-    CONSOLE.print(f"[bold red]samecast:[/] {escape(' '.join(message.split()))}", soft_wrap=True)
+    CONSOLE.print(Text.assemble(("samecast:", "bold red"), " ", printable(" ".join(message.split()))), soft_wrap=True)
 
 
 def remark(message: str) -> None:
     """Something worth knowing that stops nothing, on stderr."""
-    CONSOLE.print(f"[yellow]note:[/] {escape(message)}", soft_wrap=True)
+    CONSOLE.print(Text.assemble(("note:", "yellow"), " ", printable(message)), soft_wrap=True)
 
 
 def quiet_libraries() -> None:
@@ -45,36 +143,70 @@ def quiet_libraries() -> None:
     transformers_logging.set_verbosity_error()
 
 
-def working(what: str) -> "Progress":
-    """A spinner for work whose length is unknown; use it in a `with`."""
+@contextmanager
+def working(what: str) -> Generator[None]:
+    """A spinner for work whose length is unknown, or a line now and then where none can be drawn."""
     progress = Progress(
         SpinnerColumn(),
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         console=CONSOLE,
         transient=True,
         disable=not CONSOLE.is_terminal,
     )
     progress.add_task(what, total=None)
-    return progress
+    with progress, _heartbeat(lambda: what):
+        yield
 
 
 @contextmanager
-def stages() -> Generator[Report]:
-    """A bar for each stage of a render, with the time it still takes; yields what `Model.render` calls."""
+def stages(*, shown: bool = True) -> Generator[Report]:
+    """A bar for each stage of the work, with the time it still takes; yields what is told how far it is.
+
+    Args:
+        shown: whether to show anything.
+    """
     progress = Progress(
-        TextColumn("{task.description:<18}"),
+        TextColumn("{task.description:<18}", markup=False),
         BarColumn(),
         MofNCompleteColumn(),
         TimeRemainingColumn(elapsed_when_finished=True),
+        TextColumn("{task.fields[loss]}", markup=False),
         console=CONSOLE,
-        disable=not CONSOLE.is_terminal,
+        disable=not (shown and CONSOLE.is_terminal),
     )
-    bars: dict[str, int] = {}
+    bars: dict[str, Any] = {}
+    latest = ""
 
-    def report(stage: str, done: int, total: int) -> None:
+    def report(stage: str, done: int, total: int, loss: float | None = None) -> None:
+        nonlocal latest
+        name = printable(STAGES.get(stage, stage))
         if stage not in bars:
-            bars[stage] = progress.add_task(STAGES.get(stage, stage), total=total)
-        progress.update(bars[stage], completed=done, total=total)  # pyright: ignore[reportArgumentType]
+            bars[stage] = progress.add_task(name, total=total, loss="")
+        told = "" if loss is None else f"loss {loss:.4f}"
+        progress.update(bars[stage], completed=done, total=total, loss=told)
+        latest = f"{name} {done}/{total} {told}".strip()
 
-    with progress:
+    with progress, _heartbeat(lambda: latest if shown else ""):
         yield report
+
+
+@contextmanager
+def _heartbeat(status: Callable[[], str]) -> Generator[None]:
+    """Says every `HEARTBEAT_SECONDS` how far the work is, on a stderr that is no terminal, until the block ends."""
+    if CONSOLE.is_terminal:
+        yield
+        return
+    ended, began = threading.Event(), time.monotonic()
+
+    def beat() -> None:
+        while not ended.wait(HEARTBEAT_SECONDS):
+            if told := status():
+                CONSOLE.print(f"{told} ({time.monotonic() - began:.0f} s)", soft_wrap=True)
+
+    thread = threading.Thread(target=beat, name="heartbeat", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()

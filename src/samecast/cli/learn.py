@@ -1,16 +1,11 @@
 """`samecast learn`: options to settings, a bar with the loss, and where the concept is."""
 
 import shlex
-from collections.abc import Callable, Generator
-from contextlib import contextmanager
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-from samecast.cli.console import CONSOLE, RESULTS, quiet_libraries, remark, working
+from samecast.cli.console import RESULTS, quiet_libraries, remark, stages, working
 from samecast.cli.options.learn import (
     CustomDiffusionOptions,
     DreamboothOptions,
@@ -33,7 +28,6 @@ _METHODS: dict[type[SharedOptions], "Method"] = {
     LoraOptions: "lora",
     DreamboothOptions: "dreambooth",
 }
-_STAGES = {"class": "class pictures", "learn": "learning"}
 
 
 def run_learn(options: SharedOptions) -> None:
@@ -60,7 +54,7 @@ def run_learn(options: SharedOptions) -> None:
         model = load(options.model, device=devices.device or options.device, dtype=options.precision)
     watching = Watching(options.show_every, options.show, options.tensorboard)
     try:
-        with _bars(shown=devices.is_main) as report:
+        with stages(shown=devices.is_main) as report:
             done = learn(model, subjects, settings, out, watching=watching, devices=devices, progress=report)
     except KeyboardInterrupt:
         raise KeyboardInterrupt("interrupted; the same command goes on where it was") from None
@@ -74,13 +68,11 @@ def run_learn(options: SharedOptions) -> None:
     RESULTS.print(
         f"{done.file} ({done.file.stat().st_size / 1e6:.1f} MB, {done.steps} steps in {done.seconds:.0f} s, loss"
         f" {done.loss:.3f})",
-        markup=False,
     )
     on = "" if options.model == "diorama" else f" --model {shlex.quote(options.model)}"
     RESULTS.print(
         f"samecast render --concept {shlex.quote(str(done.file))}{on} --method none --init noise"
         f' "a {words} on the beach"',
-        markup=False,
     )
 
 
@@ -148,27 +140,3 @@ def _name(options: SharedOptions, subjects: "tuple[ToLearn, ...]") -> str:
         [slug(where.absolute().name)] if len(subjects) == 1 else [slug(each.noun or each.token) for each in subjects]
     )
     return "-".join([*names, _METHODS[type(options)]])
-
-
-@contextmanager
-def _bars(*, shown: bool) -> Generator[Callable[[str, int, int, float | None], None]]:
-    """A bar for each stage, with the time it still takes and the loss."""
-    progress = Progress(
-        TextColumn("{task.description:<15}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(elapsed_when_finished=True),
-        TextColumn("{task.fields[loss]}"),
-        console=CONSOLE,
-        disable=not (shown and CONSOLE.is_terminal),
-    )
-    bars: dict[str, Any] = {}
-
-    def report(stage: str, done: int, total: int, loss: float | None) -> None:
-        if stage not in bars:
-            bars[stage] = progress.add_task(escape(_STAGES[stage]), total=total, loss="")
-        told = "" if loss is None else f"loss {loss:.4f}"
-        progress.update(bars[stage], completed=done, total=total, loss=told)
-
-    with progress:
-        yield report

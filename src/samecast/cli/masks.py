@@ -5,6 +5,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 import samecast as sc
+from samecast.checked import as_text
 from samecast.cli.console import RESULTS, quiet_libraries, remark, stages, working
 from samecast.cli.options.concept import read_concept_option
 from samecast.cli.options.masks import MasksOptions
@@ -61,7 +62,7 @@ def run_masks(options: MasksOptions) -> None:
             "steps": options.steps,
             "model": asdict(model.backbone.identity),
             "masks": [
-                {"reference": str(photo), "coverage": found.coverage, "threshold": found.threshold}
+                {"reference": as_text(photo), "coverage": found.coverage, "threshold": found.threshold}
                 for photo, found in zip(options.references, search.masks, strict=True)
             ],
         }
@@ -73,6 +74,5 @@ def run_masks(options: MasksOptions) -> None:
     for photo, found in zip(options.references, search.masks, strict=True):
         RESULTS.print(
             f"{photo.name}: {found.phrase!r} covers {found.coverage:.1%} (threshold {found.threshold:.2f})",
-            markup=False,
         )
-    RESULTS.print(f"map, mask and overlay in {place.final} ({search.evaluations} evaluations)", markup=False)
+    RESULTS.print(f"map, mask and overlay in {place.final} ({search.evaluations} evaluations)")

@@ -1,13 +1,17 @@
 """Words to options, and tyro's boxed complaints to one line."""
 
 import contextlib
+import difflib
 import io
+import os
 import re
 from collections.abc import Sequence
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args, get_type_hints
 
 import tyro
 
+from samecast.checked import check_fields
+from samecast.cli.console import OutputError
 from samecast.cli.options import Options
 from samecast.cli.options.compare import CompareOptions
 from samecast.cli.options.concept import ConceptOptions
@@ -80,8 +84,11 @@ def parse(words: Sequence[str]) -> Options:
 
     Raises:
         SamecastError: the words are no command; the message is one line.
-        SystemExit: help was asked for and has been printed; the code is 0.
+        SystemExit: help or the version was asked for and has been printed; the code is 0.
+        OutputError: it could not be printed.
     """
+    if list(words) in (["--version"], ["-V"]):
+        _print_version()
     command = next((" ".join(words[:n]) for n in (2, 1) if words[:n] and " ".join(words[:n]) in _COMMANDS), "")
     complaint = io.StringIO()
     try:
@@ -97,12 +104,58 @@ def parse(words: Sequence[str]) -> Options:
                     tyro.conf.HelptextFromCommentsOff,
                 ),
             )
+    except OSError as error:
+        raise OutputError(error.strerror or str(error)) from error
     except SystemExit as stop:
         if stop.code in (None, 0):
             raise
         where = f"samecast {command} --help" if command else "samecast --help"
-        raise SamecastError(f"{_summary(complaint.getvalue())} (see {where})") from None
-    return options.command if isinstance(options, DioramaOptions | ConceptOptions | LearnOptions) else options
+        raise SamecastError(f"{_meant(words) or _summary(complaint.getvalue())} (see {where})") from None
+    if (meant := _meant(words)) and not os.path.lexists(words[1]):  # taken for the annotations of a study
+        raise SamecastError(meant)
+    chosen = options.command if isinstance(options, DioramaOptions | ConceptOptions | LearnOptions) else options
+    check_fields(chosen, lambda name: f"--{name.replace('_', '-')}")
+    return chosen
+
+
+def _print_version() -> None:
+    from importlib import import_module
+
+    from samecast.cli.console import RESULTS
+
+    RESULTS.print(f"samecast {import_module('samecast').__version__}")
+    raise SystemExit(0)
+
+
+def _meant(words: Sequence[str]) -> str:
+    """What a mistyped command was likely meant to be; empty where the command is one, or no command was named."""
+    named = [word for word in words[:2] if not word.startswith("-")]
+    if not named:
+        return ""
+    first, known = named[0], [name for name in _COMMANDS if " " not in name]
+    if first not in known:
+        return f"there is no command {first!r}{_near(first, known)}; there are {', '.join(known)}"
+    second = _commands_of(first)
+    if len(named) < 2 or named[1] in second or not second:
+        return ""
+    near = _near(named[1], second, before=f"{first} ")
+    if first == "study" and not near:  # which takes a file there
+        return ""
+    return (
+        f"there is no command '{first} {named[1]}'{near}; there are {', '.join(f'{first} {name}' for name in second)}"
+    )
+
+
+def _near(word: str, known: Sequence[str], before: str = "") -> str:
+    found = difflib.get_close_matches(word.lower(), known, n=1)
+    return f"; did you mean samecast {before}{found[0]}?" if found else ""
+
+
+def _commands_of(first: str) -> list[str]:
+    """The commands below one, by name."""
+    beside = [name.partition(" ")[2] for name in _COMMANDS if name.startswith(f"{first} ")]
+    told = get_type_hints(_COMMANDS[first], include_extras=True).get("command")
+    return beside + [member.__metadata__[0].name for member in get_args(told)]
 
 
 def _summary(box: str) -> str:

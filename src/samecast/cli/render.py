@@ -5,49 +5,28 @@ torch comes with `sc.load`, after everything that can be checked without it, so 
 
 import logging
 import warnings
-from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import replace
 from inspect import signature
 from pathlib import Path
 from typing import Any
-
-from PIL import Image
 
 import samecast as sc
 from samecast.cli.console import RESULTS, quiet_libraries, remark, stages, working
 from samecast.cli.options.concept import read_concept_option
 from samecast.cli.options.render import RenderOptions
+from samecast.cli.runs import Run, compare, recorded, run_again
 from samecast.control.rule import Rules
-from samecast.control.rule_files import read_rules, rules_from_data
+from samecast.control.rule_files import read_rules
 from samecast.control.rules import METHODS
+from samecast.core.prompts import check_prompts
 from samecast.disk import check_writable
 from samecast.errors import SamecastError
 from samecast.photos import open_photo
-from samecast.records import Record, differing, drift, read_record, save_run, slug
+from samecast.records import save_run, slug
 
 _log = logging.getLogger(__name__)
 _OF_METHODS = ("start", "final", "skip", "stride", "sites", "weight", "dropout", "anchor", "consistency")
-_WITH_AGAIN = ("again", "out", "model", "verbose")
 _PHOTO_SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".avif", ".tif", ".tiff", ".gif", ".bmp", ".heic"}
-
-
-@dataclass(frozen=True)
-class _Run:
-    """All that a run needs, however it was asked for."""
-
-    model: str
-    device: str
-    dtype: str
-    lora: tuple[str, ...]
-    concepts: tuple[tuple[str, float], ...]
-    subject: sc.Subject | None
-    prompts: tuple[str, ...]
-    rules: Rules
-    settings: sc.RenderSettings
-    out: Path
-    target_masks: tuple[Path | Image.Image, ...] = ()
-    revision: str | None = None
-    prediction_type: str = "auto"
 
 
 def run_render(options: RenderOptions) -> bool:
@@ -56,8 +35,8 @@ def run_render(options: RenderOptions) -> bool:
     Raises:
         SamecastError: something that was asked for cannot be done.
     """
-    record = _record(options)
-    run = _run_of(options) if record is None else _run_again(record, options)
+    record = recorded(options)
+    run = _run_of(options) if record is None else run_again(record, options)
     check_writable(run.out)
     with working("loading the model"):
         if not options.verbose:
@@ -92,10 +71,10 @@ def run_render(options: RenderOptions) -> bool:
         if number
     )
     RESULTS.print(f"{count} picture{'s' * (count > 1)} in {folder} ({result.evaluations} evaluations{beside}{quality})")
-    return record is None or _compare(record, result)
+    return record is None or compare(record, result)
 
 
-def _load(run: _Run) -> tuple["sc.Model", list[str]]:
+def _load(run: Run) -> tuple["sc.Model", list[str]]:
     """The model with its concepts, and what may be wrong with these."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", sc.SamecastWarning)
@@ -122,23 +101,7 @@ def _tell_quality(result: "sc.RenderResult") -> None:
         RESULTS.print(f"LPIPS was not measured: {lpips_missing()}")
 
 
-def _record(options: RenderOptions) -> Record | None:
-    """The record to repeat, if that is what was asked for."""
-    if options.again is None:
-        return None
-    default = RenderOptions()
-    given = [
-        field.name
-        for field in fields(options)
-        if field.name not in _WITH_AGAIN and getattr(options, field.name) != getattr(default, field.name)
-    ]
-    if given:
-        names = ", ".join(f"--{name.replace('_', '-')}" if name != "inputs" else "a photo or prompt" for name in given)
-        raise SamecastError(f"--again repeats a run as it was: leave out {names}")
-    return read_record(options.again)
-
-
-def _run_of(options: RenderOptions) -> _Run:
+def _run_of(options: RenderOptions) -> Run:
     """The run that the options describe; what can be wrong without a model is found here."""
     rules = rules_of(options)
     free = options.init in ("noise", 1.0) and not any(rule.reads_source for rule in rules)
@@ -148,9 +111,7 @@ def _run_of(options: RenderOptions) -> _Run:
             raise SamecastError('give a prompt beside --reference, such as "a dog running on the beach"')
     else:
         references, prompts = split_inputs(options.inputs, without=free or bool(options.source_prompt))
-    for number, prompt in enumerate(prompts, start=1):
-        if not prompt.strip():
-            raise SamecastError(f"prompt {number} is empty: say what the picture should show")
+    check_prompts(prompts)
     for photo in (*references, *options.mask, *options.target_mask):
         open_photo(photo)
     if options.mask and len(options.mask) != len(references):
@@ -160,7 +121,7 @@ def _run_of(options: RenderOptions) -> _Run:
         return text if references or not options.noun else text.replace("{noun}", options.noun)
 
     name = slug(Path(references[0]).stem if references else spelt(prompts[0]))
-    return _Run(
+    return Run(
         model=options.model,
         device=options.device,
         dtype=options.dtype,
@@ -266,54 +227,3 @@ def _rules_in(options: RenderOptions, file: Path) -> Rules:
     if given:
         raise SamecastError(f"--rules tells all that {', '.join(given)} would: leave one of them out")
     return read_rules(file)
-
-
-def _run_again(record: Record, options: RenderOptions) -> _Run:
-    """The run that a record describes, with the threads it had."""
-    import torch
-
-    told = record.provenance
-    try:
-        identity: Mapping[str, Any] = told["model"]
-        torch.set_num_threads(int(told["threads"]))
-        revision = str(identity["revision"])
-        same = options.model == RenderOptions.model
-        return _Run(
-            model=str(identity["id"]) if same else options.model,
-            device=str(told["device"]),
-            dtype=str(told["dtype"]),
-            lora=tuple(str(path) for path, _ in identity["lora"]),
-            concepts=tuple(_recorded(concept) for concept in identity.get("concepts", ())),
-            subject=sc.Subject(record.references, str(told["class_noun"]), record.reference_masks)
-            if record.references
-            else None,
-            prompts=tuple(str(prompt) for prompt in told["prompts"]),
-            rules=rules_from_data(told["rules"]),
-            settings=sc.RenderSettings(**told["settings"]),
-            out=options.out or record.folder.with_name(f"{record.folder.resolve().name}-again"),
-            # One for each picture; render wants one for each prompt.
-            target_masks=record.target_masks[:: int(told["settings"]["images_per_prompt"])],
-            revision=None if revision.startswith("sha256:") else revision,
-            prediction_type=str(told.get("prediction_type", "auto")) if same else options.prediction_type,
-        )
-    except SamecastError:
-        raise
-    except (KeyError, TypeError, ValueError, RuntimeError) as error:
-        raise SamecastError(f"the record is damaged: {type(error).__name__} {error}") from None
-
-
-def _recorded(concept: Mapping[str, Any]) -> tuple[str, float]:
-    if not concept["path"]:
-        raise SamecastError("the record is of a concept that came from memory, not from a file: it cannot be repeated")
-    return str(concept["path"]), float(concept["strength"])
-
-
-def _compare(record: Record, result: "sc.RenderResult") -> bool:
-    for line in drift(record, result.provenance):
-        remark(line)
-    different = differing(record, result)
-    if not different:
-        RESULTS.print("bit for bit the recorded pictures")
-    else:
-        RESULTS.print(f"not the recorded pictures: {', '.join(map(str, different))} of {len(record.pictures)} differ")
-    return not different

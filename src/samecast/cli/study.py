@@ -4,12 +4,12 @@ from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import yaml
 from rich.table import Table
 
+from samecast.checked import read_yaml
 from samecast.cli.console import RESULTS, quiet_libraries, remark, stages, working
 from samecast.cli.options.study import StudyOptions, StudyReportOptions, StudyStatusOptions
-from samecast.disk import check_writable
+from samecast.disk import absolute, check_writable, lasting
 from samecast.errors import SamecastError
 from samecast.study.axes import BASE, parse_axis, read_axis, read_value
 from samecast.study.grid import Grid, factorial, fitted, preset_grid
@@ -35,14 +35,15 @@ def run_study_command(options: StudyOptions) -> bool:
     """
     _check(options)
     grid = None if options.resume else grid_of(options)
+    given = None if options.annotations is None else _read_subjects(options)
     if options.resume is None and not options.dry_run:
-        check_writable(options.out)
+        check_writable(options.out, "folder")
     with working("loading the model"):
         from samecast.study.folder import StudyFolder
         from samecast.study.unit import Bench, load_study_model
 
         quiet_libraries()
-        place = Path(options.resume or options.out).expanduser().absolute()
+        place = absolute(options.resume or options.out)
         moved = options.model if options.resume and options.model != StudyOptions.model else ""
         bench = Bench(place, moved, options.device, options.batch_rows, options.checkpoint)
         folder = StudyFolder(place)
@@ -56,7 +57,7 @@ def run_study_command(options: StudyOptions) -> bool:
     if grid is not None:
         if not options.axis and not options.config:
             grid = fitted(grid, len(model.backbone.self_attention()))
-        recipe, subjects = _asked(options, grid, model)
+        recipe, subjects = _asked(options, grid, given, model)
         if options.dry_run:
             _tell_estimate(recipe, subjects, model)
             return True
@@ -107,11 +108,7 @@ def grid_of(options: StudyOptions) -> Grid:
 
 
 def _read_config(file: Path) -> dict[str, Any]:
-    try:
-        # All as text: YAML 1.1 takes 20:51:5 for a number to the base of 60.
-        told: Any = yaml.load(file.read_text(encoding="utf-8"), Loader=yaml.BaseLoader)
-    except (OSError, ValueError, yaml.YAMLError) as error:
-        raise SamecastError(f"{str(file)!r} cannot be read as YAML: {' '.join(str(error).split())}") from None
+    told = read_yaml(file, "YAML file of axes")
     sound = isinstance(told, dict) and set(told) <= {"axes", "base"}
     if not sound or not all(isinstance(part, dict) for part in told.values()) or not told.get("axes"):
         raise SamecastError(
@@ -120,11 +117,25 @@ def _read_config(file: Path) -> dict[str, Any]:
     return told
 
 
-def _asked(options: StudyOptions, grid: Grid, model: "Model") -> "tuple[Recipe, tuple[StudySubject, ...]]":
+def _read_subjects(options: StudyOptions) -> "tuple[StudySubject, ...]":
+    from samecast.study.subjects import read_subjects
+
+    assert options.annotations is not None
+    subjects = read_subjects(options.annotations)
+    several = [subject.name for subject in subjects if len(subject.references) > 1]
+    if several and options.photos == "first":
+        others = f" and {len(several) - 1} more" * (len(several) > 1)
+        remark(f"of the photos of {several[0]}{others} only the first is read: --photos each or together reads all")
+    return subjects
+
+
+def _asked(
+    options: StudyOptions, grid: Grid, given: "tuple[StudySubject, ...] | None", model: "Model"
+) -> "tuple[Recipe, tuple[StudySubject, ...]]":
     import samecast as sc
     from samecast.study.job import settle
     from samecast.study.recipe import Recipe
-    from samecast.study.subjects import bundled, read_subjects
+    from samecast.study.subjects import bundled
 
     settings = sc.RenderSettings(
         steps=options.steps,
@@ -135,13 +146,8 @@ def _asked(options: StudyOptions, grid: Grid, model: "Model") -> "tuple[Recipe, 
         size=options.size,
     )
     size = options.size or model.backbone.default_size
-    if options.annotations is not None:
-        subjects = read_subjects(options.annotations)
-        several = [subject.name for subject in subjects if len(subject.references) > 1]
-        if several and options.photos == "first":
-            others = f" and {len(several) - 1} more" * (len(several) > 1)
-            remark(f"of the photos of {several[0]}{others} only the first is read: --photos each or together reads all")
-    else:
+    subjects = given
+    if subjects is None:
         with working("drawing the bundled subjects"):
             subjects = bundled(
                 size,
@@ -153,24 +159,16 @@ def _asked(options: StudyOptions, grid: Grid, model: "Model") -> "tuple[Recipe, 
     recipe = Recipe(
         grid,
         settings,
-        _lasting(options.model),
+        lasting(options.model),
         revision="",
         dtype="",
         photos=options.photos,
         seeds=options.seeds,
-        clip=_lasting(options.clip),
-        dino=_lasting(options.dino),
+        clip=lasting(options.clip),
+        dino=lasting(options.dino),
         title=f"study: {options.preset or ('own axes' if options.axis or options.config else 'aiku')}",
     )
     return settle(recipe, subjects, model.backbone)
-
-
-def _lasting(model: str) -> str:
-    """A model's path as one that can be found from another folder too; a hub id, or a name, as it is."""
-    try:
-        return str(Path(model).expanduser().resolve()) if model and Path(model).expanduser().exists() else model
-    except OSError:
-        return model
 
 
 def _create(folder: "StudyFolder", recipe: "Recipe", subjects: "tuple[StudySubject, ...]", model: "Model") -> None:
@@ -283,9 +281,7 @@ def run_report(options: StudyReportOptions) -> None:
     Raises:
         SamecastError: there is no study in the folder, or the file cannot be written.
     """
-    file = None if options.write is None else options.write.expanduser()
-    if file is not None:
-        check_writable(file)
+    file = None if options.write is None else check_writable(options.write, "file")
     with working("drawing"):
         from samecast.backbones.loading import choose_device
         from samecast.study.folder import StudyFolder

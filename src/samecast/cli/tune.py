@@ -9,9 +9,10 @@ from rich.table import Table
 from samecast.cli.console import RESULTS, quiet_libraries, remark, stages, working
 from samecast.cli.options.tune import TuneOptions
 from samecast.cli.render import split_inputs
+from samecast.control.rule_files import rules_file
 from samecast.control.targets import expand
+from samecast.core.prompts import check_prompts
 from samecast.disk import check_writable, write_text
-from samecast.errors import SamecastError
 from samecast.photos import open_photo
 from samecast.records import slug
 from samecast.study.axes import parse_axis
@@ -27,9 +28,8 @@ def run_tune(options: TuneOptions) -> None:
     Raises:
         SamecastError: something that was asked for cannot be done.
     """
-    if not 0 <= options.favour <= 1:
-        raise SamecastError(f"--favour must be 0 to 1; got {options.favour}")
     references, prompts = split_inputs(options.inputs, command="tune")
+    check_prompts(prompts)
     photos = tuple(open_photo(photo) for photo in references)
     out = options.out.expanduser()
     check_writable(out)
@@ -40,7 +40,7 @@ def run_tune(options: TuneOptions) -> None:
         from samecast.study.recipe import Recipe
         from samecast.study.scoring import NO_DINO
         from samecast.study.subjects import StudySubject
-        from samecast.study.tune import candidates, rules_file, tune
+        from samecast.study.tune import candidates, tune
 
         quiet_libraries()
         model = sc.load(options.model, device=options.device)
@@ -89,7 +89,7 @@ def run_tune(options: TuneOptions) -> None:
     write_text(out / "rules.json", rules + "\n")
     save_figure(best_front(found.rows, found.grid, options.favour), out / "front")
     file = out / "rules.json"
-    RESULTS.print(f"chosen: {found.chosen.name}; samecast render ... --rules {file}", markup=False)
+    RESULTS.print(f"chosen: {found.chosen.name}; samecast render ... --rules {file}")
 
 
 def _tell_round(done: "Round") -> None:

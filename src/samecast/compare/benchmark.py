@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from samecast.checked import build, check_fields, read_json
 from samecast.compare.learnt import Costs, knowing, naming
 from samecast.compare.methods import Method
 from samecast.control.rule_files import rules_to_data
@@ -232,6 +233,17 @@ class _Made:
     costs: Costs
 
 
+@dataclass(frozen=True)
+class _Unit:
+    """What `unit.json` says."""
+
+    judgements: tuple[Any, ...]
+    evaluations: int
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+
+
 def _units(cases: Sequence[Case], methods: Sequence[Method]) -> Iterator[tuple[Case, Method, Case]]:
     for number, case in enumerate(cases):
         for method in methods:
@@ -239,10 +251,8 @@ def _units(cases: Sequence[Case], methods: Sequence[Method]) -> Iterator[tuple[C
 
 
 def _read(place: Path) -> list[Judgement]:
-    try:
-        return [Judgement(**entry) for entry in json.loads((place / "unit.json").read_text("utf-8"))["judgements"]]
-    except (OSError, ValueError, TypeError, KeyError) as error:
-        raise SamecastError(f"{place} is damaged ({error!r}): delete it, and it is made again") from None
+    told = build(_Unit, read_json(place / "unit.json", "finished unit"), f"{str(place)!r} is damaged: it")
+    return [build(Judgement, entry, f"{str(place)!r} is damaged: a judgement") for entry in told.judgements]
 
 
 def summary(judgements: Sequence[Judgement], methods: Sequence[Method]) -> dict[str, dict[str, float]]:

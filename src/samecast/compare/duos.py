@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from PIL import Image
 
+from samecast.checked import build, read_json
 from samecast.compare.benchmark import Benchmark, Progress
 from samecast.compare.learnt import TOKENS, learnt, naming
 from samecast.concepts.apply import Weighted, apply_concepts
@@ -225,11 +226,7 @@ def draw_duos(folder: Path, judgements: Sequence[DuoJudgement]) -> Path:
 
 
 def _read(place: Path) -> list[DuoJudgement]:
-    try:
-        entries = json.loads((place / "unit.json").read_text("utf-8"))
-        return [
-            DuoJudgement(**entry | {"left": Verdict(**entry["left"]), "right": Verdict(**entry["right"])})
-            for entry in entries
-        ]
-    except (OSError, ValueError, TypeError, KeyError) as error:
-        raise SamecastError(f"{place} is damaged ({error!r}): delete it, and it is made again") from None
+    entries = read_json(place / "unit.json", "finished unit")
+    if not isinstance(entries, list):
+        raise SamecastError(f"{str(place)!r} is damaged: expected a list of judgements")
+    return [build(DuoJudgement, entry, f"{str(place)!r} is damaged: a judgement") for entry in entries]

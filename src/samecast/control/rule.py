@@ -1,14 +1,17 @@
 """What a rule is. Methods are data: a method is a tuple of rules, and the named ones are in `control/rules.py`."""
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Annotated, Literal
 
 from samecast.attention.modes import Mode, Read
 from samecast.attention.modes.base import Masks
+from samecast.checked import Within, check_fields
 from samecast.core.steps import Steps
 from samecast.errors import SamecastError
 
-Reads = Literal["source", "self", "targets"] | int
+Position = Annotated[int, Within(0, 100_000)]
+"""Of a target among the prompts' images."""
+Reads = Literal["source", "self", "targets"] | Position
 
 DECODER_SITES = "10-15"
 
@@ -30,24 +33,21 @@ class Rule:
             `Separate(tokens)` for subject reads subject.
 
     Raises:
-        SamecastError: the rule names no reader or no source, or fields that do not go together.
+        SamecastError: a field is of another type or out of range, or fields do not go together.
     """
 
-    readers: Literal["targets"] | tuple[int, ...] = "targets"
+    readers: Literal["targets"] | tuple[Position, ...] = "targets"
     sources: tuple[Reads, ...] = ("source",)
     sites: str = DECODER_SITES
     steps: Steps = field(default_factory=Steps)
     mode: Mode = field(default_factory=Read)
 
     def __post_init__(self) -> None:
-        names = {source for source in self.sources if not isinstance(source, int)}
-        if not self.sources or not names <= {"source", "self", "targets"}:
-            raise SamecastError(
-                f"a rule's sources must be of 'source', 'self', 'targets' and targets' numbers; got {self.sources!r}"
-            )
+        check_fields(self, "a rule's {}".format)
+        if not self.sources:
+            raise SamecastError("a rule must have at least one source; got none")
         if not self.readers:
             raise SamecastError("a rule must have at least one reader; got none")
-        _check_kinds(self.sites, self.steps, self.mode)
         self.mode.check(self.sources)
 
     @property
@@ -78,15 +78,6 @@ class Rule:
     def masks_targets(self) -> bool:
         """Whether it asks where the subject is in the pictures that are made."""
         return self.mode.masks_readers or (self.mode.masks_sources and self.reads_targets)
-
-
-def _check_kinds(sites: object, steps: object, mode: object) -> None:
-    if not isinstance(sites, str):
-        raise SamecastError(f"a rule's sites must be text, such as '10-15' or 'decoder'; got {sites!r}")
-    if not isinstance(steps, Steps):
-        raise SamecastError(f"a rule's steps must be Steps(...); got {steps!r}")
-    if not isinstance(mode, Mode):
-        raise SamecastError(f"a rule's mode must be an attention mode such as Read(); got {mode!r}")
 
 
 Rules = tuple[Rule, ...]

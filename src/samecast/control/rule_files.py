@@ -1,18 +1,24 @@
 """Rules as plain data, and files of them: what records keep, `samecast tune` writes and people write themselves."""
 
-import json
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, fields
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import Annotated, Any, cast
 
-from samecast.attention.modes import Mode, make_mode
+from samecast.attention.modes import MODES, Mode
+from samecast.checked import Within, build, read_json, shown
 from samecast.control.rule import Rule, Rules
-from samecast.core.steps import Steps
-from samecast.core.tokens import SubjectTokens
 from samecast.errors import SamecastError
 
-_T = TypeVar("_T")
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class _RulesFile:
+    """What a file of rules holds; `why` is for people."""
+
+    rules: Any
+    format: Annotated[int, Within(FORMAT, FORMAT)] = FORMAT
+    why: Any = None
 
 
 def rules_to_data(rules: Rules) -> list[dict[str, Any]]:
@@ -28,8 +34,9 @@ def rules_from_data(data: object) -> Rules:
         SamecastError: the data describes no rules.
     """
     if not isinstance(data, list):
-        raise SamecastError(f"rules must be a list; got {_shown(data)}")
-    return tuple(_rule_from_data(entry) for entry in cast(list[object], data))
+        raise SamecastError(f"rules must be a list; got {shown(data)}")
+    told = enumerate(cast(list[object], data), start=1)
+    return tuple(_rule_from_data(entry, f"rule {number}") for number, entry in told)
 
 
 def read_rules(file: Path) -> Rules:
@@ -38,78 +45,28 @@ def read_rules(file: Path) -> Rules:
     Raises:
         SamecastError: it cannot be read, or holds no rules.
     """
+    told = build(_RulesFile, read_json(file, "file of rules"), repr(str(file)))
     try:
-        data: object = json.loads(file.read_text(encoding="utf-8"))
-        if not isinstance(data, dict) or "rules" not in data:
-            raise SamecastError(f'expected {{"rules": [...]}}, got {_shown(cast(object, data))}')
-        return rules_from_data(cast(dict[str, object], data)["rules"])
-    except (OSError, ValueError) as error:
-        raise SamecastError(f"{str(file)!r} is no file of rules: {' '.join(str(error).split())}") from None
+        return rules_from_data(told.rules)
+    except SamecastError as error:
+        raise SamecastError(f"{str(file)!r} is no file of rules: {error}") from None
 
 
-def _rule_from_data(data: object) -> Rule:
-    told = _told(Rule, data, "a rule", needed=("sources", "sites"))
-    told["sources"] = _listed(told["sources"], "a rule's sources")
-    if told.get("readers", "targets") != "targets":
-        told["readers"] = _listed(told["readers"], "a rule's readers")
-    if "steps" in told:
-        told["steps"] = _steps_from_data(told["steps"])
-    if "mode" in told:
-        told["mode"] = _mode_from_data(told["mode"])
-    return _made(Rule, told, "a rule")
+def rules_file(rules: Rules, why: dict[str, Any]) -> dict[str, Any]:
+    """What `read_rules` reads; `why` is for people."""
+    return asdict(_RulesFile(rules_to_data(rules), FORMAT, why))
 
 
-def _mode_from_data(data: object) -> Mode:
-    """A mode by its name alone, or an object of its name and fields."""
-    if isinstance(data, str):
-        return make_mode(data, {})
-    if not isinstance(data, dict) or not isinstance(cast(dict[str, Any], data).get("name"), str):
-        raise SamecastError(f"a rule's mode must be a name, or an object with one; got {_shown(cast(object, data))}")
-    told = dict(cast(dict[str, Any], data))
-    if not isinstance(told.get("tokens", "given"), str):
-        words = _told(SubjectTokens, told["tokens"], "a mode's tokens")
-        if "steps" in words:
-            words["steps"] = _steps_from_data(words["steps"])
-        told["tokens"] = _made(SubjectTokens, words, "a mode's tokens")
-    return make_mode(told.pop("name"), told)
+def _rule_from_data(data: object, name: str) -> Rule:
+    if isinstance(data, dict) and "mode" in data:
+        data = {**data, "mode": _mode_from_data(cast(object, data["mode"]), f"{name}: mode")}
+    return build(Rule, data, name, needed=("sources", "sites"))
 
 
-def _steps_from_data(data: object) -> Steps:
-    told = _told(Steps, data, "a rule's steps")
-    if told.get("only") is not None:
-        told["only"] = _listed(told["only"], "a rule's list of steps")
-    return _made(Steps, told, "a rule's steps")
-
-
-def _told(kind: type, data: object, name: str, needed: Sequence[str] = ()) -> dict[str, Any]:
-    known = [each.name for each in fields(kind)]
-    if not isinstance(data, dict):
-        raise SamecastError(f"{name} must be an object of {', '.join(known)}; got {_shown(data)}")
-    told = cast(dict[str, Any], data)
-    for key in told:
-        if key not in known:
-            raise SamecastError(f"{name} has no {key!r}; it has {', '.join(known)}")
-    for key in needed:
-        if key not in told:
-            raise SamecastError(f"{name} must tell its {key}; got {_shown(told)}")
-    return dict(told)
-
-
-def _listed(data: object, name: str) -> tuple[Any, ...]:
-    if not isinstance(data, list | tuple):
-        raise SamecastError(f"{name} must be a list; got {_shown(data)}")
-    return tuple(cast(Sequence[Any], data))
-
-
-def _made(kind: Callable[..., _T], told: Mapping[str, Any], name: str) -> _T:
-    try:
-        return kind(**told)
-    except (TypeError, ValueError) as error:  # of the wrong kind, such as a number written as text
-        if isinstance(error, SamecastError):
-            raise
-        raise SamecastError(f"{name}: something is of the wrong kind in: {_shown(told)}") from error
-
-
-def _shown(data: object) -> str:
-    text = repr(data)
-    return text if len(text) <= 80 else f"{text[:77]}..."
+def _mode_from_data(data: object, name: str) -> Mode:
+    """A mode by its name alone, or from an object of its name and fields."""
+    told: dict[str, Any] = dict(cast(dict[str, Any], data)) if isinstance(data, dict) else {"name": data}
+    called = told.pop("name", None)
+    if not isinstance(called, str) or called not in MODES:
+        raise SamecastError(f"{name} must be {', '.join(MODES)}, or an object with such a name; got {shown(data)}")
+    return build(MODES[called], told, f"{name} {called}")

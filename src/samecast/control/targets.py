@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from samecast.core.branches import Branch
+from samecast.core.prompts import check_prompts
 from samecast.core.settings import RenderSettings
 from samecast.errors import SamecastError
 
@@ -40,15 +41,13 @@ def make_targets(prompts: Sequence[str], settings: RenderSettings, *, noun: str,
         first_seed: of each prompt's first picture.
 
     Raises:
-        SamecastError: no prompt, an empty one, or `{noun}` without a noun.
+        SamecastError: no prompt, one that is empty or no text, or `{noun}` without a noun.
     """
     if isinstance(prompts, str):
         raise SamecastError(f"prompts must be a list of texts; got the one text {prompts[:40]!r}")
     if not prompts:
         raise SamecastError("at least one prompt is needed; got none")
-    for number, prompt in enumerate(prompts, start=1):
-        if not prompt.strip():
-            raise SamecastError(f"prompt {number} is empty; say what the picture is to show")
+    check_prompts(prompts)
     negative = expand(settings.negative_prompt, noun)
     wanted = [(prompt, first_seed + number) for prompt in prompts for number in range(settings.images_per_prompt)]
     return tuple(

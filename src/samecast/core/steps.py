@@ -5,11 +5,13 @@ of 50 steps 0.5 is step 25, in one of 20 steps it is step 10.
 """
 
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import Annotated, Protocol, runtime_checkable
 
+from samecast.checked import Within, check_fields
 from samecast.errors import SamecastError
 
 SKIP_PERIOD = 10
+_MOST = 1_000_000
 
 
 @runtime_checkable
@@ -42,31 +44,26 @@ class Steps:
         SamecastError: the span is empty or a value is out of range.
     """
 
-    start: int | float = 0
-    final: int | float | None = None
-    skip: int | None = None
-    stride: int | None = None
-    only: tuple[int, ...] | None = None
+    start: Annotated[int | float, Within(0, _MOST)] = 0
+    final: Annotated[int | float, Within(0, _MOST)] | None = None
+    skip: Annotated[int, Within(0, SKIP_PERIOD - 1)] | None = None
+    stride: Annotated[int, Within(1, _MOST)] | None = None
+    only: tuple[Annotated[int, Within(0, _MOST)], ...] | None = None
 
     def __post_init__(self) -> None:
+        check_fields(self)
         for name in ("start", "final"):
             value: int | float | None = getattr(self, name)
-            if isinstance(value, float) and not 0 <= value <= 1:
+            if isinstance(value, float) and value > 1:
                 raise SamecastError(f"{name} as a fraction of the run must be 0.0 to 1.0; got {value}")
-        if self.start < 0:
-            raise SamecastError(f"start must be 0 or more; got {self.start}")
         if self.final is not None and type(self.start) is type(self.final) and self.final < self.start:
             raise SamecastError(f"start {self.start} comes after final {self.final}; start must be at most final")
-        if self.skip is not None and not 0 <= self.skip < SKIP_PERIOD:
-            raise SamecastError(f"skip must be 0..{SKIP_PERIOD - 1}; got {self.skip}")
-        if self.stride is not None and self.stride < 1:
-            raise SamecastError(f"stride must be 1 or more; got {self.stride}")
         if self.only is not None:
             self._check_list(self.only)
 
     def _check_list(self, only: tuple[int, ...]) -> None:
-        if not only or min(only) < 0 or list(only) != sorted(set(only)):
-            raise SamecastError(f"only must list steps of 0 or more, ascending, each once; got {list(only)}")
+        if not only or list(only) != sorted(set(only)):
+            raise SamecastError(f"only must list steps, ascending, each once; got {list(only)}")
         if (self.start, self.final, self.skip, self.stride) != (0, None, None, None):
             raise SamecastError("only lists the very steps: leave out start, final, skip and stride")
 

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
+from samecast.checked import check_fields
 from samecast.core.sites import Site
 from samecast.core.steps import Steps
 from samecast.errors import SamecastError
@@ -26,7 +27,7 @@ class SubjectTokens:
         threshold: of the normalised map, from 0 to 1, or `otsu`.
 
     Raises:
-        SamecastError: the threshold is out of range.
+        SamecastError: a value is of another type, or the threshold is out of range.
     """
 
     phrase: str = ""
@@ -35,7 +36,8 @@ class SubjectTokens:
     threshold: Threshold = MASACTRL_THRESHOLD
 
     def __post_init__(self) -> None:
-        if self.threshold != "otsu" and (isinstance(self.threshold, str) or not 0 < self.threshold < 1):
+        check_fields(self)
+        if not isinstance(self.threshold, str) and not 0 < self.threshold < 1:
             raise SamecastError(f"threshold must be between 0 and 1, or 'otsu'; got {self.threshold!r}")
 
     def selector(self, sites: Sequence[Site]) -> str:

@@ -6,21 +6,27 @@ list of such lists. As in Custom Diffusion, `class_data_dir` may also be a text 
 `class_prompt` one that holds their captions.
 """
 
-import json
+import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from samecast.disk import is_folder
+from samecast.checked import build, check_fields, check_text, read_json, read_lines, shown
+from samecast.disk import expanded, is_file, is_folder
 from samecast.errors import SamecastError
+from samecast.photos import photos_in
 
-SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".avif", ".tif", ".tiff", ".gif", ".bmp"}
 ABOUT = "subject.json"
 _RETRIEVED = "images.txt"
 """A file beside photos that says what they show: {"class_noun": "dog"}."""
 
+_PHOTO_OF = re.compile(
+    r"^(?:(?:an?|the|my)\s+)?(?:[\w-]+\s+)?(?:photo|photograph|picture|image|rendering|painting|drawing|shot)s?\s+of\s+"
+    r"(?:(?:an?|the|my|one)\s+)?|^(?:an?|the)\s+",
+    re.IGNORECASE,
+)
+"""What comes before the class in a caption, such as "a close-up photo of the"."""
 _TOKEN = re.compile(r"<[^<>\s]+>")
 
 
@@ -59,13 +65,30 @@ def from_folder(
     Raises:
         SamecastError: the folder has no photos, or nobody says what they show.
     """
-    photos = find_photos(folder)
-    noun = noun.strip() or _noun_beside(Path(folder).expanduser())
-    if not _TOKEN.fullmatch(token):
+    photos = photos_in(folder)
+    noun = check_text(noun, "the noun").strip() or _noun_beside(expanded(folder))
+    if not _TOKEN.fullmatch(check_text(token, "the token")):
         raise SamecastError(f"a modifier token is a word in angle brackets, such as <new1>; got {token!r}")
     class_caption = f"a photo of {'an' if noun[0] in 'aeiouAEIOU' else 'a'} {noun}"
-    class_photos = () if class_folder is None else tuple((path, class_caption) for path in find_photos(class_folder))
+    class_photos = () if class_folder is None else tuple((path, class_caption) for path in photos_in(class_folder))
     return ToLearn(token, noun, photos, f"a photo of a {token} {noun}", class_caption, class_photos)
+
+
+@dataclass(frozen=True)
+class _Entry:
+    """One entry of a list, as far as it is read."""
+
+    instance_data_dir: str = ""
+    instance_prompt: str = ""
+    class_prompt: str = ""
+    class_data_dir: str = ""
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+        for name in ("instance_data_dir", "instance_prompt", "class_prompt", "class_data_dir"):
+            object.__setattr__(self, name, getattr(self, name).strip())
+        if not self.instance_data_dir:
+            raise SamecastError("it has no instance_data_dir, the folder of its photos")
 
 
 def from_list(file: str | Path, number: int | None = None) -> tuple[ToLearn, ...]:
@@ -80,44 +103,35 @@ def from_list(file: str | Path, number: int | None = None) -> tuple[ToLearn, ...
     Raises:
         SamecastError: it is no such list, or names photos that are not there.
     """
-    path = Path(file).expanduser()
-    try:
-        entries: Any = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise SamecastError(f"{str(file)!r} is no list of subjects: {' '.join(str(error).split())}") from None
+    path = expanded(file)
+    entries = read_json(path, "list of subjects")
     if not isinstance(entries, list) or not entries:
         raise SamecastError(f"{str(file)!r} is no list of subjects: expected a JSON list with at least one entry")
     grouped = isinstance(entries[0], list)
     if number is None and grouped:
         raise SamecastError(f"{str(file)!r} holds {len(entries)} groups of subjects: say which one, from 1")
-    if number is not None:
-        if not 1 <= number <= len(entries):
-            raise SamecastError(f"{str(file)!r} has entries 1 to {len(entries)}; got {number}")
-        entries = entries[number - 1] if grouped else [entries[number - 1]]
+    if number is not None and not 1 <= number <= len(entries):
+        raise SamecastError(f"{str(file)!r} has entries 1 to {len(entries)}; got {number}")
+    if grouped and number is not None:
+        where, entries = f" in group {number}", entries[number - 1]
         if not isinstance(entries, list):
             raise SamecastError(f"entry {number} of {str(file)!r} is no group of subjects, as the first is")
-    described = [entry for entry in entries if not (isinstance(entry, dict) and "prompt_filename_compose" in entry)]
+    else:
+        where = ""
+    told = list(enumerate(entries, start=1))
+    if number is not None and not grouped:
+        told = [told[number - 1]]
+    described = {
+        f"entry {at}{where} of {str(file)!r}": build(_Entry, entry, f"entry {at}{where} of {str(file)!r}", spare=True)
+        for at, entry in told
+        if not (isinstance(entry, dict) and "prompt_filename_compose" in entry)
+    }
     if not described:
-        raise SamecastError(f"{str(file)!r} names no subject there: expected objects with instance_data_dir")
-    taken = _tokens(described)
+        raise SamecastError(f"{str(file)!r} names no subject{where}: expected objects with instance_data_dir")
+    tokens = _tokens(list(described.values()))
     return tuple(
-        _read_entry(path, at, entry, token) for at, (entry, token) in enumerate(zip(described, taken, strict=True), 1)
+        _read_entry(path, at, entry, token) for (at, entry), token in zip(described.items(), tokens, strict=True)
     )
-
-
-def find_photos(folder: str | Path) -> tuple[Path, ...]:
-    """The photos in a folder, by name.
-
-    Raises:
-        SamecastError: there is no such folder, or no photo in it.
-    """
-    place = Path(folder).expanduser()
-    if not is_folder(place):
-        raise SamecastError(f"{str(folder)!r} is not a folder; expected one with photos of the subject")
-    photos = tuple(sorted(path for path in place.iterdir() if path.suffix.lower() in SUFFIXES and path.is_file()))
-    if not photos:
-        raise SamecastError(f"{str(folder)!r} has no photos in it (PNG, JPEG, WebP, AVIF, TIFF, GIF, BMP)")
-    return photos
 
 
 def check_tokens(subjects: Sequence[ToLearn]) -> None:
@@ -134,105 +148,115 @@ def check_tokens(subjects: Sequence[ToLearn]) -> None:
             raise SamecastError(f"two subjects have the token {subject.token}, capitals apart: each needs its own")
 
 
+@dataclass(frozen=True)
+class _About:
+    """What `subject.json` says."""
+
+    class_noun: str
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+        if not self.class_noun.strip():
+            raise SamecastError("class_noun is empty: it should be a word, such as dog")
+
+
 def _noun_beside(folder: Path) -> str:
     """What `subject.json` calls the subject."""
     about = folder / ABOUT
-    if not about.is_file():
+    if not is_file(about):
         raise SamecastError(f"say what the photos in {str(folder)!r} show, in a word: --noun dog")
-    try:
-        noun = json.loads(about.read_text(encoding="utf-8"))["class_noun"]
-    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
-        raise SamecastError(f"{str(about)!r} should hold a class_noun: {error!r}") from None
-    if not isinstance(noun, str) or not noun.strip():
-        raise SamecastError(f"{str(about)!r} should hold a class_noun, a word; got {noun!r}")
-    return noun.strip()
+    told = read_json(about, "description of a subject")
+    return build(_About, told, repr(str(about)), spare=True).class_noun.strip()
 
 
-def _tokens(entries: Sequence[Any]) -> list[str]:
+def _tokens(entries: Sequence[_Entry]) -> list[str]:
     """The token of each entry: the one in its caption, else the next of <new1>, <new2>, ... that is free."""
-    found = [
-        _TOKEN.findall(str(entry.get("instance_prompt", ""))) if isinstance(entry, dict) else [] for entry in entries
-    ]
+    found = [_TOKEN.findall(entry.instance_prompt) for entry in entries]
     taken = {token for tokens in found for token in tokens}
     free = (f"<new{number}>" for number in range(1, len(entries) + len(taken) + 1) if f"<new{number}>" not in taken)
     return [tokens[0] if tokens else next(free) for tokens in found]
 
 
-def _read_entry(file: Path, at: int, entry: Any, token: str) -> ToLearn:
-    where = f"entry {at} of {str(file)!r}"
-    if not isinstance(entry, dict):
-        raise SamecastError(
-            f"{where} should be an object with instance_data_dir and instance_prompt; got {entry!r:.60}"
-        )
-    values: dict[str, str] = {}
-    for key in ("instance_data_dir", "instance_prompt", "class_prompt", "class_data_dir"):
-        value = entry.get(key, "")
-        if not isinstance(value, str):
-            raise SamecastError(f"{where} has a {key} that is no text: {value!r:.60}")
-        values[key] = value.strip()
-    if not values["instance_data_dir"]:
-        raise SamecastError(f"{where} has no instance_data_dir")
-    captions = _class_captions(file, values["class_prompt"])
-    noun = values["class_prompt"] if len(captions) == 1 else ""
-    caption = values["instance_prompt"] or f"photo of a {noun}".strip()
+def _read_entry(file: Path, where: str, entry: _Entry, token: str) -> ToLearn:
+    captions = _class_captions(file, where, entry.class_prompt)
+    noun = _noun(entry, token) if len(captions) == 1 else ""
+    caption = entry.instance_prompt or f"photo of a {noun}".strip()
     if token not in caption:
         if not noun or noun not in caption:
             raise SamecastError(f"{where} has the caption {caption!r} with no token such as {token} in it")
         caption = caption.replace(noun, f"{token} {noun}", 1)
-    photos = find_photos(_from(file, values["instance_data_dir"]))
-    class_photos = _class_photos(file, values["class_data_dir"], captions)
+    photos = photos_in(_find(file, where, "instance_data_dir", entry.instance_data_dir))
+    class_photos = _class_photos(file, where, entry.class_data_dir, captions)
     return ToLearn(token, noun, photos, caption, captions[0], class_photos)
 
 
-def _class_captions(file: Path, prompt: str) -> list[str]:
+def _noun(entry: _Entry, token: str) -> str:
+    """What a subject is: its class without "a photo of a", and no more of it than follows the token."""
+    noun = _PHOTO_OF.sub("", entry.class_prompt).strip()
+    after = entry.instance_prompt.partition(token)[2].strip()
+    return after if after and re.match(rf"{re.escape(after)}\b", noun) else noun
+
+
+def _class_captions(file: Path, where: str, prompt: str) -> Sequence[str]:
     """The one caption, or the lines of the file that it names."""
-    place = _from(file, prompt) if prompt.endswith(".txt") else None
-    if place is None:
+    if not prompt.endswith(".txt"):
         return [prompt]
-    return _lines(place) or [""]
+    return read_lines(_find(file, where, "class_prompt", prompt)) or [""]
 
 
-def _class_photos(file: Path, given: str, captions: Sequence[str]) -> tuple[tuple[Path, str], ...]:
+def _class_photos(file: Path, where: str, given: str, captions: Sequence[str]) -> tuple[tuple[Path, str], ...]:
     """The class pictures there are. A folder that is not there (yet) has none: they are generated."""
-    place = _from(file, given) if given else None
-    if place is not None and place.is_file():
-        photos: Sequence[Path] = [_from(place, line) for line in _lines(place)]
-    elif place is not None and (place / _RETRIEVED).is_file():
+    place = _beside(file, where, "class_data_dir", given)[0] if given else None
+    if place is not None and is_file(place):
+        photos: Sequence[Path] = [
+            _find(place, f"line {number} of {str(place)!r}", "picture", line)
+            for number, line in enumerate(read_lines(place), start=1)
+        ]
+    elif place is not None and is_file(place / _RETRIEVED):
         photos, captions = _retrieved(place, captions)
-    elif place is not None and place.is_dir() and any(path.suffix.lower() in SUFFIXES for path in place.iterdir()):
-        photos = find_photos(place)
+    elif place is not None and is_folder(place):
+        photos = photos_in(place, needed=False)
     else:
         return ()
-    missing = next((photo for photo in photos if not photo.is_file()), None)
-    if missing is not None:
-        raise SamecastError(f"{str(place)!r} names the class picture {str(missing)!r:.200}, which is not there")
-    if len(captions) not in (1, len(photos)):
-        raise SamecastError(f"{str(place)!r} has {len(photos)} pictures for {len(captions)} captions")
+    if photos and len(captions) not in (1, len(photos)):
+        raise SamecastError(f"{where}: {str(place)!r} has {len(photos)} pictures for {len(captions)} captions")
     spread = list(captions) * len(photos) if len(captions) == 1 else captions
     return tuple(zip(photos, spread, strict=True))
 
 
 def _retrieved(folder: Path, captions: Sequence[str]) -> tuple[Sequence[Path], Sequence[str]]:
     """Real class pictures as Custom Diffusion's `retrieve.py` leaves them: lists of paths and of captions."""
+    listed = folder / _RETRIEVED
     photos = [
-        beside if (beside := folder / "images" / Path(line).name).is_file() else _from(folder / _RETRIEVED, line)
-        for line in _lines(folder / _RETRIEVED)
+        beside
+        if is_file(beside := folder / "images" / Path(line).name)
+        else _find(listed, f"line {number} of {str(listed)!r}", "picture", line)
+        for number, line in enumerate(read_lines(listed), start=1)
     ]
     told = folder / "caption.txt"
-    return photos, _lines(told) if told.is_file() else captions
+    return photos, read_lines(told) if is_file(told) else captions
 
 
-def _lines(file: Path) -> list[str]:
+def _find(file: Path, where: str, what: str, name: str) -> Path:
+    """A file or folder that a list names: from where the list lies, else from the working folder.
+
+    Raises:
+        SamecastError: it is in neither place.
+    """
+    found, sought = _beside(file, where, what, name)
+    if not os.path.lexists(found):
+        raise SamecastError(f"{where} names the {what} {shown(name)}, which is not there; sought {sought}")
+    return found
+
+
+def _beside(file: Path, where: str, what: str, name: str) -> tuple[Path, str]:
+    """Where a list means by a path, and all places where that was sought."""
     try:
-        return [line.strip() for line in file.read_text(encoding="utf-8").splitlines() if line.strip()]
-    except (OSError, ValueError) as error:
-        raise SamecastError(f"{str(file)!r} cannot be read: {' '.join(str(error).split())}") from None
-
-
-def _from(file: Path, name: str) -> Path:
-    """A path in a list: from where the list lies, else from the working folder."""
-    try:
-        beside = file.parent / Path(name).expanduser()
-        return beside if beside.exists() else Path(name).expanduser()
-    except (OSError, ValueError, RuntimeError) as error:
-        raise SamecastError(f"{name!r:.80} in {str(file)!r} is no path: {' '.join(str(error).split()):.80}") from None
+        given = expanded(name)
+        beside = file.parent / given
+        is_folder(beside)
+    except SamecastError as error:
+        raise SamecastError(f"{where} has a {what} that is no path: {error}") from None
+    if os.path.lexists(beside) or given.is_absolute():
+        return beside, "there alone, for the path is whole"
+    return given, f"in {str(file.parent)!r}, where the list lies, and in the working folder"

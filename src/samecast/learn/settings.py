@@ -6,8 +6,9 @@ size, has its own.
 """
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
+from samecast.checked import Within, check_fields
 from samecast.core.settings import Fit
 from samecast.errors import SamecastError
 
@@ -16,6 +17,8 @@ Mode = Literal["kv", "crossattn"]
 Precision = Literal["float32", "float16", "bfloat16"]
 Optimizer = Literal["adamw", "adamw8bit"]
 Augment = Literal["scale", "none"]
+_Count = Annotated[int, Within(1, 10_000_000)]
+_Rate = Annotated[float, Within(0, 1000)]
 
 
 @dataclass(frozen=True)
@@ -23,7 +26,7 @@ class LearnSettings:
     """How to learn a subject.
 
     Raises:
-        SamecastError: a value is out of its range.
+        SamecastError: a value is of another type, or out of its range.
     """
 
     method: Method = "custom-diffusion"
@@ -33,32 +36,32 @@ class LearnSettings:
     mode: Mode = "kv"
     """For custom-diffusion: `kv` trains keys and values of cross-attention, `crossattn` queries and outputs too."""
 
-    steps: int | None = None
+    steps: _Count | None = None
     """How many steps to take; None is as many as show each subject `photos_seen` photos."""
 
-    photos_seen: int = 1000
+    photos_seen: _Count = 1000
     """How many photos are shown of each subject in all, where `steps` does not say otherwise."""
 
-    batch: int = 2
+    batch: Annotated[int, Within(1, 10_000)] = 2
     """Photos in one call of the denoiser, on each device. With prior preservation as many class pictures go with
     them."""
 
-    accumulate: int = 1
+    accumulate: Annotated[int, Within(1, 10_000)] = 1
     """Calls whose gradients make up one step."""
 
-    learning_rate: float = 1e-5
+    learning_rate: _Rate = 1e-5
     """Rate of the weights, for a step that sees one photo; it grows with the photos of a step."""
 
-    token_rate: float = 1e-5
+    token_rate: _Rate = 1e-5
     """Rate of the modifier tokens, likewise; 0 leaves them as they are initialised."""
 
-    weight_decay: float = 1e-2
+    weight_decay: _Rate = 1e-2
     """Decay of the weights; tokens have none."""
 
-    prior_weight: float = 1.0
+    prior_weight: _Rate = 1.0
     """Weight of the loss on class pictures, which keeps the class what it was; 0 does without them."""
 
-    class_images: int = 200
+    class_images: Annotated[int, Within(1, 100_000)] = 200
     """How many class pictures are generated where none are given."""
 
     augment: Augment = "scale"
@@ -74,10 +77,10 @@ class LearnSettings:
     initializer: str = ""
     """Words at whose mean embedding a modifier token begins; empty takes a rare word, or the noun."""
 
-    views: int = 0
+    views: Annotated[int, Within(0, 100_000)] = 0
     """Different augmented views of each photo, encoded once and kept; 0 makes a new one each time."""
 
-    rank: int = 4
+    rank: Annotated[int, Within(1, 4096)] = 4
     """For lora: rank of the additions."""
 
     optimizer: Optimizer = "adamw"
@@ -89,25 +92,17 @@ class LearnSettings:
     checkpointing: bool = False
     """Compute activations twice instead of keeping them: less memory, about a third more time."""
 
-    size: int | None = None
+    size: Annotated[int, Within(1, 8192)] | None = None
     """Side of the pictures in pixels; None is the size the model was made for."""
 
     fit: Fit = "crop"
     """How a photo becomes square: cut to its centre, or padded with white."""
 
-    seed: int = 0
+    seed: Annotated[int, Within(0, 2**32 - 1)] = 0
     """Seed of everything that is drawn."""
 
     def __post_init__(self) -> None:
-        for name in ("photos_seen", "batch", "accumulate", "rank", "class_images"):
-            _require(getattr(self, name) >= 1, f"{name} must be 1 or more; got {getattr(self, name)}")
-        for name in ("learning_rate", "token_rate", "weight_decay", "prior_weight"):
-            value = getattr(self, name)
-            _require(0 <= value < float("inf"), f"{name} must be a number of 0 or more; got {value}")
-        _require(self.steps is None or self.steps >= 1, f"steps must be 1 or more; got {self.steps}")
-        _require(self.views >= 0, f"views must be 0 or more; got {self.views}")
-        _require(self.size is None or self.size >= 1, f"size must be 1 or more; got {self.size}")
-        _require(0 <= self.seed < 2**32, f"seed must be 0..2^32-1; got {self.seed}")
+        check_fields(self)
         tokens_only = self.method == "textual-inversion"
         _require(
             self.token_rate > 0 or not tokens_only, "textual-inversion trains the token alone: token_rate must not be 0"

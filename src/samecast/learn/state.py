@@ -13,6 +13,7 @@ from typing import Any
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from samecast.checked import parse_json
 from samecast.errors import SamecastError
 
 FORMAT = 2
@@ -78,7 +79,7 @@ def read_state(path: Path, key: str) -> State:
     """
     try:
         with safe_open(str(path), "pt") as file:
-            facts: Any = json.loads(file.metadata()["samecast.learning"])
+            facts: Any = parse_json(file.metadata()["samecast.learning"], f"{path} is damaged")
             tensors: dict[str, Tensor] = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         if facts["format"] != FORMAT or facts["key"] != key:
             raise SamecastError(f"{path} is of another run; choose another --out, or delete it")
@@ -96,7 +97,7 @@ def read_state(path: Path, key: str) -> State:
         return State(
             int(facts["step"]), key, weights, optimizer, facts["scaler"], float(facts["seconds"]), losses, recent
         )
-    except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
+    except (SafetensorError, OSError, KeyError, TypeError, ValueError, AttributeError) as error:
         if isinstance(error, SamecastError):
             raise
         raise SamecastError(f"{path} is damaged ({error!r:.80}): delete it, and learning starts anew") from None

@@ -4,10 +4,11 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 
+from samecast.checked import Within, check_fields
 from samecast.core.settings import RenderSettings
 from samecast.disk import replace_picture
 from samecast.errors import SamecastError
@@ -30,17 +31,16 @@ class Watching:
         save_seconds: how long between states to go on from, at least; 0 writes one after each step.
 
     Raises:
-        SamecastError: a value is out of its range, or TensorBoard is wanted and not there.
+        SamecastError: a value is of another type or out of its range, or TensorBoard is wanted and not there.
     """
 
-    show_every: int | None = None
+    show_every: Annotated[int, Within(0, 10_000_000)] | None = None
     prompts: tuple[str, ...] = ()
     tensorboard: bool = False
-    save_seconds: float = 30.0
+    save_seconds: Annotated[float, Within(0)] = 30.0
 
     def __post_init__(self) -> None:
-        if self.show_every is not None and self.show_every < 0:
-            raise SamecastError(f"show_every must be 0 or more; got {self.show_every}")
+        check_fields(self)
         if not all(prompt.strip() for prompt in self.prompts):
             raise SamecastError("a prompt to show is empty: say what the pictures shall be of")
         if self.tensorboard:

@@ -90,7 +90,7 @@ class Job:
         renders: list[Render] = []
         for target, latent in zip(self.targets, latents, strict=True):
             image = self.backbone.decode(latent[None])[0]
-            renders.append(Render(image, target.prompt, target.seed))
+            renders.append(Render(image, target.branch.prompt, target.seed))
             self.progress("decode", len(renders), len(self.targets))
         sources = () if clean_sources is None else tuple(self.backbone.decode(clean_sources))
         # A generated source has no reference to be held against.

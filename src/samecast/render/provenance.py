@@ -10,6 +10,7 @@ from typing import Any
 from PIL import Image
 
 from samecast.backbones.base import Backbone
+from samecast.checked import as_text
 from samecast.control.rule_files import rules_to_data
 from samecast.control.targets import Target
 from samecast.render.quality import Fidelity
@@ -56,7 +57,7 @@ def finite(value: float | None) -> float | None:
 
 def _name(photo: str | Path | Image.Image) -> str | None:
     """Its path as given; None for a picture that came from memory."""
-    return None if isinstance(photo, Image.Image) else str(photo)
+    return None if isinstance(photo, Image.Image) else as_text(photo)
 
 
 def _pixel_hash(image: Image.Image) -> str:

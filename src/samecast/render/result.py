@@ -19,7 +19,7 @@ class Render:
 
     Args:
         image: the picture, RGB.
-        prompt: what it was to show, as given.
+        prompt: what it was to show, `{noun}` filled in.
         seed: of its noise; without effect where it started from the inverted latent.
     """
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from samecast.attention.modes import make_mode
+from samecast.checked import shown
 from samecast.control.rule import DECODER_SITES, Rule, Rules
 from samecast.core.steps import Steps
 from samecast.core.tokens import MASACTRL_THRESHOLD, SubjectTokens, Threshold
@@ -56,7 +57,7 @@ class Axis:
 
     def __post_init__(self) -> None:
         if self.field not in BASE:
-            raise SamecastError(f"axis {self.field!r} is no field of a rule; choose from {', '.join(BASE)}")
+            raise SamecastError(f"axis {shown(self.field)} is no field of a rule; choose from {', '.join(BASE)}")
         if not self.values or len(set(self.values)) < len(self.values):
             raise SamecastError(f"axis {self.field} needs values, each once; got {list(self.values)}")
 
@@ -69,7 +70,7 @@ def parse_axis(words: str) -> Axis:
     """
     field, equals, told = words.partition("=")
     if not equals or not told.strip():
-        raise SamecastError(f"an axis is field=values, like final=20:51:5 or sites=encoder,decoder; got {words!r}")
+        raise SamecastError(f"an axis is field=values, like final=20:51:5 or sites=encoder,decoder; got {shown(words)}")
     return read_axis(field.strip(), told.split(","))
 
 
@@ -95,9 +96,9 @@ def _range(field: str, told: str) -> list[Value]:
     try:
         span = range(*(int(number) for number in told.split(":")))
     except (ValueError, TypeError):
-        raise SamecastError(f"axis {field}: {told!r} is no range; write first:end or first:end:stride") from None
-    if len(span) > _MOST_VALUES:
-        raise SamecastError(f"axis {field}: {told!r} has {len(span):,} values; {_MOST_VALUES:,} are the most")
+        raise SamecastError(f"axis {field}: {shown(told)} is no range; write first:end or first:end:stride") from None
+    if len(span[: _MOST_VALUES + 1]) > _MOST_VALUES:  # of the whole range the length may be more than a number
+        raise SamecastError(f"axis {field}: {shown(told)} has more than {_MOST_VALUES:,} values")
     return list(span)
 
 
@@ -108,7 +109,7 @@ def read_value(field: str, told: object) -> Value:
         SamecastError: the field cannot have it.
     """
     if field not in BASE:
-        raise SamecastError(f"axis {field!r} is no field of a rule; choose from {', '.join(BASE)}")
+        raise SamecastError(f"axis {shown(field)} is no field of a rule; choose from {', '.join(BASE)}")
     text = str(told).strip()
     if told is None or text.lower() in ("none", "null", "~"):
         if BASE[field] is not None:
@@ -122,7 +123,7 @@ def read_value(field: str, told: object) -> Value:
         if field in _REAL or (field == "threshold" and text != "otsu"):
             return _finite(text)
     except ValueError:
-        raise SamecastError(f"{field} cannot be {text!r}; it is a number{_or_none(field)}") from None
+        raise SamecastError(f"{field} cannot be {shown(text)}; it is a number{_or_none(field)}") from None
     return text.replace("+", ",") if field in ("sites", "maps", "sources") else text
 
 

@@ -20,10 +20,9 @@ from samecast.attention.attend import States
 from samecast.control.source import Level, Trajectory
 from samecast.core.branches import Branch, Place
 from samecast.core.tokens import SubjectTokens
-from samecast.disk import replace_file
+from samecast.disk import replace_file, save_tensors
 from samecast.errors import SamecastError
 from samecast.study.lockstep import Front, Lineage, Lockstep, Wish
-from samecast.study.tensors import save_tensors
 
 _log = logging.getLogger(__name__)
 TRAJECTORY, LIVE, INVERSION = "trajectory.safetensors", "live.safetensors", "inversion"
@@ -181,5 +180,5 @@ def _load(path: Path, device: torch.device) -> tuple[dict[str, Tensor], dict[str
     try:
         with safe_open(path, framework="pt", device=str(device)) as file:
             return {name: file.get_tensor(name) for name in file.offset_keys()}, json.loads(file.metadata()["told"])
-    except (OSError, SafetensorError, KeyError, TypeError, ValueError):
+    except (OSError, SafetensorError, KeyError, TypeError, ValueError, RecursionError):
         return None

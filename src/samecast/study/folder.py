@@ -12,28 +12,39 @@
 Everything is written under another name and renamed; a key is made of all that determines its content.
 """
 
-import contextlib
-import fcntl
 import json
 import os
 import shutil
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from PIL import Image
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from samecast.disk import check_writable, write_text, writing_folder
+from samecast.checked import Within, build, check_fields, one_line, read_json
+from samecast.disk import (
+    absolute,
+    check_writable,
+    inside,
+    is_file,
+    locked,
+    save_tensors,
+    sweep,
+    write_text,
+    writing_folder,
+)
 from samecast.errors import SamecastError
 from samecast.photos import open_photo
 from samecast.records import pixel_hash
 from samecast.study.recipe import Recipe, recipe_from_data, recipe_to_data
 from samecast.study.subjects import StudySubject
-from samecast.study.tensors import save_tensors
 
-STUDY, LOCK = "study.json", ".lock"
+STUDY = "study.json"
 PICTURE, LATENT, RUN = "picture.png", "latent.safetensors", "run.json"
 
 
@@ -45,7 +56,7 @@ class StudyFolder:
     """
 
     def __init__(self, path: str | Path) -> None:
-        self.path = Path(path).expanduser().absolute()
+        self.path = absolute(path)
 
     def create(self, recipe: Recipe, subjects: Sequence[StudySubject]) -> None:
         """Writes down what is to be run; a folder that holds this very study already is left as it is.
@@ -53,7 +64,7 @@ class StudyFolder:
         Raises:
             SamecastError: it holds another study, or anything else.
         """
-        check_writable(self.path)
+        check_writable(self.path, "folder")
         if (self.path / STUDY).is_file():
             told = json.loads(json.dumps(recipe_to_data(recipe)))
             same = self._read_json(self.path / STUDY) == told and self._same_subjects(subjects)
@@ -87,7 +98,7 @@ class StudyFolder:
             SamecastError: the folder holds no study.
         """
         file = self.path / STUDY
-        if not file.is_file():
+        if not is_file(file):
             raise SamecastError(f"{str(self.path)!r} holds no study: it has no {STUDY}")
         return recipe_from_data(self._read_json(file), file)
 
@@ -102,20 +113,17 @@ class StudyFolder:
             SamecastError: it is damaged.
         """
         folder = self.path / "subjects" / name
-        told = self._read_json(folder / "subject.json")
-        try:
-            return StudySubject(
-                name,
-                tuple(told["prompts"]),
-                tuple(open_photo(folder / file) for file in told["references"]),
-                str(told["class_noun"]),
-                str(told["source_prompt"]),
-                tuple(open_photo(folder / file) for file in told["judged"]),
-                told["case"],
-                bool(told["hidden"]),
-            )
-        except (KeyError, TypeError) as error:
-            raise SamecastError(f"{str(folder)!r} is damaged: {type(error).__name__} {error}") from None
+        told = build(_Subject, self._read_json(folder / "subject.json"), f"{str(folder / 'subject.json')!r}")
+        return StudySubject(
+            name,
+            told.prompts,
+            tuple(open_photo(inside(folder, file)) for file in told.references),
+            told.class_noun,
+            told.source_prompt,
+            tuple(open_photo(inside(folder, file)) for file in told.judged),
+            told.case,
+            told.hidden,
+        )
 
     def is_finished(self, key: str) -> bool:
         """Whether a picture is there."""
@@ -135,7 +143,11 @@ class StudyFolder:
 
     def latent(self, key: str) -> Tensor:
         """Its latent, before it was decoded and quantised."""
-        return load_file(self.path / "runs" / key / LATENT)["latent"]
+        file = self.path / "runs" / key / LATENT
+        try:
+            return load_file(file)["latent"]
+        except (SafetensorError, OSError, KeyError) as error:
+            raise SamecastError(f"{str(file)!r} is damaged: {one_line(error)}") from None
 
     def run_facts(self, key: str) -> dict[str, Any]:
         """What made it."""
@@ -172,7 +184,7 @@ class StudyFolder:
     def masks(self) -> list[tuple[dict[str, Any], Image.Image]]:
         """All masks, with what is told of them."""
         files = sorted(self.path.glob("masks/*/mask.json"))
-        return [(self._read_json(file), Image.open(file.with_name("mask.png")).convert("L")) for file in files]
+        return [(self._read_json(file), open_photo(file.with_name("mask.png")).convert("L")) for file in files]
 
     def progress(self, name: str) -> Path:
         """Where a subject's work in progress lies."""
@@ -192,29 +204,19 @@ class StudyFolder:
     def sweep(self) -> None:
         """Removes what killed processes left half-written; only while nobody else writes."""
         kept = ("runs", "scores", "failures", "masks", "subjects", "figures")
-        for place in (self.path, *(self.path / name for name in kept), *self._open_progress()):
-            for leftover in place.glob(".*"):
-                if leftover.name != LOCK:
-                    shutil.rmtree(leftover, ignore_errors=True)
+        sweep([self.path, *(self.path / name for name in kept), *self._open_progress()])
 
     def _open_progress(self) -> list[Path]:
         """All folders of subjects in progress, however deep: they are few."""
         return [Path(place) for place, _, _ in os.walk(self.path / "progress")]
 
-    @contextlib.contextmanager
-    def locked(self) -> Generator[None]:
+    def locked(self) -> AbstractContextManager[Path]:
         """Nobody else runs this study meanwhile; the lock goes with the process, however that ends.
 
         Raises:
             SamecastError: somebody does.
         """
-        check_writable(self.path)
-        with (self.path / LOCK).open("a") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
-                raise SamecastError(f"{str(self.path)!r} is being worked on by another process") from None
-            yield
+        return locked(self.path)
 
     def _write_subject(self, subject: StudySubject) -> None:
         place = self.path / "subjects" / subject.name
@@ -236,13 +238,28 @@ class StudyFolder:
         )
 
     def _read_json(self, file: Path) -> dict[str, Any]:
-        try:
-            told: Any = json.loads(file.read_text(encoding="utf-8"))
-        except (OSError, ValueError, RecursionError) as error:
-            raise SamecastError(f"{str(file)!r} is damaged: {' '.join(str(error).split())}") from None
+        told = read_json(file, "part of a study any more: it is damaged")
         if not isinstance(told, dict):
             raise SamecastError(f"{str(file)!r} is damaged: expected an object")
         return told
+
+
+@dataclass(frozen=True)
+class _Subject:
+    """What `subject.json` says; its pictures are named as they lie beside it."""
+
+    prompts: tuple[str, ...]
+    class_noun: str
+    source_prompt: str
+    case: Annotated[int, Within(0, 31)] | None
+    hidden: bool
+    references: tuple[str, ...]
+    judged: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+        if not self.references or not self.prompts:
+            raise SamecastError("it has no photo, or no prompt")
 
 
 def identity_of(subject: StudySubject) -> tuple[Any, ...]:

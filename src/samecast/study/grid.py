@@ -4,6 +4,7 @@ The presets are the AIKU study's (`METHODS` there: three axes, each varied alone
 maps they are made of, and a full factorial. Spans are those of a run of 50 steps and keep their share of another.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
@@ -28,6 +29,7 @@ HANDOVERS = (10, 20, 30, 40)
 MAP_SITES = ("encoder", "mid", "decoder", "0-2", "3-5", "7-9", "10-12", "13-15")
 THRESHOLDS: tuple[Value, ...] = (0.1, 0.2, 0.3, "otsu")
 FULL_RUN, SITES = 50, 16
+_MOST_VARIANTS = 100_000
 
 
 @dataclass(frozen=True)
@@ -213,6 +215,9 @@ def factorial(
     idle = [field for field in ("threshold", "map_start", "map_final") if field in given]
     if idle and given.get("maps") in (None, (None,)):
         raise SamecastError(f"{idle[0]} is of maps that mask the subject, and nothing is masked: give maps too")
+    count = math.prod(len(axis.values) for axis in axes)
+    if count > _MOST_VARIANTS:
+        raise SamecastError(f"the axes multiply to {count:,} settings; {_MOST_VARIANTS:,} are the most")
     own = {"final": steps, **{field: value for field, value in {**BASE, **base}.items() if value is not None}}
     still = {axis.field: own.get(axis.field) if own.get(axis.field) in axis.values else axis.values[0] for axis in axes}
     variants: list[Variant] = []

@@ -6,8 +6,9 @@ from dataclasses import asdict, dataclass
 from hashlib import sha256
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Annotated, Any, Literal
 
+from samecast.checked import Within, build, check_fields, shown
 from samecast.control.rule import Rule
 from samecast.control.rule_files import rules_from_data, rules_to_data
 from samecast.core.settings import RenderSettings
@@ -39,7 +40,7 @@ class Recipe:
         title: what it is called.
 
     Raises:
-        SamecastError: values do not go together.
+        SamecastError: a value is of another type or out of range, or values do not go together.
     """
 
     grid: Grid
@@ -49,15 +50,14 @@ class Recipe:
     dtype: str
     lora: tuple[tuple[str, str], ...] = ()
     photos: Photos = "first"
-    seeds: int = 1
+    seeds: Annotated[int, Within(1, 100_000)] = 1
     clip: str = ""
     dino: str = ""
     title: str = "study"
 
     def __post_init__(self) -> None:
-        if self.photos not in get_args(Photos):
-            raise SamecastError(f"photos must be {', '.join(get_args(Photos))}; got {self.photos!r}")
-        if self.seeds < 1 or (self.seeds > 1 and self.settings.noise_share == 0):
+        check_fields(self)
+        if self.seeds > 1 and self.settings.noise_share == 0:
             raise SamecastError(
                 f"{self.seeds} seeds need a start that is random: give init 'noise' or a blend such as 0.3; from the"
                 " photo's inverted latent repeat over photos instead"
@@ -154,20 +154,46 @@ def recipe_from_data(data: Mapping[str, Any], where: str | Path) -> Recipe:
         SamecastError: it is of another format, or damaged.
     """
     if data.get("format") != FORMAT:
-        raise SamecastError(f"{str(where)!r} has format {data.get('format')!r}; this version reads format {FORMAT}")
-    try:
-        told = {name: value for name, value in data.items() if name not in ("format", "variants", "views")}
-        variants = tuple(
-            Variant(entry["name"], entry["fields"], rules_from_data(entry["rules"])) for entry in data["variants"]
+        raise SamecastError(
+            f"{str(where)!r} has format {shown(data.get('format'))}; this version reads format {FORMAT}"
         )
-        views = tuple(
-            View(entry["axis"], entry["series"], tuple((value, name) for value, name in entry["points"]))
-            for entry in data["views"]
-        )
-        told["settings"] = RenderSettings(**told["settings"])
-        told["lora"] = tuple((path, revision) for path, revision in told["lora"])
-        return Recipe(Grid(variants, views), **told)
-    except (KeyError, TypeError, ValueError) as error:
-        if isinstance(error, SamecastError):
-            raise
-        raise SamecastError(f"{str(where)!r} is damaged: {type(error).__name__} {error}") from None
+    told = {name: value for name, value in data.items() if name not in ("format", "variants", "views")}
+    of = repr(str(where))
+    variants = [build(_Variant, entry, f"{of}: variant") for entry in _listed(data, "variants", of)]
+    views = [build(_View, entry, f"{of}: view") for entry in _listed(data, "views", of)]
+    grid = Grid(
+        tuple(Variant(each.name, each.fields, rules_from_data(each.rules)) for each in variants),
+        tuple(View(each.axis, each.series, each.points) for each in views),
+    )
+    return build(Recipe, {**told, "grid": grid}, of)
+
+
+def _listed(data: Mapping[str, Any], name: str, where: str) -> list[Any]:
+    told = data.get(name)
+    if not isinstance(told, list):
+        raise SamecastError(f"{where} is damaged: {name} must be a list; got {shown(told)}")
+    return told
+
+
+@dataclass(frozen=True)
+class _Variant:
+    """A variant as `study.json` tells it."""
+
+    name: str
+    fields: Mapping[str, Any]
+    rules: Any
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+
+
+@dataclass(frozen=True)
+class _View:
+    """A view as `study.json` tells it."""
+
+    axis: str
+    series: str
+    points: tuple[tuple[int | float | str | None, str], ...]
+
+    def __post_init__(self) -> None:
+        check_fields(self)

@@ -8,24 +8,23 @@ and prompts, a line each, in `prompts.txt` there or beside them; `{noun}` in the
 `class_noun.txt`, or its name.
 """
 
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from samecast.checked import build, check_fields, check_text, read_json, read_lines, read_text, shown
 from samecast.control.targets import expand
 from samecast.diorama.benchmark import case
+from samecast.disk import expanded, is_file, is_folder
 from samecast.errors import SamecastError
-from samecast.photos import open_photo
+from samecast.photos import open_photo, photos_in
 from samecast.records import slug
 
 BUNDLED = 8
-_PHOTOS = {".png", ".jpg", ".jpeg", ".webp", ".avif", ".tif", ".tiff", ".bmp"}
 
 
 @dataclass(frozen=True)
@@ -51,6 +50,9 @@ class StudySubject:
     judged: tuple[Image.Image, ...] = ()
     case: int | None = None
     hidden: bool = False
+
+    def __post_init__(self) -> None:
+        check_fields(self)
 
     @property
     def subject(self) -> str:
@@ -101,10 +103,10 @@ def read_subjects(path: str | Path) -> tuple[StudySubject, ...]:
     Raises:
         SamecastError: it cannot be read, or an entry lacks something.
     """
-    place = Path(path).expanduser()
-    if not place.exists():
+    place = expanded(path)
+    if not is_folder(place) and not is_file(place):
         raise SamecastError(f"{str(path)!r} does not exist; give an annotation.json or a folder of subjects")
-    found = _read_folder(place) if place.is_dir() else _read_annotation(place)
+    found = _read_folder(place) if is_folder(place) else _read_annotation(place)
     if not found:
         raise SamecastError(f"{str(path)!r} has no subject in it")
     names = [subject.name for subject in found]
@@ -114,63 +116,67 @@ def read_subjects(path: str | Path) -> tuple[StudySubject, ...]:
     return tuple(sorted(found, key=lambda subject: subject.name))
 
 
+@dataclass(frozen=True)
+class _Entry:
+    """One entry of an annotation file."""
+
+    name: str
+    description: str | tuple[str, ...]
+    image_path: str | tuple[str, ...]
+    class_noun: str | None = None
+    source_prompt: str | None = None
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+        for name in ("name", "description", "image_path"):
+            texts = _several(getattr(self, name))
+            if not texts or not all(text.strip() for text in texts):
+                raise SamecastError(f"{name} must not be empty; got {shown(getattr(self, name))}")
+
+
+def _several(texts: str | tuple[str, ...]) -> tuple[str, ...]:
+    return (texts,) if isinstance(texts, str) else texts
+
+
 def _read_annotation(path: Path) -> list[StudySubject]:
-    try:
-        entries: Any = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise SamecastError(f"{str(path)!r} is no annotation file: {' '.join(str(error).split())}") from None
-    if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
+    entries = read_json(path, "annotation file")
+    if not isinstance(entries, list):
         raise SamecastError(f"{str(path)!r} must hold a list of objects with name, description and image_path")
     return [
-        _read_entry(entry, path.parent, f"entry {number} of {path.name}") for number, entry in enumerate(entries, 1)
+        _subject(build(_Entry, entry, where, spare=True), path.parent, where)
+        for entry, where in ((entry, f"entry {number} of {str(path)!r}") for number, entry in enumerate(entries, 1))
     ]
 
 
-def _read_entry(entry: Mapping[str, Any], folder: Path, where: str) -> StudySubject:
-    noun, caption = (_text(entry, field, where) for field in ("class_noun", "source_prompt"))
-    photos = [folder / name for name in _texts(entry, "image_path", where)]
-    prompts = [expand(prompt, noun) for prompt in _texts(entry, "description", where)]
-    name = _texts(entry, "name", where)[0]
-    return _make(name, prompts, photos, noun, expand(caption, noun))
-
-
-def _text(entry: Mapping[str, Any], field: str, where: str) -> str:
-    told = entry.get(field)
-    if not isinstance(told, str | None):
-        raise SamecastError(f"{where} has {field!r} that is no text: {told!r:.60}")
-    return told or ""
-
-
-def _texts(entry: Mapping[str, Any], field: str, where: str) -> list[str]:
-    told: Any = entry.get(field)
-    texts: list[Any] = told if isinstance(told, list) else [told]
-    if not texts or not all(isinstance(text, str) and text.strip() for text in texts):
-        raise SamecastError(f"{where} needs {field!r}, a text or a list of texts; got {told!r:.60}")
-    return [str(text) for text in texts]
+def _subject(entry: _Entry, folder: Path, where: str) -> StudySubject:
+    noun, caption = entry.class_noun or "", entry.source_prompt or ""
+    try:
+        prompts = [expand(prompt, noun) for prompt in _several(entry.description)]
+        photos = [folder / expanded(name) for name in _several(entry.image_path)]
+        return _make(entry.name, prompts, photos, noun, expand(caption, noun))
+    except SamecastError as error:
+        raise SamecastError(f"{where}: {error}") from None
 
 
 def _read_folder(folder: Path) -> list[StudySubject]:
     found: list[StudySubject] = []
-    for place in sorted(child for child in folder.iterdir() if child.is_dir() and not child.name.startswith(".")):
-        photos = sorted(file for file in place.iterdir() if file.suffix.lower() in _PHOTOS)
-        if not photos:
-            raise SamecastError(f"{str(place)!r} has no photo in it")
+    for place in _folders(folder):
+        photos = photos_in(place)
         noun_file = place / "class_noun.txt"
-        noun = _read(noun_file).strip() if noun_file.is_file() else place.name.replace("_", " ")
-        texts = next((file for file in (place / "prompts.txt", folder / "prompts.txt") if file.is_file()), None)
-        lines = [] if texts is None else [line.strip() for line in _read(texts).splitlines()]
-        prompts = [expand(line, noun) for line in lines if line]
+        noun = read_text(noun_file).strip() if is_file(noun_file) else place.name.replace("_", " ")
+        texts = next((file for file in (place / "prompts.txt", folder / "prompts.txt") if is_file(file)), None)
+        prompts = [expand(line, check_text(noun, "the noun")) for line in (() if texts is None else read_lines(texts))]
         if not prompts:
             raise SamecastError(f"{str(place)!r} has no prompts: write a line each into prompts.txt there or beside it")
         found.append(_make(place.name, prompts, photos, noun, ""))
     return found
 
 
-def _read(file: Path) -> str:
+def _folders(folder: Path) -> list[Path]:
     try:
-        return file.read_text("utf-8")
-    except (OSError, ValueError) as error:
-        raise SamecastError(f"{str(file)!r} cannot be read as UTF-8 text: {error}") from None
+        return sorted(child for child in folder.iterdir() if child.is_dir() and not child.name.startswith("."))
+    except OSError as error:
+        raise SamecastError(f"cannot read {str(folder)!r}: {error.strerror or error}") from None
 
 
 def _make(name: str, prompts: Sequence[str], photos: Sequence[Path], noun: str, caption: str) -> StudySubject:

@@ -9,11 +9,8 @@ made is not made again.
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from samecast.backbones.base import Backbone
-from samecast.control.rule import Rules
-from samecast.control.rule_files import rules_to_data
 from samecast.errors import SamecastError
 from samecast.score.statistics import balanced, front
 from samecast.study.axes import Axis
@@ -27,7 +24,6 @@ from samecast.study.subjects import StudySubject
 from samecast.study.table import Row, read_scores
 from samecast.study.unit import Bench, Progress
 
-RULES_FORMAT = 1
 _STARTS, _FINALS = (0, 4, 10), (10, 20, 25, 30, 40, 50)
 _FEWEST = 3
 
@@ -188,8 +184,3 @@ def _better_half(points: dict[str, tuple[float, float]], weight: float) -> list[
             kept.append(name)
             del best[name], left[name]
     return kept[: max(_FEWEST, len(points) // 2)]
-
-
-def rules_file(rules: Rules, why: dict[str, Any]) -> dict[str, Any]:
-    """Rules as `samecast render --rules` takes them; `why` is for people."""
-    return {"format": RULES_FORMAT, "rules": rules_to_data(rules), "why": why}

@@ -10,10 +10,10 @@ methods that compute.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
+from samecast.checked import check_fields
 from samecast.core.tokens import SubjectTokens
-from samecast.errors import SamecastError
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -88,7 +88,11 @@ class Reading:
 
 @dataclass(frozen=True)
 class Mode:
-    """The base of all modes."""
+    """The base of all modes.
+
+    Raises:
+        SamecastError: a field is of another type or out of range.
+    """
 
     name: ClassVar[str]
     """In files of rules and records."""
@@ -104,6 +108,9 @@ class Mode:
 
     is_plain: ClassVar[bool] = False
     """Whether it is attention and nothing else, so that a row which reads itself alone needs no control."""
+
+    def __post_init__(self) -> None:
+        check_fields(self, lambda field: f"the {field} of mode {self.name}")
 
     @property
     def masks_from(self) -> Masks:
@@ -141,26 +148,7 @@ class Masked(Mode):
 
     tokens: Literal["given"] | SubjectTokens = "given"
 
-    def __post_init__(self) -> None:
-        tokens = cast(object, self.tokens)
-        if tokens != "given" and not isinstance(tokens, SubjectTokens):
-            raise SamecastError(
-                f"the tokens of mode {self.name} must be 'given' or SubjectTokens(phrase); got {self.tokens!r}"
-            )
-
     @property
     def masks_from(self) -> Masks:
         """Where its masks come from."""
         return self.tokens
-
-
-def check_number(value: object, name: str, mode: str, *, low: float, high: float = float("inf")) -> None:
-    """Refuses what is not a number within bounds.
-
-    Raises:
-        SamecastError: it is not.
-    """
-    number = None if isinstance(value, bool) or not isinstance(value, int | float) else value
-    if number is None or not low <= number <= high or number == float("inf"):
-        bounds = f"{low:g} to {high:g}" if high != float("inf") else f"{low:g} or more"
-        raise SamecastError(f"the {name} of mode {mode} must be {bounds}; got {value!r}")

@@ -18,9 +18,10 @@ limit is the paper's: 0.4 times side times the subject's share.
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
-from samecast.attention.modes.base import Masked, Part, Reader, Reading, check_number
+from samecast.attention.modes.base import Masked, Part, Reader, Reading
+from samecast.checked import Within
 from samecast.core.tokens import SubjectTokens
 from samecast.errors import SamecastError
 
@@ -50,11 +51,10 @@ class Match(Masked):
     masks_readers: ClassVar[bool] = True
 
     tokens: Literal["given"] | SubjectTokens = SUBJECT
-    consistency: float = CONSISTENCY
+    consistency: Annotated[float, Within(0)] = CONSISTENCY
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_number(self.consistency, "consistency", self.name, low=0)
         if self.consistency == 0:
             raise SamecastError("the consistency of mode match must be above 0; got 0, at which nothing matches")
 

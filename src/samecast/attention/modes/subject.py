@@ -5,10 +5,11 @@ in each layer and step, so that layouts stay varied. A query that may read nothi
 """
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Annotated, ClassVar
 
-from samecast.attention.modes.base import Masked, Reader, Reading, check_number
+from samecast.attention.modes.base import Masked, Reader, Reading
 from samecast.attention.modes.separate import allowed_by_reader
+from samecast.checked import Within
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -29,11 +30,7 @@ class SubjectOnly(Masked):
     name: ClassVar[str] = "subject"
     masks_sources: ClassVar[bool] = True
 
-    dropout: float = 0.0
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_number(self.dropout, "dropout", self.name, low=0, high=1)
+    dropout: Annotated[float, Within(0, 1)] = 0.0
 
     def change(self, reading: Reading) -> None:
         """Hides the background of the others, and what is dropped of their subject."""

@@ -6,9 +6,10 @@ to the logits within the mask, and lets nothing be read outside of it.)
 """
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
-from samecast.attention.modes.base import Masked, Reading, check_number
+from samecast.attention.modes.base import Masked, Reading
+from samecast.checked import Within
 
 
 @dataclass(frozen=True)
@@ -26,11 +27,7 @@ class Weigh(Masked):
     name: ClassVar[str] = "weigh"
     masks_sources: ClassVar[bool] = True
 
-    weight: float = 1.0
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_number(self.weight, "weight", self.name, low=0)
+    weight: Annotated[float, Within(0)] = 1.0
 
     def change(self, reading: Reading) -> None:
         """Multiplies keys and values."""

@@ -5,6 +5,8 @@ from typing import Annotated, Literal
 
 import tyro
 
+from samecast.checked import Within
+
 arg = tyro.conf.arg
 
 On = tyro.conf.FlagCreatePairsOff[bool]
@@ -13,7 +15,7 @@ On = tyro.conf.FlagCreatePairsOff[bool]
 Model = Annotated[str, arg(metavar="MODEL", help_behavior_hint="(default: the embedded model)")]
 """Which models will do is told by each command."""
 
-Steps = Annotated[int, arg(metavar="INT", help="Denoising steps.")]
+Steps = Annotated[int, arg(metavar="INT", help="Denoising steps."), Within(1, 10_000)]
 
 Guidance = Annotated[
     float | None,
@@ -23,9 +25,12 @@ Guidance = Annotated[
         " 1 is without, and twice as fast.",
         help_behavior_hint="(default: the model's)",
     ),
+    Within(0, 1000),
 ]
 
-GuidanceRescale = Annotated[float, arg(metavar="0-1", help="How far guidance is kept from raising contrast.")]
+GuidanceRescale = Annotated[
+    float, arg(metavar="0-1", help="How far guidance is kept from raising contrast."), Within(0, 1)
+]
 
 Init = Annotated[
     Literal["inverted", "noise"] | float,
@@ -34,10 +39,13 @@ Init = Annotated[
         help="Where pictures start: the photo's inverted latent, which keeps its layout, fresh noise, or from 0 (photo)"
         " to 1 (noise) between.",
     ),
+    Within(0, 1),
 ]
 
 Size = Annotated[
-    int | None, arg(metavar="PIXELS", help="Side of the pictures.", help_behavior_hint="(default: the model's)")
+    int | None,
+    arg(metavar="PIXELS", help="Side of the pictures.", help_behavior_hint="(default: the model's)"),
+    Within(1, 8192),
 ]
 
 Lora = Annotated[tyro.conf.UseAppendAction[tuple[Path, ...]], arg(metavar="PATH", help="A LoRA to add to the model.")]

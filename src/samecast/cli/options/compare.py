@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
+from samecast.checked import Within
 from samecast.cli.options.common import Device, Guidance, GuidanceRescale, Model, Steps, arg
 
 
@@ -26,13 +27,13 @@ class CompareOptions:
     """Which of prompt, textual-inversion, lora, dreambooth, custom-diffusion, masactrl, masactrl-photos,
     custom-diffusion-masactrl."""
 
-    subjects: Annotated[int, arg(metavar="1-32")] = 8
+    subjects: Annotated[int, arg(metavar="1-32"), Within(1, 32)] = 8
     """How many of the benchmark's subjects."""
 
-    prompts: Annotated[int, arg(metavar="1-20")] = 20
+    prompts: Annotated[int, arg(metavar="1-20"), Within(1, 20)] = 20
     """How many scenes for each."""
 
-    pairs: Annotated[int, arg(metavar="0-16")] = 4
+    pairs: Annotated[int, arg(metavar="0-16"), Within(0, 16)] = 4
     """How many pairs of subjects to show together; 0 leaves that out."""
 
     learn_steps: Annotated[int | None, arg(metavar="INT", help_behavior_hint="(default: the method's)")] = None

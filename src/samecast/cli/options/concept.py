@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 import tyro
 
+from samecast.checked import Within
 from samecast.cli.options.common import Device, arg
 
 _Model = Annotated[
@@ -72,7 +73,7 @@ class CompressOptions:
     out: Annotated[Path, arg(aliases=("-o",), metavar="FILE")] = Path("compressed.safetensors")
     """File to write. Where it exists, the next free name is taken."""
 
-    keep: Annotated[float, arg(metavar="0-1")] = 0.6
+    keep: Annotated[float, arg(metavar="0-1"), Within(0, 1)] = 0.6
     """Share of the singular values' sum that is kept of each layer."""
 
     model: _Model = ""
@@ -105,7 +106,7 @@ class ConvertOptions:
     out: Annotated[Path, arg(aliases=("-o",), metavar="PATH")] = Path("converted.safetensors")
     """File to write, or folder, where the format takes several files. Where it exists, the next free name is taken."""
 
-    keep: Annotated[float, arg(metavar="0-1")] = 1.0
+    keep: Annotated[float, arg(metavar="0-1"), Within(0, 1)] = 1.0
     """For whole weights as LoRA: share of the singular values' sum that is kept of each layer."""
 
     rename: Annotated[tyro.conf.UseAppendAction[tuple[str, ...]], arg(metavar="OLD=NEW")] = ()

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
+from samecast.checked import Within
 from samecast.cli.options.common import Device, Model, arg
 
 
@@ -22,7 +23,7 @@ class DemoOptions:
     model: Model = "diorama"
     """Any model that `samecast render` takes."""
 
-    steps: Annotated[int, arg(metavar="INT")] = 50
+    steps: Annotated[int, arg(metavar="INT"), Within(1, 10_000)] = 50
     """Denoising steps. The spans of control keep their share of the run."""
 
     device: Device = "auto"

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import tyro
 
+from samecast.checked import Within
 from samecast.cli.options.common import Device, Guidance, GuidanceRescale, Init, Model, On, Steps, arg
 
 
@@ -21,16 +22,16 @@ class SheetOptions:
     out: Annotated[Path, arg(aliases=("-o",), metavar="FILE")] = Path("diorama.png")
     """Picture to write. Where it exists, the next free name is taken."""
 
-    seed: Annotated[int, arg(metavar="INT")] = 0
+    seed: Annotated[int, arg(metavar="INT"), Within(0)] = 0
     """Which subjects and scenes are drawn."""
 
-    size: Annotated[int, arg(metavar="PIXELS")] = 128
+    size: Annotated[int, arg(metavar="PIXELS"), Within(8, 512)] = 128
     """Side of one picture."""
 
-    columns: Annotated[int, arg(metavar="INT")] = 8
+    columns: Annotated[int, arg(metavar="INT"), Within(1, 40)] = 8
     """Pictures in a row."""
 
-    rows: Annotated[int, arg(metavar="INT")] = 6
+    rows: Annotated[int, arg(metavar="INT"), Within(1, 40)] = 6
     """Rows of pictures."""
 
 
@@ -47,10 +48,10 @@ class PhotosOptions:
     out: Annotated[Path, arg(aliases=("-o",), metavar="FOLDER")] = Path("rex")
     """Folder for the photos and subject.json. Where it exists, the next free name is taken."""
 
-    subject: Annotated[int, arg(metavar="INT")] = 65
+    subject: Annotated[int, arg(metavar="INT"), Within(0, 10**9)] = 65
     """Which subject; 65 is the demo's dog with blue and yellow stripes."""
 
-    size: Annotated[int, arg(metavar="PIXELS")] = 128
+    size: Annotated[int, arg(metavar="PIXELS"), Within(16, 2048)] = 128
     """Side of a photo."""
 
 
@@ -69,10 +70,10 @@ class BenchmarkOptions:
     methods: Annotated[tuple[str, ...], arg(metavar="NAME", help_behavior_hint="(default: all)")] = ()
     """Which of prompt, decoder, decoder-25, encoder, all, union, shuffled."""
 
-    subjects: Annotated[int, arg(metavar="1-32")] = 32
+    subjects: Annotated[int, arg(metavar="1-32"), Within(1, 32)] = 32
     """How many of the benchmark's subjects."""
 
-    prompts: Annotated[int, arg(metavar="1-20")] = 20
+    prompts: Annotated[int, arg(metavar="1-20"), Within(1, 20)] = 20
     """How many scenes for each."""
 
     hidden: Annotated[On, arg(help_behavior_hint="")] = False

@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 import tyro
 
+from samecast.checked import RAW
 from samecast.cli.options.common import (
     Device,
     Dtype,
@@ -38,7 +39,7 @@ class RenderOptions:
     """
 
     inputs: Annotated[
-        tyro.conf.Positional[tuple[str, ...]],
+        tyro.conf.Positional[tuple[Annotated[str, RAW], ...]],
         arg(metavar="[REFERENCE ...] PROMPT [PROMPT ...]", help_behavior_hint=""),
     ] = ()
     """Photos of the subject, mostly one, then what the new pictures should show. The first photo gives the layout.

@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 import tyro
 
+from samecast.checked import Within
 from samecast.cli.options.common import Device, Dtype, Guidance, GuidanceRescale, Init, Model, On, Size, arg
 
 
@@ -54,22 +55,22 @@ class StudyOptions:
     photos: Literal["first", "each", "together"] = "first"
     """What is read of a subject's photos: the first, each by itself as a repeat, or all at once."""
 
-    seeds: Annotated[int, arg(metavar="INT")] = 1
+    seeds: Annotated[int, arg(metavar="INT"), Within(1, 100_000)] = 1
     """Pictures of each prompt; more than one needs --init noise or a blend."""
 
-    subjects: Annotated[int, arg(metavar="1-32")] = 8
+    subjects: Annotated[int, arg(metavar="1-32"), Within(1, 32)] = 8
     """How many of the bundled subjects."""
 
-    prompts: Annotated[int, arg(metavar="1-20")] = 1
+    prompts: Annotated[int, arg(metavar="1-20"), Within(1, 20)] = 1
     """How many scenes for each bundled subject."""
 
-    repeats: Annotated[int, arg(metavar="1-4")] = 1
+    repeats: Annotated[int, arg(metavar="1-4"), Within(1, 4)] = 1
     """How many photos of each bundled subject; more than one go with --photos each or together."""
 
     hidden: Annotated[On, arg(help_behavior_hint="")] = False
     """Add each bundled subject once more, read from photos that hide 30-60% of it."""
 
-    steps: Annotated[int, arg(metavar="INT")] = 50
+    steps: Annotated[int, arg(metavar="INT"), Within(1, 10_000)] = 50
     """Denoising steps. The presets' spans keep their share of the run."""
 
     guidance: Guidance = None
@@ -97,16 +98,20 @@ class StudyOptions:
     executor: Literal["local", "ray"] = "local"
     """Who works: this process, or actors of a Ray cluster, one for each device."""
 
-    workers: Annotated[int | None, arg(metavar="INT", help_behavior_hint="(default: one for each GPU)")] = None
+    workers: Annotated[
+        int | None, arg(metavar="INT", help_behavior_hint="(default: one for each GPU)"), Within(1, 100_000)
+    ] = None
     """With --executor ray: how many actors."""
 
     address: Annotated[str | None, arg(metavar="ADDRESS", help_behavior_hint="(default: a cluster of its own)")] = None
     """With --executor ray: the cluster to join; the study's folder must be on storage that all its machines share."""
 
-    batch_rows: Annotated[int | None, arg(metavar="INT", help_behavior_hint="(default: by size)")] = None
+    batch_rows: Annotated[
+        int | None, arg(metavar="INT", help_behavior_hint="(default: by size)"), Within(1, 10_000)
+    ] = None
     """Most rows in one call of the denoiser; where memory does not suffice it is halved."""
 
-    checkpoint: Annotated[float, arg(metavar="SECONDS")] = 60.0
+    checkpoint: Annotated[float, arg(metavar="SECONDS"), Within(0)] = 60.0
     """How often a subject in progress is kept."""
 
     device: Device = "auto"

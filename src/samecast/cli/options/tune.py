@@ -6,6 +6,7 @@ from typing import Annotated
 
 import tyro
 
+from samecast.checked import RAW, Within
 from samecast.cli.options.common import Device, Guidance, GuidanceRescale, Init, Model, Size, Steps, arg
 
 
@@ -21,7 +22,7 @@ class TuneOptions:
     """
 
     inputs: Annotated[
-        tyro.conf.Positional[tuple[str, ...]],
+        tyro.conf.Positional[tuple[Annotated[str, RAW], ...]],
         arg(metavar="REFERENCE [REFERENCE ...] PROMPT [PROMPT ...]", help_behavior_hint=""),
     ] = ()
     """Photos of the subject, then prompts, as for `samecast render`."""
@@ -29,13 +30,13 @@ class TuneOptions:
     axis: Annotated[tyro.conf.UseAppendAction[tuple[str, ...]], arg(metavar="FIELD=VALUES")] = ()
     """The candidates, as for `samecast study`; by default three starts, six final steps and three sets of sites."""
 
-    favour: Annotated[float, arg(metavar="0-1")] = 0.5
+    favour: Annotated[float, arg(metavar="0-1"), Within(0, 1)] = 0.5
     """What counts: 0 is text alignment alone, 1 image alignment alone."""
 
     noun: Annotated[str, arg(metavar="WORD", help_behavior_hint="")] = ""
     """What the subject is, in a word; replaces {noun} in the prompts."""
 
-    seeds: Annotated[int, arg(metavar="INT")] = 1
+    seeds: Annotated[int, arg(metavar="INT"), Within(1, 100_000)] = 1
     """Pictures of each prompt in the last round; more than one needs --init noise or a blend."""
 
     init: Init = "inverted"

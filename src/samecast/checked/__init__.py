@@ -1,0 +1,28 @@
+"""The one door for what comes from a file, a flag or a caller: bytes to text, text to data, data to dataclasses.
+
+`read_json` and `read_yaml` turn a file into plain data with limits on its length, its depth and its numbers.
+`check_fields` holds a dataclass to its own annotations, types and ranges alike, and `build` makes one from data. All
+refuse in one line. Nothing that passes can overflow, recurse without end, or fail to be written down later.
+"""
+
+from samecast.checked.fields import RAW, Within, build, check_fields, check_value
+from samecast.checked.text import MOST_DEPTH, parse_json, read_json, read_lines, read_text, read_yaml
+from samecast.checked.values import as_text, check_text, one_line, shown
+
+__all__ = [
+    "MOST_DEPTH",
+    "RAW",
+    "Within",
+    "as_text",
+    "build",
+    "check_fields",
+    "check_text",
+    "check_value",
+    "one_line",
+    "parse_json",
+    "read_json",
+    "read_lines",
+    "read_text",
+    "read_yaml",
+    "shown",
+]

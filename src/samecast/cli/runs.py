@@ -1,0 +1,138 @@
+"""A run as it was asked for; and `--again`, which takes it from a record."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Annotated, Any
+
+from PIL import Image
+
+import samecast as sc
+from samecast.checked import Within, build, check_fields
+from samecast.cli.console import RESULTS, remark
+from samecast.cli.options.render import RenderOptions
+from samecast.control.rule import Rules
+from samecast.control.rule_files import rules_from_data
+from samecast.errors import SamecastError
+from samecast.records import Record, differing, drift, read_record
+
+_WITH_AGAIN = ("again", "out", "model", "verbose")
+
+
+@dataclass(frozen=True)
+class Run:
+    """All that a run needs, however it was asked for."""
+
+    model: str
+    device: str
+    dtype: str
+    lora: tuple[str, ...]
+    concepts: tuple[tuple[str, float], ...]
+    subject: sc.Subject | None
+    prompts: tuple[str, ...]
+    rules: Rules
+    settings: sc.RenderSettings
+    out: Path
+    target_masks: tuple[Path | Image.Image, ...] = ()
+    revision: str | None = None
+    prediction_type: str = "auto"
+
+
+def recorded(options: RenderOptions) -> Record | None:
+    """The record to repeat, if that is what was asked for."""
+    if options.again is None:
+        return None
+    default = RenderOptions()
+    given = [
+        field.name
+        for field in fields(options)
+        if field.name not in _WITH_AGAIN and getattr(options, field.name) != getattr(default, field.name)
+    ]
+    if given:
+        names = ", ".join(f"--{name.replace('_', '-')}" if name != "inputs" else "a photo or prompt" for name in given)
+        raise SamecastError(f"--again repeats a run as it was: leave out {names}")
+    return read_record(options.again)
+
+
+@dataclass(frozen=True)
+class _Told:
+    """What of a record's provenance a repetition needs."""
+
+    model: Mapping[str, Any]
+    device: str
+    dtype: str
+    threads: Annotated[int, Within(1, 1024)]
+    class_noun: str
+    prompts: tuple[str, ...]
+    rules: Any
+    settings: sc.RenderSettings
+    prediction_type: str = "auto"
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+
+
+@dataclass(frozen=True)
+class _ToldModel:
+    """What of it says which model ran."""
+
+    id: str
+    revision: str
+    lora: tuple[tuple[str, str], ...]
+    concepts: tuple[Any, ...] = ()
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+
+
+@dataclass(frozen=True)
+class _ToldConcept:
+    """What of it says which concept was applied; the path is empty where it came from memory."""
+
+    path: str
+    strength: float
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+
+
+def run_again(record: Record, options: RenderOptions) -> Run:
+    """The run that a record describes, with the threads it had; the process takes them."""
+    import torch
+
+    told = build(_Told, record.provenance, "the record", spare=True)
+    identity = build(_ToldModel, told.model, "the record's model", spare=True)
+    concepts = [build(_ToldConcept, each, "the record's concept", spare=True) for each in identity.concepts]
+    if not all(concept.path for concept in concepts):
+        raise SamecastError("the record is of a concept that came from memory, not from a file: it cannot be repeated")
+    same = options.model == RenderOptions.model
+    run = Run(
+        model=identity.id if same else options.model,
+        device=told.device,
+        dtype=told.dtype,
+        lora=tuple(path for path, _ in identity.lora),
+        concepts=tuple((concept.path, concept.strength) for concept in concepts),
+        subject=sc.Subject(record.references, told.class_noun, record.reference_masks) if record.references else None,
+        prompts=told.prompts,
+        rules=rules_from_data(told.rules),
+        settings=told.settings,
+        out=options.out or record.folder.with_name(f"{record.folder.resolve().name}-again"),
+        # One for each picture; render wants one for each prompt.
+        target_masks=record.target_masks[:: told.settings.images_per_prompt],
+        revision=None if identity.revision.startswith("sha256:") else identity.revision,
+        prediction_type=told.prediction_type if same else options.prediction_type,
+    )
+    torch.set_num_threads(told.threads)
+    return run
+
+
+def compare(record: Record, result: "sc.RenderResult") -> bool:
+    """Tell whether a repeated run gave the recorded pictures, and what was not as it was then."""
+    for line in drift(record, result.provenance):
+        remark(line)
+    different = differing(record, result)
+    if not different:
+        RESULTS.print("bit for bit the recorded pictures")
+    else:
+        RESULTS.print(f"not the recorded pictures: {', '.join(map(str, different))} of {len(record.pictures)} differ")
+    return not different

@@ -1,0 +1,52 @@
+"""Files and folders: read within limits, written whole or not at all, under names that no other process has taken.
+
+What is being written lies in a hidden folder beside its place, which a lock holds while its process lives. So whoever
+comes next can tell what a killed process left from what is still being made.
+"""
+
+from samecast.disk.locks import locked, sweep
+from samecast.disk.paths import (
+    absolute,
+    check_writable,
+    expanded,
+    free_path,
+    inside,
+    is_file,
+    is_folder,
+    lasting,
+    read_bytes,
+)
+from samecast.disk.writing import (
+    PendingFolder,
+    replace_file,
+    replace_picture,
+    save_tensors,
+    write_bytes,
+    write_new_bytes,
+    write_picture,
+    write_text,
+    writing_folder,
+)
+
+__all__ = [
+    "PendingFolder",
+    "absolute",
+    "check_writable",
+    "expanded",
+    "free_path",
+    "inside",
+    "is_file",
+    "is_folder",
+    "lasting",
+    "locked",
+    "read_bytes",
+    "replace_file",
+    "replace_picture",
+    "save_tensors",
+    "sweep",
+    "write_bytes",
+    "write_new_bytes",
+    "write_picture",
+    "write_text",
+    "writing_folder",
+]
