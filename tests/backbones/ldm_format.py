@@ -48,8 +48,9 @@ def save_single_file(
     """Writes U-Net, autoencoder and text encoders as one `.safetensors` file; with two text encoders as XL's."""
     weights: dict[str, Tensor] = {}
     attends_last = "Cross" in pipeline.unet.config.up_block_types[0]
+    layers = pipeline.unet.config.layers_per_block
     for key, tensor in pipeline.unet.state_dict().items():
-        weights["model.diffusion_model." + unet_key(key, attends_last)] = tensor
+        weights["model.diffusion_model." + unet_key(key, attends_last, layers)] = tensor
     for key, tensor in pipeline.vae.state_dict().items():
         name = vae_key(key, len(pipeline.vae.config.block_out_channels))
         is_projection = ".attn_1." in name and name.endswith("weight") and tensor.ndim == 2
@@ -67,8 +68,9 @@ def save_single_file(
     save_file({key: tensor.contiguous() for key, tensor in weights.items()}, path, metadata=metadata)
 
 
-def unet_key(key: str, attends_last: bool = False) -> str:
-    """`attends_last`: whether the coarsest level attends, as XL's does, so that its upsampler comes third."""
+def unet_key(key: str, attends_last: bool = False, layers: int = 2) -> str:
+    """`attends_last`: whether the coarsest level attends, as XL's does, so that its upsampler comes third; `layers`: of
+    a level on the way down."""
     for ours, theirs in ENDS.items():
         if key.startswith(ours + "."):
             return key.replace(ours, theirs, 1)
@@ -79,10 +81,12 @@ def unet_key(key: str, attends_last: bool = False) -> str:
     assert match is not None, key
     way, block, kind, number, rest = match.groups()
     if kind == "downsamplers":
-        return f"input_blocks.{3 * (int(block) + 1)}.0.op.{rest.removeprefix('conv.')}"
+        return f"input_blocks.{(layers + 1) * (int(block) + 1)}.0.op.{rest.removeprefix('conv.')}"
     if kind == "upsamplers":
-        return f"output_blocks.{3 * int(block) + 2}.{1 if block == '0' and not attends_last else 2}.{rest}"
-    at = 3 * int(block) + int(number) + (1 if way == "down" else 0)
+        return (
+            f"output_blocks.{(layers + 1) * int(block) + layers}.{1 if block == '0' and not attends_last else 2}.{rest}"
+        )
+    at = (layers + 1) * int(block) + int(number) + (1 if way == "down" else 0)
     place = 1 if kind == "attentions" else 0
     return f"{'input' if way == 'down' else 'output'}_blocks.{at}.{place}.{inner(kind, rest)}"
 

@@ -15,7 +15,7 @@ from tests.conftest import make_scheduler
 from .ldm_format import save_single_file
 
 
-def make_pipeline(directory: Path, *, second_family: bool) -> Any:
+def make_pipeline(directory: Path, *, second_family: bool, **unet_config: Any) -> Any:
     """What a single file of the family can hold: 32 norm groups, CLIP's vocabulary; otherwise as small as may be."""
     from diffusers import StableDiffusionPipeline, UNet2DConditionModel
     from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
@@ -39,6 +39,7 @@ def make_pipeline(directory: Path, *, second_family: bool) -> Any:
         attention_head_dim=(1, 1, 1, 1) if second_family else 8,
         use_linear_projection=second_family,
         cross_attention_dim=64,
+        **unet_config,
     )
     return StableDiffusionPipeline(
         vae=make_vae(),
@@ -52,7 +53,7 @@ def make_pipeline(directory: Path, *, second_family: bool) -> Any:
     )
 
 
-def make_xl_pipeline(directory: Path) -> Any:
+def make_xl_pipeline(directory: Path, **unet_config: Any) -> Any:
     """The same of XL: two text encoders of different widths, a plain first level, and added conditions."""
     from diffusers import StableDiffusionXLPipeline, UNet2DConditionModel
     from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
@@ -72,13 +73,13 @@ def make_xl_pipeline(directory: Path) -> Any:
         block_out_channels=(32, 64, 64),
         down_block_types=("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
         up_block_types=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
-        transformer_layers_per_block=(1, 2, 10),
         attention_head_dim=(1, 1, 1),
         use_linear_projection=True,
         cross_attention_dim=64 + 128,
         addition_embed_type="text_time",
         addition_time_embed_dim=8,
         projection_class_embeddings_input_dim=6 * 8 + 128,
+        **{"transformer_layers_per_block": (1, 2, 10), **unet_config},
     )
     return StableDiffusionXLPipeline(
         vae=make_vae(scaling_factor=0.13025),
@@ -262,3 +263,83 @@ def test_damaged_file_is_refused_in_one_line(tmp_path: Path) -> None:
     (tmp_path / "model.safetensors").write_bytes(b"not weights at all")
     with pytest.raises(SamecastError, match="not a sound"):
         load_backbone(tmp_path / "model.safetensors")
+
+
+DISTILLED = {
+    "one layer a level, no middle": {"layers_per_block": 1, "mid_block_type": None},
+    "one layer a level": {"layers_per_block": 1},
+    "a middle without attention": {"mid_block_type": "UNetMidBlock2D"},
+    "three layers a level": {"layers_per_block": 3},
+}
+
+
+@pytest.mark.parametrize("config", DISTILLED.values(), ids=DISTILLED)
+def test_distilled_checkpoints_of_the_first_family_load(tmp_path: Path, config: dict[str, Any]) -> None:
+    original = make_pipeline(tmp_path, second_family=False, **config)
+    save_single_file(original, tmp_path / "model.safetensors")
+    assert_same_model(load_backbone(tmp_path / "model.safetensors").pipeline, original)
+
+
+DISTILLED_XL = {
+    "uneven depths": {
+        "transformer_layers_per_block": (1, (2, 1), (3, 4)),
+        "reverse_transformer_layers_per_block": ((4, 2, 1), (2, 1, 1), 1),
+        "mid_block_type": "UNetMidBlock2D",
+    },
+    "even depths, no middle": {"transformer_layers_per_block": (1, 1, 2), "mid_block_type": None},
+}
+
+
+@pytest.mark.parametrize("config", DISTILLED_XL.values(), ids=DISTILLED_XL)
+def test_distilled_checkpoints_of_xl_load(tmp_path: Path, config: dict[str, Any]) -> None:
+    original = make_xl_pipeline(tmp_path, **config)
+    save_single_file(original, tmp_path / "model.safetensors")
+    loaded = load_backbone(tmp_path / "model.safetensors").pipeline
+    ours, theirs = loaded.unet.state_dict(), original.unet.state_dict()
+    assert ours.keys() == theirs.keys()
+    assert all(torch.equal(ours[key], tensor) for key, tensor in theirs.items())
+
+
+def with_keys(path: Path, out: Path, **tensors: torch.Tensor) -> Path:
+    """A checkpoint with more keys, or, by None, without some."""
+    weights = {**load_file(path), **{key.replace("__", "."): value for key, value in tensors.items()}}
+    save_file(weights, out)
+    return out
+
+
+@pytest.mark.parametrize(
+    ("key", "told"),
+    [
+        ("edm_vpred__sigma_max", "noise levels of EDM"),
+        ("edm_mean", "noise levels of EDM"),
+        ("edm_std", "noise levels of EDM"),
+        ("model__diffusion_model__time_embed__cond_proj__weight", "takes the guidance scale as an input"),
+    ],
+)
+def test_checkpoints_of_another_kind_are_refused_by_their_keys(tmp_path: Path, key: str, told: str) -> None:
+    save_single_file(make_pipeline(tmp_path, second_family=False), tmp_path / "model.safetensors")
+    path = with_keys(tmp_path / "model.safetensors", tmp_path / "other.safetensors", **{key: torch.ones(1)})
+    with pytest.raises(SamecastError, match=told):
+        load_backbone(path)
+
+
+def test_a_schedule_that_ends_on_noise_begins_there(tmp_path: Path) -> None:
+    save_single_file(make_pipeline(tmp_path, second_family=False), tmp_path / "model.safetensors")
+    keys = {"ztsnr": torch.ones(1), "v_pred": torch.ones(1)}
+    path = with_keys(tmp_path / "model.safetensors", tmp_path / "other.safetensors", **keys)
+    schedule = load_backbone(path).schedule(10)
+    assert schedule.prediction_type == "v_prediction"
+    assert schedule.timesteps[0] == 999
+    assert schedule.alphas[0] < 1e-6
+    assert load_backbone(tmp_path / "model.safetensors").schedule(10).alphas[0] > 1e-3
+
+
+def test_a_level_that_lacks_a_layer_is_refused(tmp_path: Path) -> None:
+    save_single_file(make_pipeline(tmp_path, second_family=False), tmp_path / "model.safetensors")
+    gone = ("model.diffusion_model.output_blocks.11.", "model.diffusion_model.output_blocks.10.")
+    weights = {
+        key: value for key, value in load_file(tmp_path / "model.safetensors").items() if not key.startswith(gone)
+    }
+    save_file(weights, tmp_path / "other.safetensors")
+    with pytest.raises(SamecastError, match="12 output blocks; it has 10"):
+        load_backbone(tmp_path / "other.safetensors")

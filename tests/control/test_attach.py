@@ -142,8 +142,15 @@ def test_steps_are_read_off_the_timestep_for_any_scheduler(pipe: Any) -> None:
         config = {"skip_prk_steps": True} if scheduler is PNDMScheduler else {}
         pipe.scheduler = scheduler.from_config(pipe.scheduler.config, **config)
         with sc.attach(pipe, (sc.Rule(steps=Steps(only=(STEPS - 1,))),)) as control:
-            run(pipe)
-            acting.append((len(control._run.timeline.timesteps), control.evaluations // 6))
+            seen: list[int] = []
+
+            def look(pipeline: Any, step: int, timestep: int, kwargs: Any, control: Any = control) -> Any:
+                seen.append(len(control._run.timeline.timesteps))  # noqa: B023
+                return kwargs
+
+            run(pipe, callback_on_step_end=look)
+            assert len(set(seen)) == 1
+            acting.append((seen[0], control.evaluations // 6))
     # PNDM evaluates one timestep twice, Heun all but the last; the steps are four all the same.
     assert acting == [(4, 4), (4, 5), (4, 4), (4, 7)]
 
@@ -564,7 +571,7 @@ def test_mistakes_are_one_line(pipe: Any, options: dict[str, Any], part: str) ->
 def test_what_cannot_be_bound_says_why(pipe: Any, model: sc.Model) -> None:
     for thing, part in (
         (model, "Model cannot be bound: it has no U-Net"),
-        (torch.nn.Linear(1, 1), "Linear cannot be bound"),
+        (torch.nn.Linear(1, 1), "takes a diffusers pipeline; got a Linear"),
     ):
         with pytest.raises(sc.SamecastError, match=part):
             sc.attach(thing, sc.none())

@@ -265,5 +265,18 @@ def test_a_loss_that_is_no_number_stops_the_run(
 ) -> None:
     with training(model.backbone, short, [subject]) as trained:
         trained.rows["text_encoder"].data.fill_(float("nan"))
-        with pytest.raises(SamecastError, match="at step 1: lower --learning-rate"):
+        with pytest.raises(SamecastError, match="at step 1: its weights may be damaged"):
             loop_of(model, trained, short, tmp_path).run(lambda step, steps, loss: None)
+
+
+def test_after_an_update_the_rates_are_at_fault(
+    model: sc.Model, subject: ToLearn, short: LearnSettings, tmp_path: Any
+) -> None:
+    def spoil(step: int, steps: int, loss: float) -> None:
+        trained.rows["text_encoder"].data.fill_(float("nan"))
+
+    with (
+        training(model.backbone, short, [subject]) as trained,
+        pytest.raises(SamecastError, match="at step 2: lower --learning-rate"),
+    ):
+        loop_of(model, trained, short, tmp_path).run(spoil)

@@ -51,6 +51,16 @@ class Header:
             return "xl"
         return "sd2" if self.has(OPEN_CLIP) else "sd1"
 
+    @property
+    def ends_on_noise(self) -> bool:
+        """Whether it was trained with zero terminal signal-to-noise ratio, which its writer marks with a key."""
+        return "ztsnr" in self.shapes
+
+    @property
+    def is_edm(self) -> bool:
+        """Whether its noise levels are EDM's (Karras et al. 2022), as its writer marks with a key."""
+        return any(key.startswith(("edm_mean", "edm_std", "edm_vpred", "edm_eps")) for key in self.shapes)
+
     def prediction_type(self) -> PredictionType | None:
         """What it predicts, as far as it says so; None for a checkpoint of 2.x that is silent.
 

@@ -4,6 +4,7 @@ What shapes do not tell (heads, norm groups, the latent's scale) is the same in 
 """
 
 import json
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from samecast.backbones.checkpoint import CLIP, OPEN_CLIP, UNET, VAE, XL_CLIP, X
 from samecast.backbones.clip_tokenizer import END, VOCABULARY_SIZE, write_tokenizer
 from samecast.core.ddim import PredictionType
 
-LAYERS_PER_BLOCK, HEAD_CHANNELS, HEADS_OF_SD1 = 2, 64, 8
+HEAD_CHANNELS, HEADS_OF_SD1 = 64, 8
 TIME_IDS = 6  # original size, crop and target size, two numbers each
 
 
@@ -36,6 +37,8 @@ def write_configs(header: Header, directory: Path, prediction_type: PredictionTy
             "set_alpha_to_one": False,
             "steps_offset": 1,
             "prediction_type": prediction_type,
+            # A schedule that ends on pure noise must begin there (Lin et al. 2024).
+            **({"rescale_betas_zero_snr": True, "timestep_spacing": "trailing"} if header.ends_on_noise else {}),
         },
     }
     pads = {"tokenizer": END}
@@ -77,26 +80,98 @@ def _index(is_xl: bool) -> dict[str, Any]:
     return index
 
 
+@dataclass(frozen=True)
+class _Blocks:
+    """How a U-Net's layers lie, off the names of its weights.
+
+    Args:
+        channels: of each level's layers, from the finest level.
+        down: for each level, for each of its layers, how many transformer blocks it has.
+        middle: of the middle: None where there is none, 0 where it has no attention.
+        up: as `down`, from the coarsest level; one layer more each.
+    """
+
+    channels: tuple[int, ...]
+    down: tuple[tuple[int, ...], ...]
+    middle: int | None
+    up: tuple[tuple[int, ...], ...]
+
+
+def _read_blocks(header: Header) -> _Blocks:
+    """The layers, as the original names count them: each level's, one after another, with a downsampler between."""
+    channels, down = list[int](), list[list[int]]([[]])
+    for number in range(1, header.count(UNET + "input_blocks.{}.")):
+        block = UNET + f"input_blocks.{number}."
+        if block + "0.op.weight" in header.shapes:
+            down.append([])
+            continue
+        if not down[-1]:
+            channels.append(header.shapes[block + "0.out_layers.3.weight"][0])
+        down[-1].append(header.count(block + "1.transformer_blocks.{}."))
+    layers = {len(level) for level in down}
+    if len(layers) != 1:
+        raise KeyError("a level has fewer layers than another, which diffusers' U-Net does not know")
+    per_level = layers.pop() + 1
+    depths = [
+        header.count(UNET + f"output_blocks.{number}.1.transformer_blocks.{{}}.")
+        for number in range(header.count(UNET + "output_blocks.{}."))
+    ]
+    if len(depths) != per_level * len(down):
+        raise KeyError(f"{per_level * len(down)} output blocks; it has {len(depths)}")
+    up = tuple(tuple(depths[at : at + per_level]) for at in range(0, len(depths), per_level))
+    middle = (
+        header.count(UNET + "middle_block.1.transformer_blocks.{}.") if header.has(UNET + "middle_block.") else None
+    )
+    if middle == 0 and header.count(UNET + "middle_block.{}.") > 1:
+        raise KeyError("a transformer in its middle block of several layers")
+    return _Blocks(tuple(channels), tuple(map(tuple, down)), middle, up)
+
+
+def _layout(blocks: _Blocks) -> dict[str, Any]:
+    """The same as diffusers' configuration says it."""
+    for level in (*blocks.down, *blocks.up):
+        if any(level) and not all(level):
+            raise KeyError("attention in every layer of a level that has it in one")
+    down: list[Any] = [_depth(level) for level in blocks.down]
+    up: list[Any] = [_depth(level) for level in blocks.up]
+    coarsest = down[-1] if any(blocks.down[-1]) else None
+    if blocks.middle and coarsest is not None and blocks.middle != (coarsest if isinstance(coarsest, int) else None):
+        raise KeyError(f"as many transformer blocks in the middle as in the coarsest level; it has {blocks.middle}")
+    if blocks.middle and coarsest is None:
+        down[-1] = blocks.middle  # of which the middle block takes its depth
+    config: dict[str, Any] = {
+        "layers_per_block": len(blocks.down[0]),
+        "block_out_channels": list(blocks.channels),
+        "transformer_layers_per_block": down,
+        "down_block_types": ["CrossAttnDownBlock2D" if any(level) else "DownBlock2D" for level in blocks.down],
+        "up_block_types": ["CrossAttnUpBlock2D" if any(level) else "UpBlock2D" for level in blocks.up],
+        "mid_block_type": {None: None, 0: "UNetMidBlock2D"}.get(blocks.middle, "UNetMidBlock2DCrossAttn"),
+    }
+    same = all(isinstance(depth, int) for depth in (*down, *up)) and all(
+        one == other for one, other, of in zip(reversed(down), up, blocks.up, strict=True) if any(of)
+    )
+    return config if same else config | {"reverse_transformer_layers_per_block": up}
+
+
+def _depth(level: tuple[int, ...]) -> int | list[int]:
+    """A level's depth as one number where its layers agree; 1 where it does not attend, as diffusers has it."""
+    return max(1, level[0]) if len(set(level)) == 1 else list(level)
+
+
 def _unet_config(header: Header) -> dict[str, Any]:
-    shapes, per_level = header.shapes, LAYERS_PER_BLOCK + 1
-    levels = header.count(UNET + "input_blocks.{}.") // per_level
-    first_of = [UNET + f"input_blocks.{1 + per_level * level}." for level in range(levels)]
-    channels = [shapes[first + "0.out_layers.3.weight"][0] for first in first_of]
-    depths = [header.count(first + "1.transformer_blocks.{}.") for first in first_of]
-    attended = next((first for first, depth in zip(first_of, depths, strict=True) if depth), first_of[0])
+    shapes, blocks = header.shapes, _read_blocks(header)
+    attended = next(
+        UNET + f"input_blocks.{1 + level * (len(of) + 1)}." for level, of in enumerate(blocks.down) if any(of)
+    )
     linear = len(shapes[attended + "1.proj_in.weight"]) == 2
     config = {
         "_class_name": "UNet2DConditionModel",
         "in_channels": shapes[UNET + "input_blocks.0.0.weight"][1],
         "out_channels": shapes[UNET + "out.2.weight"][0],
-        "block_out_channels": channels,
-        "layers_per_block": LAYERS_PER_BLOCK,
-        "transformer_layers_per_block": [max(1, depth) for depth in depths],
-        "down_block_types": ["CrossAttnDownBlock2D" if depth else "DownBlock2D" for depth in depths],
-        "up_block_types": ["CrossAttnUpBlock2D" if depth else "UpBlock2D" for depth in reversed(depths)],
+        **_layout(blocks),
         "cross_attention_dim": shapes[attended + "1.transformer_blocks.0.attn2.to_k.weight"][1],
         # Named a dimension, but a number of heads, in these families: 8, or channels / 64 with linear projections.
-        "attention_head_dim": [max(1, width // HEAD_CHANNELS) for width in channels] if linear else HEADS_OF_SD1,
+        "attention_head_dim": [max(1, width // HEAD_CHANNELS) for width in blocks.channels] if linear else HEADS_OF_SD1,
         "use_linear_projection": linear,
     }
     if header.generation == "xl":

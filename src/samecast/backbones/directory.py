@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 import torch
 
 from samecast.backbones.quiet import first_line
+from samecast.backbones.supported import check_classes, check_configs
 from samecast.checked import Within, check_value, parse_json, read_text, shown
 from samecast.errors import SamecastError
 
@@ -95,6 +96,7 @@ def _check_directory(path: Path, name: str) -> Family:
     missing = [part for part in (XL_PARTS if family == "xl" else PARTS) if not (path / part).is_dir()]
     if missing:
         raise SamecastError(f"model {name} lacks {', '.join(missing)}; the download may be incomplete")
+    check_configs(path, name, second=family == "xl")
     return family
 
 
@@ -112,6 +114,7 @@ def check_index(index: Path, name: str) -> Family:
         raise SamecastError(f"model {name} is a {kind}; samecast runs the Stable Diffusion 1.x, 2.x and XL families")
     if is_xl and _class_of(parts, "text_encoder") is None:
         raise SamecastError(f"model {name} is a refiner, which only finishes pictures; samecast runs base models")
+    check_classes(parts, name)
     return "xl" if is_xl else "sd"
 
 

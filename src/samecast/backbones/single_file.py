@@ -52,11 +52,16 @@ def read_single_file(path: Path, dtype: torch.dtype, prediction_type: Prediction
             raise SamecastError(f"model {path} is no Stable Diffusion checkpoint: it lacks {error}") from error
         skipped = XL_SKIPPED if is_xl else SKIPPED
         try:
-            return pipeline_class("xl" if is_xl else "sd").from_single_file(
+            pipeline: Any = pipeline_class("xl" if is_xl else "sd").from_single_file(
                 str(path), config=folder, local_files_only=True, dtype=dtype, **skipped
             )
         except Exception as error:  # a wrong tensor fails in any of three libraries
             raise SamecastError(f"model {path} cannot be loaded: {first_line(error)}") from error
+    for part in (pipeline.unet, pipeline.vae, pipeline.text_encoder):
+        empty = next((name for name, weight in part.named_parameters() if weight.is_meta), None)
+        if empty is not None:
+            raise SamecastError(f"model {path} cannot be loaded: it lacks the weight {type(part).__name__}'s {empty}")
+    return pipeline
 
 
 def _predicted(path: Path, header: Header) -> PredictionType:
@@ -74,6 +79,12 @@ def _predicted(path: Path, header: Header) -> PredictionType:
 def _check(path: Path, header: Header) -> None:
     if header.has(REFINER):
         raise SamecastError(f"model {path} is a refiner, which only finishes pictures; samecast runs base models")
+    if header.is_edm:
+        raise SamecastError(f"model {path} has the noise levels of EDM, which are not those of Stable Diffusion")
+    if header.has(UNET + "time_embed.cond_proj"):
+        raise SamecastError(
+            f"model {path}: its U-Net takes the guidance scale as an input (LCM), which is not supported"
+        )
     is_xl = header.generation == "xl"
     clips = header.has(CLIP) or header.has(OPEN_CLIP)
     parts = {"a U-Net": header.has(UNET), "an autoencoder": header.has(VAE + "encoder.")}

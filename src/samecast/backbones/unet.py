@@ -17,6 +17,7 @@ from torch import Tensor
 
 from samecast.backbones.base import AttentionLayer, BoundSite, ModelIdentity
 from samecast.backbones.directory import GUIDANCE
+from samecast.backbones.finite import check_finite
 from samecast.backbones.words import find_phrase, word_starts
 from samecast.core.ddim import PredictionType, Schedule
 from samecast.core.sites import Kind, Site, Stage
@@ -115,6 +116,7 @@ class UNetBackbone:
         for prompt in prompts:
             self._check_length(prompt)
         embeddings, _ = self.pipeline.encode_prompt(list(prompts), self.device, 1, False)
+        check_finite(embeddings, "text encoder", embeddings.dtype, self.identity)
         return embeddings.to(self.dtype)
 
     def _check_length(self, prompt: str) -> None:
@@ -189,7 +191,9 @@ class UNetBackbone:
         """Latent of a picture."""
         vae = self.pipeline.vae
         pixels = self.pipeline.image_processor.preprocess(image).to(self.device, vae.dtype)
-        return (vae.encode(pixels).latent_dist.mean * vae.config.scaling_factor)[0].float()
+        latent = (vae.encode(pixels).latent_dist.mean * vae.config.scaling_factor)[0].float()
+        check_finite(latent, "autoencoder", vae.dtype, self.identity)
+        return latent
 
     def decode(self, latents: Float[Tensor, "branch channel height width"]) -> list[Image.Image]:
         """Pictures of latents."""
@@ -199,10 +203,7 @@ class UNetBackbone:
             # In its own precision, also where a training computes the rest in another.
             with torch.autocast(self.device.type, enabled=False):
                 pixels = vae.decode((latent[None] / vae.config.scaling_factor).to(vae.dtype), return_dict=False)[0]
-            if not torch.isfinite(pixels).all():
-                raise SamecastError(
-                    f"the VAE's output is not finite in {vae.dtype}; load the model with dtype='float32'"
-                )
+            check_finite(pixels, "autoencoder", vae.dtype, self.identity)
             images += self.pipeline.image_processor.postprocess(pixels.float(), output_type="pil")
         return images
 

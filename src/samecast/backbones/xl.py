@@ -13,6 +13,7 @@ from jaxtyping import Float, Int
 from PIL import Image
 from torch import Tensor
 
+from samecast.backbones.finite import check_finite
 from samecast.backbones.unet import UNetBackbone
 from samecast.errors import SamecastError
 
@@ -34,6 +35,8 @@ class XLBackbone(UNetBackbone):
         tokens, _, pooled, _ = self.pipeline.encode_prompt(
             list(prompts), device=self.device, num_images_per_prompt=1, do_classifier_free_guidance=False
         )
+        for states in (tokens, pooled):
+            check_finite(states, "text encoder", states.dtype, self.identity)
         if pooled.shape[-1] > tokens.shape[-1]:
             raise SamecastError(
                 f"model {self.identity.id} has pooled texts of {pooled.shape[-1]} numbers, more than the"

@@ -198,8 +198,10 @@ class Attachment:
     def _hear(self, encode_prompt: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """Takes how the batch of the pipeline's next calls of its U-Net is made up."""
         self._end_call()
+        self._refused = True  # unless all goes well
         self._backbone.self_attention()  # refuses a U-Net that was compiled meanwhile
         self._call = read_call(encode_prompt, args, kwargs)
+        self._refused = False
 
     def _forget(self, *told: Any) -> None:
         """The pipeline's call is over: who calls the U-Net now is another one."""

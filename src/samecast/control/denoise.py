@@ -47,6 +47,7 @@ def denoise_targets(
         latents, maps = denoise_step(
             run, branches, latents, trajectory, step, same_start=same_start, masks=known, looked_at=looked_at
         )
+        run.check(latents)
         for target, seen in maps.items():
             if book is not None:
                 book.add(step, target, target.prompt, seen)

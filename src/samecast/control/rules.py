@@ -19,8 +19,12 @@ from samecast.control.rule import DECODER_SITES, Rule, Rules
 from samecast.core.steps import Steps
 from samecast.core.tokens import SubjectTokens
 
+START = 4 / 50
+"""Where MasaCtrl's authors begin, step 4 of 50, as a share of the run: of 20 steps it is step 2, of 4 step 1."""
+
 SUBJECT = SubjectTokens()
-"""The subject's class noun, at MasaCtrl's sites and threshold."""
+"""The subject's class noun, at MasaCtrl's sites, at Otsu's threshold: docs/masks.md measures how much better that finds
+the subject than the paper's 0.1."""
 
 MATCHED = SubjectTokens(threshold=0.05)
 """The same at DreamMatcher's threshold."""
@@ -32,7 +36,7 @@ def none() -> Rules:
 
 
 def masactrl(
-    start: int | float = 4,
+    start: int | float = START,
     final: int | float | None = None,
     skip: int | None = None,
     sites: str = DECODER_SITES,
@@ -41,13 +45,13 @@ def masactrl(
     """MasaCtrl (Cao et al., ICCV 2023, arXiv 2304.08465, section 4.1): targets read the source's keys and values.
 
     The layout forms first (steps before `start`) and in the early layers; what comes after only queries the source. The
-    defaults are the paper's: from step 4, at the decoder's last six sites. Of several references all are read.
+    defaults are the paper's: from step 4 of 50, at the decoder's last six sites. Of several references all are read.
     """
     return (Rule("targets", ("source",), sites, Steps(start, final, skip, stride)),)
 
 
 def masactrl_union(
-    start: int | float = 4,
+    start: int | float = START,
     final: int | float | None = None,
     skip: int | None = None,
     sites: str = DECODER_SITES,
@@ -61,7 +65,7 @@ def masactrl_union(
 
 
 def masactrl_masked(
-    start: int | float = 4,
+    start: int | float = START,
     final: int | float | None = None,
     skip: int | None = None,
     sites: str = DECODER_SITES,
@@ -76,7 +80,7 @@ def masactrl_masked(
 
 
 def masactrl_auto_masked(
-    start: int | float = 4,
+    start: int | float = START,
     final: int | float | None = None,
     skip: int | None = None,
     sites: str = DECODER_SITES,
@@ -112,7 +116,7 @@ def style_aligned(
 
 
 def consistory(
-    start: int | float = 1,
+    start: int | float = 0.02,
     final: int | float | None = None,
     skip: int | None = None,
     sites: str = "decoder",
@@ -156,7 +160,7 @@ def free_custom(
 
 
 def dream_matcher(
-    start: int | float = 4,
+    start: int | float = START,
     final: int | float | None = None,
     skip: int | None = None,
     sites: str = DECODER_SITES,

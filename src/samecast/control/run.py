@@ -11,6 +11,7 @@ from samecast.attention.attend import States
 from samecast.attention.modes.base import Part
 from samecast.attention.route import Route
 from samecast.backbones.base import Backbone
+from samecast.backbones.finite import check_finite
 from samecast.control.plan import Plan
 from samecast.control.session import Session
 from samecast.core.branches import Branch, Layout
@@ -43,6 +44,14 @@ class Run:
     def keeps_at(self, step: int) -> Mapping[int, frozenset[Part]]:
         """What is kept of the sources' evaluation at a step, by site index."""
         return {} if step in self.recomputed else self.plan.kept_parts_at(step)
+
+    def check(self, latents: Float[Tensor, "branch channel height width"]) -> None:
+        """Refuses latents that the denoiser has made NaN or infinite.
+
+        Raises:
+            SamecastError: some are.
+        """
+        check_finite(latents, "denoiser", self.backbone.dtype, self.backbone.identity)
 
     def evaluate(
         self,

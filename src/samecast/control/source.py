@@ -152,6 +152,7 @@ def invert_references(
         guess = ddim.invert(latents, conditional, schedule, step)
         for _ in range(fixed_point):
             guess = ddim.undo(latents, predict_sources(run, sources, guess, step), schedule, step)
+        run.check(guess)
         reached(Level(guess, evaluated, states))
         advance()
     kept = {level.step: level.kept for level in levels if level.step is not None and level.kept}
@@ -205,6 +206,7 @@ def reconstruct(
     for step in run.schedule.working_steps:
         prediction = predict_sources(run, sources, latents, step)
         latents = ddim.denoise(latents, prediction, run.schedule, step)
+        run.check(latents)
         advance()
     return latents
 
@@ -241,5 +243,6 @@ def generate_source(
             kept[step] = states
         guided = branches.guide(layout, prediction, [source])
         levels.append(ddim.denoise(levels[-1][None], guided, schedule, step)[0])
+        run.check(levels[-1][None])
         advance()
     return Trajectory((source,), torch.stack(levels)[:, None], kept, layout.row_of)

@@ -28,8 +28,8 @@ class RenderSettings:
     """How far guidance is kept from raising contrast, 0 (not) to 1: the share of each guided prediction that is brought
     back to the deviation of the conditional one (Lin et al. 2024, section 3.4)."""
 
-    seed: Annotated[int, Within(0, 2**63 - 1)] = 0
-    """Seed of the noise. Has no effect with init=inverted on a photo, where nothing is random."""
+    seed: Annotated[int, Within(0, 2**63 - 1)] | None = None
+    """Seed of the noise, 0 by default. Has no effect with init=inverted on a photo, where nothing is random."""
 
     init: Literal["inverted", "noise"] | Annotated[float, Within(0, 1)] = "inverted"
     """Where the new pictures start: `inverted` keeps the layout of the reference, `noise` makes a new one for each
@@ -76,6 +76,11 @@ class RenderSettings:
     def settled(self, guidance_scale: float) -> "RenderSettings":
         """These settings with the model's scale of guidance where they leave it to the model."""
         return self if self.guidance_scale is not None else replace(self, guidance_scale=guidance_scale)
+
+    @property
+    def first_seed(self) -> int:
+        """The seed of each prompt's first picture."""
+        return self.seed or 0
 
     @property
     def guidance(self) -> float:

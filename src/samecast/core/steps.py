@@ -1,7 +1,7 @@
 """When: the denoising steps at which a rule acts.
 
 A step is an index 0..T-1 in denoising order; it is not a timestep (999..0). A float is a fraction of the run: in a run
-of 50 steps 0.5 is step 25, in one of 20 steps it is step 10.
+of 50 steps 0.5 is step 25, in one of 20 steps it is step 10. A fraction above 0 is at least step 1.
 """
 
 from dataclasses import dataclass
@@ -88,11 +88,15 @@ class Steps:
 
 
 def _step(name: str, value: int | float | None, total: int) -> int:
-    """A number or fraction as a step of a run; None is the last."""
+    """A number or fraction as a step of a run; None is the last.
+
+    A fraction above 0 is never step 0, whatever the run's length: what starts late leaves at least the first step
+    alone, and masks are made of the maps of a step before.
+    """
     if value is None:
         return total - 1
     if isinstance(value, float):
-        return min(total - 1, round(value * total))
+        return min(total - 1, max(round(value * total), value > 0))
     if value >= total:
         raise SamecastError(f"{name} {value} is beyond the last step; a run of {total} steps has 0..{total - 1}")
     return value

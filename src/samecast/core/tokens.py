@@ -11,6 +11,7 @@ from samecast.errors import SamecastError
 
 Threshold = float | Literal["otsu"]
 MASACTRL_THRESHOLD = 0.1
+"""The paper's."""
 _LARGE_LATENT = 64
 
 
@@ -24,7 +25,7 @@ class SubjectTokens:
         sites: cross-attention sites, as `select_sites` reads it. Empty is MasaCtrl's choice: those at a quarter of the
             latent's side, or the two finest levels where latents are smaller than 64.
         steps: at which maps are taken. A target's mask at a step is made of the maps of the steps before it.
-        threshold: of the normalised map, from 0 to 1, or `otsu`.
+        threshold: of the normalised map, from 0 to 1, or `otsu`, which chooses one for each map. MasaCtrl's is 0.1.
 
     Raises:
         SamecastError: a value is of another type, or the threshold is out of range.
@@ -33,7 +34,7 @@ class SubjectTokens:
     phrase: str = ""
     sites: str = ""
     steps: Steps = field(default_factory=Steps)
-    threshold: Threshold = MASACTRL_THRESHOLD
+    threshold: Threshold = "otsu"
 
     def __post_init__(self) -> None:
         check_fields(self)

@@ -18,6 +18,7 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
+from samecast.backbones.finite import remedy
 from samecast.disk import replace_file
 from samecast.errors import SamecastError
 from samecast.learn.devices import Devices
@@ -113,7 +114,10 @@ class Loop:
             total += loss.detach()
         loss = float(devices.add_up(self.parameters, total))
         if not loss < float("inf"):
-            raise SamecastError(f"the loss is {loss} at step {self.step + 1}: lower --learning-rate or --token-rate")
+            backbone = self.objective.backbone
+            # Before the first update no rate can be at fault.
+            helps = "lower --learning-rate or --token-rate" if self.step else remedy(backbone.dtype, backbone.identity)
+            raise SamecastError(f"the loss is {loss} at step {self.step + 1}: {helps}")
         self.scaler.unscale_(self.optimizer)
         nn.utils.clip_grad_norm_(self.parameters, _LARGEST_NORM)
         self.scaler.step(self.optimizer)

@@ -36,7 +36,7 @@ def remarks(
         words: the modifier tokens of the concepts that are applied.
     """
     settings, found = request.settings, list[str]()
-    if settings.noise_share == 0 and not request.generated:
+    if settings.seed is not None and settings.noise_share == 0 and not request.generated:
         found.append("the seed has no effect with init='inverted': nothing is random; init='noise' or a blend uses it")
     if settings.negative_prompt and settings.guidance <= 1:
         found.append("the negative prompt has no effect with guidance_scale <= 1")

@@ -70,7 +70,7 @@ class Request:
     def targets(self) -> tuple[Target, ...]:
         """The pictures to make; errors as for `make_targets`."""
         # A generated source takes the seed itself, so that fresh noise is not its noise again.
-        first_seed = self.settings.seed + self.generated
+        first_seed = self.settings.first_seed + self.generated
         return make_targets(self.prompts, self.settings, noun=self.noun, first_seed=first_seed)
 
     def sources(self) -> tuple[Branch, ...]:

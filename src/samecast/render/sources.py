@@ -124,5 +124,5 @@ def generate(
         book: takes the maps of these evaluations, where the prompt has the words.
     """
     branches = Branches((), (source,), settings.guidance, settings.guidance_rescale)
-    noise = seeded_noise(shape, settings.seed).to(run.backbone.device)
+    noise = seeded_noise(shape, settings.first_seed).to(run.backbone.device)
     return generate_source(run, branches, noise, book=book, advance=counter("source", 1))

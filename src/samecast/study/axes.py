@@ -15,14 +15,15 @@ from typing import Any
 from samecast.attention.modes import make_mode
 from samecast.checked import shown
 from samecast.control.rule import DECODER_SITES, Rule, Rules
+from samecast.control.rules import START
 from samecast.core.steps import Steps
-from samecast.core.tokens import MASACTRL_THRESHOLD, SubjectTokens, Threshold
+from samecast.core.tokens import SubjectTokens, Threshold
 from samecast.errors import SamecastError
 
 Value = int | float | str | None
 
 BASE: dict[str, Value] = {
-    "start": 4,
+    "start": START,
     "final": None,
     "skip": None,
     "stride": None,
@@ -32,7 +33,7 @@ BASE: dict[str, Value] = {
     "maps": None,
     "map_start": 0,
     "map_final": None,
-    "threshold": MASACTRL_THRESHOLD,
+    "threshold": "otsu",
     "weight": None,
     "dropout": None,
     "consistency": None,

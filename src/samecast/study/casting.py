@@ -45,7 +45,7 @@ def sources_of(recipe: Recipe, subject: StudySubject) -> tuple[Sources, ...]:
                 Cast(
                     tuple(hashes[number] for number in numbers),
                     prompt,
-                    recipe.settings.seed + seed,
+                    recipe.settings.first_seed + seed,
                     subject.class_noun,
                     subject.source_prompt,
                 )

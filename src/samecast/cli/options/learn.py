@@ -48,7 +48,7 @@ class SharedOptions:
     steps: Annotated[int | None, arg(metavar="INT", help_behavior_hint=_METHODS)] = None
     """How many steps to take."""
 
-    batch: Annotated[int | None, arg(metavar="INT", help_behavior_hint="(default: 2)")] = None
+    batch: Annotated[int | None, arg(metavar="INT", help_behavior_hint=_METHODS)] = None
     """Photos at once, on each device."""
 
     accumulate: Annotated[int | None, arg(metavar="INT", help_behavior_hint="(default: 1)")] = None
@@ -127,7 +127,10 @@ class CustomDiffusionOptions(SharedOptions):
       samecast learn custom-diffusion --list concepts_list.json
     """
 
-    mode: Literal["kv", "crossattn"] = "kv"
+    mode: Annotated[
+        Literal["kv", "crossattn"] | None,
+        arg(help_behavior_hint="(default: kv, as the paper; crossattn on the embedded model)"),
+    ] = None
     """Train keys and values, or queries and outputs too."""
 
 

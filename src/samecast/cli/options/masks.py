@@ -45,7 +45,7 @@ class MasksOptions:
     final: Annotated[int | float | None, arg(metavar="STEP", help_behavior_hint="(default: the last)")] = None
     """Last denoising step whose maps are taken."""
 
-    threshold: Annotated[float | Literal["otsu"], arg(metavar="0-1|otsu")] = 0.1
+    threshold: Annotated[float | Literal["otsu"], arg(metavar="0-1|otsu")] = "otsu"
     """From which value of the map on is the subject; otsu chooses by itself."""
 
     steps: Annotated[int, arg(metavar="INT")] = 50

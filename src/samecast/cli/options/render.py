@@ -125,7 +125,7 @@ class RenderOptions:
     ] = None
     """Folder for the pictures. Where it exists, the next free name is taken."""
 
-    seed: Annotated[int, arg(metavar="INT")] = 0
+    seed: Annotated[int | None, arg(metavar="INT", help_behavior_hint="(default: 0)")] = None
     """Seed of the noise; picture n of a prompt takes seed + n. Without effect where a photo's layout is kept."""
 
     steps: Steps = 50
