@@ -1,10 +1,14 @@
-"""A plain implementation of MasaCtrl, as its authors' code works, to measure against.
+"""A plain implementation of MasaCtrl, as its authors' code works, to measure against and to agree with.
 
-Written from the paper (Cao et al., ICCV 2023, arXiv 2304.08465): explicit softmax in every attention layer, the photo
-inverted with both guidance halves, and for each target a batch of source and target in both halves, in which targets
-read the source's keys and values from a step and a layer on. One target at a time, everything again for each.
+Written from the paper (Cao et al., ICCV 2023, arXiv 2304.08465) and what is known of the code: the photo is inverted
+with both guidance halves, at the timestep that each step is heading for; source and all targets are denoised in one
+batch, in both halves, from the inverted latent, and the source is not replayed. From a step and a layer on, targets
+read the source's keys and values within their half: alone, beside their own (union), or subject by subject and
+background by background (masks). Nothing of samecast is used.
 """
 
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -14,82 +18,128 @@ from PIL import Image
 from torch import Tensor
 
 GUIDANCE = 7.5
+_ATTEND = torch.nn.functional.scaled_dot_product_attention
 
 
-class ExplicitAttention:
-    """Attention whose probabilities are written out; mutual where it is told to be.
+@dataclass
+class Control:
+    """What is done at which layers and steps.
 
     Args:
-        controlled: whether targets read the source at this layer.
-        state: `active`, whether they do so at this step.
+        layers: self-attention layers at which targets read, counted in execution order.
+        steps: at which they do.
+        union: whether they read themselves too.
+        masks: (picture, height, width) of 0 and 1, the source's first; None is without.
     """
 
-    def __init__(self, controlled: bool, state: dict[str, bool]) -> None:
-        self.controlled, self.state = controlled, state
+    layers: Collection[int] = range(10, 16)
+    steps: Callable[[int], bool] = lambda step: step >= 4
+    union: bool = False
+    masks: Tensor | None = None
+    active: bool = field(default=False, init=False)
+
+
+class MutualAttention:
+    """One layer's attention; rows are source and targets without prompt, then with it."""
+
+    def __init__(self, control: Control, layer: int | None) -> None:
+        self.control, self.layer = control, layer
 
     def __call__(
         self, attn: Any, hidden_states: Tensor, encoder_hidden_states: Tensor | None = None, *args: Any, **kwargs: Any
     ) -> Tensor:
-        """The layer's output; rows are source and target without prompt, then with it."""
+        """The layer's output."""
         context = hidden_states if encoder_hidden_states is None else encoder_hidden_states
         query, key, value = (
             rearrange(states, "row token (heads channel) -> row heads token channel", heads=attn.heads)
             for states in (attn.to_q(hidden_states), attn.to_k(context), attn.to_v(context))
         )
-        if self.controlled and self.state["active"]:
-            source = torch.tensor([0, 0, 2, 2], device=key.device)
-            key, value = key[source], value[source]
-        probabilities = (query @ key.transpose(-1, -2) * attn.scale).softmax(dim=-1)
-        output = rearrange(probabilities @ value, "row heads token channel -> row token (heads channel)")
-        return attn.to_out[1](attn.to_out[0](output))
+        if self.control.active and self.layer in self.control.layers:
+            halves = [self._read(*half) for half in zip(*(each.chunk(2) for each in (query, key, value)), strict=True)]
+            output = torch.cat(halves)
+        else:
+            output = _ATTEND(query, key, value)
+        return attn.to_out[1](attn.to_out[0](rearrange(output, "row heads token channel -> row token (heads channel)")))
+
+    def _read(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        """One guidance half: the source reads itself, the targets what they are told to."""
+        own = _ATTEND(query[:1], key[:1], value[:1])
+        targets = len(query) - 1
+        keys, values = (each[:1].expand(targets, -1, -1, -1) for each in (key, value))
+        if self.control.union:
+            keys, values = (torch.cat([of, own[1:]], dim=2) for of, own in ((keys, key), (values, value)))
+        if self.control.masks is None:
+            return torch.cat([own, _ATTEND(query[1:], keys, values)])
+        side = round(query.shape[2] ** 0.5)
+        at = torch.nn.functional.interpolate(self.control.masks[:, None].to(query), (side, side)).flatten(1) >= 0.5
+        foreground, background = (_ATTEND(query[1:], keys[:, :, of], values[:, :, of]) for of in (at[0], ~at[0]))
+        return torch.cat([own, torch.where(at[1:, None, :, None], foreground, background)])
 
 
 @torch.inference_mode()
-def edit(pipeline: Any, photo: Image.Image, prompt: str, *, steps: int, start: int, first_site: int) -> Image.Image:
-    """One edit of one photo.
+def edit(
+    pipeline: Any,
+    source: Image.Image | Tensor,
+    prompts: Sequence[str],
+    *,
+    steps: int,
+    control: Control,
+    source_prompt: str = "",
+) -> Tensor:
+    """The latents, (picture, channel, height, width), of the source and of one target for each prompt.
 
     Args:
         pipeline: a StableDiffusionPipeline; its processors are put back.
-        photo: square, of the model's size.
-        prompt: of the target; the source's is empty.
+        source: a square photo of the model's size, which is inverted; or the noise that all start from, (1, channel,
+            height, width), where the source is generated.
+        prompts: of the targets.
         steps: of inversion and denoising.
-        start: the first step at which the target reads the source.
-        first_site: the first self-attention layer, in execution order, at which it does.
+        control: who reads whom.
+        source_prompt: of the source.
     """
     unet, vae, device = pipeline.unet, pipeline.vae, pipeline.unet.device
     scheduler: Any = DDIMScheduler.from_config(pipeline.scheduler.config, clip_sample=False)
     scheduler.set_timesteps(steps)
     alphas = [float(scheduler.alphas_cumprod[int(timestep)]) for timestep in scheduler.timesteps]
     alphas.append(float(scheduler.final_alpha_cumprod))
-    before, state = unet.attn_processors, {"active": False}
-    unet.set_attn_processor(_processors(unet, first_site, state))
+    before = dict(unet.attn_processors)
+    unet.set_attn_processor(_processors(unet, control))
     try:
-        texts = pipeline.encode_prompt(["", prompt], device, 1, False)[0]
-        empty, told = texts[:1], texts[1:]
-        pixels = pipeline.image_processor.preprocess(photo).to(device, vae.dtype)
-        latent = vae.encode(pixels).latent_dist.mean * vae.config.scaling_factor
-        for step in reversed(range(steps)):
-            noise = unet(torch.cat([latent] * 2), scheduler.timesteps[step], torch.cat([empty] * 2)).sample
-            latent = _move(latent, _guide(noise), alphas[step + 1], alphas[step])
-        latents = torch.cat([latent] * 2)
+        texts = pipeline.encode_prompt(["", source_prompt, *prompts], device, 1, False)[0]
+        empty = texts[:1]
+        if isinstance(source, Tensor):
+            latent = source
+        else:
+            pixels = pipeline.image_processor.preprocess(source).to(device, vae.dtype)
+            latent = vae.encode(pixels).latent_dist.mean * vae.config.scaling_factor
+            for step in reversed(range(steps)):
+                noise = unet(torch.cat([latent] * 2), scheduler.timesteps[step], texts[:2]).sample
+                latent = _move(latent, _guide(noise), alphas[step + 1], alphas[step])
+        latents = torch.cat([latent] * (1 + len(prompts)))
+        rows = torch.cat([empty.expand(len(latents), -1, -1), texts[1:]])
         for step in range(steps):
-            state["active"] = step >= start
-            rows = torch.cat([empty, empty, empty, told])
+            control.active = control.steps(step)
             noise = unet(torch.cat([latents] * 2), scheduler.timesteps[step], rows).sample
             latents = _move(latents, _guide(noise), alphas[step], alphas[step + 1])
-        decoded = vae.decode(latents / vae.config.scaling_factor).sample  # both, as the authors' code does
+        return latents
     finally:
+        control.active = False
         unet.set_attn_processor(before)
-    return pipeline.image_processor.postprocess(decoded, output_type="pil")[1]
 
 
-def _processors(unet: Any, first_site: int, state: dict[str, bool]) -> dict[str, ExplicitAttention]:
+@torch.inference_mode()
+def decode(pipeline: Any, latents: Tensor) -> list[Image.Image]:
+    """The pictures of latents, in one call, as the authors' code makes them."""
+    decoded = pipeline.vae.decode(latents / pipeline.vae.config.scaling_factor).sample
+    return pipeline.image_processor.postprocess(decoded, output_type="pil")
+
+
+def _processors(unet: Any, control: Control) -> dict[str, MutualAttention]:
     """By name; diffusers lists them down, up, mid, MasaCtrl counts down, mid, up."""
     names = list(unet.attn_processors)
-    order = [*(n for n in names if n.startswith("down")), *(n for n in names if n.startswith("mid"))]
-    order += [n for n in names if n.startswith("up")]
+    order = [name for stage in ("down", "mid", "up") for name in names if name.startswith(stage)]
     own = [name for name in order if ".attn1." in name]
-    return {name: ExplicitAttention(name in own and own.index(name) >= first_site, state) for name in names}
+    return {name: MutualAttention(control, own.index(name) if name in own else None) for name in names}
 
 
 def _guide(noise: Tensor) -> Tensor:

@@ -61,6 +61,11 @@ class UNetBackbone:
         return self.pipeline.unet.dtype
 
     @property
+    def latent_dtype(self) -> torch.dtype:
+        """The precision of latents between steps: float32, or the U-Net's where that is finer."""
+        return torch.promote_types(torch.float32, self.dtype)
+
+    @property
     def denoiser(self) -> torch.nn.Module:
         """The U-Net."""
         return self.pipeline.unet
@@ -170,7 +175,7 @@ class UNetBackbone:
             added_cond_kwargs=self.added_conditions(len(latents)),
             return_dict=False,
         )[0]
-        return prediction.float()
+        return prediction.to(self.latent_dtype)
 
     def added_conditions(self, rows: int) -> dict[str, Any]:
         """What the U-Net is told besides the text: without an image prompt, if it has an IP-Adapter.
@@ -191,7 +196,7 @@ class UNetBackbone:
         """Latent of a picture."""
         vae = self.pipeline.vae
         pixels = self.pipeline.image_processor.preprocess(image).to(self.device, vae.dtype)
-        latent = (vae.encode(pixels).latent_dist.mean * vae.config.scaling_factor)[0].float()
+        latent = (vae.encode(pixels).latent_dist.mean * vae.config.scaling_factor)[0].to(self.latent_dtype)
         check_finite(latent, "autoencoder", vae.dtype, self.identity)
         return latent
 

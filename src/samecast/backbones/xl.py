@@ -70,7 +70,7 @@ class XLBackbone(UNetBackbone):
             added_cond_kwargs=added,
             return_dict=False,
         )[0]
-        return prediction.float()
+        return prediction.to(self.latent_dtype)
 
     def encode_image(self, image: Image.Image) -> Float[Tensor, "channel height width"]:
         """Latent of a picture."""

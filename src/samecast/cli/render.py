@@ -142,6 +142,7 @@ def _run_of(options: RenderOptions) -> Run:
             fit=options.fit,
             source_prompt=spelt(options.source_prompt),
             pairing=options.pairing,
+            replay=not options.no_replay,
             fixed_point=options.fixed_point,
             check_inversion=options.check_inversion,
             source_memory=options.source_memory,

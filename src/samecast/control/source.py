@@ -102,6 +102,7 @@ def invert_references(
     references: Float[Tensor, "source channel height width"],
     *,
     pairing: Pairing,
+    keeps: bool = True,
     fixed_point: int = 0,
     book: Book | None = None,
     begun: Sequence[Level] = (),
@@ -115,6 +116,7 @@ def invert_references(
         branches: whose sources these are.
         references: the photos' latents.
         pairing: under `masactrl` the evaluations are not those of a source pass, and nothing is kept.
+        keeps: whether to keep what will be read of the sources; not where they are denoised freely afterwards.
         fixed_point: refinements of each step. The source's own evaluations, and so what is kept, stay those of the
             first guess: they are at the level that the step starts from, which is settled by then.
         book: takes the maps of the sources' own evaluations, where their caption has the words.
@@ -140,7 +142,7 @@ def invert_references(
             continue
         # Matched: the latent we are on is the input of the step after this one.
         evaluated = step + 1 if pairing == "matched" else step
-        keep = run.keeps_at(evaluated) if pairing == "matched" else {}
+        keep = run.keeps_at(evaluated) if keeps and pairing == "matched" else {}
         watch = book if pairing == "matched" else None
         # The caption's row moves the source; the row without is there only for targets' unconditional rows to read.
         groups: tuple[Group, ...] = branches.groups if keep else ("conditional",)
@@ -211,26 +213,26 @@ def reconstruct(
     return latents
 
 
-def generate_source(
+def generate_sources(
     run: Run,
     branches: Branches,
-    noise: Float[Tensor, "channel height width"],
+    starts: Float[Tensor, "source channel height width"],
     *,
     book: Book | None = None,
     advance: Advance,
 ) -> Trajectory:
-    """Generates the source from its prompt, with guidance, keeping what the targets will read.
+    """Generates sources from their prompts, with guidance, keeping what the targets will read.
 
     Args:
         run: the render's fixed parts.
-        branches: whose one source this is.
-        noise: where it starts, and where targets may start too.
+        branches: whose sources these are.
+        starts: where each starts, and where targets may start too: noise, or an inverted photo.
         book: takes the maps of these evaluations, where the prompt has the words.
         advance: called after each evaluated step.
     """
-    source, schedule = branches.sources[0], run.schedule
+    sources, schedule = branches.sources, run.schedule
     layout = branches.layout(targets=())
-    levels = [noise]
+    levels = [starts]
     kept: dict[int, Mapping[int, States]] = {}
     for step in range(schedule.steps):
         if schedule.is_identity(step):
@@ -238,11 +240,12 @@ def generate_source(
             continue
         keep = run.keeps_at(step)
         at = (step, schedule.timesteps[step])
-        prediction, states = _evaluate(run, layout, {source: levels[-1]}, at, keep, book)
+        at_hand = dict(zip(sources, levels[-1], strict=True))
+        prediction, states = _evaluate(run, layout, at_hand, at, keep, book)
         if keep:
             kept[step] = states
-        guided = branches.guide(layout, prediction, [source])
-        levels.append(ddim.denoise(levels[-1][None], guided, schedule, step)[0])
-        run.check(levels[-1][None])
+        guided = branches.guide(layout, prediction, sources)
+        levels.append(ddim.denoise(levels[-1], guided, schedule, step))
+        run.check(levels[-1])
         advance()
-    return Trajectory((source,), torch.stack(levels)[:, None], kept, layout.row_of)
+    return Trajectory(sources, torch.stack(levels), kept, layout.row_of)

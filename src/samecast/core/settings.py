@@ -54,6 +54,11 @@ class RenderSettings:
     """Which timestep inversion tells the denoiser: `matched` to the latent it is given (least work), or the next one,
     as `masactrl`'s code does (one more evaluation for each controlled step)."""
 
+    replay: bool = True
+    """Whether a photo is replayed: at every step its latent is the one that inversion passed through, so that it ends
+    as the photo, exactly, and costs nothing more. Without, it is denoised freely from the inverted latent, as
+    `masactrl`'s code does, for one more evaluation at each step."""
+
     fixed_point: Annotated[int, Within(0, 20)] = 0
     """Fixed-point refinements of each inversion step: each costs one more evaluation for each step and photo, and
     brings the inverted latent closer to one that denoises to the photo. 1 to 3 is what pays."""

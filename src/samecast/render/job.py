@@ -33,7 +33,7 @@ from samecast.render.quality import measure
 from samecast.render.remarks import remarks
 from samecast.render.request import Request, read_pictures
 from samecast.render.result import Progress, Render, RenderResult
-from samecast.render.sources import encode, generate, invert, kept_steps, largest_batch, make_counter
+from samecast.render.sources import encode, generate, invert, largest_batch, make_counter, source_steps
 
 _log = logging.getLogger(__name__)
 
@@ -170,7 +170,7 @@ class Job:
         """The steps that the sources' pass evaluates."""
         if self.request.generated:
             return range(self.settings.steps)
-        return kept_steps(self.settings) if self.request.inverts else range(0)
+        return source_steps(self.settings) if self.request.inverts else range(0)
 
     def _encode_texts(self) -> Mapping[str, Float[Tensor, "token channel"]]:
         # One at a time: a text's embedding must not depend on its company, not even in rounding.

@@ -48,6 +48,7 @@ def remarks(
         found.append("check_inversion has no effect: no photo is inverted for this request")
     if not request.inverts:
         idle = {"fixed_point": bool(settings.fixed_point), "pairing": settings.pairing != "matched"}
+        idle |= {"replay=False": not settings.replay}
         found += [f"{name} has no effect: no photo is inverted for this request" for name, on in idle.items() if on]
     if request.photos and not request.inverts:
         found.append("the photo has no effect: no rule reads it, and the pictures start from noise")
@@ -87,7 +88,6 @@ def _poor_inversion(autoencoder: Sequence[Fidelity], inversion: Sequence[Fidelit
         return []
     return [
         f"inversion is what limits here: denoised freely the photo comes back at {inverted:.1f} dB, from the"
-        f" autoencoder alone at {alone:.1f} dB; the source is replayed exactly all the same, but pictures that start"
-        " from its latent inherit the error: try fixed_point=3, more steps, a source_prompt that tells the photo, or"
-        " init='noise'"
+        f" autoencoder alone at {alone:.1f} dB; pictures that start from its latent inherit the error:"
+        " try fixed_point=3, more steps, a source_prompt that describes the photo, or init='noise'"
     ]

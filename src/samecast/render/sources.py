@@ -1,6 +1,7 @@
 """The sources of a render: photos inverted, in chunks that memory allows, or a picture generated."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from itertools import count
 
 import torch
@@ -10,7 +11,7 @@ from torch import Tensor
 
 from samecast.control.looking import MapBook
 from samecast.control.run import Advance, Run
-from samecast.control.source import Level, Note, Trajectory, generate_source, invert_references, join_trajectories
+from samecast.control.source import Level, Note, Trajectory, generate_sources, invert_references, join_trajectories
 from samecast.control.targets import split_evenly
 from samecast.core.branches import Branch, Branches
 from samecast.core.noise import seeded_noise
@@ -30,8 +31,14 @@ def largest_batch(shape: tuple[int, int, int], settings: RenderSettings, groups:
 
 
 def kept_steps(settings: RenderSettings) -> range:
-    """The steps whose inputs an inversion evaluates just as a source would; none of them by MasaCtrl's pairing."""
-    return range(1, settings.steps) if settings.pairing == "matched" else range(0)
+    """The steps whose inputs an inversion evaluates just as a source would; none by MasaCtrl's pairing, or where the
+    source is not replayed."""
+    return range(1, settings.steps) if settings.pairing == "matched" and settings.replay else range(0)
+
+
+def source_steps(settings: RenderSettings) -> range:
+    """The steps whose inputs the sources' pass evaluates: the inversion of a photo, or its free denoising."""
+    return kept_steps(settings) if settings.replay else range(settings.steps)
 
 
 def make_counter(progress: Progress | None, run: Run) -> Counter:
@@ -66,7 +73,7 @@ def invert(
     begun: Sequence[Level] = (),
     note: Note | None = None,
 ) -> Trajectory:
-    """Inverts photos, however many.
+    """Inverts photos, however many, and denoises them freely where they are not replayed.
 
     Args:
         run: the render's fixed parts.
@@ -80,27 +87,30 @@ def invert(
         note: called after each step, if all go in one batch.
     """
     # Where states are kept, a photo with a caption has a row without it beside it.
-    keeps = any(run.keeps_at(step) for step in kept_steps(settings))
+    keeps = any(run.keeps_at(step) for step in kept_steps(settings)) or not settings.replay
     of_one = len(Branches((), (sources[0],), settings.guidance if keeps else 1.0).layout(targets=()).rows)
     chunks = split_evenly(sources, max(1, rows // of_one))
-    advance = counter("invert", len(chunks))
+    advance = counter("invert", len(chunks) * (1 if settings.replay else 2))
     parts: list[Trajectory] = []
     for chunk in chunks:
         branches = Branches((), chunk, settings.guidance)
         latents = encoded[[branch.index for branch in chunk]]
-        parts.append(
-            invert_references(
-                run,
-                branches,
-                latents,
-                pairing=settings.pairing,
-                fixed_point=settings.fixed_point,
-                book=book,
-                begun=begun if len(chunks) == 1 else (),
-                note=note if len(chunks) == 1 else None,
-                advance=advance,
-            )
+        inverted = invert_references(
+            run,
+            branches,
+            latents,
+            pairing=settings.pairing,
+            keeps=settings.replay,
+            fixed_point=settings.fixed_point,
+            book=book if settings.replay else None,
+            begun=begun if len(chunks) == 1 else (),
+            note=note if len(chunks) == 1 else None,
+            advance=advance,
         )
+        if not settings.replay:
+            branches = replace(branches, guidance_rescale=settings.guidance_rescale)
+            inverted = generate_sources(run, branches, inverted.latents[0], book=book, advance=advance)
+        parts.append(inverted)
     return join_trajectories(parts)
 
 
@@ -125,4 +135,4 @@ def generate(
     """
     branches = Branches((), (source,), settings.guidance, settings.guidance_rescale)
     noise = seeded_noise(shape, settings.first_seed).to(run.backbone.device)
-    return generate_source(run, branches, noise, book=book, advance=counter("source", 1))
+    return generate_sources(run, branches, noise[None], book=book, advance=counter("source", 1))

@@ -105,7 +105,8 @@ def _plans(recipe: Recipe, binding: Binding) -> list[Plan]:
 def _inversion(plan: Plan, recipe: Recipe, steps: int, captioned: bool) -> int:
     """Rows that the inversion of one photo takes; with a caption also those that unconditional rows will read."""
     kept = sum(bool(plan.source_sites_at(step)) for step in kept_steps(recipe.settings)) if captioned else 0
-    return steps * (1 + recipe.settings.fixed_point) + kept
+    free = 0 if recipe.settings.replay else steps * (2 if captioned else 1)
+    return steps * (1 + recipe.settings.fixed_point) + kept + free
 
 
 def _measure(recipe: Recipe, backbone: Backbone, groups: int) -> tuple[float, int, int]:

@@ -24,7 +24,7 @@ from samecast.core.masks import SubjectMask
 from samecast.errors import SamecastError
 from samecast.render.found import found_masks
 from samecast.render.provenance import describe_model
-from samecast.render.sources import encode, invert, kept_steps, largest_batch
+from samecast.render.sources import encode, invert, largest_batch, source_steps
 from samecast.study.casting import Order, Sources, union
 from samecast.study.checkpoint import TRAJECTORY, Diary, load_front, load_trajectory, save_front, save_trajectory
 from samecast.study.lockstep import Front, Lineage, Lockstep, Wish, fewer, halving, looks_of, why_not
@@ -70,7 +70,7 @@ class Making:
         self.branches = tuple(Branch("source", index, subject.source_prompt) for index in range(len(sources.numbers)))
         alone = Branches((), self.branches, settings.guidance)
         groups, size = len(alone.groups), settings.size or backbone.default_size
-        steps, budget = kept_steps(settings), settings.source_memory
+        steps, budget = source_steps(settings), settings.source_memory
         keeping = plan_keeping(backbone, plan, alone, size=size, steps=steps, budget=budget)
         self.run = Run(backbone, session, worker.binding.schedule, plan, embeddings, keeping.recomputed)
         self.rows = largest_batch(backbone.latent_shape(size), settings, groups)

@@ -110,6 +110,7 @@ def picture_facts(recipe: Recipe, cast: Cast, rules: Sequence[Rule]) -> dict[str
         "guidance_rescale": settings.guidance_rescale,
         "init": settings.noise_share,
         "pairing": settings.pairing,
+        "replay": settings.replay,
         "fixed_point": settings.fixed_point,
         "size": settings.size,
         "revision": recipe.revision,

@@ -156,6 +156,9 @@ class RenderOptions:
     pairing: Literal["matched", "masactrl"] = "matched"
     """How inversion pairs latents and timesteps: as denoising will see them, or as MasaCtrl's code does."""
 
+    no_replay: Annotated[On, arg(help_behavior_hint="")] = False
+    """Denoise the inverted photo freely, as MasaCtrl's code does, instead of replaying it exactly."""
+
     fixed_point: Annotated[int, arg(metavar="INT")] = 0
     """Refinements of each inversion step, 1 to 3: the photo's latent is found more exactly, for as much work again."""
 
