@@ -15,7 +15,6 @@ from PIL import Image
 
 import samecast as sc
 from samecast.cli.console import RESULTS, quiet_libraries, remark, stages, working
-from samecast.cli.options.concept import read_concept_option
 from samecast.cli.options.render import RenderOptions
 from samecast.control.rule import Rules
 from samecast.control.rule_files import read_rules, rules_from_data
@@ -39,7 +38,7 @@ class _Run:
     device: str
     dtype: str
     lora: tuple[str, ...]
-    concepts: tuple[tuple[str, float], ...]
+    concepts: tuple[str | tuple[str, float], ...]
     subject: sc.Subject | None
     prompts: tuple[str, ...]
     rules: Rules
@@ -164,8 +163,8 @@ def _run_of(options: RenderOptions) -> _Run:
         model=options.model,
         device=options.device,
         dtype=options.dtype,
-        lora=tuple(str(path) for path in options.lora),
-        concepts=tuple(read_concept_option(word) for word in options.concept),
+        lora=options.lora,
+        concepts=options.concept,
         subject=sc.Subject(references, options.noun, options.mask) if references else None,
         prompts=tuple(spelt(prompt) for prompt in prompts),
         rules=rules,
