@@ -68,6 +68,7 @@ def test_the_commands_of_the_page_run(rex: Path, tiny_pipeline_dir: Path, capsys
     told = capsys.readouterr().out
     assert "<new1>, a dog (1 x 32 channels)" in told
     assert re.search(r"all else moved +[\d.]+%", told)
+    assert re.search(r"elsewhere +off by [\d.]+% of its change, in 3 prompts that were not constrained", told)
     assert "of the Stable Diffusion family, for text of 32 channels" in told
     assert re.search(r"error +[\d.]+% of the change; at worst", told)
     assert list(Concept.load(rex / "both.safetensors").tokens) == ["<new1>", "<new2>"]

@@ -52,7 +52,7 @@ def _show(options: ShowOptions) -> None:
 def _merge(options: MergeOptions) -> None:
     from samecast.concepts.captions import read_captions
     from samecast.concepts.concept import Concept
-    from samecast.concepts.merge import merge
+    from samecast.concepts.merge import HELD_OUT, merge
 
     concepts = [Concept.load(path) for path in options.concepts]
     captions = read_captions(options.captions) if options.captions else ()
