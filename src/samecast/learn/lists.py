@@ -153,7 +153,7 @@ def _tokens(entries: Sequence[Any]) -> list[str]:
     found = [
         _TOKEN.findall(str(entry.get("instance_prompt", ""))) if isinstance(entry, dict) else [] for entry in entries
     ]
-    taken = {token for tokens in found for token in tokens}
+    taken = {token.lower() for tokens in found for token in tokens}
     free = (f"<new{number}>" for number in range(1, len(entries) + len(taken) + 1) if f"<new{number}>" not in taken)
     return [tokens[0] if tokens else next(free) for tokens in found]
 
@@ -176,9 +176,10 @@ def _read_entry(file: Path, at: int, entry: Any, token: str) -> ToLearn:
     noun = values["class_prompt"] if len(captions) == 1 else ""
     caption = values["instance_prompt"] or f"photo of a {noun}".strip()
     if token not in caption:
-        if not noun or noun not in caption:
+        said = re.search(rf"(?<!\w){re.escape(noun)}(?!\w)", caption, re.IGNORECASE) if noun else None
+        if said is None:
             raise SamecastError(f"{where} has the caption {caption!r} with no token such as {token} in it")
-        caption = caption.replace(noun, f"{token} {noun}", 1)
+        caption = f"{caption[: said.start()]}{token} {caption[said.start() :]}"
     photos = find_photos(_from(file, values["instance_data_dir"]))
     class_photos = _class_photos(file, values["class_data_dir"], captions)
     return ToLearn(token, noun, photos, caption, captions[0], class_photos)
