@@ -201,7 +201,7 @@ def test_options_and_prompts_may_mix() -> None:
     options = parse(["render", "a.png", "b", "--seed", "3", "--lora", "x", "--lora", "y", "--init", "0.3", "-v"])
     assert isinstance(options, RenderOptions)
     assert options.inputs == ("a.png", "b")
-    assert options.lora == (Path("x"), Path("y"))
+    assert options.lora == ("x", "y")
     assert (options.seed, options.init, options.verbose) == (3, 0.3, True)
 
 

@@ -224,7 +224,7 @@ def test_several_loras_act_together(tiny_pipeline_dir: Path, lora_file: Path) ->
     latents = torch.randn(1, 4, 16, 16)
     predictions = []
     for count in range(3):
-        backbone = load_backbone(tiny_pipeline_dir, device="cpu", lora=[lora_file] * count)
+        backbone = sc.load(tiny_pipeline_dir, device="cpu", lora=[lora_file] * count).backbone
         with torch.inference_mode():
             predictions.append(backbone.predict(latents, 10, backbone.encode_prompts(["a dog"])))
     assert not torch.allclose(predictions[0], predictions[1])
@@ -234,11 +234,17 @@ def test_several_loras_act_together(tiny_pipeline_dir: Path, lora_file: Path) ->
 def test_loras_that_do_not_fit_are_refused(tiny_pipeline_dir: Path, tmp_path: Path) -> None:
     from safetensors.torch import save_file
 
-    assert "does not exist" in refusal(tiny_pipeline_dir, lora=[tmp_path / "missing.safetensors"])
-    (tmp_path / "lora.bin").write_bytes(b"anything")
-    assert "is a pickle" in refusal(tiny_pipeline_dir, lora=[tmp_path / "lora.bin"])
+    def told(path: Path) -> str:
+        with pytest.raises(SamecastError) as caught:
+            sc.load(tiny_pipeline_dir, lora=[path])
+        assert str(caught.value).startswith(f"LoRA {path}")
+        return str(caught.value)
+
+    assert "does not exist" in told(tmp_path / "missing.safetensors")
+    torch.save({"anything": torch.ones(2)}, tmp_path / "lora.bin")
+    assert "is a pickle" in told(tmp_path / "lora.bin")
     save_file({"something.weight": torch.zeros(2)}, tmp_path / "other.safetensors")
-    assert "does not fit" in refusal(tiny_pipeline_dir, lora=[tmp_path / "other.safetensors"])
+    assert "holds something.weight" in told(tmp_path / "other.safetensors")
 
 
 def test_a_hub_model_that_was_fetched_before_loads_offline_and_is_named_by_its_commit(

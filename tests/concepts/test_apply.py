@@ -195,7 +195,7 @@ def test_words_that_are_taken_are_refused(sd: Any) -> None:
 
 def test_a_second_application_is_refused_while_the_first_lasts(sd: Any) -> None:
     with make_concept(sd).apply(sd):
-        assert "applied already" in refused(sd, make_concept(sd, words=("<new2>",)))
+        assert "applied already (<new1>)" in refused(sd, make_concept(sd, words=("<new2>",)))
 
 
 def test_layers_whose_weights_nobody_reads_are_refused(sd: Any) -> None:
@@ -205,9 +205,9 @@ def test_layers_whose_weights_nobody_reads_are_refused(sd: Any) -> None:
 
 
 def test_strength_must_be_a_sensible_number(sd: Any) -> None:
-    for strength in (float("nan"), float("inf"), 11.0):
+    for strength in (float("nan"), float("inf"), 11.0, "1", None, True):
         with pytest.raises(SamecastError, match="strength"):
-            make_concept(sd).apply(sd, strength=strength)
+            make_concept(sd).apply(sd, strength=strength)  # pyright: ignore[reportArgumentType]
 
 
 def test_what_is_no_pipeline_takes_no_concepts(sd: Any) -> None:

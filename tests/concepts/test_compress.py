@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 import torch
+from torch import Tensor
 
 from samecast import SamecastError
 from samecast.concepts.compress import compress, materialise
@@ -35,15 +36,39 @@ def test_the_stated_error_is_the_error(sd: Any, keep: float) -> None:
     assert (report.bytes_before, report.bytes_after) == (concept.size, small.size)
 
 
-def test_the_kept_singular_values_reach_the_share_and_no_more(sd: Any) -> None:
-    concept = make_concept(sd)
-    _, report = compress(concept, sd, keep=0.6)
-    before = deltas(sd, concept)
+def papers_rank(values: Tensor, share: float) -> int:
+    """As the authors' code counts (compress.py): up to the value with which the sum is more than the share."""
+    explained = 0.0
+    for number, value in enumerate(values):
+        explained += float(value / values.sum())
+        if explained > share:
+            return number
+    return len(values)
+
+
+@pytest.mark.parametrize("keep", [0.3, 0.6, 0.9, 0.99])
+def test_as_many_singular_values_are_kept_as_the_authors_keep(pipeline: Any, keep: float) -> None:
+    concept = make_concept(pipeline)
+    _, report = compress(concept, pipeline, keep=keep)
+    before = deltas(pipeline, concept)
     for layer in report.layers:
         values = torch.linalg.svdvals(before[layer.name].double())
-        shares = values.cumsum(0) / values.sum()
-        assert shares[layer.rank - 1] >= 0.6
-        assert layer.rank == 1 or shares[layer.rank - 2] < 0.6
+        assert layer.rank == papers_rank(values, keep)
+        assert values[: layer.rank].sum() <= keep * values.sum() < values[: layer.rank + 1].sum()
+
+
+def test_a_first_singular_value_larger_than_the_share_leaves_nothing(sd: Any) -> None:
+    torch.manual_seed(0)
+    changes = dict(make_concept(sd).changes)
+    name, base = next(iter(cross_attention_parameters(sd)))
+    changes[name] = Value(base.detach() + 0.1 * torch.randn(base.shape[0], 1) @ torch.randn(1, base.shape[1]))
+    small, report = compress(Concept(changes=changes), sd, keep=0.6)
+    layer = next(layer for layer in report.layers if layer.name == name)
+    assert (layer.rank, layer.error) == (0, 1.0)
+    assert isinstance(change := small.changes[name], LowRank)
+    assert change.rank == 0
+    with pytest.raises(SamecastError, match=r"with a share of 0\.6 nothing is kept"):
+        compress(Concept(changes={name: changes[name]}), sd, keep=0.6)
 
 
 def test_with_all_singular_values_nothing_is_lost(pipeline: Any) -> None:
@@ -75,12 +100,13 @@ def test_what_is_of_low_rank_and_biases_stay(sd: Any) -> None:
     assert all(isinstance(change, LowRank) != name.endswith("bias") for name, change in small.changes.items())
 
 
-def test_an_unchanged_layer_is_left_out(sd: Any) -> None:
+def test_an_unchanged_layer_is_of_rank_0(sd: Any) -> None:
     changes = dict(make_concept(sd).changes)
     name, base = next(iter(cross_attention_parameters(sd)))
     changes[name] = Value(base.detach().clone())
     small, report = compress(Concept(changes=changes), sd)
-    assert name not in small.changes
+    assert isinstance(change := small.changes[name], LowRank)
+    assert change.rank == 0
     assert next(layer for layer in report.layers if layer.name == name).rank == 0
 
 

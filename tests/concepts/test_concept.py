@@ -95,6 +95,13 @@ def one(shape: tuple[int, ...] = (1, 4)) -> dict[str, torch.Tensor]:
             },
             "two models",
         ),
+        ({"tokens": {"<a>": ModifierToken(one()), "<b>": ModifierToken(one((1, 6)))}}, "of 4 and 6 channels"),
+        ({"changes": {NAME: Value(torch.full((2, 2), 1e5))}}, "numbers up to 1e\\+05"),
+        ({"tokens": {"<a>": ModifierToken({"text_encoder": torch.full((1, 4), -1e9)})}}, "numbers up to 1e\\+09"),
+        (
+            {"changes": {NAME: LowRank(torch.ones(4, 2), torch.ones(2, 4), 1e5)}},
+            "with alpha 100000.0 at rank 2, adds up",
+        ),
         ({"changes": {"vae.encoder.weight": Value(torch.ones(2, 2))}}, "no parameter of a pipeline"),
         ({"changes": {"unet.__class__": Value(torch.ones(2, 2))}}, "no parameter of a pipeline"),
         ({"changes": {NAME: Value(torch.full((2, 2), float("nan")))}}, "4 numbers that are NaN or infinite"),

@@ -147,7 +147,8 @@ BROKEN: dict[str, tuple[bytes, str]] = {
     ),
     "DoRA": (save({f"lora_unet_{LAYER.replace('.', '_')}.dora_scale": WEIGHT}), "DoRA"),
     "LoHa": (save({f"lora_unet_{LAYER.replace('.', '_')}.hada_w1_a": WEIGHT}), "LoHa"),
-    "LoRA of FLUX": (save({"transformer.single_blocks.0.lora_A.weight": WEIGHT}), "no LoRA of a U-Net"),
+    "LoRA of FLUX": (save({"transformer.single_blocks.0.lora_A.weight": WEIGHT}), "it is of FLUX"),
+    "LoRA of nothing": (save({"unet.nonsense.lora_A.weight": WEIGHT}), "is of no layer of a Stable Diffusion U-Net"),
     "LoRA with damaged metadata": (
         save(
             {f"unet.{LAYER}.lora_A.weight": WEIGHT, f"unet.{LAYER}.lora_B.weight": WEIGHT + 1},
@@ -272,7 +273,15 @@ def test_places_that_hold_no_concept_are_refused(tmp_path: Path) -> None:
     (tmp_path / "twice").mkdir()
     for name in ("a", "b"):
         (tmp_path / "twice" / f"{name}.safetensors").write_bytes(GOOD)
-    cases = {"missing": "does not exist", "folder": "without any file", "twice": "and in another file"}
+    (tmp_path / "apart").mkdir()
+    for name, width in (("a", 8), ("b", 12)):
+        save_file({name: torch.ones(1, width)}, tmp_path / "apart" / f"{name}.safetensors")
+    cases = {
+        "missing": "does not exist",
+        "folder": "without any file",
+        "twice": "and in another file",
+        "apart": "apart: the modifier tokens have embeddings of 8 and 12 channels",
+    }
     for name, message in cases.items():
         with pytest.raises(SamecastError, match=message):
             Concept.load(tmp_path / name)
@@ -280,7 +289,7 @@ def test_places_that_hold_no_concept_are_refused(tmp_path: Path) -> None:
 
 def test_a_file_name_that_is_no_word_is_refused(tmp_path: Path) -> None:
     save_file({"emb_params": torch.ones(1, 8)}, tmp_path / "two words.safetensors")
-    check(told(tmp_path / "two words.safetensors", pickles=True), "cannot be a modifier token")
+    check(told(tmp_path / "two words.safetensors", pickles=True), "cannot be a modifier token.*convert --word")
     assert list(read_concept(tmp_path / "two words.safetensors", pickles=True, word="<a>").tokens) == ["<a>"]
 
 

@@ -11,7 +11,7 @@ from samecast.backbones.loading import load_backbone
 from samecast.concepts.apply import apply_concepts
 from samecast.concepts.captions import default_captions, read_captions
 from samecast.concepts.concept import Concept, Value
-from samecast.concepts.merge import merge
+from samecast.concepts.merge import HELD_OUT, merge
 from samecast.concepts.places import cross_attention_parameters
 from tests.concepts.makers import make_concept, make_lora, make_words
 
@@ -32,12 +32,16 @@ def two(model: Any) -> list[Concept]:
     return [make_concept(model.pipeline), make_concept(model.pipeline, words=("<new2>",), noun="cat", seed=1)]
 
 
-def features(model: Any, word: str, noun: str) -> torch.Tensor:
-    """From the modifier token to the end of the text, computed the long way."""
-    caption = f"photo of a {word} {noun}"
+def features_in(model: Any, word: str, caption: str) -> torch.Tensor:
+    """From the modifier token to the end of a text, computed the long way."""
     tokenizer = model.pipeline.tokenizer
     ids = tokenizer(caption).input_ids
     return model.encode_prompts([caption])[0, ids.index(tokenizer.convert_tokens_to_ids(word)) : len(ids)].double()
+
+
+def features(model: Any, word: str, noun: str) -> torch.Tensor:
+    """Of the word alone and in a photo of its noun, where it is held."""
+    return torch.cat([features_in(model, word, caption) for caption in (word, f"photo of a {word} {noun}")])
 
 
 @pytest.mark.parametrize("family", ["model", "xl_model"])
@@ -92,9 +96,29 @@ def test_merging_concepts_that_change_nothing_changes_nothing(model: Any) -> Non
     words = [Concept(make_words(model.pipeline, [f"<new{n}>"], seed=n)) for n in (1, 2)]
     merged, report = merge(words, model, captions=CAPTIONS)
     assert report.drift < 1e-6
+    assert report.unseen == 0
     held = dict(cross_attention_parameters(model, "kv"))
     for name, change in merged.changes.items():
         torch.testing.assert_close(change.value, held[name].detach(), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("family", ["model", "xl_model"])
+def test_what_is_lost_in_other_prompts_is_measured(family: str, request: pytest.FixtureRequest) -> None:
+    model = request.getfixturevalue(family)
+    concepts = two(model)
+    merged, report = merge(concepts, model, captions=CAPTIONS if family == "model" else ())
+    base = {name: parameter.detach().double() for name, parameter in cross_attention_parameters(model, "kv")}
+    off = whole = 0.0
+    with apply_concepts(model, [(merged, 1.0)]):
+        for concept in concepts:
+            ((word, token),) = concept.tokens.items()
+            said = [prompt.format(f"{word} {token.class_noun}") for prompt in HELD_OUT]
+            rows = torch.cat([features_in(model, word, prompt) for prompt in said])
+            for name, change in concept.changes.items():
+                off += float(((merged.changes[name].value - change.value).double() @ rows.T).square().sum())
+                whole += float(((change.value.double() - base[name]) @ rows.T).square().sum())
+    assert report.unseen == pytest.approx((off / whole) ** 0.5, rel=1e-3)
+    assert 0.01 < report.unseen < 2
 
 
 def test_there_are_a_thousand_captions_all_different() -> None:

@@ -13,9 +13,9 @@ from PIL import Image
 import samecast as sc
 from samecast.backbones.loading import load_backbone
 from samecast.cli import main
-from samecast.cli.options.concept import read_concept_option
 from samecast.concepts.concept import Concept, ModifierToken
 from samecast.concepts.formats import write_concept
+from samecast.concepts.strength import join_strength, split_strength
 from samecast.control.checks import wanted_masks
 from samecast.control.rules import METHODS
 from tests.concepts.makers import make_concept
@@ -68,6 +68,8 @@ def test_the_commands_of_the_page_run(rex: Path, tiny_pipeline_dir: Path, capsys
     told = capsys.readouterr().out
     assert "<new1>, a dog (1 x 32 channels)" in told
     assert re.search(r"all else moved +[\d.]+%", told)
+    assert re.search(r"elsewhere +off by [\d.]+% of its change, in 3 prompts that were not constrained", told)
+    assert "of the Stable Diffusion family, for text of 32 channels" in told
     assert re.search(r"error +[\d.]+% of the change; at worst", told)
     assert list(Concept.load(rex / "both.safetensors").tokens) == ["<new1>", "<new2>"]
     assert list(Concept.load(rex / "renamed.safetensors").tokens) == ["<rex>"]
@@ -180,7 +182,9 @@ def test_the_strength_is_what_follows_the_last_colon(tmp_path: Path, monkeypatch
         "odd:0.5:0.2": ("odd:0.5", 0.2),
     }
     for word, expected in cases.items():
-        assert read_concept_option(word) == expected
+        assert split_strength(word) == expected
+        assert split_strength(join_strength(*expected)) == expected
+    assert split_strength("x" * 5000 + "\0:0.5") == ("x" * 5000 + "\0", 0.5)
 
 
 def test_what_a_file_says_of_itself_does_not_reach_the_terminal_raw(

@@ -128,6 +128,22 @@ def test_a_caption_without_a_token_gets_the_next_one(photos_dir: Path, tmp_path:
     assert found[1].caption == "photo of a <new2> dog"
 
 
+def test_the_token_goes_before_the_noun_and_not_into_another_word(photos_dir: Path, tmp_path: Path) -> None:
+    cases = {
+        "a catalogue photo of a cat": "a catalogue photo of a <new1> cat",
+        "A Cat, a bobcat": "A <new1> Cat, a bobcat",
+        "bobcat-cat": "bobcat-<new1> cat",
+    }
+    for said, expected in cases.items():
+        told = entry(photos_dir, noun="cat", instance_prompt=said)
+        assert from_list(write(tmp_path / "x.json", [told]))[0].caption == expected
+    told = entry(photos_dir, noun="cat", instance_prompt="a photo of a bobcat")
+    with pytest.raises(SamecastError, match="with no token"):
+        from_list(write(tmp_path / "x.json", [told]))
+    two = [entry(photos_dir, instance_prompt="a dog"), entry(photos_dir, "<NEW1>")]
+    assert [each.token for each in from_list(write(tmp_path / "x.json", two))] == ["<new2>", "<NEW1>"]
+
+
 @pytest.mark.parametrize(
     ("content", "told"),
     [

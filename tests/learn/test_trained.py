@@ -260,6 +260,32 @@ def test_lora_is_not_learnt_over_other_lora(model: sc.Model, subject: ToLearn, s
         unet.unload_lora()
 
 
+def test_nothing_is_learnt_on_a_model_with_lora_applied(
+    model: sc.Model, subject: ToLearn, short: LearnSettings
+) -> None:
+    change = LowRank(torch.ones(16, 1, 1, 1), torch.ones(1, 4, 3, 3))
+    with Concept(changes={"unet.conv_in.weight": change}, origin="style.safetensors").apply(model):
+        for method in ("custom-diffusion", "lora"):
+            with (
+                pytest.raises(SamecastError, match=r"applied already \(style.safetensors\)"),
+                training(model.backbone, replace(short, method=method), [subject]),
+            ):
+                pass
+
+
+@pytest.mark.parametrize("said", ["<rex>", "<REX>", "<Rex>"])
+def test_a_token_is_learnt_however_captions_spell_it(
+    model: sc.Model, subject: ToLearn, short: LearnSettings, said: str
+) -> None:
+    spelt = replace(subject, token="<Rex>", caption=f"a photo of a {said} dog")
+    with training(model.backbone, short, [spelt]) as trained:
+        material = Material(model.backbone, short, trained.subjects)
+        shots = [photo for photo, *_ in (material.draws(1000).sample(number) for number in range(2))]
+        material.texts(shots).sum().backward()
+        assert trained.rows["text_encoder"].grad is not None
+        assert trained.rows["text_encoder"].grad.abs().max() > 0
+
+
 def test_a_loss_that_is_no_number_stops_the_run(
     model: sc.Model, subject: ToLearn, short: LearnSettings, tmp_path: Any
 ) -> None:

@@ -67,8 +67,9 @@ class ModelIdentity:
     Args:
         id: what the user asked for: a path, a hub id, or `diorama` for the embedded model.
         revision: hub commit, or `sha256:` and a hash of the contents of its files.
-        lora: (path, revision) of each LoRA that was loaded on top.
-        concepts: those that are applied now.
+        lora: (path, revision) of each LoRA that the model was loaded with; both with its strength behind a colon where
+            that is not 1, and the revision as in `ConceptUse`.
+        concepts: others that are applied now.
     """
 
     id: str

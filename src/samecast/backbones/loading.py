@@ -4,7 +4,6 @@ Weights are read from safetensors only: a pickle runs whatever code its author p
 """
 
 import re
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,6 @@ from samecast.backbones.base import ModelIdentity
 from samecast.backbones.directory import XL_PARTS, read_directory
 from samecast.backbones.fingerprint import PICKLES, directory_revision, file_revision
 from samecast.backbones.hub import download
-from samecast.backbones.lora import add_lora
 from samecast.backbones.quiet import first_line, quiet_libraries
 from samecast.backbones.single_file import read_single_file
 from samecast.backbones.unet import UNetBackbone
@@ -35,7 +33,6 @@ def load_backbone(
     *,
     device: str = "auto",
     dtype: str = "auto",
-    lora: Sequence[str | Path] = (),
     revision: str | None = None,
     prediction_type: str = "auto",
 ) -> UNetBackbone:
@@ -45,7 +42,6 @@ def load_backbone(
         model: `diorama` (the embedded model), a pipeline directory, a single `.safetensors` file, or a hub id.
         device: `auto` takes CUDA, then Apple's MPS, then the CPU; or any name torch knows, such as `cuda:1`.
         dtype: `auto` is float16 on CUDA and float32 elsewhere; or float32, float16, bfloat16.
-        lora: LoRA files or directories, all added at full strength.
         revision: branch, tag or commit of a hub id.
         prediction_type: what the model predicts, `epsilon` or `v_prediction`; `auto` is what its configuration or, of a
             single file, its metadata say.
@@ -65,8 +61,6 @@ def load_backbone(
         if predicted is not None:
             pipeline.scheduler.register_to_config(prediction_type=predicted)
         pipeline.set_progress_bar_config(disable=True)
-        if lora:
-            identity = add_lora(pipeline, identity, [Path(path) for path in lora])
         for part in (pipeline.unet, pipeline.vae, pipeline.text_encoder, getattr(pipeline, "text_encoder_2", None)):
             if part is not None:
                 part.eval().requires_grad_(False)

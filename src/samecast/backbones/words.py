@@ -2,6 +2,9 @@
 
 from collections.abc import Sequence
 
+from samecast.backbones.base import Backbone
+from samecast.errors import SamecastError
+
 _WORD_END = "</w>"
 
 
@@ -20,6 +23,14 @@ def find_phrase(tokens: Sequence[str], phrase: Sequence[str], starts: Sequence[b
         if length and starts[at] and list(tokens[at : at + length]) == list(phrase)
     ]
     return tuple(sorted({position for at in found for position in range(at, at + length)}))
+
+
+def says(backbone: Backbone, text: str, phrase: str) -> bool:
+    """Whether a text says a phrase, as the model reads both: in whole words, and in whatever case it passes over."""
+    try:
+        return bool(backbone.find_words(text, phrase))
+    except SamecastError:
+        return False
 
 
 def word_starts(tokens: Sequence[str], whole: frozenset[str]) -> list[bool]:

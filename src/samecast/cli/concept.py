@@ -29,11 +29,13 @@ def run_concept(options: ShowOptions | MergeOptions | CompressOptions | ConvertO
 
 
 def _show(options: ShowOptions) -> None:
+    from samecast.concepts.architectures import architecture_of
     from samecast.concepts.formats import describe_format, read_concept
 
     concept = read_concept(options.concept, pickles=False)
     tell = _teller()
     tell("format", describe_format(options.concept, pickles=False))
+    tell("architecture", architecture_of(concept))
     for word, token in concept.tokens.items():
         width = " and ".join(str(vectors.shape[1]) for vectors in token.vectors.values())
         noun = f", a {token.class_noun}" if token.class_noun else ""
@@ -50,7 +52,7 @@ def _show(options: ShowOptions) -> None:
 def _merge(options: MergeOptions) -> None:
     from samecast.concepts.captions import read_captions
     from samecast.concepts.concept import Concept
-    from samecast.concepts.merge import merge
+    from samecast.concepts.merge import HELD_OUT, merge
 
     concepts = [Concept.load(path) for path in options.concepts]
     captions = read_captions(options.captions) if options.captions else ()
@@ -60,7 +62,10 @@ def _merge(options: MergeOptions) -> None:
     place = merged.save(free_path(options.out))
     tell = _teller()
     tell("words", " ".join(merged.tokens))
-    tell("each kept to", f"{merging.error:.1e} of what it makes of its own words")
+    tell("each kept to", f"{merging.error:.1e} of what it makes of its word, alone and in 'photo of a ...'")
+    tell(
+        "elsewhere", f"off by {merging.unseen:.1%} of its change, in {len(HELD_OUT)} prompts that were not constrained"
+    )
     tell("all else moved", f"{merging.drift:.2%}")
     tell("condition", f"{merging.condition:.0e} of the captions, {merging.separation:.0e} of the words")
     tell("written", str(place))
@@ -86,8 +91,7 @@ def _compress(options: CompressOptions) -> None:
 def _convert(options: ConvertOptions) -> None:
     from samecast.concepts.formats import describe_format, read_concept, write_concept
 
-    concept = read_concept(options.concept, pickles=True, word=options.word)
-    concept = concept.rename(_renaming(options.rename)) if options.rename else concept
+    concept = read_concept(options.concept, pickles=True, word=options.word, rename=_renaming(options.rename))
     tell = _teller()
     tell("read", describe_format(options.concept, pickles=True))
     if options.to in ("peft", "kohya"):

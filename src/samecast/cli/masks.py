@@ -7,7 +7,6 @@ from pathlib import Path
 import samecast as sc
 from samecast.checked import as_text
 from samecast.cli.console import RESULTS, quiet_libraries, remark, stages, working
-from samecast.cli.options.concept import read_concept_option
 from samecast.cli.options.masks import MasksOptions
 from samecast.core.steps import Steps
 from samecast.core.tokens import SubjectTokens
@@ -41,8 +40,8 @@ def run_masks(options: MasksOptions) -> None:
             options.model,
             device=options.device,
             dtype=options.dtype,
-            lora=[str(path) for path in options.lora],
-            concepts=[read_concept_option(word) for word in options.concept],
+            lora=options.lora,
+            concepts=options.concept,
         )
     with stages() as report:
         subject = sc.Subject(options.references, options.noun)

@@ -12,7 +12,6 @@ from typing import Any
 
 import samecast as sc
 from samecast.cli.console import RESULTS, quiet_libraries, remark, stages, working
-from samecast.cli.options.concept import read_concept_option
 from samecast.cli.options.render import RenderOptions
 from samecast.cli.runs import Run, compare, recorded, run_again
 from samecast.control.rule import Rules
@@ -125,8 +124,8 @@ def _run_of(options: RenderOptions) -> Run:
         model=options.model,
         device=options.device,
         dtype=options.dtype,
-        lora=tuple(str(path) for path in options.lora),
-        concepts=tuple(read_concept_option(word) for word in options.concept),
+        lora=options.lora,
+        concepts=options.concept,
         subject=sc.Subject(references, options.noun, options.mask) if references else None,
         prompts=tuple(spelt(prompt) for prompt in prompts),
         rules=rules,

@@ -27,7 +27,7 @@ class Run:
     device: str
     dtype: str
     lora: tuple[str, ...]
-    concepts: tuple[tuple[str, float], ...]
+    concepts: tuple[str | tuple[str, float], ...]
     subject: sc.Subject | None
     prompts: tuple[str, ...]
     rules: Rules

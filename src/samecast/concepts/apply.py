@@ -16,8 +16,10 @@ import torch
 from torch import Tensor
 
 from samecast.backbones.base import ConceptUse, ModelIdentity
-from samecast.concepts.concept import Change, Concept, Value, check_strength
+from samecast.concepts.architectures import architecture_of
+from samecast.concepts.concept import Change, Concept, Value
 from samecast.concepts.places import find_parameter, find_pipeline
+from samecast.concepts.strength import check_strength
 from samecast.concepts.words import add_words, check_words
 from samecast.errors import SamecastError
 
@@ -90,8 +92,10 @@ def apply_concepts(model: Any, concepts: Weighted) -> Applied:
     """
     pipeline = find_pipeline(model)
     if pipeline.unet in _ACTIVE:
-        words = ", ".join(_ACTIVE[pipeline.unet].words) or "no words"
-        raise SamecastError(f"concepts ({words}) are applied already: revert them, or give all to one apply_concepts")
+        names = ", ".join(_name(concept) for concept, _ in _ACTIVE[pipeline.unet].concepts)
+        raise SamecastError(
+            f"concepts are applied already ({names}): revert them, or give all to one apply_concepts, or to load"
+        )
     for _, strength in concepts:
         check_strength(strength)
     check_words(pipeline, [concept for concept, _ in concepts])
@@ -100,8 +104,7 @@ def apply_concepts(model: Any, concepts: Weighted) -> Applied:
         token_ids = add_words(pipeline, [concept for concept, _ in concepts], undo)
         for write in writes:
             undo.callback(_restore(write.parameter))
-            with torch.no_grad():
-                write.parameter.copy_(_combined(write.parameter, write.changes))
+            _write(write)
         applied = Applied(concepts, token_ids, doubts(model, concepts))
         _tell(model, concepts, undo)
         _ACTIVE[pipeline.unet] = applied
@@ -115,23 +118,33 @@ def difference(change: Change, base: Tensor) -> Tensor:
     """What a change adds to the model's parameter, in float32 and its shape, at strength 1."""
     if isinstance(change, Value):
         return change.value.to(base.device, torch.float32) - base.float()
-    return change.difference(base.shape).to(base.device)
+    return change.difference(base.shape, base.device)
 
 
-def _combined(base: Tensor, changes: Sequence[tuple[Change, float]]) -> Tensor:
+@torch.no_grad()
+def _write(write: _Write) -> None:
+    """Writes what the changes make of a parameter, if its precision can hold that."""
+    base, changes = write.parameter, write.changes
     if len(changes) == 1 and changes[0][1] == 1 and isinstance(changes[0][0], Value):
-        return changes[0][0].value
-    total = base.float()
-    for change, strength in changes:
-        total = total + strength * difference(change, base)
-    return total
+        total = changes[0][0].value
+    else:
+        total = base.float()
+        for change, strength in changes:
+            total = total + strength * difference(change, base)
+    base.copy_(total)
+    if not bool(torch.isfinite(base).all()):
+        strengths = ", ".join(f"{strength:g}" for _, strength in changes)
+        raise SamecastError(
+            f"{write.name} is no longer finite in {str(base.dtype).removeprefix('torch.')} with concepts at strength"
+            f" {strengths}: lower the strength, or load the model with dtype float32"
+        )
 
 
 def _plan(pipeline: Any, concepts: Weighted) -> list[_Write]:
     """Every parameter that changes, found and checked."""
     found: dict[str, _Write] = {}
     for number, (concept, strength) in enumerate(concepts, start=1):
-        label = f"concept {number} ({', '.join(concept.tokens) or 'without tokens'})"
+        label = f"{concept.origin or f'concept {number}'} ({', '.join((*concept.tokens, architecture_of(concept)))})"
         for name, parameter in related_parameters(pipeline, concept, label).items():
             earlier = found[name].changes if name in found else ()
             found[name] = _Write(name, parameter, (*earlier, (concept.changes[name], strength)))
@@ -166,12 +179,17 @@ def related_parameters(pipeline: Any, concept: Concept, label: str) -> dict[str,
     return found
 
 
+def _name(concept: Concept) -> str:
+    return ", ".join(concept.tokens) or concept.origin or "without words"
+
+
 def _known_base(concept: Concept) -> str:
     return f", {concept.base.id}" if concept.base.id else ""
 
 
 def _restore(parameter: torch.nn.Parameter) -> Callable[[], None]:
-    original = parameter.detach().clone()
+    """Puts a parameter back; kept in main memory, where a LoRA of all layers does not double what the model takes."""
+    original = parameter.detach().to("cpu", copy=True)
 
     def restore() -> None:
         with torch.no_grad():

@@ -6,22 +6,24 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from samecast.concepts.concept import TEXT_ENCODERS, LowRank, ModifierToken
+from samecast.concepts.concept import TEXT_ENCODERS, Change, LowRank, ModifierToken
+from samecast.concepts.parameters import is_parameter
 from samecast.errors import SamecastError
 
 if TYPE_CHECKING:
     from samecast.concepts.concept import Concept
 
-_NAME = re.compile(r"(unet|text_encoder|text_encoder_2)(\.\w+)+\.(weight|bias)")
 _WORD = re.compile(r"[^\s/\\\x00-\x1f\x7f]{1,100}")
 _MOST_VECTORS = 75  # what a prompt can hold
+_LARGEST = 1e4
+"""No weight of these models, no embedding and no change of them comes near."""
 
 
 def check_concept(concept: "Concept") -> None:
     """Refuses a concept that no model could take.
 
     Raises:
-        SamecastError: it is empty, or a tensor has a wrong shape, kind, name, or numbers that are not finite.
+        SamecastError: it is empty, or a tensor has a wrong shape or name, or numbers that no weight can have.
     """
     if not concept.tokens and not concept.changes:
         raise SamecastError("a concept needs at least one modifier token or one changed parameter; this has none")
@@ -31,16 +33,28 @@ def check_concept(concept: "Concept") -> None:
         _check_text(name, told)
     if concept.base.family not in ("sd", "xl"):
         raise SamecastError(f"the concept is of a model of the family {concept.base.family!r:.40}; expected sd or xl")
-    encoders = {frozenset(token.vectors) for token in concept.tokens.values()}
-    if len(encoders) > 1:
-        raise SamecastError("some modifier tokens are of one text encoder and some of two: they are of two models")
+    _check_together(concept)
     for name, change in concept.changes.items():
-        if not _NAME.fullmatch(name):
-            raise SamecastError(f"{name!r:.80} is no parameter of a pipeline, such as unet.[...].attn2.to_k.weight")
-        if isinstance(change, LowRank):
-            _check_pair(name, change)
-    for name, tensor in concept.tensors().items():
-        check_numbers(name, tensor)
+        _check_change(name, change)
+
+
+def _check_together(concept: "Concept") -> None:
+    """Refuses modifier tokens that no one model could take."""
+    if len({frozenset(token.vectors) for token in concept.tokens.values()}) > 1:
+        raise SamecastError("some modifier tokens are of one text encoder and some of two: they are of two models")
+    for encoder in TEXT_ENCODERS:
+        held = (token.vectors.get(encoder) for token in concept.tokens.values())
+        widths = {vectors.shape[1] for vectors in held if vectors is not None}
+        if len(widths) > 1:
+            raise SamecastError(
+                f"the modifier tokens have embeddings of {' and '.join(map(str, sorted(widths)))} channels: they are of"
+                " two models"
+            )
+
+
+def is_word(word: str) -> bool:
+    """Whether a modifier token can be called so: a word without spaces, which can be a file's name too."""
+    return _WORD.fullmatch(word) is not None
 
 
 def _check_text(name: str, told: object) -> None:
@@ -48,12 +62,7 @@ def _check_text(name: str, told: object) -> None:
         raise SamecastError(f"the concept's base has the {name} {told!r:.60}; expected text")
 
 
-def check_numbers(name: str, tensor: Tensor) -> None:
-    """Refuses a tensor that holds no finite numbers.
-
-    Raises:
-        SamecastError: it is empty, not of floating point, or has a NaN or an infinity.
-    """
+def _check_numbers(name: str, tensor: Tensor) -> None:
     if not tensor.is_floating_point() or tensor.dtype.itemsize < 2:
         kind = str(tensor.dtype).removeprefix("torch.")
         raise SamecastError(f"{name!r:.120} holds {kind}; expected float32, float16 or bfloat16")
@@ -64,10 +73,16 @@ def check_numbers(name: str, tensor: Tensor) -> None:
         raise SamecastError(
             f"{name!r:.120} has {count} numbers that are NaN or infinite: its training broke, or the file is damaged"
         )
+    largest = float(tensor.detach().abs().max())
+    if largest > _LARGEST:
+        raise SamecastError(
+            f"{name!r:.120} has numbers up to {largest:.0e}, and no weight is larger than {_LARGEST:.0e}: its training"
+            " broke, or the file is damaged"
+        )
 
 
 def _check_token(word: str, token: ModifierToken) -> None:
-    if not _WORD.fullmatch(word):
+    if not is_word(word):
         raise SamecastError(f"{word!r:.120} cannot be a modifier token: expected a word without spaces, like <new1>")
     if not token.vectors or not set(token.vectors) <= set(TEXT_ENCODERS) or TEXT_ENCODERS[0] not in token.vectors:
         raise SamecastError(f"the token {word} has vectors of {sorted(token.vectors)}; expected text_encoder, or both")
@@ -79,9 +94,27 @@ def _check_token(word: str, token: ModifierToken) -> None:
             )
     if len({vectors.shape[0] for vectors in token.vectors.values()}) > 1:
         raise SamecastError(f"the token {word} has more vectors in one text encoder than in the other")
+    for encoder, vectors in token.vectors.items():
+        _check_numbers(f"token/{word}/{encoder}", vectors)
 
 
-def _check_pair(name: str, change: LowRank) -> None:
+def _check_change(name: str, change: Change) -> None:
+    if not is_parameter(name):
+        raise SamecastError(
+            f"{name!r:.120} is no parameter of a pipeline of the Stable Diffusion family, such as"
+            " unet.[...].attn2.to_k.weight"
+        )
+    if isinstance(change, LowRank):
+        _check_shapes(name, change)
+        if not change.rank:
+            return
+    for side, tensor in change.tensors().items():
+        _check_numbers(f"{name}/{side}", tensor)
+    if isinstance(change, LowRank):
+        _check_size(name, change)
+
+
+def _check_shapes(name: str, change: LowRank) -> None:
     up, down = change.up, change.down
     if not 2 <= up.ndim <= 4 or not 2 <= down.ndim <= 4 or up.flatten(1).shape[1] != down.shape[0]:
         raise SamecastError(
@@ -90,3 +123,14 @@ def _check_pair(name: str, change: LowRank) -> None:
         )
     if change.alpha is not None and not abs(change.alpha) < 1e6:
         raise SamecastError(f"the low-rank change of {name} has alpha {change.alpha}, which is no scale")
+
+
+def _check_size(name: str, change: LowRank) -> None:
+    """Refuses a product that may be larger than any weight, although its factors are not."""
+    up, down = change.up.detach().float().flatten(1), change.down.detach().float()
+    largest = abs(change.scale) * float(up.abs().sum(1).max() * down.abs().max())
+    if largest > _LARGEST:
+        raise SamecastError(
+            f"the low-rank change of {name}, with alpha {change.alpha} at rank {change.rank}, adds up to {largest:.0e},"
+            f" and no weight is larger than {_LARGEST:.0e}: its training broke, or the file is damaged"
+        )

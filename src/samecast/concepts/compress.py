@@ -1,7 +1,8 @@
 """Whole weights as changes of low rank, and back (Custom Diffusion, arXiv 2212.04488, section 3 and appendix).
 
-What training has changed of a layer, D = W - W0, is close to low rank: kept are the largest singular values up to a
-share of their sum, 0.6 in the paper. With all of them the change is a LoRA that is exact up to rounding.
+What training has changed of a layer, D = W - W0, is close to low rank: kept are the largest singular values as long as
+their sum is at most a share of that of all, 0.6 in the paper. Where the first alone is more, none is kept, as in the
+authors' code. With all of them the change is a LoRA that is exact up to rounding.
 """
 
 from collections.abc import Callable
@@ -30,7 +31,7 @@ class LayerLoss:
 
     Args:
         name: of the parameter.
-        rank: that was kept; 0 where nothing was changed.
+        rank: that was kept; 0 where nothing was changed, or the first singular value is more than the share.
         norm: Frobenius norm of D.
         lost: Frobenius norm of what was left out.
     """
@@ -97,14 +98,17 @@ def compress(
             continue
         pair, loss = _decompose(name, difference(change, parameters[name].detach()).cpu().double().flatten(1), keep)
         layers.append(loss)
-        if pair is not None:
-            changes[name] = _in_shape(pair, change.value)
+        changes[name] = _in_shape(pair, change.value)
         if progress is not None:
             progress("compress", number, len(concept.changes))
     if not layers:
         raise SamecastError("the concept has no whole weights, so that there is nothing to compress")
-    if not changes:
+    if not any(layer.norm for layer in layers):
         raise SamecastError("no weight of the concept differs from the model's, so that there is nothing to compress")
+    if not any(layer.rank for layer in layers):
+        raise SamecastError(
+            f"with a share of {keep} nothing is kept: in every layer the first singular value alone is more; keep more"
+        )
     compressed = replace(concept, changes=changes)
     return compressed, Compression(tuple(layers), concept.size, compressed.size)
 
@@ -127,14 +131,12 @@ def materialise(concept: Concept, model: Any) -> Concept:
     return replace(concept, changes=changes)
 
 
-def _decompose(name: str, delta: Float[Tensor, "out in"], keep: float) -> tuple[LowRank | None, LayerLoss]:
+def _decompose(name: str, delta: Float[Tensor, "out in"], keep: float) -> tuple[LowRank, LayerLoss]:
     left, values, right = torch.linalg.svd(delta, full_matrices=False)
     floor = values[0] * max(delta.shape) * torch.finfo(values.dtype).eps
     nonzero = int((values > floor).sum())
-    if not nonzero:
-        return None, LayerLoss(name, 0, 0.0, 0.0)
     shares = values.cumsum(0) / values.sum()
-    rank = min(nonzero, int((shares < keep).sum()) + 1) if keep < 1 else nonzero
+    rank = min(nonzero, int((shares <= keep).sum())) if keep < 1 else nonzero
     loss = LayerLoss(name, rank, float(values.norm()), float(values[rank:].norm()))
     return LowRank(left[:, :rank] * values[:rank], right[:rank]), loss
 

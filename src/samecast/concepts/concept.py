@@ -37,7 +37,7 @@ class ModifierToken:
 
     Args:
         vectors: by text encoder, its embeddings, (vector, channel): mostly one; where there are more, the word stands
-            for so many tokens, `<new1> <new1>_1 ...`, as in diffusers.
+            for so many tokens in a row.
         class_noun: what the subject is, in a word; empty where nobody says so.
     """
 
@@ -69,7 +69,8 @@ class Value:
 class LowRank:
     """A change of a parameter that is a product of two thin matrices: alpha / rank · up · down.
 
-    Convolutions are matrices with their kernel's positions among the columns of `down`.
+    Convolutions are matrices with their kernel's positions among the columns of `down`. Of rank 0 it changes nothing:
+    so Adobe's compression leaves layers of which no singular value is kept.
 
     Args:
         up: (out, rank), or (out, rank, 1, 1) as files have it for convolutions.
@@ -89,16 +90,16 @@ class LowRank:
     @property
     def scale(self) -> float:
         """What the product is multiplied by."""
-        return 1.0 if self.alpha is None else self.alpha / self.rank
+        return 1.0 if self.alpha is None or not self.rank else self.alpha / self.rank
 
     def tensors(self) -> dict[str, Tensor]:
         """What it consists of, without its scale."""
         return {"up": self.up, "down": self.down}
 
-    def difference(self, shape: torch.Size, dtype: torch.dtype = torch.float32) -> Tensor:
-        """The change that it is, in the shape of the parameter."""
-        product = self.up.to(dtype).flatten(1) @ self.down.to(dtype).flatten(1)
-        return (self.scale * product).reshape(shape)
+    def difference(self, shape: torch.Size, device: torch.device | str = "cpu") -> Tensor:
+        """The change that it is, in float32 and the shape of the parameter, computed on a device."""
+        up, down = (side.to(device, torch.float32).flatten(1) for side in (self.up, self.down))
+        return (self.scale * (up @ down)).reshape(shape)
 
 
 Change = Value | LowRank
@@ -182,15 +183,7 @@ class Concept:
         Raises:
             SamecastError: an old word is not there, or a new one is there already.
         """
-        missing = set(words) - set(self.tokens)
-        if missing:
-            raise SamecastError(
-                f"the concept has no token {sorted(missing)[0]}; it has {', '.join(self.tokens) or 'none'}"
-            )
-        tokens = {words.get(word, word): token for word, token in self.tokens.items()}
-        if len(tokens) < len(self.tokens):
-            raise SamecastError("after renaming, two modifier tokens of the concept would be called the same")
-        return replace(self, tokens=tokens)
+        return replace(self, tokens=renamed(self.tokens, words))
 
     def save(self, path: str | Path) -> Path:
         """Writes samecast's own format, whole or not at all, in place of what is there; returns where.
@@ -232,12 +225,12 @@ class Concept:
         return apply_concepts(model, [(self, strength)])
 
 
-def check_strength(strength: float) -> float:
-    """The strength, if it is a number that can be one.
-
-    Raises:
-        SamecastError: it is not between -10 and 10.
-    """
-    if not -10 <= strength <= 10:
-        raise SamecastError(f"the strength of a concept must be between -10 and 10; got {strength}")
-    return strength
+def renamed(tokens: Mapping[str, ModifierToken], words: Mapping[str, str]) -> dict[str, ModifierToken]:
+    """Modifier tokens with the new word of each old one; errors as for `Concept.rename`."""
+    missing = set(words) - set(tokens)
+    if missing:
+        raise SamecastError(f"the concept has no token {sorted(missing)[0]}; it has {', '.join(tokens) or 'none'}")
+    found = {words.get(word, word): token for word, token in tokens.items()}
+    if len(found) < len(tokens):
+        raise SamecastError("after renaming, two modifier tokens of the concept would be called the same")
+    return found

@@ -10,6 +10,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from samecast.concepts.concept import Base, Change, Concept, LowRank, ModifierToken, Value
+from samecast.concepts.parts import Parts
 from samecast.disk import write_bytes
 from samecast.errors import SamecastError
 
@@ -28,11 +29,11 @@ def concept_bytes(concept: Concept) -> bytes:
     return save(_contiguous(concept.tensors()), {KEY: _describe(concept)})
 
 
-def parse_concept(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> Concept:
-    """The concept in the contents of a file.
+def parse_concept(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> Parts:
+    """The concept in the contents of a file, unchecked.
 
     Raises:
-        SamecastError: it is not sound.
+        SamecastError: the file is damaged, or of another version.
     """
     try:
         told = json.loads(metadata[KEY])
@@ -42,17 +43,17 @@ def parse_concept(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) ->
         nouns: dict[str, str] = {str(word): str(noun) for word, noun in told["tokens"].items()}
         alphas: dict[str, float] = {str(name): float(alpha) for name, alpha in told["alphas"].items()}
         vectors: dict[str, dict[str, Tensor]] = {word: {} for word in nouns}
-        parts: dict[str, dict[str, Tensor]] = {}
+        changed: dict[str, dict[str, Tensor]] = {}
         for key, tensor in tensors.items():
             if key.startswith("token/"):
                 _, word, encoder = key.split("/")
                 vectors[word][encoder] = tensor
             else:
                 name, kind = key.split("/")
-                parts.setdefault(name, {})[kind] = tensor
-        return Concept(
+                changed.setdefault(name, {})[kind] = tensor
+        return Parts(
             tokens={word: ModifierToken(vectors[word], noun) for word, noun in nouns.items()},
-            changes={name: _change(of, alphas.get(name)) for name, of in parts.items()},
+            changes={name: _change(of, alphas.get(name)) for name, of in changed.items()},
             base=Base(**told["base"]),
             training=dict(told["training"]),
         )

@@ -6,7 +6,7 @@ CLIP pools at the token of the largest id, which would be the modifier token: wh
 tokenizer's own end of text.
 """
 
-import copy
+import re
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from typing import Any
@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from samecast.concepts.concept import TEXT_ENCODERS, Concept, ModifierToken
+from samecast.concepts.tokenizer import pieces, spelling, with_words
 from samecast.errors import SamecastError
 
 _LEGACY_END = 2
@@ -30,27 +31,22 @@ def encoders_of(pipeline: Any) -> tuple[str, ...]:
     return tuple(name for name in TEXT_ENCODERS if getattr(pipeline, name, None) is not None)
 
 
-def pieces(word: str, length: int) -> list[str]:
-    """The tokens that a word of so many vectors stands for."""
-    return [word, *(f"{word}_{number}" for number in range(1, length))]
-
-
 def check_words(pipeline: Any, concepts: Sequence[Concept]) -> None:
     """Refuses words that are taken, and embeddings of another model.
 
     Raises:
-        SamecastError: so it is.
+        SamecastError: two words are one to the tokenizer, it knows a word already, or vectors do not fit.
     """
-    encoders, taken = encoders_of(pipeline), set[str]()
+    encoders, taken = encoders_of(pipeline), dict[str, str]()
     for concept in concepts:
         for word, token in concept.tokens.items():
-            new = {piece.lower() for piece in pieces(word, token.length)}  # CLIP's tokenizer knows no capitals
-            if new & taken:
+            spelt = spelling(pipeline.tokenizer, word)
+            if spelt in taken:
                 raise SamecastError(
                     f"two concepts are called {word}, capitals apart: give one another name with samecast concept"
                     f" convert --rename '{word}=<other>'"
                 )
-            taken |= new
+            taken[spelt] = word
             if set(token.vectors) != set(encoders):
                 raise SamecastError(
                     f"{word} has embeddings for {' and '.join(token.vectors)}, and this model has"
@@ -58,6 +54,8 @@ def check_words(pipeline: Any, concepts: Sequence[Concept]) -> None:
                 )
             for encoder in encoders:
                 _check_word(pipeline, encoder, word, token)
+    if taken:
+        _check_numbered(pipeline, taken)
 
 
 def add_words(pipeline: Any, concepts: Sequence[Concept], undo: ExitStack) -> dict[str, dict[str, tuple[int, ...]]]:
@@ -77,11 +75,10 @@ def add_words(pipeline: Any, concepts: Sequence[Concept], undo: ExitStack) -> di
 
 def _check_word(pipeline: Any, encoder: str, word: str, token: ModifierToken) -> None:
     tokenizer = getattr(pipeline, tokenizer_of(encoder))
-    vocabulary = tokenizer.get_vocab().keys() | {added.lower() for added in tokenizer.get_added_vocab()}
-    known = next((piece for piece in pieces(word, token.length) if {piece, piece.lower()} & vocabulary), None)
-    if known is not None:
+    vocabulary = tokenizer.get_vocab().keys() | {spelling(tokenizer, added) for added in tokenizer.get_added_vocab()}
+    if {word, spelling(tokenizer, word)} & vocabulary:
         raise SamecastError(
-            f"{known} is in the model's vocabulary already: give the concept another name with samecast concept convert"
+            f"{word} is in the model's vocabulary already: give the concept another name with samecast concept convert"
             f" --rename '{word}=<other>'"
         )
     width = getattr(pipeline, encoder).get_input_embeddings().weight.shape[1]
@@ -92,19 +89,28 @@ def _check_word(pipeline: Any, encoder: str, word: str, token: ModifierToken) ->
         )
 
 
+def _check_numbered(pipeline: Any, taken: Mapping[str, str]) -> None:
+    """Refuses `rex` beside `rex_1`, which diffusers' pipelines take for the second vector of the first."""
+    tokenizer = pipeline.tokenizer
+    known = {spelling(tokenizer, str(added)): str(added) for added in tokenizer.get_added_vocab()} | dict(taken)
+    for spelt, word in known.items():
+        found = re.fullmatch(r"(.+)_\d+", spelt)
+        if found and found[1] in known and (spelt in taken or found[1] in taken):
+            raise SamecastError(
+                f"{known[found[1]]} and {word} cannot be in one model: diffusers takes the second for a part of the"
+                f" first; give one another name with samecast concept convert --rename '{word}=<other>'"
+            )
+
+
 def _add_to(
     pipeline: Any, encoder: str, tokens: Mapping[str, ModifierToken], undo: ExitStack
 ) -> dict[str, tuple[int, ...]]:
     name, module = tokenizer_of(encoder), getattr(pipeline, encoder)
     original = getattr(pipeline, name)
-    tokenizer = copy.deepcopy(original)
+    tokenizer = with_words(original, {word: token.length for word, token in tokens.items()})
     undo.callback(setattr, pipeline, name, original)
     setattr(pipeline, name, tokenizer)
-    ids: dict[str, tuple[int, ...]] = {}
-    for word, token in tokens.items():
-        new = pieces(word, token.length)
-        tokenizer.add_tokens(new)
-        ids[word] = tuple(tokenizer.convert_tokens_to_ids(new))
+    ids = {word: tuple(tokenizer.convert_tokens_to_ids(pieces(word, token.length))) for word, token in tokens.items()}
     rows = {
         row: vector
         for word, token in tokens.items()

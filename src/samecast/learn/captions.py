@@ -17,7 +17,7 @@ _OPENINGS = ("a photo of ", "photo of ")
 
 def say(caption: str, wording: int) -> str:
     """A caption in one of `WORDINGS`; 0, and a caption that does not begin as a photo, is as it was."""
-    opening = next((words for words in _OPENINGS if caption.startswith(words)), None)
+    opening = next((words for words in _OPENINGS if caption.lower().startswith(words)), None)
     if wording == 0 or opening is None:
         return caption
-    return WORDINGS[wording].format(caption.removeprefix(opening))
+    return WORDINGS[wording].format(caption[len(opening) :])

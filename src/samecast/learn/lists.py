@@ -172,7 +172,7 @@ def _noun_beside(folder: Path) -> str:
 def _tokens(entries: Sequence[_Entry]) -> list[str]:
     """The token of each entry: the one in its caption, else the next of <new1>, <new2>, ... that is free."""
     found = [_TOKEN.findall(entry.instance_prompt) for entry in entries]
-    taken = {token for tokens in found for token in tokens}
+    taken = {token.lower() for tokens in found for token in tokens}
     free = (f"<new{number}>" for number in range(1, len(entries) + len(taken) + 1) if f"<new{number}>" not in taken)
     return [tokens[0] if tokens else next(free) for tokens in found]
 
@@ -182,9 +182,10 @@ def _read_entry(file: Path, where: str, entry: _Entry, token: str) -> ToLearn:
     noun = _noun(entry, token) if len(captions) == 1 else ""
     caption = entry.instance_prompt or f"photo of a {noun}".strip()
     if token not in caption:
-        if not noun or noun not in caption:
+        said = re.search(rf"(?<!\w){re.escape(noun)}(?!\w)", caption, re.IGNORECASE) if noun else None
+        if said is None:
             raise SamecastError(f"{where} has the caption {caption!r} with no token such as {token} in it")
-        caption = caption.replace(noun, f"{token} {noun}", 1)
+        caption = f"{caption[: said.start()]}{token} {caption[said.start() :]}"
     photos = photos_in(_find(file, where, "instance_data_dir", entry.instance_data_dir))
     class_photos = _class_photos(file, where, entry.class_data_dir, captions)
     return ToLearn(token, noun, photos, caption, captions[0], class_photos)

@@ -13,6 +13,7 @@ from PIL import Image
 from torch import Tensor
 
 from samecast.backbones.base import Backbone
+from samecast.backbones.words import says
 from samecast.learn.captions import WORDINGS, say
 from samecast.learn.draws import Draws, Pictures, Shot
 from samecast.learn.lists import ToLearn
@@ -42,6 +43,7 @@ class Material:
         self._photos: list[list[Image.Image]] = read
         self._latents: dict[tuple[int, int, int, int], Tensor] = {}
         self._texts: dict[str, Tensor] = {}
+        self._moving: dict[str, bool] = {}
         self._tokens = tuple(each.token for each in subjects) if settings.trains_tokens else ()
         self.encoded_pictures = self.encoded_texts = 0
 
@@ -72,7 +74,7 @@ class Material:
     def texts(self, shots: Sequence[Shot]) -> Float[Tensor, "row token channel"]:
         """The embeddings of the shots' captions, with gradients to the tokens in them."""
         captions = [self.caption(shot) for shot in shots]
-        moving = [text for text in dict.fromkeys(captions) if any(token in text for token in self._tokens)]
+        moving = [text for text in dict.fromkeys(captions) if self._moves(text)]
         encoded = dict(zip(moving, self._encode_texts(moving), strict=True)) if moving else {}
         return torch.stack([encoded[text] if text in encoded else self._still(text) for text in captions])
 
@@ -82,6 +84,12 @@ class Material:
         dtype = getattr(torch, self.settings.precision)
         with torch.autocast(self.device.type, dtype=dtype, enabled=dtype != torch.float32):
             yield
+
+    def _moves(self, text: str) -> bool:
+        """Whether a text says a token that is trained."""
+        if text not in self._moving:
+            self._moving[text] = any(says(self.backbone, text, token) for token in self._tokens)
+        return self._moving[text]
 
     @torch.no_grad()
     def _still(self, text: str) -> Tensor:

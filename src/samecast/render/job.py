@@ -30,7 +30,7 @@ from samecast.core.noise import seeded_noise, spherical_blend
 from samecast.render.found import found_masks
 from samecast.render.provenance import describe_model, describe_quality, describe_request, finite
 from samecast.render.quality import measure
-from samecast.render.remarks import remarks
+from samecast.render.remarks import idle_words, remarks
 from samecast.render.request import Request, read_pictures
 from samecast.render.result import Progress, Render, RenderResult
 from samecast.render.sources import encode, generate, invert, largest_batch, make_counter, source_steps
@@ -106,7 +106,7 @@ class Job:
             keeping=self.keeping,
             # Before any mask is drawn, which asks it for a size that no site has.
             blanks=self._blanks(),
-            words=[word for concept in self.backbone.identity.concepts for word in concept.words],
+            idle_words=idle_words(self.request, self.backbone),
         )
         found = () if self.book is None else found_masks(self.book.masks(), self.looks, self.size)
         counts = {

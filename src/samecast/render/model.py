@@ -2,21 +2,24 @@
 
 import warnings
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 
 from samecast.backbones.base import Backbone
 from samecast.backbones.loading import EMBEDDED, load_backbone
-from samecast.concepts.apply import apply_concepts
+from samecast.concepts.apply import Applied, apply_concepts
 from samecast.concepts.concept import Concept
+from samecast.concepts.formats import read_lora_file
+from samecast.concepts.strength import check_strength, join_strength, split_strength
 from samecast.control.checks import check_rules
 from samecast.control.given import GivenMask, several_masks
 from samecast.control.rule import Rule, Rules
 from samecast.control.rules import SUBJECT, masactrl
 from samecast.core.settings import RenderSettings
 from samecast.core.tokens import SubjectTokens
-from samecast.errors import SamecastWarning
+from samecast.errors import SamecastError, SamecastWarning
 from samecast.render.find import MaskSearch, find_masks
 from samecast.render.job import Job
 from samecast.render.request import Request
@@ -26,13 +29,17 @@ from samecast.subject import Subject
 MASACTRL = masactrl()
 
 
+Weighted = str | Path | tuple[str | Path, float]
+"""A file, as `FILE` or `FILE:STRENGTH`, or with its strength beside it."""
+
+
 def load(
     model: str | Path = EMBEDDED,
     *,
     device: str = "auto",
     dtype: str = "auto",
-    lora: Sequence[str | Path] = (),
-    concepts: Sequence[str | Path | tuple[str | Path, float]] = (),
+    lora: Sequence[Weighted] = (),
+    concepts: Sequence[Weighted] = (),
     revision: str | None = None,
     prediction_type: str = "auto",
 ) -> "Model":
@@ -42,23 +49,46 @@ def load(
         model: which.
         device: where to.
         dtype: in what precision.
-        lora: LoRAs to add.
-        concepts: files of concepts to apply, as `Concept.load` reads them, each with its strength unless that is 1.
+        lora: LoRAs to apply, of any tool: files, or folders with `pytorch_lora_weights.safetensors`.
+        concepts: concepts to apply, as `Concept.load` reads them. LoRAs and concepts are written into the weights
+            together, as by `apply_concepts`; `Model.applied` takes them out.
         revision: of a hub id.
         prediction_type: what the denoiser predicts, where its files do not tell.
 
     Raises:
-        SamecastError: a concept cannot be read, or is of another model.
+        SamecastError: a LoRA or a concept cannot be read, or is of another model.
     """
-    weighted = [entry if isinstance(entry, tuple) else (entry, 1.0) for entry in concepts]
-    read = [(Concept.load(path), strength) for path, strength in weighted]
-    loaded = Model(
-        load_backbone(model, device=device, dtype=dtype, lora=lora, revision=revision, prediction_type=prediction_type)
+    loras, others = (
+        [(read(path), strength) for path, strength in map(_weighted, entries)]
+        for read, entries in ((read_lora_file, lora), (Concept.load, concepts))
     )
-    if read:
-        for doubt in apply_concepts(loaded, read).doubts:
+    loaded = Model(load_backbone(model, device=device, dtype=dtype, revision=revision, prediction_type=prediction_type))
+    if loras or others:
+        loaded.applied = apply_concepts(loaded, [*loras, *others])
+        _tell_loras(loaded.backbone, loras)
+        for doubt in loaded.applied.doubts:
             warnings.warn(doubt, SamecastWarning, stacklevel=2)
     return loaded
+
+
+def _weighted(entry: Weighted) -> tuple[str, float]:
+    if isinstance(entry, tuple):
+        return str(entry[0]), check_strength(entry[1])
+    path, strength = split_strength(str(entry))
+    if not path:
+        raise SamecastError("the name of a LoRA or a concept is empty; expected a file, or a folder with its files")
+    return path, check_strength(strength)
+
+
+def _tell_loras(backbone: Backbone, loras: Sequence[tuple[Concept, float]]) -> None:
+    """Names the first of the concepts that are applied as LoRAs, for provenance."""
+    identity = backbone.identity
+    used = zip(loras, identity.concepts, strict=False)
+    told = tuple(
+        (join_strength(one.origin, strength), use.revision if strength == 1 else f"{use.revision}:{strength!r}")
+        for (one, strength), use in used
+    )
+    backbone.identity = replace(identity, lora=told, concepts=identity.concepts[len(loras) :])
 
 
 class Model:
@@ -67,6 +97,9 @@ class Model:
     Args:
         backbone: the model behind its family's adapter.
     """
+
+    applied: Applied | None = None
+    """The LoRAs and concepts that it was loaded with; `applied.revert()` takes them out."""
 
     def __init__(self, backbone: Backbone) -> None:
         self.backbone = backbone

@@ -3,6 +3,8 @@
 import re
 from collections.abc import Sequence
 
+from samecast.backbones.base import Backbone
+from samecast.backbones.words import says
 from samecast.control.looking import Blanks, tell_blanks
 from samecast.control.memory import Keeping
 from samecast.render.quality import Fidelity
@@ -22,7 +24,7 @@ def remarks(
     changed: bool,
     keeping: Keeping,
     blanks: Blanks,
-    words: Sequence[str] = (),
+    idle_words: Sequence[str] = (),
 ) -> tuple[str, ...]:
     """All warnings of a run.
 
@@ -33,7 +35,7 @@ def remarks(
         changed: whether control made any difference.
         keeping: what memory allowed to keep of the sources.
         blanks: masks that told nothing apart, and where.
-        words: the modifier tokens of the concepts that are applied.
+        idle_words: what is wrong with modifier tokens, as `idle_words` finds it.
     """
     settings, found = request.settings, list[str]()
     if settings.seed is not None and settings.noise_share == 0 and not request.generated:
@@ -42,7 +44,7 @@ def remarks(
         found.append("the negative prompt has no effect with guidance_scale <= 1")
     if settings.guidance_rescale and settings.guidance <= 1:
         found.append("guidance_rescale has no effect with guidance_scale <= 1")
-    found += _idle_words(request, words)
+    found += idle_words
     found += _poor_autoencoder(autoencoder)
     if settings.check_inversion and not inversion:
         found.append("check_inversion has no effect: no photo is inverted for this request")
@@ -64,10 +66,17 @@ def remarks(
     return (*found, *tell_blanks(blanks))
 
 
-def _idle_words(request: Request, words: Sequence[str]) -> list[str]:
-    texts = " ".join((*request.prompts, request.caption, request.settings.negative_prompt, request.noun))
-    found = [f"no prompt says {word}, the word of a concept that is applied" for word in words if word not in texts]
-    unknown = dict.fromkeys(word for word in _MODIFIER.findall(texts) if word not in words)
+def idle_words(request: Request, backbone: Backbone) -> list[str]:
+    """Words of the applied concepts that no text says, and words in brackets that are of no concept."""
+    words = [word for concept in backbone.identity.concepts for word in concept.words]
+    texts = (*request.prompts, request.caption, request.settings.negative_prompt, request.noun)
+    found = [
+        f"no prompt says {word}, the word of a concept that is applied"
+        for word in words
+        if not any(says(backbone, text, word) for text in texts)
+    ]
+    bracketed = dict.fromkeys(word for text in texts for word in _MODIFIER.findall(text))
+    unknown = [word for word in bracketed if not any(says(backbone, word, known) for known in words)]
     return found + [f"{word} in the prompt is no word of a concept that is applied" for word in unknown]
 
 

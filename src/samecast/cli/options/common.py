@@ -1,6 +1,5 @@
 """Options that several commands take alike: their types, and their help where it is the same everywhere."""
 
-from pathlib import Path
 from typing import Annotated, Literal
 
 import tyro
@@ -48,7 +47,13 @@ Size = Annotated[
     Within(1, 8192),
 ]
 
-Lora = Annotated[tyro.conf.UseAppendAction[tuple[Path, ...]], arg(metavar="PATH", help="A LoRA to add to the model.")]
+Lora = Annotated[
+    tyro.conf.UseAppendAction[tuple[str, ...]],
+    arg(
+        metavar="FILE[:STRENGTH]",
+        help="A LoRA to add to the model, of diffusers, PEFT, kohya or another tool; may be repeated.",
+    ),
+]
 
 Device = Annotated[str, arg(metavar="auto|cpu|cuda|mps", help="Where to compute.")]
 

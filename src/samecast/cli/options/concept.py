@@ -1,4 +1,4 @@
-"""The options of `samecast concept`, and how `--concept` is written. Nothing here imports torch."""
+"""The options of `samecast concept`. Nothing here imports torch."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,15 +12,6 @@ from samecast.cli.options.common import Device, arg
 _Model = Annotated[
     str, arg(metavar="MODEL", help_behavior_hint="(default: the embedded model, if it was learned on that)")
 ]
-
-
-def read_concept_option(word: str) -> tuple[str, float]:
-    """A file and a strength out of `FILE` or `FILE:STRENGTH`."""
-    path, colon, strength = word.rpartition(":")
-    try:
-        return (path, float(strength)) if colon and path and not Path(word).exists() else (word, 1.0)
-    except ValueError:  # a colon of the path itself
-        return word, 1.0
 
 
 @dataclass(frozen=True)
@@ -74,7 +65,7 @@ class CompressOptions:
     """File to write. Where it exists, the next free name is taken."""
 
     keep: Annotated[float, arg(metavar="0-1"), Within(0, 1)] = 0.6
-    """Share of the singular values' sum that is kept of each layer."""
+    """At most this share of the singular values' sum is kept of each layer."""
 
     model: _Model = ""
     """The model that the concept was learned on."""
@@ -107,13 +98,13 @@ class ConvertOptions:
     """File to write, or folder, where the format takes several files. Where it exists, the next free name is taken."""
 
     keep: Annotated[float, arg(metavar="0-1"), Within(0, 1)] = 1.0
-    """For whole weights as LoRA: share of the singular values' sum that is kept of each layer."""
+    """For whole weights as LoRA: at most this share of the singular values' sum is kept of each layer."""
 
     rename: Annotated[tyro.conf.UseAppendAction[tuple[str, ...]], arg(metavar="OLD=NEW")] = ()
     """Another name for a modifier token; may be repeated."""
 
-    word: Annotated[str, arg(metavar="WORD", help_behavior_hint="(default: the file's name)")] = ""
-    """The modifier token, for a file that does not say it."""
+    word: Annotated[str, arg(metavar="WORD", help_behavior_hint="(default: what the file says, or its name)")] = ""
+    """The modifier token, for a file that has one, whatever it is called there."""
 
     model: _Model = ""
     """The model that the concept was learned on; needed to make whole weights LoRA, and LoRA whole weights."""

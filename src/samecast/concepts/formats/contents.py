@@ -20,6 +20,7 @@ from torch import Tensor
 from samecast.errors import SamecastError
 
 _ZIP, _PICKLE, _TAR = b"PK\x03\x04", b"\x80", b"ustar"
+_PICTURES = (b"\x89PNG", b"\xff\xd8\xff", b"RIFF", b"GIF8", b"\xff\x0a", b"\x00\x00\x00\x0cJXL")
 _LARGEST_HEADER = 100_000_000  # what safetensors itself allows
 _ASKED = re.compile(r"GLOBAL ([\w.]+)")
 
@@ -78,6 +79,13 @@ def _what_else(head: bytes) -> str:
         return "its safetensors header is longer than the file: it was cut off, or is damaged"
     if head.startswith(b"version https://git-lfs"):
         return "it is a Git LFS pointer, not the file itself: fetch it with git lfs pull"
+    if head.startswith(_PICTURES) or head[4:12] in (b"ftypavif", b"ftypheic"):
+        sure = (
+            "A1111's picture embedding"
+            if b"sd-ti-embedding" in head
+            else "a picture, perhaps A1111's picture embedding"
+        )
+        return f"it is {sure}, which samecast does not read: expected the embedding's own .pt or .safetensors file"
     if head.lstrip()[:1] == b"<":
         return "it is a web page, not a file of tensors: the download went wrong"
     if head[257:262] == _TAR:

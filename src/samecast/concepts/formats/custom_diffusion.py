@@ -14,11 +14,13 @@ import torch
 from torch import Tensor
 
 from samecast.concepts.concept import TEXT_ENCODERS, Base, Change, Concept, LowRank, ModifierToken, Value
-from samecast.concepts.formats.names import family_of, to_compvis, to_diffusers
+from samecast.concepts.formats.names import family_of, to_compvis, unet_parameter
+from samecast.concepts.parts import Parts
 from samecast.errors import SamecastError
 
 DIFFUSERS_NAME = "pytorch_custom_diffusion_weights"
 _COMPVIS = "model.diffusion_model."
+_WIDTHS = (768, 1024)  # channels of the text encoders of Stable Diffusion 1.x and 2.x
 _PROCESSOR = re.compile(r"(.+)\.processor\.(to_k|to_v|to_q|to_out)_custom_diffusion((?:\.0)?\.(?:weight|bias))")
 
 
@@ -27,7 +29,7 @@ def is_official(data: Any) -> bool:
     return isinstance(data, Mapping) and bool({"unet", "modifier_token"} & set(data))
 
 
-def read_official(data: Mapping[str, Any]) -> Concept:
+def read_official(data: Mapping[str, Any]) -> Parts:
     """Reads Adobe's `delta.bin`."""
     if "text_encoder" in data:
         raise SamecastError("it holds a whole text encoder beside the concept, which samecast does not read")
@@ -42,9 +44,9 @@ def read_official(data: Mapping[str, Any]) -> Concept:
             {encoder: vector.reshape(1, -1) for encoder, vector in zip(TEXT_ENCODERS, both, strict=False)}
         )
     unet = _mapping(data.get("unet") or {}, "unet")
-    changes = {f"unet.{name}": _change(name, value) for name, value in unet.items()}
+    changes = {unet_parameter(str(name)): _change(str(name), value) for name, value in unet.items()}
     is_pair = any(len(token.vectors) > 1 for token in words.values())
-    return Concept(words, changes, Base(family="xl" if is_pair else family_of(changes)))
+    return Parts(words, changes, Base(family="xl" if is_pair else family_of(changes)))
 
 
 def write_official(concept: Concept) -> bytes:
@@ -62,15 +64,10 @@ def is_compvis(data: Any) -> bool:
     return isinstance(data, Mapping) and ("state_dict" in data or any(str(key).startswith(_COMPVIS) for key in data))
 
 
-def read_compvis(data: Mapping[str, Any]) -> Concept:
+def read_compvis(data: Mapping[str, Any]) -> Parts:
     """Reads a CompVis checkpoint's deltas; tokens have no names there, and are `<new1>`, `<new2>`, ... by agreement."""
     state = dict(_mapping(data.get("state_dict", data), "state_dict"))
-    rows: Any = state.pop("embed", None)
-    words: dict[str, ModifierToken] = {}
-    if rows is not None:
-        if not isinstance(rows, Tensor) or rows.ndim != 2:
-            raise SamecastError("its embed is no matrix of token embeddings")
-        words = {f"<new{at + 1}>": ModifierToken({TEXT_ENCODERS[0]: rows[at : at + 1]}) for at in range(len(rows))}
+    embedded: Any = state.pop("embed", None)
     others = [key for key in state if ".attn2." not in str(key)]
     if others:
         raise SamecastError(
@@ -79,9 +76,10 @@ def read_compvis(data: Mapping[str, Any]) -> Concept:
         )
     changes: dict[str, Change] = {}
     for key, value in state.items():
-        path, _, leaf = str(key).removeprefix(_COMPVIS).rpartition(".")
-        changes[f"unet.{to_diffusers(path)}.{leaf}"] = _change(str(key), value)
-    return Concept(words, changes)
+        changes[unet_parameter(str(key))] = _change(str(key), value)
+    rows = () if embedded is None else _rows(embedded, changes)
+    words = {f"<new{at}>": ModifierToken({TEXT_ENCODERS[0]: row[None]}) for at, row in enumerate(rows, start=1)}
+    return Parts(words, changes)
 
 
 def write_compvis(concept: Concept) -> bytes:
@@ -103,16 +101,16 @@ def is_diffusers(data: Any) -> bool:
     return isinstance(data, Mapping) and any("_custom_diffusion." in str(key) for key in data)
 
 
-def read_diffusers(data: Mapping[str, Any]) -> Concept:
+def read_diffusers(data: Mapping[str, Any]) -> Parts:
     """Reads diffusers' Custom Diffusion weights; its tokens are in files of their own."""
     changes: dict[str, Change] = {}
     for key, value in data.items():
         found = _PROCESSOR.fullmatch(str(key))
         if found:
-            changes[f"unet.{found[1]}.{found[2]}{found[3]}"] = _change(str(key), value)
+            changes[unet_parameter(f"{found[1]}.{found[2]}{found[3]}")] = _change(str(key), value)
         elif len(value):  # self-attention has an entry without weights
             raise SamecastError(f"its entry {key!r:.100} is not one of Custom Diffusion's weights")
-    return Concept(changes=changes, base=Base(family=family_of(changes)))
+    return Parts(changes=changes, base=Base(family=family_of(changes)))
 
 
 def write_diffusers(concept: Concept) -> dict[str, Tensor]:
@@ -146,6 +144,20 @@ def _attention(concept: Concept) -> Mapping[str, Change]:
             " which makes all of them whole"
         )
     return concept.changes
+
+
+def _rows(embedded: Any, changes: Mapping[str, Change]) -> Tensor:
+    """The tokens' embeddings (token, channel); Adobe's `convert.py` leaves them end to end in one flat vector."""
+    if not isinstance(embedded, Tensor) or embedded.ndim not in (1, 2):
+        raise SamecastError("its embed is no matrix of token embeddings")
+    if embedded.ndim == 2:
+        return embedded.detach()
+    read = (change for name, change in changes.items() if name.endswith((".to_k.weight", ".to_v.weight")))
+    widths = [(change.value if isinstance(change, Value) else change.down).shape[-1] for change in read]
+    width = widths[0] if widths else next((each for each in _WIDTHS if len(embedded) % each == 0), len(embedded))
+    if not len(embedded) or len(embedded) % width:
+        raise SamecastError(f"its embed has {len(embedded)} numbers, which are no tokens of {width} channels")
+    return embedded.detach().reshape(-1, width)
 
 
 def _change(name: str, value: Any) -> Change:

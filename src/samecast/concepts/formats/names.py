@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterable
 from functools import cache
 
-from samecast.concepts.concept import Family
+from samecast.concepts.concept import TEXT_ENCODERS, Family
 from samecast.errors import SamecastError
 
 _DOWN, _UP = 3, 3  # blocks to a level on the way down, counting the downsampler, and on the way up
@@ -20,7 +20,7 @@ _COMPOUND = (
     *("to_q", "to_k", "to_v", "to_out", "proj_in", "proj_out", "conv_in", "conv_out", "conv_shortcut"),
     *("time_emb_proj", "time_embedding", "add_embedding", "linear_1", "linear_2", "in_layers", "out_layers"),
     *("emb_layers", "skip_connection", "time_embed", "label_emb", "text_model", "text_projection"),
-    *("self_attn", "q_proj", "k_proj", "v_proj", "out_proj"),
+    *("self_attn", "q_proj", "k_proj", "v_proj", "out_proj", "base_model", "diffusion_model"),
 )
 _RESIDUAL = {
     "in_layers.2": "conv1",
@@ -36,6 +36,19 @@ _OUTSIDE = {
     "input_blocks.0.0": "conv_in",
     "out.2": "conv_out",
 }
+
+
+PART_NAMES = {
+    **dict.fromkeys(("unet", "diffusion_model"), "unet"),
+    **dict.fromkeys(("text_encoder", "text_encoder_1", "te", "te1", "clip_l", "cond_stage_model"), TEXT_ENCODERS[0]),
+    **dict.fromkeys(("text_encoder_2", "te2", "clip_g"), TEXT_ENCODERS[1]),
+}
+"""What tools call the parts of a pipeline."""
+
+# What PEFT, accelerate, torch.compile, FSDP and others leave before a layer's path, or in it.
+_WRAPPERS = {"base_model", "model", "text_encoders", "pipe", "pipeline"}
+_ANYWHERE = {"module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module", "processor"}
+_OF_CLIP = {"text_model", "encoder", "embeddings", "final_layer_norm", "text_projection"}
 
 
 def family_of(names: Iterable[str]) -> Family:
@@ -86,19 +99,58 @@ def to_diffusers(path: str) -> str:
 
 
 def to_compvis(path: str) -> str:
-    """The path of an attention layer in CompVis's U-Net out of diffusers'.
+    """The path of a layer in CompVis's U-Net out of diffusers'.
 
     Raises:
-        SamecastError: it is no layer of attention; other layers' names are not written.
+        SamecastError: it has none: the index of an upsampler depends on the level's attention, which is XL's here.
     """
-    found = re.fullmatch(r"(down_blocks|up_blocks)\.(\d+)\.attentions\.(\d+)\.(.+)", path)
-    if found:
-        level, layer, rest = int(found[2]), int(found[3]), found[4]
-        block = level * _DOWN + layer + 1 if found[1] == "down_blocks" else level * _UP + layer
-        return f"{'input_blocks' if found[1] == 'down_blocks' else 'output_blocks'}.{block}.1.{rest}"
-    if path.startswith("mid_block.attentions.0."):
-        return "middle_block.1." + path.removeprefix("mid_block.attentions.0.")
-    raise SamecastError(f"{path} is no attention layer, and only these have a name in CompVis's files here")
+    outside = {ours: theirs for theirs, ours in _OUTSIDE.items()}
+    found = re.fullmatch(r"(?:(down|up)_blocks\.(\d+)|mid_block)\.(\w+)\.(\d+)\.(.+)", path)
+    if path in outside or not found:
+        if path not in outside:
+            raise SamecastError(f"{path} has no name in CompVis's files")
+        return outside[path]
+    way, level, kind, layer, rest = found[1], int(found[2] or 0), found[3], int(found[4]), found[5]
+    inner = {ours: theirs for theirs, ours in _RESIDUAL.items()}.get(rest, rest) if kind == "resnets" else rest
+    if way is None:
+        return f"middle_block.{1 if kind == 'attentions' else 2 * layer}.{inner}"
+    if kind == "downsamplers":
+        return f"input_blocks.{_DOWN * (level + 1)}.0.op"
+    if kind == "upsamplers":
+        return f"output_blocks.{_UP * level + _UP - 1}.2.conv"
+    block = f"input_blocks.{_DOWN * level + layer + 1}" if way == "down" else f"output_blocks.{_UP * level + layer}"
+    return f"{block}.{1 if kind == 'attentions' else 0}.{inner}"
+
+
+def locate(layer: str, part: str = "") -> tuple[str, str]:
+    """The part of a pipeline that a layer is in, and its path there as diffusers writes it, without any wrapper.
+
+    Args:
+        layer: its path in whatever tool's file, with dots.
+        part: where the file says it otherwise; empty is what the path says, and without a word the U-Net.
+
+    Raises:
+        SamecastError: CompVis's U-Net has no such layer.
+    """
+    segments = [segment for segment in layer.split(".") if segment not in _ANYWHERE]
+    while segments:
+        head = segments[0]
+        if head in PART_NAMES and part in ("", PART_NAMES[head]):
+            part = PART_NAMES[head]
+        elif head not in _WRAPPERS and not (head == "transformer" and part in TEXT_ENCODERS):
+            break
+        segments = segments[1:]
+    if not part:
+        part = TEXT_ENCODERS[0] if segments and segments[0] in _OF_CLIP else "unet"
+    path = ".".join(segments)
+    return part, to_diffusers(path) if part == "unet" else path.removeprefix("text_model.")
+
+
+def unet_parameter(name: str) -> str:
+    """The name, as concepts have it, of a parameter of the U-Net in whatever tool's file."""
+    layer, _, leaf = name.rpartition(".")
+    part, path = locate(layer, "unet")
+    return f"{part}.{path}.{leaf}"
 
 
 def _inner(part: int, layer: int, rest: str) -> str:

@@ -9,6 +9,7 @@ from dataclasses import asdict, replace
 from typing import Any
 
 from samecast.concepts.concept import Base, Concept
+from samecast.concepts.parts import Parts
 from samecast.errors import SamecastError
 
 WORD, NOUNS, BASE = "samecast.word", "samecast.nouns", "samecast.base"
@@ -27,8 +28,8 @@ def notes(concept: Concept, word: str = "") -> dict[str, str]:
     return told | ({WORD: word} if word else {})
 
 
-def with_notes(concept: Concept, metadata: Mapping[str, str]) -> Concept:
-    """The concept with what a file's metadata tells besides.
+def with_notes(parts: Parts, metadata: Mapping[str, str]) -> Parts:
+    """The parts with what a file's metadata tells besides.
 
     Raises:
         SamecastError: that is damaged.
@@ -37,9 +38,9 @@ def with_notes(concept: Concept, metadata: Mapping[str, str]) -> Concept:
         nouns: dict[str, Any] = json.loads(metadata.get(NOUNS, "{}"))
         tokens = {
             word: replace(token, class_noun=str(nouns.get(word, token.class_noun)))
-            for word, token in concept.tokens.items()
+            for word, token in parts.tokens.items()
         }
-        base = Base(**json.loads(metadata[BASE])) if BASE in metadata else concept.base
-        return replace(concept, tokens=tokens, base=base)
-    except (ValueError, TypeError, AttributeError) as error:
+        base = Base(**json.loads(metadata[BASE])) if BASE in metadata else parts.base
+        return replace(parts, tokens=tokens, base=base)
+    except (ValueError, TypeError, AttributeError, RecursionError) as error:
         raise SamecastError(f"its notes are damaged: {' '.join(str(error).split())}") from None

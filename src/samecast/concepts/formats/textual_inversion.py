@@ -1,4 +1,4 @@
-"""Textual inversion's files: diffusers' `learned_embeds`, A1111's, kohya's, and XL's pairs.
+"""Textual inversion's files: diffusers' `learned_embeds`, A1111's, kohya's, OneTrainer's, and XL's pairs.
 
 Where a file does not say what its word is, it is the file's name, as in A1111.
 """
@@ -11,11 +11,15 @@ import torch
 from torch import Tensor
 
 from samecast.concepts.concept import Base, Concept, ModifierToken
+from samecast.concepts.parts import Parts
 from samecast.errors import SamecastError
 
 _FIRST, _SECOND = "text_encoder", "text_encoder_2"
 _PAIR = {"clip_l": _FIRST, "clip_g": _SECOND}
+_PIVOTAL = {"text_encoders_0": _FIRST, "text_encoders_1": _SECOND}  # diffusers' advanced DreamBooth script
 _NAMELESS = {"*", "emb_params"}
+_OTHERS = {"t5": "FLUX or Stable Diffusion 3", "t5xxl": "FLUX or Stable Diffusion 3"}
+_BEHIND = "_out"
 _LARGEST = 2048  # channels of an embedding, so that a checkpoint's stray vectors are not taken for one
 
 
@@ -25,12 +29,12 @@ def is_textual_inversion(data: Any) -> bool:
         return True
     if not isinstance(data, Mapping) or not data:
         return False
-    if "string_to_param" in data or set(data) == set(_PAIR):
+    if "string_to_param" in data or _encoders(data):
         return True
     return all(_is_embedding(value) and not str(key).endswith((".weight", ".bias")) for key, value in data.items())
 
 
-def read_textual_inversion(data: Any, name: str) -> Concept:
+def read_textual_inversion(data: Any, name: str) -> Parts:
     """Reads embeddings.
 
     Args:
@@ -38,20 +42,21 @@ def read_textual_inversion(data: Any, name: str) -> Concept:
         name: the word, where the file does not say it.
     """
     if isinstance(data, Tensor):
-        return Concept({name: _token({_FIRST: data}, name)})
+        return Parts({name: _token({_FIRST: data}, name)})
     if "string_to_param" in data:
         told: Any = data["string_to_param"]
         if not isinstance(told, Mapping) or len(told) != 1:
             raise SamecastError("its string_to_param does not hold one embedding")
         word = str(data.get("name") or name)
-        return Concept({word: _token({_FIRST: next(iter(told.values()))}, word)})
-    if set(data) == set(_PAIR):
-        vectors = {_PAIR[key]: data[key] for key in _PAIR}
-        return Concept({name: _token(vectors, name)}, base=Base(family="xl"))
+        return Parts({word: _token({_FIRST: next(iter(told.values()))}, word)})
+    _check_places(data)
+    for places in (_PAIR, _PIVOTAL):
+        if set(data) & set(places):
+            return _read_pair(data, places, name)
     words = {name if key in _NAMELESS else str(key): vectors for key, vectors in data.items()}
     if len(words) < len(data):
         raise SamecastError("it has several embeddings without a word")
-    return Concept({word: _token({_FIRST: vectors}, word) for word, vectors in words.items()})
+    return Parts({word: _token({_FIRST: vectors}, word) for word, vectors in words.items()})
 
 
 def write_textual_inversion(concept: Concept) -> dict[str, dict[str, Tensor]]:
@@ -86,6 +91,36 @@ def write_a1111(concept: Concept) -> dict[str, bytes]:
     if not files:
         raise SamecastError("this concept has no modifier token, so that there is nothing to write for A1111")
     return files
+
+
+def _encoders(data: Mapping[str, Any]) -> set[str]:
+    """The keys that name a text encoder, not a word."""
+    named = {*_PAIR, *_PIVOTAL, *_OTHERS, *_NAMELESS, "text_encoders_2"}
+    return {str(key) for key in data if str(key).removesuffix(_BEHIND) in named}
+
+
+def _check_places(data: Mapping[str, Any]) -> None:
+    """Refuses embeddings for which these models have no place."""
+    behind = next((key for key in _encoders(data) if key.endswith(_BEHIND)), None)
+    if behind is not None:
+        raise SamecastError(
+            f"its {behind} is one of OneTrainer's output embeddings, which act behind the text encoder and which"
+            " samecast does not read: train the embedding without them"
+        )
+    other = next((key for key in data if key in _OTHERS or key == "text_encoders_2"), None)
+    if other is not None:
+        raise SamecastError(f"its {other} is an embedding of {_OTHERS.get(other, 'a model with a third text encoder')}")
+
+
+def _read_pair(data: Mapping[str, Any], places: Mapping[str, str], name: str) -> Parts:
+    """One word of XL, with vectors for both text encoders; or of the first alone, which is another model's."""
+    first, second = places
+    others = sorted(str(key) for key in set(data) - set(places))
+    if others or first not in data:
+        what = f"{second} without {first}" if first not in data else f"{first} beside {others[0]!r:.60}"
+        raise SamecastError(f"it holds {what}: expected {first}, and for Stable Diffusion XL {second} with it")
+    vectors = {encoder: data[key] for key, encoder in places.items() if key in data}
+    return Parts({name: _token(vectors, name)}, base=Base(family="xl" if len(vectors) > 1 else "sd"))
 
 
 def _tensors(word: str, token: ModifierToken) -> dict[str, Tensor]:

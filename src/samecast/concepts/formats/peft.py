@@ -1,0 +1,130 @@
+"""PEFT's settings of a LoRA: in the metadata of diffusers' files, or in `adapter_config.json` beside PEFT's own.
+
+They hold the scales, which the tensors do not say. `rank_pattern` and `alpha_pattern` are regular expressions for the
+end of a layer's path, and the first that matches counts (peft.utils.other.get_pattern_key).
+"""
+
+import json
+import math
+import re
+import time
+from collections import Counter
+from collections.abc import Mapping
+from typing import Any
+
+import regex
+
+from samecast.concepts.concept import TEXT_ENCODERS, LowRank
+from samecast.errors import SamecastError
+
+METADATA = "lora_adapter_metadata"
+"""The entry of a file's metadata."""
+
+CONFIG_NAME = "adapter_config.json"
+_PATIENCE = 20.0  # seconds for all patterns: some regular expressions never end
+_CHANGES_THE_MODEL = ("pissa", "olora", "corda", "loftq", "lora_ga")
+"""Initialisations that take a part out of the model's own weights: without that step the LoRA does not fit them."""
+
+
+def told_alphas(metadata: Mapping[str, str], ranks: Mapping[str, int]) -> dict[str, float]:
+    """The alphas that a file's metadata tells, so that alpha / rank is the scale; none where it tells nothing.
+
+    Args:
+        metadata: of the file.
+        ranks: of each parameter.
+
+    Raises:
+        SamecastError: the settings are damaged, or ask for what samecast does not compute.
+    """
+    if METADATA not in metadata:
+        return {}
+    try:
+        told: dict[str, Any] = json.loads(metadata[METADATA])
+        settings = {part: _settings(told, part) for part in ("unet", *TEXT_ENCODERS)}
+        until = time.monotonic() + _PATIENCE
+        return {
+            name: alpha
+            for name, rank in ranks.items()
+            if (alpha := _alpha(settings[name.partition(".")[0]], name, rank, until)) is not None
+        }
+    except SamecastError:
+        raise
+    except (ValueError, TypeError, AttributeError, RecursionError, ArithmeticError) as error:
+        raise SamecastError(f"its {METADATA} is damaged: {' '.join(str(error).split()):.160}") from None
+
+
+def adapter_settings(by_part: Mapping[str, Mapping[str, LowRank]]) -> dict[str, str]:
+    """Metadata for diffusers: ranks and alphas that differ from the most common are named one by one.
+
+    Args:
+        by_part: of each part of the pipeline, the changes by the layer's path.
+    """
+    told: dict[str, Any] = {}
+    for part, changes in by_part.items():
+        ranks = {path: change.rank for path, change in changes.items()}
+        alphas = {path: change.rank if change.alpha is None else change.alpha for path, change in changes.items()}
+        rank, alpha = (Counter(values.values()).most_common(1)[0][0] for values in (ranks, alphas))
+        told |= {
+            f"{part}.r": rank,
+            f"{part}.lora_alpha": alpha,
+            f"{part}.rank_pattern": {path: value for path, value in ranks.items() if value != rank},
+            f"{part}.alpha_pattern": {path: value for path, value in alphas.items() if value != alpha},
+            f"{part}.target_modules": sorted(changes),
+        }
+    return {METADATA: json.dumps(told, sort_keys=True), "format": "pt"}
+
+
+def _settings(told: Mapping[str, Any], part: str) -> dict[str, Any]:
+    """The settings of one part: diffusers puts its name before each, PEFT and a single part's file do not."""
+    own = {key.removeprefix(f"{part}."): value for key, value in told.items() if key.startswith(f"{part}.")}
+    plain = {key: value for key, value in told.items() if key.partition(".")[0] not in ("unet", *TEXT_ENCODERS)}
+    return own or plain
+
+
+def _alpha(settings: Mapping[str, Any], name: str, rank: int, until: float) -> float | None:
+    kind = settings.get("peft_type") or "LORA"
+    start = str(settings.get("init_lora_weights", "")).lower()
+    if kind != "LORA" or settings.get("fan_in_fan_out") or start.startswith(_CHANGES_THE_MODEL):
+        what = kind if kind != "LORA" else "fan_in_fan_out" if settings.get("fan_in_fan_out") else start
+        raise SamecastError(f"its settings say {what!r:.40}, which samecast does not read: expected plain LoRA")
+    told_rank = _setting(settings, name, "rank_pattern", "r", until)
+    if told_rank not in (None, rank):
+        raise SamecastError(f"its settings give {name} the rank {told_rank:g}, and its matrices have {rank}")
+    alpha = _setting(settings, name, "alpha_pattern", "lora_alpha", until)
+    return alpha * rank**0.5 if alpha is not None and settings.get("use_rslora") else alpha
+
+
+def _setting(settings: Mapping[str, Any], name: str, patterns: str, plain: str, until: float) -> float | None:
+    """What the settings say of a layer: the value of the first pattern that is the layer's, else that of all."""
+    path = name.removesuffix(".weight").partition(".")[2]
+    special = _first_match(settings.get(patterns) or {}, path, until)
+    found = settings.get(plain) if special is None else special
+    if found is None:
+        return None
+    if isinstance(found, bool) or not isinstance(found, int | float) or not math.isfinite(found):
+        raise SamecastError(f"its settings give {name} the {plain} {found!r:.40}; expected a number")
+    return float(found)
+
+
+def _first_match(patterns: Mapping[str, Any], path: str, until: float) -> Any:
+    """The value of the first pattern that is a layer's, or None."""
+    # Not every text encoder has text_model at the beginning of its paths.
+    spelt = (path, f"text_model.{path}")
+    for pattern, value in patterns.items():
+        literal = pattern.replace("\\.", ".")
+        if re.fullmatch(r"[\w.]+", literal):  # mostly a path, and there may be hundreds
+            found = any(each == literal or each.endswith(f".{literal}") for each in spelt)
+        else:
+            found = any(_matches(pattern, each, until) for each in spelt)
+        if found:
+            return value
+    return None
+
+
+def _matches(pattern: str, path: str, until: float) -> bool:
+    try:
+        return bool(regex.match(rf"(?:.*\.)?(?:{pattern})$", path, timeout=max(until - time.monotonic(), 1e-3)))
+    except (regex.error, TimeoutError) as error:
+        raise SamecastError(
+            f"its pattern {pattern!r:.80} is no regular expression to go by: {' '.join(str(error).split()):.80}"
+        ) from None

@@ -1,0 +1,17 @@
+"""What a file holds before anybody has checked it: words may still need another name, and files may belong together."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from samecast.concepts.concept import Base, Change, ModifierToken
+
+
+@dataclass(frozen=True)
+class Parts:
+    """The parts of a concept, as `Concept` has them, unchecked."""
+
+    tokens: Mapping[str, ModifierToken] = field(default_factory=dict[str, ModifierToken])
+    changes: Mapping[str, Change] = field(default_factory=dict[str, Change])
+    base: Base = field(default_factory=Base)
+    training: Mapping[str, Any] = field(default_factory=dict[str, Any])
