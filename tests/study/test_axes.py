@@ -32,7 +32,7 @@ def test_words_become_values(words: str, values: tuple[object, ...]) -> None:
         ("final=1:2:3:4", "is no range"),
         ("final=5,5", "each once"),
         ("final=9:0", "needs values"),
-        ("start=0:99999", "are the most"),
+        ("start=0:99999", "more than 10,000 values"),
         ("skip=1.5", "skip cannot be '1.5'"),
         ("start=none", "start cannot be none; leave it out, and it is 4"),
         ("threshold=none", "threshold cannot be none"),
