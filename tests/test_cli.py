@@ -4,11 +4,13 @@ import dataclasses
 import resource
 import subprocess
 import sys
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
+import samecast
 from samecast.cli import main
 from samecast.cli.options.diorama import SheetOptions
 from samecast.cli.options.render import RenderOptions
@@ -151,6 +153,38 @@ def test_a_file_that_is_no_photo_is_one_line(
 ) -> None:
     (tmp_path / "rex.png").write_bytes(content)
     assert "rex.png" in mistake(capsys, "render", str(tmp_path / "rex.png"), "a dog")
+
+
+@pytest.mark.parametrize(
+    ("words", "part"),
+    [
+        (["rendr", "a.png", "b"], "did you mean samecast render?"),
+        (["Render"], "did you mean samecast render?"),
+        (["leran", "lora"], "did you mean samecast learn?"),
+        (["concpt", "show", "x"], "did you mean samecast concept?"),
+        (["study", "statu", "x"], "did you mean samecast study status?"),
+        (["study", "reprot"], "did you mean samecast study report?"),
+        (["concept", "shw", "x"], "did you mean samecast concept show?"),
+        (["learn", "custom-difusion"], "did you mean samecast learn custom-diffusion?"),
+        (["learn", "dreambooth-lora"], "did you mean samecast learn dreambooth?"),
+        (["diorama", "bench"], "did you mean samecast diorama benchmark?"),
+        (["xyz"], "there is no command 'xyz'; there are render, learn"),
+        (["concept", "xyz"], "there is no command 'concept xyz'; there are concept show, concept merge"),
+    ],
+)
+def test_a_mistyped_command_gets_a_suggestion(capsys: pytest.CaptureFixture[str], words: list[str], part: str) -> None:
+    assert part in mistake(capsys, *words)
+
+
+@pytest.mark.parametrize("flag", ["--version", "-V"])
+def test_the_version_is_told_by_the_command_and_by_the_package(capsys: pytest.CaptureFixture[str], flag: str) -> None:
+    with pytest.raises(SystemExit) as stop:
+        main([flag])
+    assert stop.value.code == 0
+    assert capsys.readouterr().out == f"samecast {samecast.__version__}\n"
+    assert samecast.__version__ == version("samecast")
+    with pytest.raises(AttributeError):
+        _ = samecast.__versions__  # type: ignore[attr-defined]
 
 
 def test_sites_lists_every_layer(capsys: pytest.CaptureFixture[str], tiny_pipeline_dir: Path) -> None:

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from samecast.errors import SamecastError
-from samecast.photos import MINIMUM_SIDE, fit_photo, load_photo, open_photo
+from samecast.photos import MINIMUM_SIDE, PHOTO_SUFFIXES, fit_photo, load_photo, looks_like_photo, open_photo, photos_in
 
 RED = (220, 30, 40)
 
@@ -249,3 +249,53 @@ def test_a_path_that_cannot_be_is_one_line(name: str) -> None:
 def test_floating_point_pixels_are_refused(tmp_path: Path) -> None:
     Image.fromarray(numpy.ones((32, 32), dtype=numpy.float32)).save(tmp_path / "depth.tiff")
     assert "floating-point" in refusal(tmp_path / "depth.tiff")
+
+
+def test_every_suffix_that_pillow_gives_our_formats_is_a_photos() -> None:
+    from samecast import photos
+
+    Image.init()
+    ours = {suffix for suffix, kind in Image.registered_extensions().items() if kind in photos._FORMATS}
+    assert {".jfif", ".jpe", ".heic", ".gif", ".heif"} | ours <= PHOTO_SUFFIXES
+
+
+@pytest.mark.parametrize("suffix", [".jfif", ".JPE", ".gif", ".jp2", ".Tif", ".ppm", ".tga", ".mpo", ".apng"])
+def test_each_command_takes_the_same_photos(tmp_path: Path, suffix: str) -> None:
+    from samecast.cli.render import split_inputs
+    from samecast.learn.lists import from_folder
+    from samecast.study.subjects import read_subjects
+
+    kind = {".jfif": "JPEG", ".jpe": "JPEG", ".jp2": "JPEG2000", ".mpo": "JPEG", ".apng": "PNG", ".tif": "TIFF"}
+    folder = tmp_path / "subjects" / "dog"
+    folder.mkdir(parents=True)
+    photo = folder / f"a{suffix}"
+    lower = suffix.lower()
+    half_and_half().save(photo, format=kind.get(lower, {".ppm": "PPM", ".tga": "TGA", ".gif": "GIF"}.get(lower)))
+    (folder / f"._a{suffix}").write_bytes(b"macOS leaves these beside each photo")
+    (folder / "notes.txt").write_text("none")
+    (folder / "folder.png").mkdir()
+    (folder / "prompts.txt").write_text("a dog")
+    assert photos_in(folder) == (photo,)
+    assert from_folder(folder, "dog").photos == (photo,)
+    assert len(read_subjects(tmp_path / "subjects")[0].references) == 1
+    assert split_inputs((str(tmp_path / f"gone{suffix}"), "a dog")) == ((str(tmp_path / f"gone{suffix}"),), ("a dog",))
+    assert open_photo(photo).size == (60, 40)
+
+
+def test_a_photo_that_cannot_be_read_is_refused_by_name_and_not_passed_over(tmp_path: Path) -> None:
+    from samecast.cli import main
+
+    half_and_half().save(tmp_path / "a.png")
+    (tmp_path / "b.heic").write_bytes(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic")
+    assert [path.name for path in photos_in(tmp_path)] == ["a.png", "b.heic"]
+    assert main(["learn", "lora", "--photos", str(tmp_path), "--noun", "dog"]) == 2
+    with pytest.raises(SamecastError, match=r"b\.heic' is not a photo: HEIC is not supported, export it as JPEG"):
+        open_photo(photos_in(tmp_path)[1])
+
+
+@pytest.mark.parametrize("name", ["a.png", "A.JPEG", "b c.HeIf", "x.y.jfif"])
+def test_names_of_photos(name: str) -> None:
+    assert looks_like_photo(name)
+    assert not looks_like_photo(f".{name}")
+    assert not looks_like_photo(f"{name}.txt")
+    assert not looks_like_photo("a dog on the beach.")

@@ -18,6 +18,7 @@ from samecast.core.settings import RenderSettings
 from samecast.core.steps import Steps
 from samecast.diorama.benchmark import cases
 from samecast.diorama.probe import Probe, ProbeNetwork
+from samecast.disk import locked
 from samecast.errors import SamecastError
 from samecast.score.alignment import load_clip, load_vit
 
@@ -119,6 +120,39 @@ def test_mistakes_are_one_line(capsys: pytest.CaptureFixture[str], words: tuple[
     err = capsys.readouterr().err
     assert told in err
     assert err.count("\n") == 1
+
+
+@pytest.mark.parametrize("command", [("diorama", "benchmark"), ("compare",)])
+def test_two_processes_do_not_work_in_one_folder(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, tiny_pipeline_dir: Path, command: tuple[str, ...]
+) -> None:
+    words = (*command, "--model", str(tiny_pipeline_dir), "--out", str(tmp_path / "out"), "--subjects", "1")
+    with locked(tmp_path / "out"):
+        assert main(words) == 2
+    assert "is being worked on by another process" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", [("diorama", "benchmark"), ("compare",)])
+@pytest.mark.parametrize("kind", ["file", "dangling", "x" * 256, "file/below"])
+def test_an_out_that_cannot_be_is_refused_before_the_model_is_loaded(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, command: tuple[str, ...], kind: str
+) -> None:
+    (tmp_path / "file").write_text("mine")
+    (tmp_path / "dangling").symlink_to(tmp_path / "nowhere")
+    assert main((*command, "--model", "no/such/model", "--out", str(tmp_path / kind))) == 2
+    err = capsys.readouterr().err
+    assert err.startswith("samecast: cannot write")
+    assert err.count("\n") == 1
+
+
+def test_a_unit_that_was_changed_by_hand_is_held_to_its_types(benchmark: Benchmark, tmp_path: Path) -> None:
+    benchmark.run(tmp_path, cases(1), TWO[:1])
+    unit = next(tmp_path.rglob("unit.json"))
+    told = json.loads(unit.read_text())
+    for change in ({"seed": "0"}, {"kind": 1}, {"text_alignment": None}, {"more": 1}, {"picture": 3}):
+        unit.write_text(json.dumps({"judgements": [told["judgements"][0] | change], "evaluations": 1}))
+        with pytest.raises(SamecastError, match="is damaged: a judgement"):
+            benchmark.run(tmp_path, cases(1), TWO[:1])
 
 
 def test_the_methods_have_names_of_their_own() -> None:

@@ -17,7 +17,8 @@ import samecast as sc
 from samecast.concepts.concept import Concept
 from samecast.core.settings import RenderSettings
 from samecast.errors import SamecastError
-from samecast.learn.job import STATE, Learned, learn
+from samecast.learn.folder import STATE
+from samecast.learn.job import Learned, learn
 from samecast.learn.lists import ToLearn, from_folder
 from samecast.learn.settings import LearnSettings, Method
 from samecast.learn.state import State, pack, read_state

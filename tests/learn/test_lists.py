@@ -122,6 +122,78 @@ def test_what_is_no_path_or_no_subject_is_told_in_one_line(photos_dir: Path, tmp
         from_folder(tmp_path / "rex")
 
 
+@pytest.mark.parametrize(
+    ("class_prompt", "instance_prompt", "noun"),
+    [
+        ("dog", "photo of a <new1> dog", "dog"),
+        ("a photo of a dog", "a photo of a <new1> dog", "dog"),
+        ("A close-up photograph of the hot dog", "a photo of <new1> hot dog", "hot dog"),
+        ("photo of an owl", "<new1> owl", "owl"),
+        ("a picture of wooden pots", "a picture of <new1> wooden pots", "wooden pots"),
+        ("a dog", "photo of a <new1> dog", "dog"),
+        ("the backpack", "a <new1> backpack", "backpack"),
+        ("a photo of a dog, 4k, sharp", "a photo of a <new1> dog", "dog"),
+        ("photo of a cat", "photo of a <new1> cat on a sofa", "cat"),
+        ("hot dog", "a <new1> dog", "hot dog"),
+        ("an animal", "a <new1>", "animal"),
+        ("", "a <new1> dog", ""),
+    ],
+)
+def test_the_noun_is_the_class_and_not_the_caption(
+    photos_dir: Path, tmp_path: Path, class_prompt: str, instance_prompt: str, noun: str
+) -> None:
+    told = entry(photos_dir, class_prompt=class_prompt, instance_prompt=instance_prompt)
+    (found,) = from_list(write(tmp_path / "list.json", [told]))
+    assert (found.noun, found.caption, found.class_caption) == (noun, instance_prompt, class_prompt)
+
+
+def test_a_token_is_put_before_the_noun_wherever_that_is_in_the_caption(photos_dir: Path, tmp_path: Path) -> None:
+    told = entry(photos_dir, class_prompt="a photo of a dog", instance_prompt="a photo of a dog at home")
+    (found,) = from_list(write(tmp_path / "list.json", [told]))
+    assert found.caption == "a photo of a <new1> dog at home"
+
+
+@pytest.mark.parametrize(
+    ("fields", "number", "told"),
+    [
+        (
+            {"instance_data_dir": "gone"},
+            None,
+            "entry 2 of '{file}' names the instance_data_dir 'gone', which is not",
+        ),
+        ({"instance_data_dir": "gone"}, 2, "entry 2 of '{file}' names"),
+        ({"instance_data_dir": "gone"}, None, "sought in '{folder}', where the list lies, and in the working folder"),
+        ({"instance_data_dir": "/gone"}, None, "sought there alone"),
+        ({"instance_data_dir": "~nosuchuser/x"}, None, "entry 2 of '{file}': the instance_data_dir is no path"),
+        ({"class_prompt": "gone.txt"}, None, "entry 2 of '{file}' names the class_prompt 'gone.txt'"),
+        ({"class_data_dir": "names.txt"}, None, "line 2 of '{folder}/names.txt' names the picture 'gone.png'"),
+        ({"class_prompt": 3}, None, "entry 2 of '{file}': class_prompt must be text; got 3"),
+        ({"instance_prompt": "a cat"}, None, "entry 2 of '{file}' has the caption 'a cat' with no token"),
+    ],
+)
+def test_what_is_wrong_in_a_list_is_told_with_its_entry_and_all_places_sought(
+    photos_dir: Path, tmp_path: Path, fields: dict[str, Any], number: int | None, told: str
+) -> None:
+    (tmp_path / "names.txt").write_text(f"{photos_dir / '0.png'}\ngone.png\n")
+    file = write(tmp_path / "list.json", [entry(photos_dir), entry(photos_dir, "<new2>", **fields)])
+    with pytest.raises(SamecastError) as caught:
+        from_list(file, number)
+    assert told.format(file=file, folder=tmp_path) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_an_entry_of_a_group_is_told_with_its_group(photos_dir: Path, tmp_path: Path) -> None:
+    file = write(tmp_path / "list.json", [[entry(photos_dir)], [entry(photos_dir), entry(Path("gone"), "<new2>")]])
+    with pytest.raises(SamecastError, match=r"entry 2 in group 2 of .* names the instance_data_dir 'gone'"):
+        from_list(file, 2)
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+def test_a_list_with_a_byte_order_mark_is_read(photos_dir: Path, tmp_path: Path, encoding: str) -> None:
+    (tmp_path / "list.json").write_text(json.dumps([entry(photos_dir, noun="café")], ensure_ascii=False), encoding)
+    assert from_list(tmp_path / "list.json")[0].noun == "café"
+
+
 def test_a_caption_without_a_token_gets_the_next_one(photos_dir: Path, tmp_path: Path) -> None:
     plain = entry(photos_dir, instance_prompt="photo of a dog")
     found = from_list(write(tmp_path / "list.json", [entry(photos_dir, noun="cat"), plain]))

@@ -18,6 +18,7 @@ from safetensors.torch import load_file
 import samecast as sc
 from samecast.backbones.unet import UNetBackbone
 from samecast.control.rule import Rule, Rules
+from samecast.disk import locked
 from samecast.errors import SamecastError
 from samecast.study import recipe as study_recipe
 from samecast.study.axes import parse_axis
@@ -422,6 +423,84 @@ def test_two_processes_do_not_work_on_one_study(create: Create, small: Grid, bac
     folder = create(small)
     with folder.locked(), pytest.raises(SamecastError, match="worked on by another process"):
         run(folder, backbone)
+
+
+def test_two_processes_do_not_write_one_study_down(create: Create, small: Grid, tmp_path: Path) -> None:
+    with locked(tmp_path / "study"), pytest.raises(SamecastError, match="worked on by another process"):
+        create(small)
+    assert list(create(small).path.rglob(".*")) == []
+
+
+@pytest.mark.parametrize("kind", ["file", "dangling", "x" * 256])
+def test_a_study_that_cannot_be_written_is_refused_before_any_work(
+    create: Create, small: Grid, tmp_path: Path, kind: str
+) -> None:
+    (tmp_path / "file").write_text("mine")
+    (tmp_path / "dangling").symlink_to(tmp_path / "nowhere")
+    with pytest.raises(SamecastError, match="cannot write") as caught:
+        create(small, name=kind)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["../../secret.png", "/etc/passwd", "link.png", "", 3])
+@pytest.mark.parametrize("field", ["references", "judged"])
+def test_photos_of_a_subject_lie_in_its_own_folder(
+    create: Create, small: Grid, tmp_path: Path, photo: Image.Image, field: str, name: object
+) -> None:
+    folder = create(small)
+    place = folder.path / "subjects" / "rex"
+    photo.save(folder.path.parent / "secret.png")
+    (place / "link.png").symlink_to(folder.path.parent / "secret.png")
+    told = json.loads((place / "subject.json").read_text())
+    (place / "subject.json").write_text(json.dumps(told | {field: [name]}))
+    with pytest.raises(SamecastError, match=f"not a file of its own folder|{field} must be a list"):
+        folder.subject("rex")
+
+
+HOSTILE = ["", "[]", "null", "{", "[" * 50_000, '{"format": 1}', '{"format": 1e400}', '{"format": 1, "format": 1}']
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+@pytest.mark.parametrize("file", [STUDY, "subjects/rex/subject.json"])
+def test_a_damaged_study_is_one_line(create: Create, small: Grid, file: str, text: str) -> None:
+    folder = create(small)
+    (folder.path / file).write_text(text)
+    with pytest.raises(SamecastError) as caught:
+        status(StudyFolder(folder.path))
+    assert "\n" not in str(caught.value)
+    assert file in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("settings", {"steps": "10"}),
+        ("settings", {"steps": 2.0}),
+        ("settings", []),
+        ("seeds", 1.5),
+        ("seeds", 10**18),
+        ("photos", "all"),
+        ("lora", [["a"]]),
+        ("lora", "ab"),
+        ("variants", {}),
+        ("variants", [{"name": "a"}]),
+        ("variants", [{"name": "a", "fields": {}, "rules": [{}]}]),
+        ("variants", [{"name": 3, "fields": {}, "rules": []}]),
+        ("views", [{"axis": "a", "series": "b", "points": [1]}]),
+        ("model", None),
+        ("more", 1),
+    ],
+)
+def test_a_recipe_that_was_changed_by_hand_is_held_to_its_types(
+    create: Create, small: Grid, field: str, value: object
+) -> None:
+    folder = create(small)
+    told = json.loads((folder.path / STUDY).read_text())
+    (folder.path / STUDY).write_text(json.dumps(told | {field: value}))
+    with pytest.raises(SamecastError) as caught:
+        folder.recipe()
+    assert "\n" not in str(caught.value)
+    assert STUDY in str(caught.value)
 
 
 def test_another_model_is_refused(create: Create, small: Grid, backbone: UNetBackbone) -> None:

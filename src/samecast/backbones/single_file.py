@@ -26,6 +26,7 @@ from samecast.backbones.configs import write_configs
 from samecast.backbones.directory import SKIPPED, XL_SKIPPED, pipeline_class
 from samecast.backbones.quiet import first_line
 from samecast.core.ddim import PredictionType
+from samecast.disk import pending
 from samecast.errors import SamecastError
 
 _log = logging.getLogger(__name__)
@@ -44,16 +45,16 @@ def read_single_file(path: Path, dtype: torch.dtype, prediction_type: Prediction
     """
     header = read_header(path)
     is_xl = header.generation == "xl"
-    with tempfile.TemporaryDirectory() as folder:
+    with pending(Path(tempfile.gettempdir())) as folder:
         try:
             _check(path, header)
-            write_configs(header, Path(folder), prediction_type or _predicted(path, header))
+            write_configs(header, folder, prediction_type or _predicted(path, header))
         except (KeyError, IndexError) as error:
             raise SamecastError(f"model {path} is no Stable Diffusion checkpoint: it lacks {error}") from error
         skipped = XL_SKIPPED if is_xl else SKIPPED
         try:
             pipeline: Any = pipeline_class("xl" if is_xl else "sd").from_single_file(
-                str(path), config=folder, local_files_only=True, dtype=dtype, **skipped
+                str(path), config=str(folder), local_files_only=True, dtype=dtype, **skipped
             )
         except Exception as error:  # a wrong tensor fails in any of three libraries
             raise SamecastError(f"model {path} cannot be loaded: {first_line(error)}") from error

@@ -6,7 +6,7 @@ from rich.table import Table
 
 from samecast.cli.console import RESULTS, quiet_libraries, stages, working
 from samecast.cli.options.diorama import BenchmarkOptions
-from samecast.disk import check_writable
+from samecast.disk import all_below, check_writable, locked, sweep
 from samecast.errors import SamecastError
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ def run_benchmark(options: BenchmarkOptions) -> None:
         SamecastError: there is no such method, or the folder cannot be written.
     """
     methods = _chosen(options.methods, options.steps)
-    check_writable(options.out)
+    check_writable(options.out, "folder")
     with working("loading the model"):
         from samecast.compare.benchmark import Benchmark, write_results
         from samecast.core.settings import RenderSettings
@@ -38,9 +38,10 @@ def run_benchmark(options: BenchmarkOptions) -> None:
         )
         model = load(options.model, device=options.device)
         benchmark = Benchmark(model, load_probe(), load_clip(), load_vit(), settings, options.prompts, options.hidden)
-    with stages() as report:
+    with locked(options.out) as folder, stages() as report:
+        sweep(all_below(folder))
         judgements = benchmark.run(options.out, cases(options.subjects), methods, report)
-    means = write_results(options.out, benchmark, judgements, methods)
+        means = write_results(options.out, benchmark, judgements, methods)
     title = f"{options.subjects} held-out subjects, {options.prompts} scenes each; text, image: CLIP; dino: ViT"
     table = Table(title=title, title_justify="left")
     headings = ("method", "same", "scene", "both", "text", "image", "dino")

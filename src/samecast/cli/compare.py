@@ -7,7 +7,7 @@ from rich.table import Table
 
 from samecast.cli.console import RESULTS, quiet_libraries, stages, working
 from samecast.cli.options.compare import CompareOptions
-from samecast.disk import check_writable
+from samecast.disk import all_below, check_writable, locked, sweep
 from samecast.errors import SamecastError
 
 if TYPE_CHECKING:
@@ -28,8 +28,9 @@ def run_compare(options: CompareOptions) -> None:
         if name not in known:
             raise SamecastError(f"no method is called {name!r}; choose from {', '.join(known)}")
     chosen = tuple(known[name] for name in dict.fromkeys(options.methods)) or methods
-    for place in (options.out, *((options.docs / "compare.md",) if options.docs else ())):
-        check_writable(place)
+    check_writable(options.out, "folder")
+    if options.docs is not None:
+        check_writable(options.docs / "compare.md", "file")
     with working("loading the model"):
         from samecast.compare.benchmark import Benchmark, write_results
         from samecast.compare.duos import Duos, draw_duos
@@ -51,10 +52,11 @@ def run_compare(options: CompareOptions) -> None:
         learning = default_settings("custom-diffusion", embedded=options.model == "diorama")
         # The closed form of merging is of keys and values alone.
         duos = Duos(benchmark, replace(learning, mode="kv", steps=options.learn_steps))
-    with stages() as report:
+    with locked(options.out) as folder, stages() as report:
+        sweep(all_below(folder))
         judgements = benchmark.run(options.out, cases(options.subjects), chosen, report)
         paired = duos.run(options.out, [duo_case(number) for number in range(options.pairs)], progress=report)
-    write_results(options.out, benchmark, judgements, chosen)
+        write_results(options.out, benchmark, judgements, chosen)
     tables = [table_of(judgements, chosen, prompts=options.prompts)]
     pictures = [options.out / "grid.png"]
     if paired:

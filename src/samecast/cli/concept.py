@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from samecast.cli.console import RESULTS, quiet_libraries, remark, stages, working
 from samecast.cli.options.concept import CompressOptions, ConvertOptions, MergeOptions, ShowOptions
-from samecast.disk import check_writable, free_path
+from samecast.disk import check_writable, write_new_bytes
 from samecast.errors import SamecastError
 
 if TYPE_CHECKING:
@@ -22,7 +22,8 @@ def run_concept(options: ShowOptions | MergeOptions | CompressOptions | ConvertO
     """
     if isinstance(options, ShowOptions):
         return _show(options)
-    check_writable(options.out)
+    folder = isinstance(options, ConvertOptions) and not options.out.suffix
+    check_writable(options.out, "new folder" if folder else "new file")
     if isinstance(options, MergeOptions):
         return _merge(options)
     return _compress(options) if isinstance(options, CompressOptions) else _convert(options)
@@ -52,6 +53,7 @@ def _show(options: ShowOptions) -> None:
 def _merge(options: MergeOptions) -> None:
     from samecast.concepts.captions import read_captions
     from samecast.concepts.concept import Concept
+    from samecast.concepts.file import concept_bytes
     from samecast.concepts.merge import HELD_OUT, merge
 
     concepts = [Concept.load(path) for path in options.concepts]
@@ -59,7 +61,7 @@ def _merge(options: MergeOptions) -> None:
     model = _base_model(options.model, concepts, options.device)
     with stages() as report:
         merged, merging = merge(concepts, model, captions=captions, progress=report)
-    place = merged.save(free_path(options.out))
+    place = write_new_bytes(options.out, concept_bytes(merged))
     tell = _teller()
     tell("words", " ".join(merged.tokens))
     tell("each kept to", f"{merging.error:.1e} of what it makes of its word, alone and in 'photo of a ...'")
@@ -74,12 +76,13 @@ def _merge(options: MergeOptions) -> None:
 def _compress(options: CompressOptions) -> None:
     from samecast.concepts.compress import compress
     from samecast.concepts.concept import Concept
+    from samecast.concepts.file import concept_bytes
 
     concept = Concept.load(options.concept)
     model = _base_model(options.model, [concept], options.device)
     with stages() as report:
         small, lost = compress(concept, model, keep=options.keep, progress=report)
-    place = small.save(free_path(options.out))
+    place = write_new_bytes(options.out, concept_bytes(small))
     tell = _teller()
     ranks = [layer.rank for layer in lost.layers]
     tell("ranks", f"{min(ranks)} to {max(ranks)}")

@@ -17,7 +17,7 @@ def run_sheet(options: SheetOptions) -> None:
 
     from samecast.diorama.sheet import contact_sheet
 
-    check_writable(options.out)
+    check_writable(options.out, "new file")
     with working("drawing"):
         sheet = contact_sheet(seed=options.seed, size=options.size, columns=options.columns, rows=options.rows)
     RESULTS.print(str(write_picture(Image.fromarray(sheet), options.out)))

@@ -39,7 +39,7 @@ def run_learn(options: SharedOptions) -> None:
     settings = settings_of(options)
     subjects = subjects_of(options)
     out = options.out or Path("concepts") / _name(options, subjects)
-    check_writable(out)
+    check_writable(out, "folder")
     for subject in subjects:
         for photo in (*subject.photos, *(path for path, _ in subject.class_photos)):
             open_photo(photo)

@@ -20,12 +20,11 @@ from samecast.control.rules import METHODS
 from samecast.core.prompts import check_prompts
 from samecast.disk import check_writable
 from samecast.errors import SamecastError
-from samecast.photos import open_photo
+from samecast.photos import looks_like_photo, open_photo
 from samecast.records import save_run, slug
 
 _log = logging.getLogger(__name__)
 _OF_METHODS = ("start", "final", "skip", "stride", "sites", "weight", "dropout", "anchor", "consistency")
-_PHOTO_SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".avif", ".tif", ".tiff", ".gif", ".bmp", ".heic"}
 
 
 def run_render(options: RenderOptions) -> bool:
@@ -184,7 +183,7 @@ def split_inputs(
 
 def _names_a_photo(word: str) -> bool:
     try:
-        return Path(word).suffix.lower() in _PHOTO_SUFFIXES or Path(word).is_file()
+        return looks_like_photo(word) or Path(word).is_file()
     except (OSError, ValueError):
         return False
 

@@ -114,7 +114,7 @@ def run_again(record: Record, options: RenderOptions) -> Run:
         concepts=tuple((concept.path, concept.strength) for concept in concepts),
         subject=sc.Subject(record.references, told.class_noun, record.reference_masks) if record.references else None,
         prompts=told.prompts,
-        rules=rules_from_data(told.rules),
+        rules=rules_from_data(told.rules, "the record: "),
         settings=told.settings,
         out=options.out or record.folder.with_name(f"{record.folder.resolve().name}-again"),
         # One for each picture; render wants one for each prompt.

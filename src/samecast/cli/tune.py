@@ -31,8 +31,7 @@ def run_tune(options: TuneOptions) -> None:
     references, prompts = split_inputs(options.inputs, command="tune")
     check_prompts(prompts)
     photos = tuple(open_photo(photo) for photo in references)
-    out = options.out.expanduser()
-    check_writable(out)
+    out = check_writable(options.out, "folder")
     with working("loading the model"):
         import samecast as sc
         from samecast.report.plots import save_figure
@@ -62,7 +61,7 @@ def run_tune(options: TuneOptions) -> None:
     )
     with stages() as report:
         found = tune(
-            out.absolute(),
+            out,
             recipe,
             subject,
             model.backbone,
@@ -88,7 +87,7 @@ def run_tune(options: TuneOptions) -> None:
     rules = json.dumps(rules_file(found.chosen.rules, why), indent=2)
     write_text(out / "rules.json", rules + "\n")
     save_figure(best_front(found.rows, found.grid, options.favour), out / "front")
-    file = out / "rules.json"
+    file = options.out / "rules.json"
     RESULTS.print(f"chosen: {found.chosen.name}; samecast render ... --rules {file}")
 
 

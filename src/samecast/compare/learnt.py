@@ -11,7 +11,7 @@ from pathlib import Path
 from PIL import Image
 
 from samecast.diorama.benchmark import Case
-from samecast.disk import replace_picture
+from samecast.disk import is_file, replace_picture
 from samecast.learn.job import Learned, learn
 from samecast.learn.lists import ToLearn, from_folder
 from samecast.learn.settings import LearnSettings
@@ -88,7 +88,8 @@ def learnt(
     for (case, photos), token in zip(subjects, TOKENS, strict=False):
         own = place / "photos" if len(subjects) == 1 else place / "photos" / case.name
         for number, photo in enumerate(photos):
-            replace_picture(photo, own / f"{number}.png")
+            if not is_file(own / f"{number}.png"):  # the folder's name holds what it shows
+                replace_picture(photo, own / f"{number}.png")
         known.append(from_folder(own, case.noun, token=token))
 
     def told(stage: str, done: int, total: int, loss: float | None) -> None:

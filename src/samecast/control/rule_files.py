@@ -26,17 +26,21 @@ def rules_to_data(rules: Rules) -> list[dict[str, Any]]:
     return [{**asdict(rule), "mode": {"name": rule.mode.name, **asdict(rule.mode)}} for rule in rules]
 
 
-def rules_from_data(data: object) -> Rules:
+def rules_from_data(data: object, where: str = "") -> Rules:
     """Rules from what `rules_to_data` gave, also after a round through JSON, which knows no tuples; or as people write
     them, with sources and sites, and the rest where it differs from a rule's defaults.
+
+    Args:
+        data: a list.
+        where: it is from; begins each message.
 
     Raises:
         SamecastError: the data describes no rules.
     """
     if not isinstance(data, list):
-        raise SamecastError(f"rules must be a list; got {shown(data)}")
+        raise SamecastError(f"{where}rules must be a list; got {shown(data)}")
     told = enumerate(cast(list[object], data), start=1)
-    return tuple(_rule_from_data(entry, f"rule {number}") for number, entry in told)
+    return tuple(_rule_from_data(entry, f"{where}rule {number}") for number, entry in told)
 
 
 def read_rules(file: Path) -> Rules:
@@ -46,10 +50,7 @@ def read_rules(file: Path) -> Rules:
         SamecastError: it cannot be read, or holds no rules.
     """
     told = build(_RulesFile, read_json(file, "file of rules"), repr(str(file)))
-    try:
-        return rules_from_data(told.rules)
-    except SamecastError as error:
-        raise SamecastError(f"{str(file)!r} is no file of rules: {error}") from None
+    return rules_from_data(told.rules, f"{str(file)!r}: ")
 
 
 def rules_file(rules: Rules, why: dict[str, Any]) -> dict[str, Any]:

@@ -4,7 +4,7 @@ What is being written lies in a hidden folder beside its place, which a lock hol
 comes next can tell what a killed process left from what is still being made.
 """
 
-from samecast.disk.locks import locked, sweep
+from samecast.disk.locks import LOCK, PENDING, all_below, locked, pending, sweep
 from samecast.disk.paths import (
     absolute,
     check_writable,
@@ -29,8 +29,11 @@ from samecast.disk.writing import (
 )
 
 __all__ = [
+    "LOCK",
+    "PENDING",
     "PendingFolder",
     "absolute",
+    "all_below",
     "check_writable",
     "expanded",
     "free_path",
@@ -39,6 +42,7 @@ __all__ = [
     "is_folder",
     "lasting",
     "locked",
+    "pending",
     "read_bytes",
     "replace_file",
     "replace_picture",

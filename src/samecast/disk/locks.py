@@ -5,7 +5,7 @@ import os
 import shutil
 import sys
 import tempfile
-from collections.abc import Generator, Iterable
+from collections.abc import Generator, Iterable, Iterator
 from pathlib import Path
 
 from samecast.disk.paths import check_writable
@@ -29,7 +29,7 @@ def locked(path: str | Path) -> Generator[Path]:
     """
     folder = check_writable(path, "folder")
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        made = _make(folder)
         held = _hold(folder / LOCK)
     except OSError as error:
         raise SamecastError(f"cannot write {str(path)!r}: {error.strerror or error}") from None
@@ -39,7 +39,19 @@ def locked(path: str | Path) -> Generator[Path]:
         yield folder
     finally:
         (folder / LOCK).unlink(missing_ok=True)
+        if made:
+            with contextlib.suppress(OSError):  # which it is where anything was written
+                folder.rmdir()
         os.close(held)
+
+
+def _make(folder: Path) -> bool:
+    """Makes a folder; whether it was not there."""
+    try:
+        folder.mkdir(parents=True)
+    except FileExistsError:
+        return False
+    return True
 
 
 @contextlib.contextmanager
@@ -55,6 +67,13 @@ def pending(parent: Path) -> Generator[Path]:
     finally:
         shutil.rmtree(place, ignore_errors=True)
         os.close(held)
+
+
+def all_below(folder: Path) -> Iterator[Path]:
+    """A folder and all in it, however deep, but what something is made in."""
+    for place, names, _ in os.walk(folder):
+        names[:] = [name for name in names if not name.startswith(PENDING)]
+        yield Path(place)
 
 
 def sweep(folders: Iterable[Path]) -> None:

@@ -1,6 +1,7 @@
 """Paths as people give them, and what can be wrong with one before any work is done."""
 
 import os
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
@@ -154,16 +155,16 @@ def check_writable(path: str | Path, output: Output = "new folder") -> Path:
     """
     wanted = absolute(path)
     new, kind = output.startswith("new"), output.removeprefix("new ")
-    if os.path.lexists(wanted):
-        if not _leads_somewhere(wanted) and output != "new file":
-            raise SamecastError(f"cannot write {_quoted(path)}: it is a link that leads nowhere")
-        if kind == "folder" and not wanted.is_dir():
-            raise SamecastError(f"cannot write {_quoted(path)}: it is a file, and a folder is wanted")
-        if kind == "file" and wanted.is_dir():
-            raise SamecastError(f"cannot write {_quoted(path)}: it is a folder; name a file in it")
-        if new:
-            free_path(path)
-    above = wanted if kind == "folder" and not new and wanted.is_dir() else wanted.parent
+    there = _kind_of(wanted)
+    if there == "link" and output != "new file":
+        raise SamecastError(f"cannot write {_quoted(path)}: it is a link that leads nowhere")
+    if there == "file" and kind == "folder":
+        raise SamecastError(f"cannot write {_quoted(path)}: it is a file, and a folder is wanted")
+    if there == "folder" and kind == "file":
+        raise SamecastError(f"cannot write {_quoted(path)}: it is a folder; name a file in it")
+    if new and there is not None:
+        free_path(path)
+    above = wanted if there == "folder" and not new else wanted.parent
     while not os.path.lexists(above):
         above = above.parent
     if not above.is_dir():
@@ -174,11 +175,12 @@ def check_writable(path: str | Path, output: Output = "new folder") -> Path:
     return wanted
 
 
-def _leads_somewhere(path: Path) -> bool:
+def _kind_of(path: Path) -> Literal["file", "folder", "link"] | None:
+    """What is there, in one look: other processes come and go. A link is one that leads nowhere."""
     try:
-        return path.exists()
+        return "folder" if stat.S_ISDIR(path.stat().st_mode) else "file"
     except OSError:
-        return False
+        return "link" if os.path.lexists(path) else None
 
 
 def _check_length(path: str | Path, wanted: Path, above: Path) -> None:

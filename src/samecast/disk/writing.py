@@ -168,22 +168,37 @@ def _put_file(made: Path, wanted: Path) -> Path:
 
 def _put_folder(made: Path, wanted: Path, replaces: Callable[[Path], bool]) -> Path:
     """Give a folder its place where it may take it, else the first of its names that nobody has."""
-    old = made.parent / OLD
     for name in names(wanted):
         while True:
-            if os.path.lexists(name):
-                if name != wanted or not name.is_dir() or not replaces(name):
-                    break
-                shutil.rmtree(old, ignore_errors=True)
-                old.mkdir()
-                with contextlib.suppress(FileNotFoundError):
-                    name.rename(old / name.name)
-            try:
-                return made.rename(name)
-            except OSError as error:
-                if error.errno not in _TAKEN:
-                    raise
+            there = _identity(name)
+            if there is None:
+                try:
+                    return made.rename(name)
+                except OSError as error:
+                    if error.errno not in _TAKEN:
+                        raise
+            elif name == wanted and name.is_dir() and replaces(name):
+                _take_away(name, made.parent / OLD)
+            elif there == _identity(name):  # what was asked about is still what is there
+                break
     raise AssertionError  # names do not end
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    """Which file or folder this is; None where nothing is."""
+    try:
+        found = path.lstat()
+    except FileNotFoundError:
+        return None
+    return found.st_dev, found.st_ino
+
+
+def _take_away(folder: Path, old: Path) -> None:
+    """Keep a folder under its name in `old` until the new one is there; another process may have taken it before."""
+    shutil.rmtree(old, ignore_errors=True)
+    old.mkdir()
+    with contextlib.suppress(FileNotFoundError):
+        folder.rename(old / folder.name)
 
 
 @contextlib.contextmanager

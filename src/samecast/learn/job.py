@@ -1,37 +1,30 @@
-"""One learning: photos -> class pictures -> training, from where it stopped -> a concept and its record.
-
-concepts/rex/
-  rex.safetensors     the concept
-  learn.json          settings, photos, losses, seconds; there once the run is finished
-  samples/            fixed prompts, every so often
-  class/              class pictures, where none were given
-  state.safetensors   where an unfinished run goes on
-"""
+"""One learning: photos -> class pictures -> training, from where it stopped -> a concept and its record."""
 
 import json
-import shutil
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext, suppress
 from dataclasses import asdict, dataclass, replace
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 from samecast.backbones.fingerprint import file_revision
+from samecast.checked import as_text
 from samecast.concepts.concept import Base, Concept
-from samecast.disk import check_writable, write_text
+from samecast.disk import all_below, check_writable, expanded, is_file, locked, sweep, write_text
 from samecast.errors import SamecastError
 from samecast.learn.classes import class_pictures
 from samecast.learn.devices import Devices
+from samecast.learn.folder import RECORD, STATE, find_place, read_finished
 from samecast.learn.lists import ToLearn, check_tokens
 from samecast.learn.loop import Loop, find_optimizer
 from samecast.learn.material import Material
 from samecast.learn.objective import Objective
 from samecast.learn.settings import LearnSettings
-from samecast.learn.trained import training
+from samecast.learn.trained import Trained, training
 from samecast.learn.watch import Watch, Watching
 from samecast.render import Model
 
-RECORD, STATE = "learn.json", "state.safetensors"
 Progress = Callable[[str, int, int, float | None], None]
 """Told a stage (`class`, `learn`), how much is done, how much there is, and the loss where there is one."""
 
@@ -91,55 +84,113 @@ def learn(
     settings = replace(settings, size=settings.size or model.backbone.default_size)
     facts = _facts(model, subjects, settings, devices)
     key = sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
-    folder = _place(Path(out).expanduser(), key)
-    file = folder / f"{folder.name}.safetensors"
-    if (folder / RECORD).is_file():
-        return _finished(folder, file)
-    check_writable(file)
-    find_optimizer(settings.optimizer)  # before class pictures are made
-    for leftover in folder.glob(f".{STATE}-*"):  # of a save that was killed
-        shutil.rmtree(leftover, ignore_errors=True)
-    if settings.preserves:
-        subjects = _with_class_pictures(
-            model,
-            subjects,
-            settings,
-            class_folder or folder / "class",
-            devices,
-            lambda stage, done, total: told(stage, done, total, None),
-        )
-    material = Material(model.backbone, settings, subjects)
-    with training(model.backbone, settings, subjects) as trained:
-        objective = Objective(model.backbone, material, settings)
-        draws = material.draws(len(objective.alphas))
+    check_writable(out, "folder")
+    folder = find_place(expanded(out), key)
+    run = _Run(model, settings, folder, watching, devices, told, facts, key)
+    check_writable(run.file, "file")
+    if not run.is_finished:
+        find_optimizer(settings.optimizer)  # before class pictures are made
+        with locked(folder) if devices.is_main else nullcontext():
+            # Another process may have finished it before this one had the lock.
+            return run.finished() if run.is_finished else run.learn(subjects, class_folder or folder / "class")
+    with suppress(SamecastError), locked(folder):  # of a run that was killed when it had finished
+        run.clear()
+    return run.finished()
+
+
+@dataclass(frozen=True)
+class _Run:
+    """One learning in its folder; arguments as for `learn`."""
+
+    model: Model
+    settings: LearnSettings
+    folder: Path
+    watching: Watching
+    devices: Devices
+    told: Progress
+    facts: dict[str, Any]
+    key: str
+
+    @property
+    def file(self) -> Path:
+        """Where the concept is, or will be."""
+        return self.folder / f"{self.folder.name}.safetensors"
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether all is done."""
+        return is_file(self.folder / RECORD)
+
+    def clear(self) -> None:
+        """Removes what nobody will go on with: the state, and what killed processes left half-made."""
+        sweep(all_below(self.folder))
+        (self.folder / STATE).unlink(missing_ok=True)
+
+    def finished(self) -> Learned:
+        """What was learned by an earlier call."""
+        told = read_finished(self.folder)
+        return Learned(Concept.load(self.file), self.file, told.steps, told.seconds, told.losses[-1][1], found=True)
+
+    def learn(self, subjects: Sequence[ToLearn], class_folder: Path) -> Learned:
+        """Learns, from where an earlier call was stopped."""
+        model, settings, devices = self.model, self.settings, self.devices
+        if devices.is_main:
+            sweep(all_below(self.folder))
+        if settings.preserves:
+            subjects = _with_class_pictures(
+                model,
+                subjects,
+                settings,
+                class_folder,
+                devices,
+                lambda stage, done, total: self.told(stage, done, total, None),
+            )
+        material = Material(model.backbone, settings, subjects)
+        with training(model.backbone, settings, subjects) as trained:
+            loop = self._loop(trained, material, subjects)
+            family = "xl" if len(trained.rows) > 1 else "sd"
+            identity = model.backbone.identity
+            record = {**self.facts, "steps": loop.steps, "seconds": round(loop.seconds, 1), "losses": loop.losses}
+            concept = Concept(trained.tokens(), trained.changes(), Base(identity.id, identity.revision, family), record)
+        if devices.is_main:
+            concept.save(self.file)
+            text = json.dumps({"key": self.key, **record}, indent=1, ensure_ascii=False)
+            write_text(self.folder / RECORD, text + "\n")
+            self.clear()
+        devices.wait()
+        return Learned(concept, self.file, loop.steps, loop.seconds, loop.losses[-1][1])
+
+    def _loop(self, trained: Trained, material: Material, subjects: Sequence[ToLearn]) -> Loop:
+        """Takes the steps that are left, and draws what is watched."""
+        settings, watching = self.settings, self.watching
+        objective = Objective(self.model.backbone, material, settings)
         loop = Loop(
-            trained, objective, draws, settings, devices, folder / STATE, key, save_seconds=watching.save_seconds
+            trained,
+            objective,
+            material.draws(len(objective.alphas)),
+            settings,
+            self.devices,
+            self.folder / STATE,
+            self.key,
+            save_seconds=watching.save_seconds,
         )
-        watch = Watch(folder, model, subjects, watching, int(settings.size or 0)) if devices.is_main else None
+        if not self.devices.is_main:
+            loop.run(lambda step, steps, loss: None)
+            return loop
+        watch = Watch(self.folder, self.model, subjects, watching, int(settings.size or 0))
 
         def after(step: int, steps: int, loss: float) -> None:
-            told("learn", step, steps, loss)
-            if watch is not None:
-                watch.loss(step, loss)
-                watch.pictures(step, steps, material.computing())
+            self.told("learn", step, steps, loss)
+            watch.loss(step, loss)
+            watch.pictures(step, steps, material.computing())
 
         try:
+            if loop.step:  # a run that was killed may have written its state before it drew
+                watch.pictures(loop.step, loop.steps, material.computing(), again=False)
             loop.run(after)
         finally:
-            if watch is not None:
-                watch.close()
-        family = "xl" if len(trained.rows) > 1 else "sd"
-        identity = model.backbone.identity
-        training_record = {**facts, "steps": loop.steps, "seconds": round(loop.seconds, 1), "losses": loop.losses}
-        concept = Concept(
-            trained.tokens(), trained.changes(), Base(identity.id, identity.revision, family), training_record
-        )
-    if devices.is_main:
-        concept.save(file)
-        write_text(folder / RECORD, json.dumps({"key": key, **training_record}, indent=1, ensure_ascii=False) + "\n")
-        (folder / STATE).unlink(missing_ok=True)
-    devices.wait()
-    return Learned(concept, file, loop.steps, loop.seconds, loop.losses[-1][1])
+            watch.close()
+        return loop
 
 
 def _check_precision(model: Model, settings: LearnSettings) -> None:
@@ -164,47 +215,14 @@ def _facts(model: Model, subjects: Sequence[ToLearn], settings: LearnSettings, d
                 "class_noun": subject.noun,
                 "caption": subject.caption,
                 "class_caption": subject.class_caption,
-                "photos": {path.name: file_revision(path) for path in subject.photos},
-                "class_photos": [[path.name, file_revision(path), words] for path, words in subject.class_photos],
+                "photos": {as_text(path.name): file_revision(path) for path in subject.photos},
+                "class_photos": [
+                    [as_text(path.name), file_revision(path), words] for path, words in subject.class_photos
+                ],
             }
             for subject in subjects
         ],
     }
-
-
-def _place(wanted: Path, key: str) -> Path:
-    """The folder to work in: the first of `name`, `name-2`, ... that holds this very run, or is free for it."""
-    if wanted.name in ("", ".."):
-        raise SamecastError(f"a concept is called as its folder, and {str(wanted)!r} has no name: give another --out")
-    folder, number = wanted, 2
-    while folder.is_dir() and not _is_ours(folder, key):
-        folder, number = wanted.with_name(f"{wanted.name}-{number}"), number + 1
-    return folder
-
-
-def _is_ours(folder: Path, key: str) -> bool:
-    """Whether a folder is a run's of this key, or an unfinished one's that is to say so itself, or empty."""
-    if (folder / RECORD).is_file():
-        return _record(folder).get("key") == key
-    # What begins with a dot was being written when a run was killed.
-    names = {path.name for path in folder.iterdir() if not path.name.startswith(".")}
-    return not names or bool(names & {STATE, "class", "samples", "log"})
-
-
-def _record(folder: Path) -> dict[str, Any]:
-    try:
-        record: Any = json.loads((folder / RECORD).read_text(encoding="utf-8"))
-        return dict(record)
-    except (OSError, ValueError, TypeError) as error:
-        raise SamecastError(
-            f"{folder / RECORD} is damaged ({error!r:.60}): delete it, or choose another --out"
-        ) from None
-
-
-def _finished(folder: Path, file: Path) -> Learned:
-    record = _record(folder)
-    loss = float(record["losses"][-1][1])
-    return Learned(Concept.load(file), file, int(record["steps"]), float(record["seconds"]), loss, found=True)
 
 
 def _with_class_pictures(

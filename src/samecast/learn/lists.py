@@ -257,7 +257,7 @@ def _beside(file: Path, where: str, what: str, name: str) -> tuple[Path, str]:
         beside = file.parent / given
         is_folder(beside)
     except SamecastError as error:
-        raise SamecastError(f"{where} has a {what} that is no path: {error}") from None
+        raise SamecastError(f"{where}: the {what} is no path: {error}") from None
     if os.path.lexists(beside) or given.is_absolute():
         return beside, "there alone, for the path is whole"
     return given, f"in {str(file.parent)!r}, where the list lies, and in the working folder"

@@ -15,11 +15,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
 from torch import nn
 
 from samecast.backbones.finite import remedy
-from samecast.disk import replace_file
+from samecast.disk import replace_file, save_tensors
 from samecast.errors import SamecastError
 from samecast.learn.devices import Devices
 from samecast.learn.draws import Draws
@@ -140,7 +139,7 @@ class Loop:
             recent=tuple(self.recent),
         )
         tensors, words = pack(state)
-        replace_file(self.file, lambda part: save_file(tensors, str(part), words))
+        replace_file(self.file, lambda part: save_tensors(tensors, part, words))
         self._saved = time.monotonic()
         self._saving = self._saved - began
 

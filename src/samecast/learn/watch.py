@@ -70,17 +70,27 @@ class Watch:
         if self.writer is not None:
             self.writer.add_scalar("loss", loss, step)
 
-    def pictures(self, step: int, steps: int, computing: AbstractContextManager[Any]) -> None:
-        """Draws the fixed prompts, if it is time."""
+    def pictures(self, step: int, steps: int, computing: AbstractContextManager[Any], *, again: bool = True) -> None:
+        """Draws the fixed prompts, if it is time.
+
+        Args:
+            step: that was taken.
+            steps: how many there are.
+            computing: what to draw within.
+            again: whether to draw what is there already.
+        """
         every = self.watching.show_every
         every = max(1, steps // 4) if every is None else every
         if not every or (step % every and step != steps):
+            return
+        file = self.folder / "samples" / f"step-{step:05d}.png"
+        if not again and file.is_file():
             return
         with computing:
             made = self.model.render(None, self.prompts, rules=(), settings=self.settings)
         panels = tuple(Panel(render.image, render.prompt) for render in made.renders)
         grid = draw_grid([Row(panels, f"step {step}")])
-        replace_picture(grid, self.folder / "samples" / f"step-{step:05d}.png")
+        replace_picture(grid, file)
         if self.writer is not None:
             self.writer.add_image("samples", np.asarray(grid), step, dataformats="HWC")
 

@@ -28,8 +28,9 @@ from torch import Tensor
 
 from samecast.checked import Within, build, check_fields, one_line, read_json
 from samecast.disk import (
+    LOCK,
     absolute,
-    check_writable,
+    all_below,
     inside,
     is_file,
     locked,
@@ -64,7 +65,11 @@ class StudyFolder:
         Raises:
             SamecastError: it holds another study, or anything else.
         """
-        check_writable(self.path, "folder")
+        with self.locked():
+            self._create(recipe, subjects)
+
+    def _create(self, recipe: Recipe, subjects: Sequence[StudySubject]) -> None:
+        self.sweep()
         if (self.path / STUDY).is_file():
             told = json.loads(json.dumps(recipe_to_data(recipe)))
             same = self._read_json(self.path / STUDY) == told and self._same_subjects(subjects)
@@ -74,9 +79,8 @@ class StudyFolder:
                 )
             return
         self._clear_begun()
-        if self.path.exists() and any(self.path.iterdir()):
+        if any(entry.name != LOCK for entry in self.path.iterdir()):
             raise SamecastError(f"{str(self.path)!r} holds something else: give a folder that is new or empty")
-        self.path.mkdir(parents=True, exist_ok=True)
         for subject in subjects:
             self._write_subject(subject)
         # Last: a folder that has it is whole.
@@ -203,12 +207,8 @@ class StudyFolder:
 
     def sweep(self) -> None:
         """Removes what killed processes left half-written; only while nobody else writes."""
-        kept = ("runs", "scores", "failures", "masks", "subjects", "figures")
-        sweep([self.path, *(self.path / name for name in kept), *self._open_progress()])
-
-    def _open_progress(self) -> list[Path]:
-        """All folders of subjects in progress, however deep: they are few."""
-        return [Path(place) for place, _, _ in os.walk(self.path / "progress")]
+        kept = ("runs", "scores", "failures", "masks", "subjects", "figures")  # which hold many folders each
+        sweep([self.path, *(self.path / name for name in kept), *all_below(self.path / "progress")])
 
     def locked(self) -> AbstractContextManager[Path]:
         """Nobody else runs this study meanwhile; the lock goes with the process, however that ends.

@@ -163,7 +163,9 @@ def recipe_from_data(data: Mapping[str, Any], where: str | Path) -> Recipe:
     variants = [build(_Variant, entry, f"{of}: variant") for entry in _listed(data, "variants", of)]
     views = [build(_View, entry, f"{of}: view") for entry in _listed(data, "views", of)]
     grid = Grid(
-        tuple(Variant(each.name, each.fields, rules_from_data(each.rules)) for each in variants),
+        tuple(
+            Variant(each.name, each.fields, rules_from_data(each.rules, f"{of}: {each.name}: ")) for each in variants
+        ),
         tuple(View(each.axis, each.series, each.points) for each in views),
     )
     return build(Recipe, {**told, "grid": grid}, of)

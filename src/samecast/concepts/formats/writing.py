@@ -14,7 +14,7 @@ from samecast.concepts.formats import custom_diffusion
 from samecast.concepts.formats.lora import PEFT_NAME, write_kohya, write_peft
 from samecast.concepts.formats.notes import notes
 from samecast.concepts.formats.textual_inversion import write_a1111, write_textual_inversion
-from samecast.disk import free_path, write_bytes, writing_folder
+from samecast.disk import write_new_bytes, writing_folder
 from samecast.errors import SamecastError
 
 Format = Literal["samecast", "official", "compvis", "diffusers", "textual-inversion", "a1111", "peft", "kohya"]
@@ -40,7 +40,7 @@ def write_concept(concept: Concept, path: str | Path, to: Format = "samecast") -
     files = _WRITERS[to](concept)
     wanted = Path(path).expanduser()
     if len(files) == 1 and wanted.suffix:
-        return write_bytes(free_path(wanted), next(iter(files.values())))
+        return write_new_bytes(wanted, next(iter(files.values())))
     with writing_folder(wanted) as place:
         for name, content in files.items():
             (place.path / name).write_bytes(content)
