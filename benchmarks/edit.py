@@ -1,9 +1,10 @@
 """What edits cost: time and peak memory of 1, 4 and 16 targets of one photo, against what people would run instead.
 
-`plain` is MasaCtrl as its authors' code works (`benchmarks/reference.py`), which edits one target at a time: for N it
-takes N times as long as for one, and the memory of one. `stock` is diffusers' own pipeline, which makes as many
-pictures in one batch without any control. On the embedded model, and on a U-Net of Stable Diffusion 1.5's size with
-random weights and a small autoencoder, so that it is the denoiser that is measured.
+`reference` is MasaCtrl as its authors' code works (`benchmarks/reference.py`), with all targets in the one call that it
+takes; `one by one` is the same for each target anew, of which one is timed and the rest multiplied. `stock` is
+diffusers' own pipeline, which makes as many pictures in one batch without any control. On the embedded model, and on a
+U-Net of Stable Diffusion 1.5's size with random weights and a small autoencoder, so that it is the denoiser that is
+measured.
 
 Contestants take turns and the median counts. On a CPU their CPU seconds are compared, which other programs on the
 machine hardly disturb; memory is the peak of a process of its own, less what the libraries take.
@@ -19,7 +20,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -33,14 +34,14 @@ from rich.progress import track
 from rich.table import Table
 
 import samecast as sc
-from benchmarks.reference import GUIDANCE, edit
+from benchmarks.reference import GUIDANCE, Control, decode, edit
 from samecast.backbones.base import ModelIdentity
 from samecast.backbones.clip_tokenizer import write_tokenizer
 from samecast.backbones.loading import adapt, load_backbone
 from samecast.core.settings import RenderSettings
 
-Contestant = Literal["samecast", "plain", "stock"]
-CONTESTANTS: tuple[Contestant, ...] = ("samecast", "plain", "stock")
+Contestant = Literal["samecast", "reference", "one by one", "stock"]
+CONTESTANTS: tuple[Contestant, ...] = ("samecast", "reference", "one by one", "stock")
 SCENES = ("on the beach", "in the snow", "asleep in a room", "at night", "from the front", "running", "sitting", "far")
 PROMPTS = tuple(f"a {colour} dog {scene}" for colour in ("red", "blue") for scene in SCENES)
 GIB = 2**30
@@ -76,12 +77,12 @@ class Benchmark:
     """Where to write the tables as Markdown."""
 
     only: str = ""
-    """Internal: `contestant count` to run once, in this process, telling its peak memory."""
+    """Internal: `contestant:count` to run once, in this process, telling its peak memory."""
 
 
 @dataclass
 class Arena:
-    """A model, and the three ways to use it.
+    """A model, and the ways to use it.
 
     Args:
         kind: which model.
@@ -111,9 +112,8 @@ class Arena:
                 rules=sc.masactrl(self.start),
                 settings=RenderSettings(steps=self.steps, guidance_scale=GUIDANCE, size=self.size),
             ),
-            "plain": lambda: edit(
-                self.pipeline, self.photo, PROMPTS[0], steps=self.steps, start=self.start, first_site=10
-            ),
+            "reference": lambda: self._edit(PROMPTS[:count]),
+            "one by one": lambda: self._edit(PROMPTS[:1]),
             "stock": lambda: self.pipeline(
                 list(PROMPTS[:count]),
                 num_inference_steps=self.steps,
@@ -130,10 +130,14 @@ class Arena:
             torch.cuda.synchronize()
         return clock() - began
 
+    def _edit(self, prompts: Sequence[str]) -> list[Image.Image]:
+        control = Control(steps=lambda step: step >= self.start)
+        return decode(self.pipeline, edit(self.pipeline, self.photo, prompts, steps=self.steps, control=control))
+
     def times(self, console: Console) -> dict[tuple[Contestant, int], float]:
         """The median of each contestant at each count, after one run each of a single target to warm up."""
         turns = [(name, count) for count in self.benchmark.counts for name in CONTESTANTS]
-        turns = [turn for turn in turns if turn[0] != "plain" or turn[1] == self.benchmark.counts[0]]
+        turns = [turn for turn in turns if turn[0] != "one by one" or turn[1] == self.benchmark.counts[0]]
         for contestant in CONTESTANTS:
             self.run(contestant, 1)
         found: dict[tuple[Contestant, int], list[float]] = {turn: [] for turn in turns}
@@ -141,8 +145,8 @@ class Arena:
         for contestant, count in track(schedule, f"timing {self.kind}", console=console, transient=True):
             found[contestant, count].append(self.run(contestant, count))
         medians = {turn: statistics.median(seconds) for turn, seconds in found.items()}
-        one = medians["plain", self.benchmark.counts[0]]
-        return medians | {("plain", count): count * one for count in self.benchmark.counts}
+        one = medians["one by one", self.benchmark.counts[0]]
+        return medians | {("one by one", count): count * one for count in self.benchmark.counts}
 
 
 def as_ddim(pipeline: Any) -> Any:
@@ -205,7 +209,7 @@ def make_sd15() -> Any:
 
 def peak_memory(kind: str, contestant: Contestant, count: int, benchmark: Benchmark) -> int:
     """Bytes, in a process of its own."""
-    words = [sys.executable, "-m", "benchmarks.edit", "--models", kind, "--only", f"{contestant} {count}"]
+    words = [sys.executable, "-m", "benchmarks.edit", "--models", kind, "--only", f"{contestant}:{count}"]
     words += ["--steps", str(benchmark.steps), "--sd15-steps", str(benchmark.sd15_steps)]
     words += ["--sd15-size", str(benchmark.sd15_size)]
     here = Path(__file__).parents[1]
@@ -215,7 +219,7 @@ def peak_memory(kind: str, contestant: Contestant, count: int, benchmark: Benchm
 
 def tell_peak(benchmark: Benchmark) -> None:
     """Runs one contestant and prints its peak: of the GPU, or of the process beyond its libraries."""
-    contestant, count = benchmark.only.split()
+    contestant, count = benchmark.only.split(":")
     libraries = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     arena = Arena(benchmark.models[0], benchmark)
     arena.run(contestant, int(count))  # pyright: ignore[reportArgumentType]
@@ -227,27 +231,27 @@ def measure(kind: str, benchmark: Benchmark, console: Console) -> tuple[str, lis
     """A title, and the rows of the table."""
     peaks: dict[tuple[Contestant, int], int] = {}
     if benchmark.memory:
-        turns = [(name, count) for count in benchmark.counts for name in CONTESTANTS if name != "plain" or count == 1]
+        turns = [(name, count) for count in benchmark.counts for name in CONTESTANTS if name != "one by one"]
         for contestant, count in track(turns, f"memory of {kind}", console=console, transient=True):
             peaks[contestant, count] = peak_memory(kind, contestant, count, benchmark)
     arena = Arena(kind, benchmark)
     seconds = arena.times(console)
     rows: list[list[str]] = []
     for count in benchmark.counts:
-        ours, plain, stock = (seconds[name, count] for name in CONTESTANTS)
-        row = [str(count), f"{ours:.2f}", f"{plain:.2f}", f"{stock:.2f}", f"{plain / ours:.2f}", f"{ours / stock:.2f}"]
+        ours, batched, single, stock = (seconds[name, count] for name in CONTESTANTS)
+        row = [str(count), *(f"{each:.2f}" for each in (ours, batched, single, stock))]
+        row += [f"{batched / ours:.2f}", f"{single / ours:.2f}", f"{ours / stock:.2f}"]
         if peaks:
-            mine, theirs = peaks["samecast", count], peaks["stock", count]
-            alone = peaks.get(("plain", 1))
-            row += [f"{mine / GIB:.2f}", f"{alone / GIB:.2f}" if alone else "", f"{theirs / GIB:.2f}"]
-            row.append(f"{mine / theirs:.2f}")
+            mine, reference, theirs = (peaks[name, count] for name in ("samecast", "reference", "stock"))
+            row += [*(f"{each / GIB:.2f}" for each in (mine, reference, theirs)), f"{mine / theirs:.2f}"]
         rows.append(row)
     where = torch.cuda.get_device_name() if arena.cuda else f"{torch.get_num_threads()} CPU threads"
     return f"{kind}, {arena.size} px, {arena.steps} steps, control from step {arena.start}, {where}", rows
 
 
-HEADINGS = ["targets", "samecast s", "plain s", "stock s", "plain / samecast", "samecast / stock"]
-MEMORY = ["samecast GiB", "plain GiB", "stock GiB", "samecast / stock"]
+HEADINGS = ["targets", "samecast s", "reference s", "one by one s", "stock s"]
+HEADINGS += ["reference / samecast", "one by one / samecast", "samecast / stock"]
+MEMORY = ["samecast GiB", "reference GiB", "stock GiB", "samecast / stock"]
 
 
 def main(benchmark: Benchmark) -> None:

@@ -1,6 +1,6 @@
 """Runs whose outcome is written down: what each case computes, as named tensors.
 
-Denoisers compute in float64, so that the numbers do not depend on the processor; latents pass between steps in float32.
+Models compute in float64, so that the numbers do not depend on the processor.
 Everything that could have a default is given, so that a better default does not move a number.
 """
 

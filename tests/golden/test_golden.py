@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 from tests.golden.cases import Named, attach_cases, flat, in_float64, learn_case, render_cases, study_case
 from tests.golden.record import EMBEDDED, FILE, LEARNED, embedded_case
 
-# Denoisers compute in float64; latents, texts and the autoencoder are float32, whose rounding steps add up.
+# Everything computes in float64 but the trainings and the scores, in float32.
 TOLERANCE = 1e-4
 GREY_LEVEL = 1 / 255 + 1e-6  # maps of masks are pictures of 8 bits
 GOLDEN = load_file(FILE)
