@@ -111,4 +111,5 @@ def _set_up_logging(*, verbose: bool) -> None:
 
     handler = RichHandler(console=CONSOLE, show_path=False)
     logging.basicConfig(level=logging.INFO if verbose else logging.ERROR, handlers=[handler], format="%(message)s")
+    logging.getLogger("PIL").setLevel(logging.CRITICAL)  # `samecast.photos` says all that is wrong with a photo
     logging.getLogger("samecast").setLevel(logging.INFO if verbose else logging.WARNING)

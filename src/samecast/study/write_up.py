@@ -3,6 +3,7 @@
 import shutil
 from pathlib import Path
 
+from samecast.checked import read_text
 from samecast.disk import replace_file, write_text
 from samecast.errors import SamecastError
 from samecast.score.statistics import front, mean_of
@@ -32,7 +33,7 @@ def write_up(folder: StudyFolder, scores: Scores, file: Path) -> None:
         beside = file.parent / "pictures" / f"study-{name}.svg"
         replace_file(beside, lambda part, made=made: shutil.copyfile(made, part))
     text = f"{BEGIN}\n\n{_markdown(folder, scores, shown)}\n{END}"
-    write_text(file, _put(file.read_text("utf-8") if file.is_file() else "# The study\n", text))
+    write_text(file, _put(read_text(file) if file.is_file() else "# The study\n", text))
 
 
 def _put(page: str, text: str) -> str:
