@@ -120,7 +120,7 @@ def test_pairs_in_two_files_are_read(xl: Any, tmp_path: Path) -> None:
 
 
 def test_a_word_may_be_called_anything(tmp_path: Path) -> None:
-    for word in ("lora_style", "hada_", "my_lora_word"):
+    for word in ("lora_style", "hada_", "my_lora_word", "my.lora_style", "a.diffuse"):
         assert list(read(saved({word: torch.ones(8)}, tmp_path / f"{word}.bin")).tokens) == [word]
 
 

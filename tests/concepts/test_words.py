@@ -8,7 +8,6 @@ import re
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -20,7 +19,7 @@ from samecast.concepts.concept import Concept, ModifierToken
 from samecast.concepts.formats import write_concept
 from samecast.concepts.merge import merge
 from tests.concepts.conftest import load
-from tests.concepts.makers import make_concept, make_words, paint
+from tests.concepts.makers import make_concept, make_words
 
 
 def spoken(pipeline: Any, words: dict[str, int], prompt: str) -> str:
@@ -99,11 +98,11 @@ def test_stock_reads_the_same_where_it_is_right(
     stock = load(request.getfixturevalue("tiny_xl_dir" if hasattr(pipeline, "tokenizer_2") else "tiny_pipeline_dir"))
     load_in_stock(stock, concept, word, tmp_path / "ti")
     for prompt in (f"a {word} dog", f"{word}, a dog", f"a dog and {word}"):
-        plain = paint(pipeline, prompt)
+        plain = embedded(pipeline, prompt, prompt)
         with concept.apply(pipeline):
-            ours = paint(pipeline, prompt)
-        assert np.abs(ours - paint(stock, prompt)).max() < 2
-        assert np.abs(ours - plain).max() > 5
+            ours = embedded(pipeline, prompt, prompt)
+        torch.testing.assert_close(ours, embedded(stock, prompt, prompt), rtol=0, atol=1e-5)
+        assert (ours - plain).abs().max() > 0.1
 
 
 def embedded(pipeline: Any, prompt: str, negative: str = "") -> torch.Tensor:

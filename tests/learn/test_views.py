@@ -61,4 +61,5 @@ def test_captions_keep_the_subject() -> None:
     said = {say("photo of a <new1> dog", number) for number in range(len(WORDINGS))}
     assert len(said) == len(WORDINGS)
     assert all("a <new1> dog" in text for text in said)
+    assert say("A Photo of a <Rex> dog", 1) == "a picture of a <Rex> dog"
     assert {say("<new1> in a box", number) for number in range(len(WORDINGS))} == {"<new1> in a box"}

@@ -37,7 +37,9 @@ _NOT_READ = {
     "b_norm": "a normalisation layer's",
 }
 # Past the name of a layer, so that a word of textual inversion may be called lora_style.
-_OF_LORA = re.compile(r"^lora_(?:unet|te\d?)[_.].*\.|\.lora[._]|_lora\.|^bundle_emb\.")
+_OF_LORA = re.compile(
+    r"^lora_(?:unet|te\d?)[_.].*\.|\.lora_(?:A|B|up|down|mid|linear_layer)\.|[._]lora\.(?:up|down|mid|alpha)|^bundle_emb\."
+)
 _BUNDLED = re.compile(r"bundle_emb\.(.+)\.(\w+)(?:\.\*)?")
 
 
