@@ -15,7 +15,7 @@ from samecast.cli import main
 from samecast.cli.options.study import StudyOptions
 from samecast.cli.study import grid_of
 from samecast.photos import open_photo
-from samecast.study.grid import preset_grid
+from samecast.study.presets import preset_grid
 from samecast.study.table import load_table
 
 

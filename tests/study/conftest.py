@@ -12,8 +12,9 @@ import samecast as sc
 from samecast.backbones.loading import load_backbone
 from samecast.backbones.unet import UNetBackbone
 from samecast.study.folder import StudyFolder
-from samecast.study.grid import Grid, aiku
+from samecast.study.grid import Grid
 from samecast.study.job import prepare
+from samecast.study.presets import aiku
 from samecast.study.recipe import Recipe
 from samecast.study.subjects import StudySubject
 

@@ -14,8 +14,8 @@ import pytest
 
 from samecast.backbones.unet import UNetBackbone
 from samecast.errors import SamecastError
-from samecast.executors.local import LocalExecutor
-from samecast.executors.ray import RayExecutor
+from samecast.experiments.executors.local import LocalExecutor
+from samecast.experiments.executors.ray import RayExecutor
 from samecast.study.axes import parse_axis
 from samecast.study.folder import StudyFolder
 from samecast.study.grid import factorial

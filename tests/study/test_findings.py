@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from samecast.study.findings import findings
-from samecast.study.grid import Grid, Variant, View, aiku, masks
+from samecast.study.grid import Grid, Variant, View
+from samecast.study.presets import aiku, masks
 
 SUBJECTS = [f"s{number}" for number in range(8)]
 MEASURES = ("text_alignment", "image_alignment", "identity", "scene", "both")

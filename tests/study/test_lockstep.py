@@ -23,8 +23,9 @@ from samecast.study.axes import BASE, Axis, Value, make_rules, parse_axis
 from samecast.study.casting import Binding, Order, orders_of
 from samecast.study.estimate import estimate
 from samecast.study.folder import StudyFolder
-from samecast.study.grid import Grid, Variant, aiku, factorial
+from samecast.study.grid import Grid, Variant, factorial
 from samecast.study.job import run_study
+from samecast.study.presets import aiku
 from samecast.study.recipe import Recipe
 from samecast.study.subjects import StudySubject
 from samecast.study.unit import Bench

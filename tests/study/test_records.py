@@ -23,11 +23,12 @@ from samecast.study import recipe as study_recipe
 from samecast.study.axes import parse_axis
 from samecast.study.casting import orders_of
 from samecast.study.folder import LOCK, PICTURE, RUN, STUDY, StudyFolder
-from samecast.study.grid import Grid, aiku, factorial
+from samecast.study.grid import Grid, factorial
 from samecast.study.job import run_study, status
 from samecast.study.lockstep import Lineage, Lockstep
+from samecast.study.presets import aiku
 from samecast.study.publish import publish
-from samecast.study.recipe import Cast, content_key, picture_facts
+from samecast.study.recipe import Cast, picture_facts, picture_key
 from samecast.study.scoring import load_scorers
 from samecast.study.subjects import StudySubject
 from samecast.study.table import CSV, PARQUET, load_table, read_scores, write_scores
@@ -331,7 +332,7 @@ def test_100_000_random_configurations_have_keys_of_their_own(backbone: UNetBack
         sources = draw.choice((("source",), ("self", "source"), ("source", "self")))
         told.add((number, cast, (Rule("targets", sources, sites, steps),) * draw.randrange(1, 3)))
     for number, cast, rules in told:
-        found.add(content_key(picture_facts(recipes[number], cast, rules)))
+        found.add(picture_key(recipes[number], cast, rules))
     assert len(found) == len(told)
 
 
@@ -364,7 +365,7 @@ def test_all_that_changes_a_picture_changes_its_key(backbone: UNetBackbone) -> N
         (replace(recipe, dtype="float16"), cast, (Rule(),)),
         (replace(recipe, lora=(("a", "sha256:2"),)), cast, (Rule(),)),
     ]
-    assert len({content_key(picture_facts(*told)) for told in changed}) == len(changed)
+    assert len({picture_key(*told) for told in changed}) == len(changed)
     # The seed counts only where anything is random, the noun only where somebody looks for it, the path never.
     assert picture_facts(recipe, replace(cast, seed=1), ()) == picture_facts(recipe, cast, ())
     assert picture_facts(recipe, replace(cast, noun="cat"), ()) == picture_facts(recipe, cast, ())

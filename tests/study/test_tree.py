@@ -11,7 +11,8 @@ from samecast.control.rule import Rules
 from samecast.control.rules import masactrl, masactrl_union
 from samecast.core.sites import Site
 from samecast.core.tokens import SubjectTokens
-from samecast.study.grid import Grid, aiku, factorial, fitted, full, masks, only, runs_of
+from samecast.study.grid import Grid, factorial, only, runs_of
+from samecast.study.presets import aiku, fitted, full, masks
 from samecast.study.tree import action_at, history, measure
 
 SITES = tuple(

@@ -1,5 +1,6 @@
 """A report as one page that needs nothing but itself: figures, strips to zoom into, a table to sort, no network."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -8,8 +9,43 @@ from PIL import Image
 
 from samecast.report.page import Table, template
 
-Statement = tuple[str, str, str]
-"""What was claimed, how it came out in a word, and the figures."""
+
+@dataclass(frozen=True)
+class Statement:
+    """A claim and what became of it.
+
+    Args:
+        claim: in words.
+        verdict: how it came out, in a word.
+        figures: that show it.
+        about: what it is about, so that a figure of that can show the verdict.
+        short: the claim in few words, for figures; empty where none shows it.
+        p: the probability of such figures by chance; not a number where there is none.
+        holm: the same, adjusted for how many claims there are.
+    """
+
+    claim: str
+    verdict: str
+    figures: str
+    about: tuple[str, str] = ("", "")
+    short: str = ""
+    p: float = math.nan
+    holm: float = math.nan
+
+    @property
+    def chance(self) -> str:
+        """Both probabilities in words; nothing where there is none."""
+        return "" if math.isnan(self.p) else f"p {probability(self.p)}, Holm {probability(self.holm)}"
+
+    @property
+    def adjusted(self) -> str:
+        """The adjusted one in words; nothing where there is none."""
+        return "" if math.isnan(self.holm) else f"Holm p {probability(self.holm)}"
+
+
+def probability(p: float) -> str:
+    """A probability in three digits after the point."""
+    return "< 0.001" if p < 0.0005 else f"{p:.3f}"
 
 
 @dataclass(frozen=True)
