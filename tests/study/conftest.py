@@ -55,7 +55,7 @@ def create(tmp_path: Path, backbone: UNetBackbone, rex: StudySubject) -> Create:
     return make
 
 
-class Rows:
+class Counted:
     """Counts the rows that go through a denoiser, on the module itself, and may run out of memory."""
 
     def __init__(self, backbone: UNetBackbone, most: int | None = None) -> None:
@@ -69,7 +69,7 @@ class Rows:
             raise torch.OutOfMemoryError(f"{rows} rows are more than {self.most}")
         self.calls.append(rows)
 
-    def __enter__(self) -> "Rows":
+    def __enter__(self) -> "Counted":
         return self
 
     def __exit__(self, *told: object) -> None:
@@ -78,6 +78,16 @@ class Rows:
     @property
     def total(self) -> int:
         return sum(self.calls)
+
+
+def subject_of(folder: StudyFolder, name: str = "rex") -> StudySubject:
+    """One of a study's subjects, as it is kept there."""
+    return next(subject for subject in subjects_of(folder) if subject.name == name)
+
+
+def subjects_of(folder: StudyFolder) -> list[StudySubject]:
+    """All of them that can be read."""
+    return [subject for subject in folder.subjects() if isinstance(subject, StudySubject)]
 
 
 TOLERANCE = 1e-4

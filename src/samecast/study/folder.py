@@ -93,6 +93,7 @@ class StudyFolder:
             if new:
                 shutil.rmtree(self.path, ignore_errors=True)
             raise
+        shutil.rmtree(self.path / WRITING, ignore_errors=True)
         (self.path / BEGUN).unlink(missing_ok=True)
 
     def _claim(self) -> bool:
@@ -125,8 +126,11 @@ class StudyFolder:
 
     def _same_subjects(self, subjects: Iterable[StudySubject]) -> bool:
         lines = (_line(subject, hashes_of(subject.references), hashes_of(subject.judged)) for subject in subjects)
-        with (self.path / SUBJECTS).open(encoding="utf-8") as file:
-            return all(line == next(file, None) for line in lines) and next(file, None) is None
+        try:
+            with (self.path / SUBJECTS).open(encoding="utf-8") as file:
+                return all(line == next(file, None) for line in lines) and next(file, None) is None
+        except (OSError, UnicodeDecodeError):
+            return False
 
     def recipe(self) -> Recipe:
         """What is run.
