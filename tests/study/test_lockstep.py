@@ -15,7 +15,6 @@ from samecast.control.run import Run
 from samecast.control.session import Session
 from samecast.core.branches import Branch, Branches
 from samecast.core.noise import seeded_noise, spherical_blend
-from samecast.errors import SamecastError
 from samecast.photos import fit_photo
 from samecast.render.sources import encode, invert
 from samecast.study import lockstep
