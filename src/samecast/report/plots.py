@@ -7,6 +7,7 @@ Nothing is drawn through pyplot, so no state is left behind.
 
 import math
 import textwrap
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -95,7 +96,7 @@ def scatter(clouds: Sequence[Cloud], *, x: str, y: str, axis: str, ordered: Sequ
         for (above, below), cloud in zip(panels.T, clouds, strict=True):
             _draw_subjects(above, cloud, colours, markers)
             _draw_means(below, cloud, colours, ordered)
-            above.set_title(cloud.title)
+            above.set_title(_plain(cloud.title, 48))
             told = [textwrap.fill(note, 60) for note in cloud.notes]
             below.set_title("\n".join(told or ["means"]), fontsize=7.5, color=_FAINT)
             below.set_xlabel(x)
@@ -134,7 +135,7 @@ def _draw_means(panel: Any, cloud: Cloud, colours: Mapping[str, Any], ordered: S
     for below, value in enumerate(ends[:1] + ends[1:][-1:]):
         x, y = cloud.means[value]
         at = (7, -14) if below else (7, 7)
-        panel.annotate(value, (x[0], y[0]), xytext=at, textcoords="offset points", fontsize=7.5, zorder=5)
+        panel.annotate(_plain(value), (x[0], y[0]), xytext=at, textcoords="offset points", fontsize=7.5, zorder=5)
 
 
 def _zoom(panel: Any, points: Sequence[Point], bars: Sequence[tuple[Interval, Interval]]) -> None:
@@ -183,12 +184,17 @@ def pairs(
             panel.annotate("", second, first, arrowprops={"arrowstyle": "->", "color": _FAINT, "linewidth": 0.9})
         if len(subjects) <= _MOST_NAMED:
             for place, told in _together({subject: first for subject, (first, _) in subjects.items()}).items():
-                words = "\n".join(told)
+                words = "\n".join(map(_plain, told))
                 panel.annotate(words, place, xytext=(5, 4), textcoords="offset points", fontsize=7.5, color=_FAINT)
         for number, name in enumerate(names):
             at = [of[number] for of in subjects.values()]
             panel.scatter(
-                [a for a, _ in at], [b for _, b in at], s=38, color=KINDS[number], marker="os"[number], label=name
+                [a for a, _ in at],
+                [b for _, b in at],
+                s=38,
+                color=KINDS[number],
+                marker="os"[number],
+                label=_plain(name, 48),
             )
         panel.set(xlabel=x, ylabel=y)
         panel.margins(0.12)
@@ -233,32 +239,23 @@ def trade_offs(
     with mpl.rc_context(_STYLE):
         figure = Figure(figsize=(7.8, 5.2), layout="constrained")
         panel: Any = figure.subplots()
-        styles = {kind: (KINDS[n % len(KINDS)], _MARKERS[n % len(_MARKERS)]) for n, kind in enumerate(_kinds(kinds))}
+        of_kind = enumerate(dict.fromkeys(kinds.values()))
+        styles = {kind: (KINDS[n % len(KINDS)], _MARKERS[n % len(_MARKERS)]) for n, kind in of_kind}
         for kind, (colour, marker) in styles.items():
             at = [point for name, point in points.items() if kinds[name] == kind]
-            panel.scatter(*zip(*at, strict=True), s=22, color=colour, marker=marker, label=kind, alpha=0.8)
-        panel.plot(
-            [a[0] for a, _ in front.values()],
-            [b[0] for _, b in front.values()],
-            color=_INK,
-            linewidth=1.0,
-            label="front, with intervals",
-            zorder=1,
-        )
+            panel.scatter(*zip(*at, strict=True), s=22, color=colour, marker=marker, label=_plain(kind), alpha=0.8)
+        line = [(across[0], up[0]) for across, up in front.values()]
+        panel.plot(*zip(*line, strict=True), color=_INK, linewidth=1.0, label="front, with intervals", zorder=1)
         for name, (across, up) in front.items():
             colour, marker = styles[kinds[name]]
             _cross(panel, across, up, colour, size=5, marker=marker)
-        label = textwrap.fill(f"recommended: {chosen}", 26)
+        label = textwrap.fill(_plain(f"recommended: {chosen}", 120), 26)
         panel.scatter(*points[chosen], s=210, facecolors="none", edgecolors=_INK, linewidths=1.6, label=label, zorder=6)
         panel.set(xlabel=x, ylabel=y)
         _zoom(panel, list(points.values()), list(front.values()))
         figure.legend(loc="outside right upper", fontsize=8)
         _footnote(figure, bars)
     return figure
-
-
-def _kinds(kinds: Mapping[str, str]) -> list[str]:
-    return list(dict.fromkeys(kinds.values()))
 
 
 def save_figure(figure: Figure, stem: Path) -> tuple[Path, Path]:
@@ -268,7 +265,9 @@ def save_figure(figure: Figure, stem: Path) -> tuple[Path, Path]:
         SamecastError: they cannot be written.
     """
     vector, pixels = stem.with_suffix(".svg"), stem.with_suffix(".png")
-    with mpl.rc_context(_STYLE):
+    with mpl.rc_context(_STYLE), warnings.catch_warnings():
+        # Of names in scripts that the font has not: the vector file holds them as text all the same.
+        warnings.filterwarnings("ignore", "Glyph .* missing from font", UserWarning)
         replace_file(vector, lambda part: figure.savefig(part, metadata={"Date": None}))
         replace_file(pixels, lambda part: figure.savefig(part, dpi=160))
     return vector, pixels
@@ -288,8 +287,15 @@ def _footnote(figure: Figure, words: str) -> None:
 
 
 def _dot(panel: Any, colour: Any, marker: str, label: str) -> Any:
-    return panel.plot([], [], marker, color=colour, label=label, markersize=5)[0]
+    return panel.plot([], [], marker, color=colour, label=_plain(label), markersize=5)[0]
 
 
 def _heading(panel: Any, words: str) -> Any:
-    return panel.plot([], [], " ", label=words)[0]
+    return panel.plot([], [], " ", label=_plain(words))[0]
+
+
+def _plain(words: str, most: int = 30) -> str:
+    """Somebody's words, short enough, and without what is more than letters here: a dollar begins a formula, and an
+    underscore hides a label."""
+    short = words if len(words) <= most else f"{words[: most - 3]}..."
+    return short.replace("$", r"\$").replace("_", " _", 1 if short.startswith("_") else 0)

@@ -28,7 +28,7 @@ from samecast.experiments.work import AnyUnit, Make, Outcome, Result, Trouble, t
 WAIT = 300.0
 """Seconds to wait for a cluster that does not answer or has no room, before giving up."""
 CLUSTER = "samecast.experiments.executors.cluster"
-_JOIN = 60.0
+_JOIN = 120.0
 """Seconds to join a cluster that is there, or to start one here; less where less is to be waited."""
 _KNOCK = 3.0
 """Seconds for a machine to answer at an address."""
