@@ -37,6 +37,7 @@ def recipe_of(backbone: UNetBackbone, grid: Grid | None = None, **others: Any) -
         init=others.pop("init", "inverted"),
         guidance_scale=others.pop("guidance_scale", 7.5),
         source_memory=others.pop("source_memory", None),
+        pairing=others.pop("pairing", "matched"),
         size=SIZE,
     )
     return Recipe(grid or aiku(settings.steps), settings, str(backbone.identity.id), "", "", clip="diorama", **others)

@@ -107,6 +107,24 @@ def test_lockstep_gives_what_each_run_gives_alone(create: Create, backbone: UNet
     assert check_against_alone(folder, backbone, every=13) > 7
 
 
+def test_masactrls_pairing_gives_what_each_run_gives_alone_and_other_pictures(
+    create: Create, backbone: UNetBackbone
+) -> None:
+    grid = factorial([parse_axis("final=4,10"), parse_axis("sites=encoder,decoder")], {"start": 1}, STEPS)
+    folder, matched = create(grid, pairing="masactrl"), create(grid, name="matched")
+    told = predicted(folder, backbone)
+    with Counted(backbone) as rows:
+        run(folder, backbone)
+    assert rows.total == told
+    assert check_against_alone(folder, backbone) == 8
+    run(matched, backbone)
+    pairs = [
+        (folder.picture(one.key), matched.picture(two.key))
+        for one, two in zip(*(list(orders_of(of.recipe(), subject_of(of))) for of in (folder, matched)), strict=True)
+    ]
+    assert all(one.tobytes() != two.tobytes() for one, two in pairs)
+
+
 def test_masked_rules_too_whose_masks_are_made_on_the_way(create: Create, backbone: UNetBackbone) -> None:
     axes = ("maps=none,encoder,@8", "threshold=0.3,otsu", "final=5:11:5")
     grid = factorial([parse_axis(words) for words in axes], {"start": 2, "sites": "all"}, STEPS)

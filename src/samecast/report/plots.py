@@ -29,7 +29,7 @@ _PALEST = 0.63
 """Where the scale of ordered values ends: beyond it, it is too pale for paper (contrast below 3)."""
 _MARKERS = "osD^vP*Xhp<>8dH"
 _MOST_NAMED = 24
-"""Entries of a legend for the values of one axis."""
+"""Values of one axis that a legend names."""
 _INK, _FAINT, _LINE = "#1d2127", "#69707a", "#d9d6ce"
 _STYLE: Any = {
     "svg.hashsalt": "samecast",
@@ -73,7 +73,7 @@ def scatter(clouds: Sequence[Cloud], *, x: str, y: str, axis: str, ordered: Sequ
     """Above, panels side by side with a marker for each subject and a colour for each value; below, the means of the
     same on scales of their own, so that they can be read where subjects lie far apart.
 
-    Of more subjects than there are markers none is told from the others.
+    Of more subjects than there are markers none is told apart.
 
     Args:
         clouds: left to right.
@@ -154,9 +154,8 @@ def _cross(panel: Any, x: Interval, y: Interval, colour: Any, *, size: float, ma
     bars: dict[str, Any] = {}
     if not math.isnan(x[1] + y[1]):
         bars = {"xerr": [[x[0] - x[1]], [x[2] - x[0]]], "yerr": [[y[0] - y[1]], [y[2] - y[0]]]}
-    edge = {"markeredgecolor": _INK, "markeredgewidth": 0.8}
-    style = {"color": colour, "ecolor": colour, "elinewidth": 1.1, "capsize": 2.5}
-    panel.errorbar(x[0], y[0], fmt=marker, markersize=size, zorder=4, **bars, **style, **edge)
+    style = {"color": colour, "elinewidth": 1.1, "capsize": 2.5, "markeredgecolor": _INK, "markeredgewidth": 0.8}
+    panel.errorbar(x[0], y[0], fmt=marker, markersize=size, zorder=4, **bars, **style)
 
 
 def pairs(
@@ -266,7 +265,7 @@ def save_figure(figure: Figure, stem: Path) -> tuple[Path, Path]:
     """
     vector, pixels = stem.with_suffix(".svg"), stem.with_suffix(".png")
     with mpl.rc_context(_STYLE), warnings.catch_warnings():
-        # Of names in scripts that the font has not: the vector file holds them as text all the same.
+        # A script that the font has not: the vector file holds it as text all the same.
         warnings.filterwarnings("ignore", "Glyph .* missing from font", UserWarning)
         replace_file(vector, lambda part: figure.savefig(part, metadata={"Date": None}))
         replace_file(pixels, lambda part: figure.savefig(part, dpi=160))

@@ -98,7 +98,7 @@ def aiku(steps: int = FULL_RUN, *, beyond: bool = True) -> Grid:
         book.handover()
         book.add("no control", {"sites": "none"}, ())
         series.append("both")
-    whole = [(name, book.named("final", name)[-1]) for name in series]
+    whole = [(name, named[-1]) for name in series if (named := book.named("final", name))]
     plain = [("no control", "no control")] if beyond else []
     book.views.append(View("sites", f"steps {book.scaled(4)}-{steps}", (*whole, *plain)))
     return book.grid()
