@@ -80,7 +80,7 @@ def test_pictures_are_shown_whole_whatever_their_shape(size: tuple[int, int]) ->
     """The attributes give a picture's size; only `height: auto` keeps its shape where its width is another. Anything
     that fits it into another box cuts it."""
     panel = Panel(noise(96).resize(size), "a picture")
-    plates = [Plate(panel.image, "a picture")]
+    plates = [Plate.of(panel.image, "a picture")]
     pages = (
         page_html(Page("t", "", references=(panel,), rows=(Row((panel,)),))),
         article_html(Article("t", "", [Section("s", plates=plates)])),

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from markupsafe import Markup
 from PIL import Image
 
-from samecast.report.page import Table, template
+from samecast.report.page import Table, data_uri, template
 
 
 @dataclass(frozen=True)
@@ -50,15 +50,27 @@ def probability(p: float) -> str:
 
 @dataclass(frozen=True)
 class Plate:
-    """A picture, or a drawing as the text of an SVG, and the words below it."""
+    """A picture as it goes into the page, and the words below it.
 
-    picture: Image.Image | str
+    Args:
+        source: of a picture, as a data URI; of a drawing, the text of its SVG.
+        caption: below it.
+        size: of a picture, width and height in pixels; None for a drawing.
+    """
+
+    source: str
     caption: str = ""
+    size: tuple[int, int] | None = None
+
+    @classmethod
+    def of(cls, picture: Image.Image, caption: str = "") -> "Plate":
+        """From a picture, which need not be held any longer."""
+        return cls(data_uri(picture), caption, picture.size)
 
     @property
     def drawing(self) -> Markup | None:
         """The SVG without its XML declaration, which has no place inside a page; None for a picture."""
-        return Markup(self.picture[self.picture.index("<svg") :]) if isinstance(self.picture, str) else None
+        return Markup(self.source[self.source.index("<svg") :]) if self.size is None else None
 
 
 @dataclass(frozen=True)

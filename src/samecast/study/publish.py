@@ -96,7 +96,7 @@ def _draw(
     ):
         for name, picture in pictures:
             replace_picture(picture, place / f"{name}.png")
-            drawn[kind].append(Plate(picture, name.partition("-")[2]))
+            drawn[kind].append(Plate.of(picture, name.partition("-")[2]))
     return drawn
 
 

@@ -3,7 +3,6 @@
 Rows are read and written as they come, and never held together, so that a study may be of any size.
 """
 
-import csv
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.csv as pcsv
 import pyarrow.parquet as pq
 
 from samecast.control.rule_files import rules_to_data
@@ -148,13 +148,12 @@ def write_table(rows: Rows, see: Callable[[Row], None]) -> None:
     schema = _schema(metadata)
 
     def write(parquet: Path, plain: Path) -> None:
-        with pq.ParquetWriter(parquet, schema) as table, plain.open("w", encoding="utf-8", newline="") as text:
-            lines = csv.DictWriter(text, schema.names, lineterminator="\n")
-            lines.writeheader()
+        with pq.ParquetWriter(parquet, schema) as table, pcsv.CSVWriter(plain, schema) as text:
             left = iter(rows)
             while group := list(islice(left, _GROUP)):
-                table.write_table(pa.Table.from_pylist(group, schema=schema))
-                lines.writerows(group)
+                part = pa.Table.from_pylist(group, schema=schema)
+                table.write_table(part)
+                text.write_table(part)
                 for row in group:
                     see(row)
         if not rows.count and (path / PARQUET).is_file():
