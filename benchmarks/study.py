@@ -25,9 +25,10 @@ from samecast.backbones.loading import load_backbone
 from samecast.backbones.unet import UNetBackbone
 from samecast.core import ddim
 from samecast.core.sites import select_sites
-from samecast.executors.ray import RayExecutor
-from samecast.study.grid import Variant, aiku, runs_of
+from samecast.experiments.executors.ray import RayExecutor
+from samecast.study.grid import Variant, runs_of
 from samecast.study.job import prepare, run_study
+from samecast.study.presets import aiku
 from samecast.study.publish import publish
 from samecast.study.recipe import Recipe
 from samecast.study.scoring import default_clip, load_scorers

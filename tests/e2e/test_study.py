@@ -15,7 +15,8 @@ from samecast.cli import main
 from samecast.cli.options.study import StudyOptions
 from samecast.cli.study import grid_of
 from samecast.photos import open_photo
-from samecast.study.grid import preset_grid
+from samecast.study.folder import StudyFolder
+from samecast.study.presets import preset_grid
 from samecast.study.table import load_table
 
 
@@ -57,7 +58,7 @@ def test_a_study_leaves_tables_figures_and_a_page(done: Path) -> None:
     assert all(isinstance(row["identity"], bool) and -1 <= row["text_alignment"] <= 1 for row in rows)
     assert {row["hidden"] for row in rows} == {True, False}
     figures = {path.name for path in (done / "figures").iterdir()}
-    for axis in ("final", "start", "skip", "handover"):
+    for axis in ("final", "start", "skip", "handover", "sites"):
         assert {f"scatter-{axis}.svg", f"scatter-{axis}.png", f"strip-{axis}-00-dog.png"} <= figures
     assert {"front.svg", "encoder-decoder.svg", "strip-final-00-dog-hidden.png"} <= figures
     strip = open_photo(done / "figures" / "strip-final-00-dog.png")
@@ -83,12 +84,13 @@ def test_the_page_needs_nothing_but_itself(done: Path) -> None:
 
 
 def test_status_and_resume(done: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    before = {file: file.stat().st_mtime_ns for file in done.glob("runs/*/run.json")}
+    before = {file: file.stat().st_mtime_ns for file in done.glob("runs/*/*.png")}
+    assert len(before) == len(load_table(done / "scores.parquet"))
     assert main(["study", "status", str(done)]) == 0
     assert "finished" in capsys.readouterr().out
     assert main(["study", "--resume", str(done)]) == 0
     assert "0 pictures made" in capsys.readouterr().out
-    assert {file: file.stat().st_mtime_ns for file in done.glob("runs/*/run.json")} == before
+    assert {file: file.stat().st_mtime_ns for file in done.glob("runs/*/*.png")} == before
 
 
 def test_the_write_up_is_put_in_place_of_the_earlier_one(done: Path, tmp_path: Path) -> None:
@@ -136,21 +138,23 @@ def test_a_picture_that_failed_leaves_the_table_the_figures_and_the_page(done: P
     for number, gone in enumerate(("decoder, steps 1-10", "no control")):
         study = tmp_path / str(number)
         shutil.copytree(done, study)
-        lost = [run for run in (study / "runs").iterdir() if f'"{gone}"' in (run / "run.json").read_text()]
+        folder = StudyFolder(study)
+        lost = [run for run in study.glob("runs/*/*.png") if folder.run_facts(run.stem)["variant"] == gone]
         assert lost
-        shutil.rmtree(lost[0])
+        lost[0].unlink()
         (study / "index.html").unlink()
-        assert main(("study", "report", str(study), "--device", "cpu")) == 0
+        assert main(("study", "report", str(study))) == 0
         assert "Recommended" in (study / "index.html").read_text()
 
 
 def test_hidden_photos_alone_are_shown_too(done: Path, tmp_path: Path) -> None:
     shutil.copytree(done, tmp_path / "study")
-    for run in (tmp_path / "study" / "runs").iterdir():
-        if "-hidden" not in json.loads((run / "run.json").read_text())["subject"]:
-            shutil.rmtree(run)
+    folder = StudyFolder(tmp_path / "study")
+    for run in folder.path.glob("runs/*/*.png"):
+        if "-hidden" not in folder.run_facts(run.stem)["subject"]:
+            run.unlink()
     file = tmp_path / "study.md"
-    assert main(("study", "report", str(tmp_path / "study"), "--write", str(file), "--device", "cpu")) == 0
+    assert main(("study", "report", str(tmp_path / "study"), "--write", str(file))) == 0
     assert "Recommended" in file.read_text()
 
 
@@ -192,6 +196,11 @@ def test_axes_come_from_words_and_from_yaml(tmp_path: Path) -> None:
         (("--resume", "x", "--preset", "aiku"), "leave out --preset"),
         (("--repeats", "2"), "only the first would be read"),
         (("--workers", "2"), "go with --executor ray"),
+        (("--wait", "2"), "go with --executor ray"),
+        (("--executor", "ray", "--wait", "0"), "must be more than 0"),
+        (("--executor", "ray", "--address", "127.0.0.1:1"), "no cluster answers at 127.0.0.1:1"),
+        (("--preset", "masks", "--only-seed"), "only the preset aiku has additions"),
+        (("--only-seed", "--axis", "final=1"), "leave it out, or the axes"),
         (("gone.json",), "'gone.json' does not exist"),
         (("--subjects", "99"), "subjects must be a whole number from 1 to 32"),
         (("--seeds", "2"), "need a start that is random"),
@@ -242,14 +251,14 @@ def test_tune_writes_rules_that_render_takes(
     assert Path("tuned/front.png").is_file()
     rounds = sorted(int(place.name.split("-")[0]) for place in Path("tuned").glob("*-candidates-*"))
     assert rounds == [3, 6, 12]
-    made = {file: file.stat().st_mtime_ns for file in Path("tuned/runs").glob("*/run.json")}
+    made = {file: file.stat().st_mtime_ns for file in Path("tuned/runs").glob("*/*.png")}
     assert len(made) == 12 + 6 + 3  # a prompt for all, one more for half, one more for the last three
     assert main([*words, "--favour", "1"]) == 0  # another search: what it shares with the first is made already
-    more = {file: file.stat().st_mtime_ns for file in Path("tuned/runs").glob("*/run.json")}
+    more = {file: file.stat().st_mtime_ns for file in Path("tuned/runs").glob("*/*.png")}
     assert made.items() <= more.items()
     made = more
     assert main(words) == 0  # goes on: nothing is left to do
-    assert {file: file.stat().st_mtime_ns for file in Path("tuned/runs").glob("*/run.json")} == made
+    assert {file: file.stat().st_mtime_ns for file in Path("tuned/runs").glob("*/*.png")} == made
     assert main(["render", "rex.png", prompts[0], "--rules", "tuned/rules.json", "--out", "r", *model]) == 0
     record = json.loads(Path("r/render.json").read_text())
     assert record["provenance"]["rules"] == told["rules"]
@@ -287,6 +296,6 @@ def test_a_cluster_is_started_for_the_study_and_stopped_after_it(tiny_pipeline_d
     program = [sys.executable, "-m", "samecast", "study", *words, "--executor", "ray", "--workers", "2"]
     done = subprocess.run(program, capture_output=True, text=True, check=False, timeout=300)
     assert done.returncode == 0, done.stderr
-    assert len(list((tmp_path / "study" / "runs").glob("*/run.json"))) == 4
+    assert len(list((tmp_path / "study" / "runs").glob("*/*.png"))) == 4
     assert len(load_table(tmp_path / "study" / "scores.parquet")) == 4
     assert "Traceback" not in done.stderr

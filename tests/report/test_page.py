@@ -6,8 +6,10 @@ import re
 from html.parser import HTMLParser
 
 import numpy
+import pytest
 from PIL import Image
 
+from samecast.report.article import Article, Plate, Section, article_html
 from samecast.report.page import Page, Table, data_uri, page_html
 from samecast.report.panels import Mark, Panel, Row
 
@@ -71,6 +73,31 @@ def test_small_pictures_are_inlined_without_loss() -> None:
 
 def test_large_pictures_stay_small_on_the_page() -> None:
     assert data_uri(Image.new("RGB", (512, 512), "teal")).startswith("data:image/jpeg;base64,")
+
+
+@pytest.mark.parametrize("size", [(32, 32), (96, 32), (32, 96)])
+def test_pictures_are_shown_whole_whatever_their_shape(size: tuple[int, int]) -> None:
+    """The attributes give a picture's size; only `height: auto` keeps its shape where its width is another. Anything
+    that fits it into another box cuts it."""
+    panel = Panel(noise(96).resize(size), "a picture")
+    plates = [Plate.of(panel.image, "a picture")]
+    pages = (
+        page_html(Page("t", "", references=(panel,), rows=(Row((panel,)),))),
+        article_html(Article("t", "", [Section("s", plates=plates)])),
+    )
+    for html in pages:
+        assert f'width="{size[0]}" height="{size[1]}"' in html
+        rules = [
+            (selectors, dict(part.split(":", 1) for part in body.replace(" ", "").strip(";").split(";")))
+            for selectors, body in re.findall(
+                r"([^{}]+)\{([^{}]*)\}", re.findall(r"<style>(.*?)</style>", html, re.S)[0]
+            )
+            if "img" in selectors
+        ]
+        assert rules
+        for _, told in rules:
+            assert told["height"] == "auto"
+            assert not {"object-fit", "aspect-ratio", "max-height"} & set(told)
 
 
 def test_a_bare_page_renders() -> None:

@@ -12,8 +12,9 @@ import samecast as sc
 from samecast.backbones.loading import load_backbone
 from samecast.backbones.unet import UNetBackbone
 from samecast.study.folder import StudyFolder
-from samecast.study.grid import Grid, aiku
+from samecast.study.grid import Grid
 from samecast.study.job import prepare
+from samecast.study.presets import aiku
 from samecast.study.recipe import Recipe
 from samecast.study.subjects import StudySubject
 
@@ -36,6 +37,7 @@ def recipe_of(backbone: UNetBackbone, grid: Grid | None = None, **others: Any) -
         init=others.pop("init", "inverted"),
         guidance_scale=others.pop("guidance_scale", 7.5),
         source_memory=others.pop("source_memory", None),
+        pairing=others.pop("pairing", "matched"),
         size=SIZE,
     )
     return Recipe(grid or aiku(settings.steps), settings, str(backbone.identity.id), "", "", clip="diorama", **others)
@@ -54,7 +56,7 @@ def create(tmp_path: Path, backbone: UNetBackbone, rex: StudySubject) -> Create:
     return make
 
 
-class Rows:
+class Counted:
     """Counts the rows that go through a denoiser, on the module itself, and may run out of memory."""
 
     def __init__(self, backbone: UNetBackbone, most: int | None = None) -> None:
@@ -68,7 +70,7 @@ class Rows:
             raise torch.OutOfMemoryError(f"{rows} rows are more than {self.most}")
         self.calls.append(rows)
 
-    def __enter__(self) -> "Rows":
+    def __enter__(self) -> "Counted":
         return self
 
     def __exit__(self, *told: object) -> None:
@@ -77,6 +79,16 @@ class Rows:
     @property
     def total(self) -> int:
         return sum(self.calls)
+
+
+def subject_of(folder: StudyFolder, name: str = "rex") -> StudySubject:
+    """One of a study's subjects, as it is kept there."""
+    return next(subject for subject in subjects_of(folder) if subject.name == name)
+
+
+def subjects_of(folder: StudyFolder) -> list[StudySubject]:
+    """All of them that can be read."""
+    return [subject for subject in folder.subjects() if isinstance(subject, StudySubject)]
 
 
 TOLERANCE = 1e-4

@@ -1,15 +1,23 @@
 """What a study says of its claims, on tables whose answers are known."""
 
+import math
+import re
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pytest
 
-from samecast.study.findings import findings
-from samecast.study.grid import Grid, Variant, View, aiku, masks
+from samecast.report.article import Statement
+from samecast.score.statistics import FEWEST, holm
+from samecast.study.claims import HOLDS, NO_DATA, NOT_SHOWN, REVERSED, TOO_FEW
+from samecast.study.findings import findings as found_in
+from samecast.study.findings import summing_up
+from samecast.study.grid import Grid, Variant, View
+from samecast.study.measures import gather
+from samecast.study.presets import aiku, masks
 
-SUBJECTS = [f"s{number}" for number in range(8)]
+SUBJECTS = [f"s{number}" for number in range(16)]
 MEASURES = ("text_alignment", "image_alignment", "identity", "scene", "both")
 Law = Callable[[Variant, bool], dict[str, float]]
 """What a variant's pictures measure, on whole photos and on hidden ones."""
@@ -31,8 +39,12 @@ def rows_of(grid: Grid, law: Law, noise: float = 0.01, hidden: bool = True) -> l
     ]
 
 
+def findings(rows: list[dict[str, Any]], grid: Grid) -> list[Statement]:
+    return found_in(gather(rows, [variant.name for variant in grid.variants]), grid)
+
+
 def said(rows: list[dict[str, Any]], grid: Grid, claim: str) -> tuple[str, str]:
-    found = [(verdict, figure) for told, verdict, figure in findings(rows, grid) if claim in told]
+    found = [(told.verdict, told.figures) for told in findings(rows, grid) if claim in told.claim]
     assert len(found) == 1, claim
     return found[0]
 
@@ -92,7 +104,7 @@ def test_claims_hold_in_the_studys_world_and_are_reversed_in_its_mirror(grid: Gr
 
 def test_of_noise_nothing_much_is_said(grid: Grid) -> None:
     rows = rows_of(grid, lambda variant, partly: dict.fromkeys(MEASURES, 0.0), noise=0.1)
-    verdicts = [verdict for _, verdict, _ in findings(rows, grid)]
+    verdicts = [told.verdict for told in findings(rows, grid)]
     assert len(verdicts) > 15
     assert verdicts.count("not shown") >= 0.8 * len(verdicts)
 
@@ -103,21 +115,43 @@ def test_what_never_changes_is_no_trend(grid: Grid) -> None:
     assert (verdict, figure) == ("not shown", "the same at all 7 steps: 0.600")
 
 
-def test_intervals_of_shares_stay_within_0_and_1(grid: Grid) -> None:
-    def law(variant: Variant, partly: bool) -> dict[str, float]:
-        return dict.fromkeys(MEASURES, 0.0)
-
-    rows = rows_of(grid, law, noise=0.0, hidden=False)
+def test_a_share_that_no_subject_has_is_told_with_what_it_may_be(grid: Grid) -> None:
+    rows = rows_of(grid, lambda variant, partly: dict.fromkeys(MEASURES, 0.0), noise=0.0, hidden=False)
     decoder = next(view for view in grid.views if (view.axis, view.series) == ("final", "decoder")).points[-1][1]
     for row in rows:  # all or nothing
-        row["identity"] = float(row["variant"] == decoder and row["subject"] in SUBJECTS[:4])
+        row["identity"] = float(row["variant"] == decoder and row["subject"] in SUBJECTS[:12])
     _, figure = said(rows, grid, f"The truth agrees: {decoder} beats")
-    assert "0.500 [0.053, 0.947]" in figure
-    for row in rows:
-        row["identity"] = float(row["variant"] == decoder and row["subject"] in SUBJECTS[:6])
-    _, figure = said(rows, grid, f"The truth agrees: {decoder} beats")
-    assert "0.750 [0.363, 1.000]" in figure
-    assert "difference +0.750 [+0.363, +1.000]" in figure
+    intervals = [tuple(map(float, pair)) for pair in re.findall(r"\[([+-.\d]+), ([+-.\d]+)\]", figure)]
+    assert [name for name in (f"{decoder} 0.750", "0.000", "difference +0.750") if name not in figure] == []
+    (low, high), (none, may_be), (least, most) = intervals
+    assert 0.45 < low < 0.75 < high < 1
+    assert none == 0 < 0.1 < may_be < 0.25
+    assert 0.4 < least < 0.75 < most < 1
+
+
+@pytest.mark.parametrize("count", [1, 2, 5, 6])
+def test_few_subjects_show_nothing(grid: Grid, count: int) -> None:
+    rows = [row for row in rows_of(grid, seeds_law(grid), noise=1e-4) if row["subject"] in SUBJECTS[:count]]
+    told = [each for each in findings(rows, grid) if each.verdict not in (NOT_SHOWN, NO_DATA)]
+    assert len(told) > 10
+    if count < FEWEST:
+        assert {each.verdict for each in told} == {TOO_FEW}
+        assert all(math.isnan(each.holm) and not each.chance for each in told)
+    else:
+        assert HOLDS in {each.verdict for each in told}
+
+
+def test_each_claim_comes_with_its_probability_adjusted_for_all(grid: Grid) -> None:
+    told = findings(rows_of(grid, seeds_law(grid)), grid)
+    assert len(told) > 25
+    counted = [each for each in told if not math.isnan(each.p)]
+    assert [each.holm for each in counted] == holm([each.p for each in counted])
+    for each in counted:
+        assert each.p <= each.holm <= min(1.0, len(counted) * each.p)
+        assert (each.verdict in (HOLDS, REVERSED)) == (each.p < 0.05)
+    held = [each for each in told if each.verdict == HOLDS]
+    also = [each for each in held if each.holm < 0.05]
+    assert summing_up(told).startswith(f"{len(held)} of {len(told)} claims hold by their own interval, {len(also)} of")
 
 
 def test_hidden_photos_are_told_with_their_levels(grid: Grid) -> None:
@@ -144,7 +178,11 @@ def test_a_flat_start_is_an_equivalence_not_a_missing_difference(grid: Grid, mov
 
     noise = 0.002 if told != "not shown" else 0.05
     claim = "decoder: the start step hardly matters for image alignment"
-    assert said(rows_of(grid, law, noise, hidden=False), grid, claim)[0] == told
+    verdict, figure = said(rows_of(grid, law, noise, hidden=False), grid, claim)
+    assert verdict == told
+    # Its figure shows it: the margin lies above 0, below, or about it.
+    low, high = map(float, re.findall(r"least margin \S+ \[(\S+), (\S+)\]", figure)[0])
+    assert {"holds": low > 0, "reversed": high < 0, "not shown": low < 0 < high}[told]
 
 
 def test_a_wrong_recommendation_is_found_out_on_subjects_left_out(grid: Grid) -> None:
@@ -166,9 +204,9 @@ def test_a_missing_picture_leaves_its_subject_out_and_a_missing_variant_its_clai
     whole = findings(rows, grid)
     for lost in grid.variants:
         fewer = [row for row in rows if (row["variant"], row["subject"]) != (lost.name, "s0")]
-        assert [claim for claim, _, _ in findings(fewer, grid)] == [claim for claim, _, _ in whole]
+        assert [told.claim for told in findings(fewer, grid)] == [told.claim for told in whole]
     none = [row for row in rows if row["variant"] != grid.variants[0].name]
-    verdicts = [verdict for _, verdict, _ in findings(none, grid)]
+    verdicts = [told.verdict for told in findings(none, grid)]
     assert "no data" in verdicts
 
 

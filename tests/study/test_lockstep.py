@@ -15,7 +15,6 @@ from samecast.control.run import Run
 from samecast.control.session import Session
 from samecast.core.branches import Branch, Branches
 from samecast.core.noise import seeded_noise, spherical_blend
-from samecast.errors import SamecastError
 from samecast.photos import fit_photo
 from samecast.render.sources import encode, invert
 from samecast.study import lockstep
@@ -23,12 +22,13 @@ from samecast.study.axes import BASE, Axis, Value, make_rules, parse_axis
 from samecast.study.casting import Binding, Order, orders_of
 from samecast.study.estimate import estimate
 from samecast.study.folder import StudyFolder
-from samecast.study.grid import Grid, Variant, aiku, factorial
+from samecast.study.grid import Grid, Variant, factorial
 from samecast.study.job import run_study
+from samecast.study.presets import aiku
 from samecast.study.recipe import Recipe
 from samecast.study.subjects import StudySubject
 from samecast.study.unit import Bench
-from tests.study.conftest import SIZE, STEPS, Create, Rows, assert_same_picture
+from tests.study.conftest import SIZE, STEPS, Counted, Create, assert_same_picture, subject_of, subjects_of
 
 
 @torch.inference_mode()
@@ -67,8 +67,7 @@ def alone(recipe: Recipe, subject: StudySubject, order: Order, backbone: UNetBac
 def check_against_alone(folder: StudyFolder, backbone: UNetBackbone, every: int = 1) -> int:
     recipe = folder.recipe()
     checked = 0
-    for name in folder.subject_names():
-        subject = folder.subject(name)
+    for subject in subjects_of(folder):
         for order in list(orders_of(recipe, subject))[::every]:
             assert_same_picture(backbone, folder.latent(order.key), alone(recipe, subject, order, backbone))
             checked += 1
@@ -76,15 +75,15 @@ def check_against_alone(folder: StudyFolder, backbone: UNetBackbone, every: int 
 
 
 def run(folder: StudyFolder, backbone: UNetBackbone, **bench: object) -> int:
-    tallies = run_study(folder, Bench(folder.path, **bench), backbone=backbone)  # type: ignore[arg-type]
-    assert all(tally.failed == 0 for tally in tallies)
-    return sum(tally.evaluations for tally in tallies)
+    ran = run_study(folder, Bench(folder.path, **bench), backbone=backbone)  # type: ignore[arg-type]
+    assert not ran.failed
+    assert all(tally.failed == 0 for tally in ran.tallies)
+    return sum(tally.evaluations for tally in ran.tallies)
 
 
 def predicted(folder: StudyFolder, backbone: UNetBackbone) -> int:
     """What a dry run tells."""
-    subjects = [folder.subject(name) for name in folder.subject_names()]
-    return estimate(folder.recipe(), subjects, backbone).evaluations
+    return estimate(folder.recipe(), subjects_of(folder), backbone).evaluations
 
 
 def test_the_aiku_grid_costs_at_most_2998_evaluations_counted_on_the_denoiser(
@@ -92,20 +91,38 @@ def test_the_aiku_grid_costs_at_most_2998_evaluations_counted_on_the_denoiser(
 ) -> None:
     one = StudySubject("rex", rex.prompts[:1], rex.references)
     folder = create(aiku(50, beyond=False), [one], steps=50)
-    with Rows(backbone) as rows:
+    with Counted(backbone) as rows:
         run(folder, backbone)
     assert rows.total <= 2998
     assert rows.total == predicted(folder, backbone)
     assert max(rows.calls) == 64  # full batches
-    assert len(list((folder.path / "runs").iterdir())) == 42
+    assert len(list(folder.path.glob("runs/*/*.png"))) == 42
 
 
 def test_lockstep_gives_what_each_run_gives_alone(create: Create, backbone: UNetBackbone) -> None:
     folder = create(aiku(STEPS))
-    with Rows(backbone) as rows:
+    with Counted(backbone) as rows:
         counted = run(folder, backbone)
     assert rows.total == counted == predicted(folder, backbone)
     assert check_against_alone(folder, backbone, every=13) > 7
+
+
+def test_masactrls_pairing_gives_what_each_run_gives_alone_and_other_pictures(
+    create: Create, backbone: UNetBackbone
+) -> None:
+    grid = factorial([parse_axis("final=4,10"), parse_axis("sites=encoder,decoder")], {"start": 1}, STEPS)
+    folder, matched = create(grid, pairing="masactrl"), create(grid, name="matched")
+    told = predicted(folder, backbone)
+    with Counted(backbone) as rows:
+        run(folder, backbone)
+    assert rows.total == told
+    assert check_against_alone(folder, backbone) == 8
+    run(matched, backbone)
+    pairs = [
+        (folder.picture(one.key), matched.picture(two.key))
+        for one, two in zip(*(list(orders_of(of.recipe(), subject_of(of))) for of in (folder, matched)), strict=True)
+    ]
+    assert all(one.tobytes() != two.tobytes() for one, two in pairs)
 
 
 def test_masked_rules_too_whose_masks_are_made_on_the_way(create: Create, backbone: UNetBackbone) -> None:
@@ -114,7 +131,7 @@ def test_masked_rules_too_whose_masks_are_made_on_the_way(create: Create, backbo
     folder = create(grid)
     run(folder, backbone)
     assert check_against_alone(folder, backbone, every=2) == 12
-    assert len(folder.masks()) == 4
+    assert len(list(folder.masks())) == 4
 
 
 @pytest.mark.parametrize("guidance_scale", [1.0, 7.5])
@@ -128,7 +145,7 @@ def test_captioned_photos_and_no_guidance_are_counted_and_give_what_each_run_giv
     subject = replace(rex, prompts=rex.prompts[:1], source_prompt=caption)
     folder = create(grid, [subject], guidance_scale=guidance_scale)
     told = predicted(folder, backbone)
-    with Rows(backbone) as rows:
+    with Counted(backbone) as rows:
         assert run(folder, backbone) == rows.total
     # With a caption the inversion's own evaluations show the subject, save at the first step, which it has not.
     assert rows.total - told == (1 if caption else STEPS)
@@ -141,7 +158,7 @@ def test_seeds_are_repeats_where_the_start_is_random(create: Create, backbone: U
     folder = create(grid, init=init, seeds=2)
     run(folder, backbone)
     assert check_against_alone(folder, backbone, every=3) > 4
-    pictures = {o.cast.seed: folder.picture(o.key).tobytes() for o in orders_of(folder.recipe(), folder.subject("rex"))}
+    pictures = {o.cast.seed: folder.picture(o.key).tobytes() for o in orders_of(folder.recipe(), subject_of(folder))}
     assert len(set(pictures.values())) == 2
 
 
@@ -149,13 +166,15 @@ def test_where_memory_does_not_suffice_the_batch_halves_and_goes_on(create: Crea
     grid = factorial([parse_axis("final=4:11:1"), parse_axis("sites=encoder,decoder")], {"start": 1}, STEPS)
     whole, cut = create(grid, name="whole"), create(grid, name="cut")
     run(whole, backbone)
-    with Rows(backbone, most=7) as rows:
+    with Counted(backbone, most=7) as rows:
         run(cut, backbone)
     assert max(rows.calls) <= 7
-    for order in orders_of(whole.recipe(), whole.subject("rex")):
+    for order in orders_of(whole.recipe(), subject_of(whole)):
         assert_same_picture(backbone, cut.latent(order.key), whole.latent(order.key))
-    with Rows(backbone, most=1), pytest.raises(SamecastError, match="not suffice for a single picture"):
-        run(create(grid, name="none"), backbone)
+    none = create(grid, name="none")
+    with Counted(backbone, most=1):
+        assert run_study(none, Bench(none.path), backbone=backbone).failed == 1
+    assert "not suffice for a single picture" in none.failures()[0]["reason"]
 
 
 def test_calls_stay_as_short_as_checkpoints_ask(
@@ -171,12 +190,12 @@ def test_calls_stay_as_short_as_checkpoints_ask(
     folder = create(grid)
     handle = backbone.denoiser.register_forward_pre_hook(take_time)
     try:
-        with Rows(backbone) as rows:
+        with Counted(backbone) as rows:
             run(folder, backbone)
     finally:
         handle.remove()
     assert max(rows.calls) == 6  # of ten seconds each, in a minute
-    assert all(folder.is_finished(order.key) for order in orders_of(folder.recipe(), folder.subject("rex")))
+    assert all(folder.is_finished(order.key) for order in orders_of(folder.recipe(), subject_of(folder)))
 
 
 def test_other_errors_of_the_denoiser_are_not_taken_for_memory(create: Create, backbone: UNetBackbone) -> None:
@@ -186,10 +205,11 @@ def test_other_errors_of_the_denoiser_are_not_taken_for_memory(create: Create, b
     folder = create(factorial([parse_axis("final=4,10")], {"start": 1}, STEPS))
     handle = backbone.denoiser.register_forward_pre_hook(fail)
     try:
-        with pytest.raises(RuntimeError, match="a bug"):
-            run(folder, backbone)
+        assert run_study(folder, Bench(folder.path), backbone=backbone).failed == 1
     finally:
         handle.remove()
+    (failure,) = folder.failures()
+    assert (failure["kind"], failure["reason"], failure["tries"]) == ("RuntimeError", "a bug", 2)
 
 
 def test_each_value_of_each_axis_changes_the_picture(create: Create, backbone: UNetBackbone, rex: StudySubject) -> None:
@@ -222,7 +242,7 @@ def test_each_value_of_each_axis_changes_the_picture(create: Create, backbone: U
     ]
     folder = create(Grid(tuple(variants), ()), [replace(rex, prompts=rex.prompts[:1])])
     run(folder, backbone)
-    seen = {o.variant.name: folder.picture(o.key).tobytes() for o in orders_of(folder.recipe(), folder.subject("rex"))}
+    seen = {o.variant.name: folder.picture(o.key).tobytes() for o in orders_of(folder.recipe(), subject_of(folder))}
     for axis, _ in axes:
         assert len({seen[f"{axis.field} {value}"] for value in axis.values}) == len(axis.values), axis.field
 
@@ -238,9 +258,9 @@ def test_all_photos_can_be_read_together_or_one_after_another(
     assert check_against_alone(each, backbone) == 4
     together = create(grid, [two], "together", photos="together")
     run(together, backbone)
-    order = next(orders_of(together.recipe(), together.subject("rex")))
+    order = next(orders_of(together.recipe(), subject_of(together)))
     out = sc.Model(backbone).render(
-        sc.Subject(together.subject("rex").references, "dog"),
+        sc.Subject(subject_of(together).references, "dog"),
         [order.cast.prompt],
         rules=order.variant.rules,
         settings=together.recipe().settings,

@@ -20,20 +20,23 @@ from samecast.backbones.unet import UNetBackbone
 from samecast.control.rule import Rule, Rules
 from samecast.disk import locked
 from samecast.errors import SamecastError
+from samecast.experiments.executors import Watch
+from samecast.experiments.store import LOCK
 from samecast.study import recipe as study_recipe
 from samecast.study.axes import parse_axis
 from samecast.study.casting import orders_of
-from samecast.study.folder import PICTURE, RUN, STUDY, StudyFolder
-from samecast.study.grid import Grid, aiku, factorial
+from samecast.study.folder import BEGUN, STUDY, StudyFolder
+from samecast.study.grid import Grid, factorial
 from samecast.study.job import run_study, status
 from samecast.study.lockstep import Lineage, Lockstep
+from samecast.study.presets import aiku
 from samecast.study.publish import publish
-from samecast.study.recipe import Cast, content_key, picture_facts
-from samecast.study.scoring import load_scorers
-from samecast.study.subjects import StudySubject
-from samecast.study.table import CSV, PARQUET, load_table, read_scores, write_scores
+from samecast.study.recipe import Cast, picture_facts, picture_key
+from samecast.study.scoring import scorer_facts
+from samecast.study.subjects import StudySubject, read_subjects
+from samecast.study.table import CSV, PARQUET, Rows, load_table, write_table
 from samecast.study.unit import Bench
-from tests.study.conftest import STEPS, Create, Rows, assert_same_picture, recipe_of
+from tests.study.conftest import STEPS, Counted, Create, assert_same_picture, recipe_of, subject_of, subjects_of
 
 KILLS = 50
 
@@ -49,11 +52,11 @@ def run(folder: StudyFolder, backbone: UNetBackbone, checkpoint: float = 60.0) -
 
 def keys(folder: StudyFolder) -> set[str]:
     recipe = folder.recipe()
-    return {o.key for name in folder.subject_names() for o in orders_of(recipe, folder.subject(name))}
+    return {o.key for subject in subjects_of(folder) for o in orders_of(recipe, subject)}
 
 
 def stamps(folder: StudyFolder) -> dict[str, int]:
-    return {file.parent.name: file.stat().st_mtime_ns for file in folder.path.glob(f"runs/*/{RUN}")}
+    return {file.stem: file.stat().st_mtime_ns for file in folder.path.glob("runs/*/*.png")}
 
 
 def check_whole(folder: StudyFolder) -> None:
@@ -112,14 +115,14 @@ def test_kill_9_at_50_random_moments_loses_nothing_that_was_finished(
             now = stamps(folder)
             assert finished.items() <= now.items()  # nothing finished was made again
             finished = now
-            resumed += bool(status(folder).in_progress)
+            resumed += any(told.state == "in progress" for told in status(folder))
         run(folder, backbone, checkpoint=0.0)
         assert finished.items() <= stamps(folder).items()
         assert keys(folder) == keys(whole) == set(stamps(folder))
         for key in keys(whole):
             assert_same_picture(backbone, folder.latent(key), whole.latent(key))
-        assert not list(folder.path.rglob(".*"))
-        assert not folder.progress("rex").exists()
+        assert {file.name for file in folder.path.rglob(".*")} <= {LOCK}
+        assert not any((folder.path / place).exists() for place in ("progress", "begun/*/*.json"))
     assert resumed
 
 
@@ -129,20 +132,22 @@ def test_a_subject_in_progress_goes_on_from_its_checkpoint(
 ) -> None:
     """Also in the middle of a step, where a step takes several batches."""
     whole, stopped = create(small, name="whole"), create(small, name="stopped")
-    with Rows(backbone) as all_rows:
+    with Counted(backbone) as all_rows:
         run_study(whole, Bench(whole.path, rows=rows), backbone=backbone)
 
-    class Stop(Exception):
+    class Stop(KeyboardInterrupt):
         pass
 
     def stop(name: str, done: int, total: int) -> None:
         if name == "rex" and done > total * 0.7:
             raise Stop
 
-    with Rows(backbone) as first, pytest.raises(Stop):
-        run_study(stopped, Bench(stopped.path, rows=rows, checkpoint=0.0), backbone=backbone, progress=stop)
-    assert status(stopped).in_progress == ("rex",)
-    with Rows(backbone) as second:
+    with Counted(backbone) as first, pytest.raises(Stop):
+        run_study(
+            stopped, Bench(stopped.path, rows=rows, checkpoint=0.0), backbone=backbone, watch=Watch(progress=stop)
+        )
+    assert [told.state for told in status(stopped)] == ["in progress"]
+    with Counted(backbone) as second:
         run_study(stopped, Bench(stopped.path, rows=rows, checkpoint=0.0), backbone=backbone)
     assert first.total + second.total - all_rows.total <= max(all_rows.calls)  # one batch was done twice at most
     for key in keys(whole):
@@ -151,21 +156,21 @@ def test_a_subject_in_progress_goes_on_from_its_checkpoint(
 
 def test_an_inversion_goes_on_where_it_was_interrupted(create: Create, small: Grid, backbone: UNetBackbone) -> None:
     whole, stopped = create(small, name="whole"), create(small, name="stopped")
-    with Rows(backbone) as all_rows:
+    with Counted(backbone) as all_rows:
         run(whole, backbone)
 
-    class Stop(Exception):
+    class Stop(KeyboardInterrupt):
         pass
 
     def stop(name: str, done: int, total: int) -> None:
         if name != "rex" and done == 6:
             raise Stop
 
-    with Rows(backbone) as first, pytest.raises(Stop):
-        run_study(stopped, Bench(stopped.path, checkpoint=0.0), backbone=backbone, progress=stop)
+    with Counted(backbone) as first, pytest.raises(Stop):
+        run_study(stopped, Bench(stopped.path, checkpoint=0.0), backbone=backbone, watch=Watch(progress=stop))
     assert first.total == 6
     check_whole(stopped)
-    with Rows(backbone) as second:
+    with Counted(backbone) as second:
         run(stopped, backbone, checkpoint=0.0)
     assert first.total + second.total == all_rows.total
     for key in keys(whole):
@@ -178,7 +183,7 @@ def test_maps_seen_so_far_are_part_of_a_checkpoint(create: Create, backbone: UNe
     whole, stopped = create(grid, name="whole"), create(grid, name="stopped")
     run(whole, backbone)
 
-    class Stop(Exception):
+    class Stop(KeyboardInterrupt):
         pass
 
     def stop(name: str, done: int, total: int) -> None:
@@ -186,7 +191,7 @@ def test_maps_seen_so_far_are_part_of_a_checkpoint(create: Create, backbone: UNe
             raise Stop
 
     with pytest.raises(Stop):
-        run_study(stopped, Bench(stopped.path, checkpoint=0.0), backbone=backbone, progress=stop)
+        run_study(stopped, Bench(stopped.path, checkpoint=0.0), backbone=backbone, watch=Watch(progress=stop))
     run(stopped, backbone)
     for key in keys(whole):
         assert_same_picture(backbone, stopped.latent(key), whole.latent(key))
@@ -197,15 +202,13 @@ def test_what_is_finished_is_not_made_again(create: Create, small: Grid, backbon
     run(folder, backbone)
     before = stamps(folder)
     gone = sorted(before)[0]
-    for file in (folder.path / "runs" / gone).iterdir():
-        file.unlink()
-    (folder.path / "runs" / gone).rmdir()
-    with Rows(backbone) as rows:
+    folder.discard(gone)
+    with Counted(backbone) as rows:
         run(folder, backbone)
     assert rows.total == STEPS + 2 * STEPS  # the one that was missing, and its inversion
     after = stamps(folder)
     assert {key: at for key, at in after.items() if key != gone} == {k: at for k, at in before.items() if k != gone}
-    with Rows(backbone) as rows:
+    with Counted(backbone) as rows:
         run(folder, backbone)
     assert rows.total == 0
 
@@ -213,11 +216,11 @@ def test_what_is_finished_is_not_made_again(create: Create, small: Grid, backbon
 def test_one_run_that_is_not_finite_leaves_the_others_finished(create: Create, backbone: UNetBackbone) -> None:
     base = {"start": 2, "sites": "all", "sources": "source,self", "mode": "weigh", "maps": "encoder", "threshold": 0.3}
     folder = create(factorial([parse_axis("weight=1,2,1e39")], base, STEPS))  # beyond float32: infinite
-    tallies = run_study(folder, Bench(folder.path), backbone=backbone)
-    assert [(tally.made, tally.failed) for tally in tallies] == [(4, 2)]
+    ran = run_study(folder, Bench(folder.path), backbone=backbone)
+    assert [(tally.made, tally.failed) for tally in ran.tallies] == [(4, 2)]
     assert {(f["variant"], "not finite" in f["reason"]) for f in folder.failures()} == {("weight 1e+39", True)}
-    scores = read_scores(folder, load_scorers("diorama", ""))
-    assert (len(scores.rows), scores.missing) == (4, 2)
+    rows = Rows(folder, scorer_facts("diorama", "none"))
+    assert (len(list(rows)), rows.missing) == (4, 2)
 
 
 def test_what_failed_is_tried_again_when_the_study_goes_on(
@@ -235,7 +238,7 @@ def test_what_failed_is_tried_again_when_the_study_goes_on(
     advance = Lockstep._advance
     with monkeypatch.context() as patch:
         patch.setattr(Lockstep, "_advance", broken)
-        failed = run_study(folder, Bench(folder.path, checkpoint=0.0), backbone=backbone)[0].failed
+        failed = run_study(folder, Bench(folder.path, checkpoint=0.0), backbone=backbone).tallies[0].failed
     assert failed == len(folder.failures()) > 0
     run(folder, backbone)
     assert not folder.failures()
@@ -246,14 +249,14 @@ def test_what_memory_does_not_hold_of_the_photos_is_computed_again(
     create: Create, small: Grid, backbone: UNetBackbone
 ) -> None:
     kept, again = (create(small, name=str(limit), source_memory=limit) for limit in (1.0, 0.0))
-    with Rows(backbone) as few:
+    with Counted(backbone) as few:
         run_study(kept, Bench(kept.path, rows=6), backbone=backbone)
-    with Rows(backbone) as many:
+    with Counted(backbone) as many:
         run_study(again, Bench(again.path, rows=6), backbone=backbone)
     assert few.total < many.total
     assert max(few.calls) == 6
     assert max(many.calls) == 5  # of which one is the photo's
-    for order in orders_of(kept.recipe(), kept.subject("rex")):
+    for order in orders_of(kept.recipe(), subject_of(kept)):
         assert_same_picture(backbone, again.latent(order.key), kept.latent(order.key))
 
 
@@ -262,7 +265,7 @@ def test_a_full_disk_leaves_what_fits_finished_and_the_failure_recorded(
 ) -> None:
     whole, cramped = create(small, name="whole"), create(small, name="cramped")
     run(whole, backbone)
-    sizes = {key: (whole.path / "runs" / key / PICTURE).stat().st_size for key in keys(whole)}
+    sizes = {key: (whole.path / whole.picture_name(key)).stat().st_size for key in keys(whole)}
     most = sorted(sizes.values())[len(sizes) // 2]
     assert min(sizes.values()) <= most < max(sizes.values())
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
@@ -285,11 +288,11 @@ def test_shuffled_listings_give_the_same_table(
 ) -> None:
     fido = replace(rex, name="fido", references=(rex.references[0].rotate(90),))
     tables: list[str] = []
-    scorers = load_scorers("diorama", "")
-    for name, subjects in (("one", [rex, fido]), ("two", [replace(fido, prompts=fido.prompts[::-1]), rex])):
-        folder = create(small, subjects, name)
+    facts = scorer_facts("diorama", "none")
+    for name, given in (("one", [rex, fido]), ("two", [replace(fido, prompts=fido.prompts[::-1]), rex])):
+        folder = create(small, given, name)
         run(folder, backbone)
-        write_scores(folder, read_scores(folder, scorers), scorers)
+        write_table(Rows(folder, facts), lambda row: None)
         tables.append((folder.path / CSV).read_text())
         rows = load_table(folder.path / PARQUET)
         told = list(csv.DictReader(tables[-1].splitlines()))
@@ -299,15 +302,13 @@ def test_shuffled_listings_give_the_same_table(
     assert tables[0] == tables[1]
 
 
-def test_what_killed_processes_left_half_written_goes_wherever_it_lies(create: Create, backbone: UNetBackbone) -> None:
+def test_what_killed_processes_left_half_written_goes(create: Create, backbone: UNetBackbone) -> None:
     folder = create(factorial([parse_axis("final=4,5")], {}, STEPS))
-    places = ("", "runs", "scores", "failures", "masks", "subjects", "figures", "progress/rex", "progress/rex/0/live")
-    leftovers = [folder.path / place / ".samecast-x1" for place in places]
-    for leftover in leftovers:
-        leftover.mkdir(parents=True)
-        (leftover / "picture.png").write_bytes(b"half")
+    leftover = folder.path / ".writing" / "x1.png"
+    leftover.parent.mkdir()
+    leftover.write_bytes(b"half")
     run_study(folder, Bench(folder.path), backbone=backbone)
-    assert not any(leftover.exists() for leftover in leftovers)
+    assert not leftover.parent.exists()
 
 
 def test_100_000_random_configurations_have_keys_of_their_own(backbone: UNetBackbone) -> None:
@@ -332,7 +333,7 @@ def test_100_000_random_configurations_have_keys_of_their_own(backbone: UNetBack
         sources = draw.choice((("source",), ("self", "source"), ("source", "self")))
         told.add((number, cast, (Rule("targets", sources, sites, steps),) * draw.randrange(1, 3)))
     for number, cast, rules in told:
-        found.add(content_key(picture_facts(recipes[number], cast, rules)))
+        found.add(picture_key(recipes[number], cast, rules))
     assert len(found) == len(told)
 
 
@@ -365,7 +366,7 @@ def test_all_that_changes_a_picture_changes_its_key(backbone: UNetBackbone) -> N
         (replace(recipe, dtype="float16"), cast, (Rule(),)),
         (replace(recipe, lora=(("a", "sha256:2"),)), cast, (Rule(),)),
     ]
-    assert len({content_key(picture_facts(*told)) for told in changed}) == len(changed)
+    assert len({picture_key(*told) for told in changed}) == len(changed)
     # The seed counts only where anything is random, the noun only where somebody looks for it, the path never.
     assert picture_facts(recipe, replace(cast, seed=1), ()) == picture_facts(recipe, cast, ())
     assert picture_facts(recipe, replace(cast, noun="cat"), ()) == picture_facts(recipe, cast, ())
@@ -396,32 +397,48 @@ def test_another_study_does_not_get_into_the_folder(create: Create, small: Grid,
 
 def test_a_creation_that_was_stopped_is_begun_again(create: Create, small: Grid, tmp_path: Path) -> None:
     path = create(small).path
+    for left in ((STUDY,), (STUDY, "subjects.jsonl")):
+        for name in left:
+            (path / name).unlink()
+        (path / BEGUN).touch()
+        assert create(small).recipe().grid == small
+        assert not (path / BEGUN).exists()
     (path / STUDY).unlink()
-    (path / "subjects" / ".samecast-1").mkdir()
-    assert create(small).recipe().grid == small
-    (path / STUDY).unlink()
+    (path / BEGUN).touch()
     (path / "mine.txt").write_text("mine")
     with pytest.raises(SamecastError, match="holds something else"):
         create(small)
-    assert (path / "subjects" / "rex").is_dir()
+    assert (path / "mine.txt").is_file()
+
+
+def test_a_photo_that_cannot_be_read_leaves_no_study_behind(
+    create: Create, small: Grid, rex: StudySubject, photo: Image.Image, tmp_path: Path
+) -> None:
+    (tmp_path / "tom").mkdir()
+    photo.save(tmp_path / "tom" / "1.png")
+    (tmp_path / "tom" / "2.png").write_bytes(b"no picture")
+    (tmp_path / "prompts.txt").write_text("a cat")
+    with pytest.raises(SamecastError, match="not a photo"):
+        create(small, [rex, *read_subjects(tmp_path)])
+    assert not (tmp_path / "study").exists()
 
 
 def test_a_table_is_not_emptied_by_another_version(
     create: Create, small: Grid, backbone: UNetBackbone, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    folder, scorers = create(small), load_scorers("diorama", "none")
+    folder = create(small)
     run(folder, backbone)
-    assert publish(folder, scorers).rows
+    assert publish(folder).count
     before = (folder.path / CSV).read_bytes()
     monkeypatch.setattr(study_recipe, "code_version", lambda: "9.9")
     with pytest.raises(SamecastError, match="left as it is"):
-        publish(folder, scorers)
+        publish(folder)
     assert (folder.path / CSV).read_bytes() == before
 
 
 def test_two_processes_do_not_work_on_one_study(create: Create, small: Grid, backbone: UNetBackbone) -> None:
     folder = create(small)
-    with folder.locked(), pytest.raises(SamecastError, match="worked on by another process"):
+    with folder.store.locked(), pytest.raises(SamecastError, match="worked on by another process"):
         run(folder, backbone)
 
 

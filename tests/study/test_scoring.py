@@ -1,6 +1,8 @@
 """Scores against their definitions: cosines of unit features, means over photos, the probe's verdicts."""
 
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,7 +13,8 @@ from samecast.diorama.benchmark import case
 from samecast.errors import SamecastError
 from samecast.score.alignment import load_clip, load_vit
 from samecast.score.models import locate
-from samecast.study.scoring import Scorers, default_clip, default_dino, load_scorers
+from samecast.study.recipe import Cast
+from samecast.study.scoring import Judged, Scorers, default_clip, default_dino, load_scorers, score_key
 from samecast.study.subjects import StudySubject, bundled
 
 
@@ -30,6 +33,13 @@ def dino_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+CAST = Cast(("a",), "a dog", 0)
+
+
+def scored(scorers: Scorers, subject: StudySubject, wanted: list[Judged]) -> dict[str, dict[str, Any]]:
+    return {key: told for part in scorers.score(subject, wanted) for key, told in part.items()}
+
+
 def pictures(count: int) -> list[Image.Image]:
     draw = np.random.default_rng(0)
     return [Image.fromarray(draw.integers(0, 256, (48, 48, 3), dtype=np.uint8)) for _ in range(count)]
@@ -39,7 +49,7 @@ def test_alignment_is_the_mean_cosine_over_photos(dino_dir: Path) -> None:
     one, two, photo, other = pictures(4)
     scorers = load_scorers("diorama", str(dino_dir))
     subject = StudySubject("x", ("a dog", "a cat"), (photo, other))
-    found = dict(scorers.score(subject, {"a": ("a dog", one), "b": ("a cat", two), "c": ("a cat", one)}))
+    found = scored(scorers, subject, [("a", "a dog", one), ("b", "a cat", two), ("c", "a cat", one)])
     clip, dino = load_clip(), load_vit(dino_dir)
     assert found["a"]["text_alignment"] == pytest.approx(clip.text_alignment([one], ["a dog"])[0], abs=1e-5)
     assert found["b"]["image_alignment"] == pytest.approx(clip.image_alignment([two], [photo, other])[0], abs=1e-5)
@@ -56,8 +66,8 @@ def test_each_distinct_picture_is_looked_at_once() -> None:
         lambda module, args, kwargs: seen.append(len(kwargs["pixel_values"])), with_kwargs=True
     )
     one, two, photo = pictures(3)
-    wanted = {str(n): ("a dog", (one, two)[n % 2]) for n in range(9)}
-    assert len(dict(scorers.score(StudySubject("x", ("a dog",), (photo,)), wanted))) == 9
+    wanted = [(str(n), "a dog", (one, two)[n % 2]) for n in range(150)]  # more than are looked at together
+    assert len(scored(scorers, StudySubject("x", ("a dog",), (photo,)), wanted)) == 150
     handle.remove()
     assert seen == [1, 2]  # the photo, and two distinct pictures in one batch
 
@@ -67,19 +77,21 @@ def test_the_truth_is_the_probes_and_hidden_photos_are_judged_by_whole_ones() ->
     scorers = load_scorers("diorama", "")
     told = case(0)
     right = whole.judged[0]  # a render of the subject: identity right, whatever the scene
-    found = dict(scorers.score(partly, {"a": (told.tasks[0].prompt, right)}))["a"]
+    found = scored(scorers, partly, [("a", told.tasks[0].prompt, right)])["a"]
     assert found["identity"] is True
     assert found["both"] == (found["identity"] and found["scene"])
     assert found["image_alignment"] == pytest.approx(1, abs=1e-5)
-    assert scorers.key("run", whole) == scorers.key("run", partly)
+    assert score_key(scorers.facts, whole, CAST) == score_key(scorers.facts, partly, CAST)
 
 
 def test_another_scorer_has_keys_of_its_own(dino_dir: Path) -> None:
     (subject,) = bundled(32, subjects=1)
     one, two = load_scorers("diorama", ""), load_scorers("diorama", str(dino_dir))
-    assert one.key("run", subject) != two.key("run", subject)
-    moved = Scorers(one.clip, None, one.probe, {**one.facts, "clip": {**one.facts["clip"], "id": "elsewhere"}})
-    assert moved.key("run", subject) == one.key("run", subject)
+    assert score_key(one.facts, subject, CAST) != score_key(two.facts, subject, CAST)
+    moved = {**one.facts, "clip": {**one.facts["clip"], "id": "elsewhere"}}
+    assert score_key(moved, subject, CAST) == score_key(one.facts, subject, CAST)
+    for other in (replace(CAST, prompt="a cat"), replace(CAST, photos=("b",)), replace(CAST, seed=1)):
+        assert score_key(one.facts, subject, other) != score_key(one.facts, subject, CAST)
     assert one.facts["clip"]["scale"] == "cosine"
     assert "image_mean" in str(one.facts["clip"]["preprocessing"])
 

@@ -42,7 +42,7 @@ def test_the_seeds_annotation_and_its_extensions_are_read(annotation: Path) -> N
     corgi, ring = read_subjects(annotation)
     assert (corgi.name, corgi.prompts, len(corgi.references)) == ("corgi", ("a running corgi",), 1)
     assert ring.prompts == ("a ring on a table", "a ring in the snow")
-    assert (ring.name, ring.source_prompt, len(ring.references)) == ("my-ring", "a photo of a ring", 2)
+    assert (ring.name, ring.source_prompt, len(ring.references)) == ("my ring", "a photo of a ring", 2)
 
 
 def test_shuffled_listings_are_the_same_subjects(annotation: Path) -> None:
@@ -59,7 +59,7 @@ def test_a_folder_of_subjects_is_read(tmp_path: Path, photo: Image.Image) -> Non
     (tmp_path / "cat6" / "class_noun.txt").write_text("cat\n")
     cat, dog = read_subjects(tmp_path)
     assert cat.prompts == ("a cat on the beach", "a cat at night")
-    assert (dog.name, dog.class_noun) == ("red-dog", "red dog")
+    assert (dog.name, dog.class_noun) == ("red_dog", "red dog")
 
 
 @pytest.mark.parametrize(

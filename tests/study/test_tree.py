@@ -11,7 +11,9 @@ from samecast.control.rule import Rules
 from samecast.control.rules import masactrl, masactrl_union
 from samecast.core.sites import Site
 from samecast.core.tokens import SubjectTokens
-from samecast.study.grid import Grid, aiku, factorial, fitted, full, masks, only, runs_of
+from samecast.errors import SamecastError
+from samecast.study.grid import Grid, factorial, only, runs_of
+from samecast.study.presets import aiku, fitted, full, masks, preset_grid
 from samecast.study.tree import action_at, history, measure
 
 SITES = tuple(
@@ -69,6 +71,24 @@ def test_the_aiku_grid_is_44_runs_of_which_42_are_distinct_on_1474_nodes() -> No
     size = measure(histories(grid))
     assert (runs_of(grid), size.distinct, size.nodes) == (44, 42, 1474)
     assert 50 + 2 * size.nodes == 2998
+
+
+def test_the_layer_types_of_the_seed_are_a_strip_of_their_own() -> None:
+    """Its corgi_layer_type.png: the source, then decoder and encoder at the whole span."""
+    for steps in (10, 50):
+        seed, ours = (preset_grid("aiku", steps, only_seed=only_seed) for only_seed in (True, False))
+        assert seed == aiku(steps, beyond=False)
+        (view,) = (view for view in seed.views if view.axis == "sites")
+        named = {variant.name: variant for variant in seed.variants}
+        assert [value for value, _ in view.points] == ["decoder", "encoder"]
+        for value, name in view.points:
+            fields = named[name].fields
+            assert (fields["sites"], fields["final"], fields["skip"]) == (value, steps, None)
+        (view,) = (view for view in ours.views if view.axis == "sites")
+        assert [value for value, _ in view.points] == ["decoder", "encoder", "both", "no control"]
+    assert runs_of(preset_grid("aiku", 50, only_seed=True)) == 44
+    with pytest.raises(SamecastError, match="only the preset aiku"):
+        preset_grid("full", 50, only_seed=True)
 
 
 def test_what_goes_beyond_the_aiku_grid_leaves_its_runs_as_they_are() -> None:

@@ -1,29 +1,35 @@
 """`samecast study`, `study status` and `study report`: a grid of settings run, watched, and written up."""
 
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import fields
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
 
 from samecast.checked import read_yaml
-from samecast.cli.console import RESULTS, quiet_libraries, remark, stages, working
+from samecast.cli.console import RESULTS, quiet_libraries, remark, working
 from samecast.cli.options.study import StudyOptions, StudyReportOptions, StudyStatusOptions
+from samecast.cli.watching import watching
 from samecast.disk import absolute, check_writable, lasting
 from samecast.errors import SamecastError
 from samecast.study.axes import BASE, parse_axis, read_axis, read_value
-from samecast.study.grid import Grid, factorial, fitted, preset_grid
+from samecast.study.grid import Grid, factorial
+from samecast.study.presets import fitted, preset_grid
 
 if TYPE_CHECKING:
-    from samecast.executors import Executor
+    from samecast.experiments.executors.ray import RayExecutor
+    from samecast.experiments.work import Outcome
     from samecast.render import Model
     from samecast.study.folder import StudyFolder
     from samecast.study.recipe import Recipe
     from samecast.study.subjects import StudySubject
-    from samecast.study.unit import Bench
+    from samecast.study.unit import Bench, StudyUnit, Tally
 
-_MOST_FAILURES = 5
-_WITH_RESUME = ("resume", "model", "executor", "workers", "address", "batch_rows", "checkpoint", "device")
+_MOST_FAILURES, _MOST_SUBJECTS = 5, 40
+_WITH_RESUME = ("resume", "model", "executor", "workers", "address", "wait", "batch_rows", "checkpoint", "device")
 """What may be told again of a study that goes on: where its model lies now, and how to work."""
 
 
@@ -38,31 +44,37 @@ def run_study_command(options: StudyOptions) -> bool:
     given = None if options.annotations is None else _read_subjects(options)
     if options.resume is None and not options.dry_run:
         check_writable(options.out, "folder")
+    executor = _executor(options)
     with working("loading the model"):
         from samecast.study.folder import StudyFolder
-        from samecast.study.unit import Bench, load_study_model
+        from samecast.study.unit import Bench
 
         quiet_libraries()
         place = absolute(options.resume or options.out)
         moved = options.model if options.resume and options.model != StudyOptions.model else ""
         bench = Bench(place, moved, options.device, options.batch_rows, options.checkpoint)
         folder = StudyFolder(place)
+        model: Model | None = None
         if grid is None:
-            folder.recipe()
-            model = load_study_model(bench, folder)
+            folder.recipe()  # its model is loaded if there is anything to do
         else:
             import samecast as sc
 
-            model = sc.load(options.model, device=options.device, dtype=options.dtype)
-    if grid is not None:
-        if not options.axis and not options.config:
-            grid = fitted(grid, len(model.backbone.self_attention()))
-        recipe, subjects = _asked(options, grid, given, model)
-        if options.dry_run:
-            _tell_estimate(recipe, subjects, model)
-            return True
-        _create(folder, recipe, subjects, model)
-    return _run(options, folder, bench, model)
+            # Devices are the workers': here the model only says what fits it.
+            device = options.device if executor is None or options.dry_run else "cpu"
+            model = sc.load(options.model, device=device, dtype=options.dtype if executor is None else "auto")
+    with nullcontext() if executor is None else executor:
+        if grid is not None and model is not None:
+            if not options.axis and not options.config:
+                grid = fitted(grid, len(model.backbone.self_attention()))
+            recipe = _asked(options, grid)
+            if options.dry_run:
+                _tell_estimate(*_settled(options, recipe, given, model), model)
+                return True
+            _create(options, folder, recipe, given, model, executor)
+        if executor is not None:
+            model = None
+        return _run(folder, bench, model, executor)
 
 
 def _check(options: StudyOptions) -> None:
@@ -76,8 +88,8 @@ def _check(options: StudyOptions) -> None:
         ]
         if given:
             raise SamecastError(f"--resume goes on with a study as it was: leave out {', '.join(given)}")
-    if options.executor == "local" and (options.workers or options.address):
-        raise SamecastError("--workers and --address go with --executor ray")
+    if options.executor == "local" and (options.workers or options.address or options.wait != StudyOptions.wait):
+        raise SamecastError("--workers, --address and --wait go with --executor ray")
     if options.annotations is not None:
         default = StudyOptions()
         told = ("subjects", "prompts", "repeats", "hidden")
@@ -96,6 +108,8 @@ def grid_of(options: StudyOptions) -> Grid:
     """
     if options.preset is not None and (options.axis or options.config):
         raise SamecastError("--preset is a grid of its own: leave it out, or the axes")
+    if options.only_seed and (options.axis or options.config):
+        raise SamecastError("--only-seed goes with --preset aiku: leave it out, or the axes")
     axes = [parse_axis(words) for words in options.axis]
     base: dict[str, Any] = {}
     if options.config is not None:
@@ -103,7 +117,7 @@ def grid_of(options: StudyOptions) -> Grid:
         axes += [read_axis(field, values) for field, values in told.get("axes", {}).items()]
         base = {field: read_value(field, value) for field, value in told.get("base", {}).items()}
     if not axes:
-        return preset_grid(options.preset or "aiku", options.steps)
+        return preset_grid(options.preset or "aiku", options.steps, only_seed=options.only_seed)
     return factorial(axes, base, options.steps)
 
 
@@ -129,13 +143,9 @@ def _read_subjects(options: StudyOptions) -> "tuple[StudySubject, ...]":
     return subjects
 
 
-def _asked(
-    options: StudyOptions, grid: Grid, given: "tuple[StudySubject, ...] | None", model: "Model"
-) -> "tuple[Recipe, tuple[StudySubject, ...]]":
+def _asked(options: StudyOptions, grid: Grid) -> "Recipe":
     import samecast as sc
-    from samecast.study.job import settle
     from samecast.study.recipe import Recipe
-    from samecast.study.subjects import bundled
 
     settings = sc.RenderSettings(
         steps=options.steps,
@@ -144,19 +154,10 @@ def _asked(
         seed=options.seed,
         init=options.init,
         size=options.size,
+        pairing=options.pairing,
     )
-    size = options.size or model.backbone.default_size
-    subjects = given
-    if subjects is None:
-        with working("drawing the bundled subjects"):
-            subjects = bundled(
-                size,
-                subjects=options.subjects,
-                prompts=options.prompts,
-                photos=options.repeats,
-                hidden=options.hidden,
-            )
-    recipe = Recipe(
+    named = options.preset or ("own axes" if options.axis or options.config else "aiku")
+    return Recipe(
         grid,
         settings,
         lasting(options.model),
@@ -166,66 +167,97 @@ def _asked(
         seeds=options.seeds,
         clip=lasting(options.clip),
         dino=lasting(options.dino),
-        title=f"study: {options.preset or ('own axes' if options.axis or options.config else 'aiku')}",
+        title=f"study: {named}{', only what the seed tried' if options.only_seed else ''}",
     )
-    return settle(recipe, subjects, model.backbone)
 
 
-def _create(folder: "StudyFolder", recipe: "Recipe", subjects: "tuple[StudySubject, ...]", model: "Model") -> None:
-    from samecast.study.job import prepare
+def _settled(
+    options: StudyOptions,
+    recipe: "Recipe",
+    given: "tuple[StudySubject, ...] | None",
+    model: "Model",
+    dtype: str = "",
+) -> "tuple[Recipe, tuple[StudySubject, ...]]":
+    from samecast.study.job import settle
+    from samecast.study.subjects import bundled
 
-    with working("checking the scorers"):
-        prepare(folder.path, recipe, subjects, model.backbone)
+    subjects = given
+    if subjects is None:
+        with working("drawing the bundled subjects"):
+            subjects = bundled(
+                options.size or model.backbone.default_size,
+                subjects=options.subjects,
+                prompts=options.prompts,
+                photos=options.repeats,
+                hidden=options.hidden,
+            )
+    return settle(recipe, subjects, model.backbone, dtype=dtype)
 
 
-def _run(options: StudyOptions, folder: "StudyFolder", bench: "Bench", model: "Model") -> bool:
+def _create(
+    options: StudyOptions,
+    folder: "StudyFolder",
+    recipe: "Recipe",
+    given: "tuple[StudySubject, ...] | None",
+    model: "Model",
+    executor: "RayExecutor | None",
+) -> None:
+    from samecast.experiments.executors import Watch
+    from samecast.study.job import settled_dtype, write_down
+
+    dtype = ""
+    if executor is not None:
+        # What `auto` comes to is for the workers' devices to say.
+        dtype = executor.ask(partial(settled_dtype, options.device, options.dtype), Watch(message=remark))
+    recipe, subjects = _settled(options, recipe, given, model, dtype)
+    with working("checking the scorers and reading the photos"):
+        write_down(folder, recipe, subjects)
+
+
+def _run(folder: "StudyFolder", bench: "Bench", model: "Model | None", executor: "RayExecutor | None") -> bool:
     from samecast.study.job import run_study
     from samecast.study.publish import publish
-    from samecast.study.scoring import load_scorers
-    from samecast.study.unit import Tally
 
-    with stages() as report:
-        done: list[Tally] = []
+    with watching("units") as showing:
 
-        def finished(tally: Tally, subjects: int) -> None:
-            done.append(tally)
-            report("subjects", len(done), subjects)
+        def finished(outcome: "Outcome[StudyUnit, Tally]", count: int, total: int) -> None:
+            showing.finished(outcome.unit.name, count, total)
 
-        executor = _executor(options)
-        backbone = model.backbone if executor is None else None
-        if executor is not None:
-            model.backbone.denoiser.to("cpu")  # the device is its workers'
-        tallies = run_study(folder, bench, executor=executor, backbone=backbone, progress=report, finished=finished)
-    recipe = folder.recipe()
-    made, kept, failed, evaluations = (
-        sum(getattr(tally, name) for tally in tallies) for name in ("made", "kept", "failed", "evaluations")
+        backbone = None if model is None else model.backbone
+        ran = run_study(folder, bench, executor=executor, backbone=backbone, watch=showing.watch(), finished=finished)
+    made, failed, evaluations = (
+        sum(getattr(tally, name) for tally in ran.tallies) for name in ("made", "failed", "evaluations")
     )
     # Before the table, which a full disk may not take.
     told = f", {failed} not made" if failed else ""
-    RESULTS.print(f"{made} pictures made, {kept} kept{told}, {evaluations} evaluations")
+    told += f", {ran.failed} units failed" if ran.failed else ""
+    RESULTS.print(f"{made} pictures made, {ran.kept} kept{told}, {evaluations} evaluations")
     with working("drawing"):
-        scores = publish(folder, load_scorers(recipe.clip, recipe.dino))
-    RESULTS.print(f"{len(scores.rows)} rows of scores")
+        found = publish(folder)
+    RESULTS.print(f"{found.count} rows of scores")
     for name in ("index.html", "scores.parquet", "scores.csv", "figures"):
-        RESULTS.print(str(folder.path / name))
-    _tell_failures(folder)
-    return not folder.failures() and not scores.missing
-
-
-def _executor(options: StudyOptions) -> "Executor | None":
-    if options.executor == "local":
-        return None
-    from samecast.executors.ray import RayExecutor
-
-    return RayExecutor(options.workers, options.address)
-
-
-def _tell_failures(folder: "StudyFolder") -> None:
+        RESULTS.print(str(folder.path / name), markup=False)
     failures = folder.failures()
+    tell_failures(failures, folder.path / "failures")
+    return not failures and not found.missing
+
+
+def _executor(options: StudyOptions) -> "RayExecutor | None":
+    if options.executor == "local" or options.dry_run:
+        return None
+    from samecast.experiments.executors.ray import RayExecutor
+
+    return RayExecutor(options.workers, options.address, options.wait)
+
+
+def tell_failures(failures: Sequence[Mapping[str, Any]], place: Path) -> None:
+    """The first of what failed, and where the rest is told."""
     for failure in failures[:_MOST_FAILURES]:
-        remark(f"not made: {failure['subject']}, {failure['variant']}: {failure['reason']}")
+        kind = "" if failure["kind"] in ("", "SamecastError") else f"{failure['kind']}: "
+        tries = f" (tried {failure['tries']} times)" if failure.get("tries", 1) > 1 else ""
+        remark(f"not made: {failure['unit']}: {kind}{failure['reason']}{tries}")
     if len(failures) > _MOST_FAILURES:
-        remark(f"{len(failures) - _MOST_FAILURES} more are told in {folder.path / 'failures'}")
+        remark(f"{len(failures) - _MOST_FAILURES} more are told in {place}")
 
 
 def _tell_estimate(recipe: "Recipe", subjects: "tuple[StudySubject, ...]", model: "Model") -> None:
@@ -253,26 +285,36 @@ def _tell_estimate(recipe: "Recipe", subjects: "tuple[StudySubject, ...]", model
 
 
 def run_status(options: StudyStatusOptions) -> None:
-    """Tell how far a study is.
+    """Tell how far a study is; of many subjects the first that are not finished.
 
     Raises:
         SamecastError: there is no study in the folder.
     """
     from samecast.study.folder import StudyFolder
-    from samecast.study.job import status
+    from samecast.study.job import Status, status
 
     folder = StudyFolder(options.folder)
-    told = status(folder)
+    counts, done, total = dict[str, int](), 0, 0
+    shown, finished = list[Status](), list[Status]()
+    for told in status(folder):
+        counts[told.state] = counts.get(told.state, 0) + 1
+        done, total = done + told.done, total + told.total
+        among = finished if told.finished else shown
+        if len(among) < _MOST_SUBJECTS:
+            among.append(told)
+    everything = sum(counts.values()) <= _MOST_SUBJECTS
     table = Table()
     for heading in ("subject", "finished", "of", "state"):
         table.add_column(heading, justify="left" if heading in ("subject", "state") else "right")
-    for name, (done, total) in told.subjects.items():
-        state = "finished" if done == total else "in progress" if name in told.in_progress else "to do"
-        table.add_row(name, str(done), str(total), state)
-    RESULTS.print(table)
-    _tell_failures(folder)
-    if not told.finished:
-        RESULTS.print(f"samecast study --resume {options.folder}")
+    for told in sorted(shown + finished, key=lambda told: told.name) if everything else shown:
+        table.add_row(told.name, str(told.done), str(told.total), told.state)
+    if table.row_count:
+        RESULTS.print(table)
+    states = ", ".join(f"{count} {state}" for state, count in counts.items())
+    RESULTS.print(f"{sum(counts.values())} subjects: {states}; {done:,} of {total:,} pictures")
+    tell_failures(folder.failures(), folder.path / "failures")
+    if done < total:
+        RESULTS.print(f"samecast study --resume {options.folder}", markup=False)
 
 
 def run_report(options: StudyReportOptions) -> None:
@@ -283,16 +325,13 @@ def run_report(options: StudyReportOptions) -> None:
     """
     file = None if options.write is None else check_writable(options.write, "file")
     with working("drawing"):
-        from samecast.backbones.loading import choose_device
         from samecast.study.folder import StudyFolder
         from samecast.study.publish import publish
-        from samecast.study.scoring import load_scorers
         from samecast.study.write_up import write_up
 
         quiet_libraries()
         folder = StudyFolder(options.folder)
-        recipe = folder.recipe()
-        scores = publish(folder, load_scorers(recipe.clip, recipe.dino, str(choose_device(options.device))))
+        found = publish(folder)
         if file is not None:
-            write_up(folder, scores, file)
-    RESULTS.print(str(file or folder.path / "index.html"))
+            write_up(folder, found, file)
+    RESULTS.print(str(file or folder.path / "index.html"), markup=False)

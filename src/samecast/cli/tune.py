@@ -6,24 +6,25 @@ from typing import TYPE_CHECKING
 
 from rich.table import Table
 
-from samecast.cli.console import RESULTS, quiet_libraries, remark, stages, working
+from samecast.cli.console import RESULTS, quiet_libraries, remark, working
 from samecast.cli.options.tune import TuneOptions
 from samecast.cli.render import split_inputs
+from samecast.cli.watching import watching
 from samecast.control.rule_files import rules_file
 from samecast.control.targets import expand
 from samecast.core.prompts import check_prompts
 from samecast.disk import check_writable, write_text
 from samecast.photos import open_photo
-from samecast.records import slug
 from samecast.study.axes import parse_axis
-from samecast.study.grid import factorial, fitted
+from samecast.study.grid import factorial
+from samecast.study.presets import fitted
 
 if TYPE_CHECKING:
     from samecast.study.tune import Round, Tuning
 
 
-def run_tune(options: TuneOptions) -> None:
-    """Search, show, write.
+def run_tune(options: TuneOptions) -> bool:
+    """Search, show, write; False if pictures could not be made.
 
     Raises:
         SamecastError: something that was asked for cannot be done.
@@ -35,7 +36,7 @@ def run_tune(options: TuneOptions) -> None:
     with working("loading the model"):
         import samecast as sc
         from samecast.report.plots import save_figure
-        from samecast.study.pictures import best_front
+        from samecast.study.figures import best_front
         from samecast.study.recipe import Recipe
         from samecast.study.scoring import NO_DINO
         from samecast.study.subjects import StudySubject
@@ -54,19 +55,19 @@ def run_tune(options: TuneOptions) -> None:
         size=options.size,
     )
     told = tuple(dict.fromkeys(expand(prompt, options.noun) for prompt in prompts))
-    subject = StudySubject(slug(Path(references[0]).stem), told, photos, options.noun)
+    subject = StudySubject(Path(references[0]).stem, told, photos, options.noun)
     repeat = "each" if len(photos) > 1 else "first"
     recipe = Recipe(
         grid, settings, options.model, "", "", photos=repeat, seeds=options.seeds, clip=options.clip, dino=NO_DINO
     )
-    with stages() as report:
+    with watching("units") as showing:
         found = tune(
             out,
             recipe,
             subject,
             model.backbone,
             weight=options.favour,
-            progress=report,
+            watch=showing.watch(),
             round_done=_tell_round,
         )
     _tell_front(found)
@@ -86,9 +87,12 @@ def run_tune(options: TuneOptions) -> None:
     }
     rules = json.dumps(rules_file(found.chosen.rules, why), indent=2)
     write_text(out / "rules.json", rules + "\n")
-    save_figure(best_front(found.rows, found.grid, options.favour), out / "front")
+    save_figure(best_front(found.measures, found.grid, options.favour, found.scale), out / "front")
     file = options.out / "rules.json"
     RESULTS.print(f"chosen: {found.chosen.name}; samecast render ... --rules {file}")
+    if found.failed:
+        remark(f"{found.failed} pictures or units could not be made: see the folders failures in {out}")
+    return not found.failed
 
 
 def _tell_round(done: "Round") -> None:

@@ -15,7 +15,7 @@ def cells_of(judgements: Sequence[Judgement], measure: str) -> Cells:
         {"variant": judged.method, "subject": judged.subject, measure: getattr(judged, measure)}
         for judged in judgements
     )
-    return cells(list(rows), measure, (0.0, 1.0)) if measure in HEADLINES else cells(list(rows), measure)
+    return cells(rows, measure, "share" if measure in HEADLINES else "mean")
 
 
 def mean(judgements: Sequence[Judgement], method: str, measure: str) -> Estimate:

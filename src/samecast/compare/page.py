@@ -12,6 +12,7 @@ from samecast.compare.figures import in_percent, mean, seconds_and_size
 from samecast.compare.methods import Method
 from samecast.disk import replace_file, write_text
 from samecast.report.page import Table
+from samecast.score.statistics import METHODS
 
 _COLUMNS = ("method", "same", "scene", "both", "text", "image", "dino", "training", "file")
 
@@ -29,7 +30,7 @@ def table_of(judgements: Sequence[Judgement], methods: Sequence[Method], *, prom
         columns=_COLUMNS,
         rows=tuple(_row(judgements, method) for method in methods),
         caption=f"{subjects} held-out subjects, {prompts} scenes each; text and image are cosines of CLIP, intervals"
-        " 95%, Student's over subjects",
+        f" 95%, {METHODS['share']}, of differences {METHODS['difference']}",
     )
 
 

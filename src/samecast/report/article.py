@@ -1,28 +1,76 @@
 """A report as one page that needs nothing but itself: figures, strips to zoom into, a table to sort, no network."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from markupsafe import Markup
 from PIL import Image
 
-from samecast.report.page import Table, template
+from samecast.report.page import Table, data_uri, template
 
-Statement = tuple[str, str, str]
-"""What was claimed, how it came out in a word, and the figures."""
+
+@dataclass(frozen=True)
+class Statement:
+    """A claim and what became of it.
+
+    Args:
+        claim: in words.
+        verdict: how it came out, in a word.
+        figures: that show it.
+        about: what it is about, so that a figure of that can show the verdict.
+        short: the claim in few words, for figures; empty where none shows it.
+        p: the probability of such figures by chance; not a number where there is none.
+        holm: the same, adjusted for how many claims there are.
+    """
+
+    claim: str
+    verdict: str
+    figures: str
+    about: tuple[str, str] = ("", "")
+    short: str = ""
+    p: float = math.nan
+    holm: float = math.nan
+
+    @property
+    def chance(self) -> str:
+        """Both probabilities in words; nothing where there is none."""
+        return "" if math.isnan(self.p) else f"p {probability(self.p)}, Holm {probability(self.holm)}"
+
+    @property
+    def adjusted(self) -> str:
+        """The adjusted one in words; nothing where there is none."""
+        return "" if math.isnan(self.holm) else f"Holm p {probability(self.holm)}"
+
+
+def probability(p: float) -> str:
+    """A probability in three digits after the point."""
+    return "< 0.001" if p < 0.0005 else f"{p:.3f}"
 
 
 @dataclass(frozen=True)
 class Plate:
-    """A picture, or a drawing as the text of an SVG, and the words below it."""
+    """A picture as it goes into the page, and the words below it.
 
-    picture: Image.Image | str
+    Args:
+        source: of a picture, as a data URI; of a drawing, the text of its SVG.
+        caption: below it.
+        size: of a picture, width and height in pixels; None for a drawing.
+    """
+
+    source: str
     caption: str = ""
+    size: tuple[int, int] | None = None
+
+    @classmethod
+    def of(cls, picture: Image.Image, caption: str = "") -> "Plate":
+        """From a picture, which need not be held any longer."""
+        return cls(data_uri(picture), caption, picture.size)
 
     @property
     def drawing(self) -> Markup | None:
         """The SVG without its XML declaration, which has no place inside a page; None for a picture."""
-        return Markup(self.picture[self.picture.index("<svg") :]) if isinstance(self.picture, str) else None
+        return Markup(self.source[self.source.index("<svg") :]) if self.size is None else None
 
 
 @dataclass(frozen=True)

@@ -1,25 +1,35 @@
 """Plots of two measures against each other, as vectors and pixels: what a setting costs, and what it buys.
 
-Values of an axis have colours of one perceptual scale (viridis, which the colour-blind read too, and which prints as
-greys), kinds have Okabe and Ito's; subjects are told apart by markers. Nothing is drawn through pyplot, so no state is
-left behind.
+Values that have an order have colours of one perceptual scale and are joined by a line; values without one, and kinds,
+have colours of their own and no line. All colours stand out from white paper. Subjects are told apart by markers.
+Nothing is drawn through pyplot, so no state is left behind.
 """
 
+import math
+import textwrap
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
+from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
 
 from samecast.disk import replace_file
 
 Interval = tuple[float, float, float]
-"""A mean, and the two ends of its interval."""
+"""A mean, and the two ends of its interval; the ends are not numbers where there is none."""
+Point = tuple[float, float]
 
-OKABE_ITO = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#F0E442", "#000000")
+KINDS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#000000", "#882255", "#999933", "#332288", "#117733", "#AA4499")
+"""Colours without an order, after Okabe and Ito, and Tol; the colour-blind tell them apart, and paper shows them."""
+_PALEST = 0.63
+"""Where the scale of ordered values ends: beyond it, it is too pale for paper (contrast below 3)."""
 _MARKERS = "osD^vP*Xhp<>8dH"
+_MOST_NAMED = 24
+"""Values of one axis that a legend names."""
 _INK, _FAINT, _LINE = "#1d2127", "#69707a", "#d9d6ce"
 _STYLE: Any = {
     "svg.hashsalt": "samecast",
@@ -28,6 +38,7 @@ _STYLE: Any = {
     "axes.edgecolor": _LINE,
     "axes.labelcolor": _INK,
     "axes.titlesize": 10.0,
+    "axes.titlelocation": "left",
     "axes.spines.top": False,
     "axes.spines.right": False,
     "xtick.color": _FAINT,
@@ -43,105 +54,161 @@ _STYLE: Any = {
 
 @dataclass(frozen=True)
 class Cloud:
-    """One panel of a scatter plot.
+    """One column of a scatter plot.
 
     Args:
         title: above it.
-        points: for each value of the axis, in order, for each subject: (x, y).
+        points: for each value of the axis, for each subject: (x, y).
         means: for each value, the mean over subjects in x and in y, with intervals.
+        notes: lines below the title of the means: what was found.
     """
 
     title: str
-    points: Mapping[str, Mapping[str, tuple[float, float]]]
+    points: Mapping[str, Mapping[str, Point]]
     means: Mapping[str, tuple[Interval, Interval]]
+    notes: Sequence[str] = ()
 
 
-def scatter(clouds: Sequence[Cloud], *, x: str, y: str, axis: str, bars: str) -> Figure:
-    """Panels side by side on common scales: a marker for each subject, a colour for each value, its mean with bars.
-    Of more subjects than there are markers none is told from the others.
+def scatter(clouds: Sequence[Cloud], *, x: str, y: str, axis: str, ordered: Sequence[str], bars: str) -> Figure:
+    """Above, panels side by side with a marker for each subject and a colour for each value; below, the means of the
+    same on scales of their own, so that they can be read where subjects lie far apart.
+
+    Of more subjects than there are markers none is told apart.
 
     Args:
         clouds: left to right.
         x, y: what is on the axes.
         axis: what the values are of.
-        bars: what the bars are, in words; stands below the plot.
+        ordered: the values that have an order, in it; the means of these are joined by a line.
+        bars: what is drawn, in words; stands below the plot.
     """
     values = list(dict.fromkeys(value for cloud in clouds for value in cloud.points))
+    colours = _colours([value for value in ordered if value in values], values)
     subjects = sorted({subject for cloud in clouds for of in cloud.points.values() for subject in of})
-    colours = dict(zip(values, _scale(len(values)), strict=True))
     told_apart = len(subjects) <= len(_MARKERS)
     markers = {subject: _MARKERS[number] if told_apart else "o" for number, subject in enumerate(subjects)}
+    shown = values[:: math.ceil(len(values) / _MOST_NAMED)]
+    named = subjects if told_apart else [f"one of {len(subjects)}"]
     with mpl.rc_context(_STYLE):
-        figure = Figure(figsize=(1.6 + 3.6 * len(clouds), 4.3), layout="constrained")
-        panels: Any = figure.subplots(1, len(clouds), sharex=True, sharey=True, squeeze=False)[0]
-        for panel, cloud in zip(panels, clouds, strict=True):
-            _draw_cloud(panel, cloud, colours, markers)
-            panel.set(title=cloud.title, xlabel=x)
-        panels[0].set_ylabel(y)
-        dots = [_dot(panels[0], colours[value], "o", value) for value in values]
-        named = subjects if told_apart else [f"one of {len(subjects)}"]
-        shapes = [_dot(panels[0], _FAINT, markers.get(name, "o"), name) for name in named]
-        first = figure.legend(handles=dots, title=axis, loc="outside right upper", fontsize=8)
-        first.get_title().set_fontsize(8)
-        figure.legend(handles=shapes, title="subject", loc="outside right lower", fontsize=7, title_fontsize=8)
-        figure.supxlabel(bars, fontsize=7.5, color=_FAINT)
+        width, needed = 1.9 + 3.6 * len(clouds), 0.19 * (len(shown) + len(named) + 4)
+        figure = Figure(figsize=(width, max(7.6, 0.8 + needed)), layout="constrained")
+        panels: Any = figure.subplots(2, len(clouds), sharex="row", sharey="row", squeeze=False)
+        for (above, below), cloud in zip(panels.T, clouds, strict=True):
+            _draw_subjects(above, cloud, colours, markers)
+            _draw_means(below, cloud, colours, ordered)
+            above.set_title(_plain(cloud.title, 48))
+            told = [textwrap.fill(note, 60) for note in cloud.notes]
+            below.set_title("\n".join(told or ["means"]), fontsize=7.5, color=_FAINT)
+            below.set_xlabel(x)
+        for row in panels:
+            row[0].set_ylabel(y)
+        means = [mean for cloud in clouds for mean in cloud.means.values()]
+        _zoom(panels[1][0], [(x[0], y[0]) for x, y in means], means)
+        entries = [_heading(panels[0][0], axis), *(_dot(panels[0][0], colours[value], "o", value) for value in shown)]
+        entries += [_heading(panels[0][0], " "), _heading(panels[0][0], "subject")]
+        entries += [_dot(panels[0][0], _FAINT, markers.get(name, "o"), name) for name in named]
+        figure.legend(handles=entries, loc="outside right upper", fontsize=7.5)
+        _footnote(figure, bars)
     return figure
 
 
-def _draw_cloud(panel: Any, cloud: Cloud, colours: Mapping[str, Any], markers: Mapping[str, str]) -> None:
+def _draw_subjects(panel: Any, cloud: Cloud, colours: Mapping[str, Any], markers: Mapping[str, str]) -> None:
     for value, of in cloud.points.items():
-        for subject, (x, y) in of.items():
-            panel.scatter(x, y, s=22, color=colours[value], marker=markers[subject], alpha=0.6, linewidths=0)
-    means = [(value, x, y) for value, (x, y) in cloud.means.items()]
-    panel.plot([x[0] for _, x, _ in means], [y[0] for _, _, y in means], color=_FAINT, linewidth=0.8, zorder=3)
-    for value, x, y in means:
-        panel.errorbar(
-            x[0],
-            y[0],
-            xerr=[[x[0] - x[1]], [x[2] - x[0]]],
-            yerr=[[y[0] - y[1]], [y[2] - y[0]]],
-            fmt="o",
-            markersize=8,
-            color=colours[value],
-            ecolor=colours[value],
-            elinewidth=1.1,
-            capsize=2.5,
-            markeredgecolor=_INK,
-            markeredgewidth=0.8,
-            zorder=4,
-        )
+        by_marker: dict[str, list[Point]] = {}
+        for subject, point in of.items():
+            by_marker.setdefault(markers[subject], []).append(point)
+        for marker, points in by_marker.items():
+            panel.scatter(
+                *zip(*points, strict=True), s=20, color=colours[value], marker=marker, alpha=0.6, linewidths=0
+            )
+    for value, (x, y) in cloud.means.items():
+        panel.plot(x[0], y[0], "o", color=colours[value], markersize=7, markeredgecolor=_INK, markeredgewidth=0.8)
+
+
+def _draw_means(panel: Any, cloud: Cloud, colours: Mapping[str, Any], ordered: Sequence[str]) -> None:
+    way = [cloud.means[value] for value in ordered if value in cloud.means]
+    panel.plot([x[0] for x, _ in way], [y[0] for _, y in way], color=_FAINT, linewidth=0.8, zorder=3)
+    for value, (x, y) in cloud.means.items():
+        _cross(panel, x, y, colours[value], size=7)
     # Where the way begins and where it ends, above and below, so that both can be read where nothing moves.
-    for below, (value, x, y) in enumerate(means[:1] + means[1:][-1:]):
-        at = (6, -12) if below else (6, 5)
-        panel.annotate(value, (x[0], y[0]), xytext=at, textcoords="offset points", fontsize=7.5, zorder=5)
+    ends = [value for value in ordered if value in cloud.means]
+    for below, value in enumerate(ends[:1] + ends[1:][-1:]):
+        x, y = cloud.means[value]
+        at = (7, -14) if below else (7, 7)
+        panel.annotate(_plain(value), (x[0], y[0]), xytext=at, textcoords="offset points", fontsize=7.5, zorder=5)
+
+
+def _zoom(panel: Any, points: Sequence[Point], bars: Sequence[tuple[Interval, Interval]]) -> None:
+    """Sets the limits by the points: bars may run out of the panel where they are much longer than these are apart."""
+    for way, limits in enumerate((panel.set_xlim, panel.set_ylim)):
+        values = [point[way] for point in points]
+        reach = max((high - low for _, low, high in (bar[way] for bar in bars) if low < high), default=0.0) / 2
+        spread = max(values) - min(values)
+        room = max(0.15 * spread, min(reach, spread) if spread else reach) * 1.1
+        if room > 0:
+            limits(min(values) - room, max(values) + room)
+
+
+def _cross(panel: Any, x: Interval, y: Interval, colour: Any, *, size: float, marker: str = "o") -> None:
+    """A mean with its intervals both ways, where there are any."""
+    bars: dict[str, Any] = {}
+    if not math.isnan(x[1] + y[1]):
+        bars = {"xerr": [[x[0] - x[1]], [x[2] - x[0]]], "yerr": [[y[0] - y[1]], [y[2] - y[0]]]}
+    style = {"color": colour, "elinewidth": 1.1, "capsize": 2.5, "markeredgecolor": _INK, "markeredgewidth": 0.8}
+    panel.errorbar(x[0], y[0], fmt=marker, markersize=size, zorder=4, **bars, **style)
 
 
 def pairs(
-    subjects: Mapping[str, tuple[tuple[float, float], tuple[float, float]]], names: tuple[str, str], *, x: str, y: str
+    subjects: Mapping[str, tuple[Point, Point]],
+    names: tuple[str, str],
+    *,
+    x: str,
+    y: str,
+    notes: Sequence[str] = (),
+    footnote: str = "",
 ) -> Figure:
-    """For each subject an arrow from one setting to another, both at their (x, y)."""
+    """For each subject an arrow from one setting to another, both at their (x, y).
+
+    Args:
+        subjects: of each its two points.
+        names: of the settings.
+        x, y: what is on the axes.
+        notes: lines above: what was found.
+        footnote: what is drawn, in words.
+    """
     with mpl.rc_context(_STYLE):
-        figure = Figure(figsize=(5.2, 4.3), layout="constrained")
+        figure = Figure(figsize=(6.6, 5.0), layout="constrained")
         panel: Any = figure.subplots()
         for first, second in subjects.values():
             panel.annotate("", second, first, arrowprops={"arrowstyle": "->", "color": _FAINT, "linewidth": 0.9})
-        for place, told in _together({subject: first for subject, (first, _) in subjects.items()}).items():
-            words = "\n".join(told)
-            panel.annotate(words, place, xytext=(5, 4), textcoords="offset points", fontsize=7.5, color=_FAINT)
+        if len(subjects) <= _MOST_NAMED:
+            for place, told in _together({subject: first for subject, (first, _) in subjects.items()}).items():
+                words = "\n".join(map(_plain, told))
+                panel.annotate(words, place, xytext=(5, 4), textcoords="offset points", fontsize=7.5, color=_FAINT)
         for number, name in enumerate(names):
             at = [of[number] for of in subjects.values()]
             panel.scatter(
-                [a for a, _ in at], [b for _, b in at], s=38, color=OKABE_ITO[number], marker="os"[number], label=name
+                [a for a, _ in at],
+                [b for _, b in at],
+                s=38,
+                color=KINDS[number],
+                marker="os"[number],
+                label=_plain(name, 48),
             )
         panel.set(xlabel=x, ylabel=y)
-        panel.legend(loc="best", fontsize=8)
+        panel.margins(0.12)
+        if notes:
+            panel.set_title("\n".join(textwrap.fill(note, 90) for note in notes), fontsize=8, color=_FAINT)
+        figure.legend(loc="outside lower center", ncols=len(names), fontsize=8)
+        _footnote(figure, footnote)
     return figure
 
 
-def _together(places: Mapping[str, tuple[float, float]]) -> dict[tuple[float, float], list[str]]:
+def _together(places: Mapping[str, Point]) -> dict[Point, list[str]]:
     """Names by place, those so close to another that they would be written over it put under that one."""
-    reach = [0.05 * (max(values) - min(values)) for values in zip(*places.values(), strict=True)]
-    found: dict[tuple[float, float], list[str]] = {}
+    spread = [max(values) - min(values) for values in zip(*places.values(), strict=True)]
+    reach = 0.15 * spread[0], 0.05 * spread[1]  # words are wider than high
+    found: dict[Point, list[str]] = {}
     for name, place in places.items():
         near = (of for of in found if all(abs(a - b) <= r for a, b, r in zip(of, place, reach, strict=True)))
         found.setdefault(next(near, place), []).append(name)
@@ -149,39 +216,44 @@ def _together(places: Mapping[str, tuple[float, float]]) -> dict[tuple[float, fl
 
 
 def trade_offs(
-    points: Mapping[str, tuple[float, float]],
+    points: Mapping[str, Point],
     kinds: Mapping[str, str],
-    front: Sequence[str],
+    front: Mapping[str, tuple[Interval, Interval]],
     chosen: str,
     *,
     x: str,
     y: str,
+    bars: str,
 ) -> Figure:
     """All settings, those that no other beats in both respects joined by a line, and the recommended one marked.
 
     Args:
         points: (x, y) of each setting.
         kinds: of each setting, for its colour.
-        front: the names of the best, in order.
+        front: the best, in order, with their intervals.
         chosen: the recommended one.
         x, y: what is on the axes.
+        bars: what the bars are, in words; stands below the plot.
     """
     with mpl.rc_context(_STYLE):
-        figure = Figure(figsize=(6.8, 4.8), layout="constrained")
+        figure = Figure(figsize=(7.8, 5.2), layout="constrained")
         panel: Any = figure.subplots()
-        for number, kind in enumerate(dict.fromkeys(kinds.values())):
+        of_kind = enumerate(dict.fromkeys(kinds.values()))
+        styles = {kind: (KINDS[n % len(KINDS)], _MARKERS[n % len(_MARKERS)]) for n, kind in of_kind}
+        for kind, (colour, marker) in styles.items():
             at = [point for name, point in points.items() if kinds[name] == kind]
-            colour = OKABE_ITO[number % len(OKABE_ITO)]
-            marker = _MARKERS[number % len(_MARKERS)]
-            panel.scatter(
-                [a for a, _ in at], [b for _, b in at], s=22, color=colour, marker=marker, label=kind, alpha=0.8
-            )
-        line = [points[name] for name in front]
-        panel.plot([a for a, _ in line], [b for _, b in line], color=_INK, linewidth=1.0, label="front", zorder=1)
-        panel.scatter(*points[chosen], s=210, facecolors="none", edgecolors=_INK, linewidths=1.6, label="recommended")
-        panel.annotate(chosen, points[chosen], xytext=(10, 8), textcoords="offset points", fontsize=8.5)
+            panel.scatter(*zip(*at, strict=True), s=22, color=colour, marker=marker, label=_plain(kind), alpha=0.8)
+        line = [(across[0], up[0]) for across, up in front.values()]
+        panel.plot(*zip(*line, strict=True), color=_INK, linewidth=1.0, label="front, with intervals", zorder=1)
+        for name, (across, up) in front.items():
+            colour, marker = styles[kinds[name]]
+            _cross(panel, across, up, colour, size=5, marker=marker)
+        label = textwrap.fill(_plain(f"recommended: {chosen}", 120), 26)
+        panel.scatter(*points[chosen], s=210, facecolors="none", edgecolors=_INK, linewidths=1.6, label=label, zorder=6)
         panel.set(xlabel=x, ylabel=y)
-        panel.legend(loc="best", fontsize=8)
+        _zoom(panel, list(points.values()), list(front.values()))
+        figure.legend(loc="outside right upper", fontsize=8)
+        _footnote(figure, bars)
     return figure
 
 
@@ -192,17 +264,37 @@ def save_figure(figure: Figure, stem: Path) -> tuple[Path, Path]:
         SamecastError: they cannot be written.
     """
     vector, pixels = stem.with_suffix(".svg"), stem.with_suffix(".png")
-    with mpl.rc_context(_STYLE):
+    with mpl.rc_context(_STYLE), warnings.catch_warnings():
+        # A script that the font has not: the vector file holds it as text all the same.
+        warnings.filterwarnings("ignore", "Glyph .* missing from font", UserWarning)
         replace_file(vector, lambda part: figure.savefig(part, metadata={"Date": None}))
         replace_file(pixels, lambda part: figure.savefig(part, dpi=160))
     return vector, pixels
 
 
-def _scale(count: int) -> list[Any]:
-    """Colours of ordered values: viridis without its palest end, which paper swallows."""
-    chosen: Any = mpl.colormaps["viridis"]
-    return [chosen(0.92 * number / max(1, count - 1)) for number in range(count)]
+def _colours(ordered: Sequence[str], values: Sequence[str]) -> dict[str, Any]:
+    """Ordered values get one scale, the others colours of their own."""
+    scale: Any = mpl.colormaps["plasma"]
+    found = {value: scale(_PALEST * at / max(1, len(ordered) - 1)) for at, value in enumerate(ordered)}
+    others = [value for value in values if value not in found]
+    return found | {value: to_rgba(KINDS[at % len(KINDS)]) for at, value in enumerate(others)}
+
+
+def _footnote(figure: Figure, words: str) -> None:
+    """Small print below a figure, in as many lines as its width takes."""
+    figure.supxlabel(textwrap.fill(words, int(17 * figure.get_figwidth())), fontsize=7.5, color=_FAINT)
 
 
 def _dot(panel: Any, colour: Any, marker: str, label: str) -> Any:
-    return panel.plot([], [], marker, color=colour, label=label, markersize=5)[0]
+    return panel.plot([], [], marker, color=colour, label=_plain(label), markersize=5)[0]
+
+
+def _heading(panel: Any, words: str) -> Any:
+    return panel.plot([], [], " ", label=_plain(words))[0]
+
+
+def _plain(words: str, most: int = 30) -> str:
+    """Somebody's words, short enough, and without what is more than letters here: a dollar begins a formula, and an
+    underscore hides a label."""
+    short = words if len(words) <= most else f"{words[: most - 3]}..."
+    return short.replace("$", r"\$").replace("_", " _", 1 if short.startswith("_") else 0)

@@ -61,10 +61,6 @@ class ImageScorer:
         """
         return (self.embed_images(images) @ self.embed_images(photos).T).mean(-1).tolist()
 
-    def describe(self) -> dict[str, Any]:
-        """Scale and preprocessing, for provenance."""
-        return {"scale": "cosine", "preprocessing": self.processor.to_dict()}
-
 
 @dataclass(frozen=True)
 class ClipScorer(ImageScorer):
@@ -123,6 +119,22 @@ def load_vit(folder: str | Path = EMBEDDED / "vit", device: str = "cpu") -> Imag
         model = ViTModel.from_pretrained(folder, local_files_only=True, add_pooling_layer=False)
         processor = ViTImageProcessorPil.from_pretrained(folder, local_files_only=True)
     return ImageScorer(_ready(model, device), processor)
+
+
+def describe_clip(folder: str | Path) -> dict[str, Any]:
+    """Scale and preprocessing of a CLIP model, for provenance; loads no weights, and errors as `load_clip`."""
+    with _clear_errors(folder, "CLIP model"):
+        return _described(CLIPImageProcessorPil.from_pretrained(folder, local_files_only=True))
+
+
+def describe_vit(folder: str | Path) -> dict[str, Any]:
+    """The same of a vision transformer, as `load_vit` loads it."""
+    with _clear_errors(folder, "vision transformer"):
+        return _described(ViTImageProcessorPil.from_pretrained(folder, local_files_only=True))
+
+
+def _described(processor: Any) -> dict[str, Any]:
+    return {"scale": "cosine", "preprocessing": processor.to_dict()}
 
 
 def _ready(model: torch.nn.Module, device: str) -> torch.nn.Module:

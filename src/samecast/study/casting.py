@@ -11,10 +11,11 @@ from samecast.control.rule import Rules
 from samecast.core.branches import Branch
 from samecast.core.sites import Site
 from samecast.errors import SamecastError
-from samecast.records import pixel_hash
+from samecast.experiments.store import content_key, joined_key
 from samecast.study.grid import Variant
 from samecast.study.lockstep import Wish
-from samecast.study.recipe import Cast, Recipe, content_key, picture_facts
+from samecast.study.photos import hashes_of
+from samecast.study.recipe import Cast, Recipe, cast_facts, rules_look
 from samecast.study.subjects import StudySubject
 
 
@@ -34,7 +35,7 @@ class Sources:
 
 def sources_of(recipe: Recipe, subject: StudySubject) -> tuple[Sources, ...]:
     """What is read of a subject's photos: the first, each for itself, or all together."""
-    hashes = [pixel_hash(photo) for photo in subject.references]
+    hashes = hashes_of(subject.references)
     repeats = [number for number, told in enumerate(hashes) if told not in hashes[:number]]  # one photo twice is none
     together = tuple(range(len(subject.references)))
     chosen = {"first": [(0,)], "each": [(number,) for number in repeats], "together": [together]}
@@ -57,7 +58,7 @@ def sources_of(recipe: Recipe, subject: StudySubject) -> tuple[Sources, ...]:
     )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Order:
     """One entry of a study's table: a variant for a cast.
 
@@ -78,9 +79,14 @@ def orders_of(recipe: Recipe, subject: StudySubject) -> Iterator[Order]:
     """All entries of one subject, in the table's order."""
     for sources in sources_of(recipe, subject):
         for cast in sources.casts:
-            for variant in recipe.grid.variants:
-                key = content_key(picture_facts(recipe, cast, variant.rules))
-                yield Order(key, variant, cast, sources.numbers)
+            yield from orders_for(recipe, cast, sources.numbers)
+
+
+def orders_for(recipe: Recipe, cast: Cast, numbers: tuple[int, ...]) -> Iterator[Order]:
+    """The entries of one cast, in the grid's order."""
+    keys = {looking: content_key(cast_facts(recipe, cast, looking)) for looking in (True, False)}
+    for variant, (key, looking) in zip(recipe.grid.variants, recipe.variant_keys, strict=True):
+        yield Order(joined_key(key, keys[looking]), variant, cast, numbers)
 
 
 class Binding:
@@ -130,16 +136,20 @@ class Binding:
         return cast.caption or watch_caption(cast.noun, looks)
 
     def check(self, subject: StudySubject) -> None:
-        """Refuses, before any work is done, what could not be made of a subject.
+        """Refuses, before any work is done, what could not be made of a subject; reads none of its photos.
 
         Raises:
             SamecastError: told with the subject and the variant.
         """
-        for order in orders_of(self._recipe, subject):
+        for variant in self._recipe.grid.variants:
             try:
-                self.wish(order)
+                self.plan(variant.rules)
+                if rules_look(variant.rules):
+                    for prompt in subject.prompts:
+                        cast = Cast((), prompt, 0, subject.class_noun, subject.source_prompt)
+                        self.wish(Order("", variant, cast, ()))
             except SamecastError as error:
-                raise SamecastError(f"{subject.name}, {order.variant.name}: {error}") from None
+                raise SamecastError(f"{subject.name}, {variant.name}: {error}") from None
 
 
 def union(plans: Sequence[Plan]) -> Plan:

@@ -16,7 +16,7 @@ from samecast.control.session import Session
 from samecast.core.branches import Branch, Branches
 from samecast.core.noise import seeded_noise
 from samecast.render.sources import kept_steps, largest_batch
-from samecast.study.casting import Binding, orders_of, sources_of, union
+from samecast.study.casting import Binding, Sources, orders_of, sources_of, union
 from samecast.study.grid import runs_of
 from samecast.study.recipe import Recipe
 from samecast.study.subjects import StudySubject
@@ -81,6 +81,7 @@ def estimate(recipe: Recipe, subjects: Sequence[StudySubject], backbone: Backbon
         for of in sources_of(recipe, subject):
             photos = len(of.numbers)
             evaluations += photos * _inversion(together, recipe, size.deepest, captioned)
+            evaluations += _beside(together, recipe, backbone, size, of)
             rows = sum(photos * _inversion(plan, recipe, size.deepest, captioned) for plan in distinct)
             alone += len(of.casts) * (rows + groups * size.deepest * size.distinct)
     seconds, kept, batch = _measure(recipe, backbone, groups)
@@ -107,6 +108,22 @@ def _inversion(plan: Plan, recipe: Recipe, steps: int, captioned: bool) -> int:
     kept = sum(bool(plan.source_sites_at(step)) for step in kept_steps(recipe.settings)) if captioned else 0
     free = 0 if recipe.settings.replay else steps * (2 if captioned else 1)
     return steps * (1 + recipe.settings.fixed_point) + kept + free
+
+
+def _beside(plan: Plan, recipe: Recipe, backbone: Backbone, size: Size, of: Sources) -> int:
+    """Rows of photos that are computed again beside the pictures that read them, where inversion evaluates other inputs
+    than a source does: in each batch of each step at which any is read."""
+    settings = recipe.settings
+    branches = tuple(Branch("source", number, "") for number in of.numbers)
+    layout = Branches((), branches, settings.guidance)
+    groups, rows = len(layout.groups), len(layout.layout(targets=()).rows)
+    most = largest_batch(backbone.latent_shape(settings.size or backbone.default_size), settings, groups)
+    at_once = max(1, (most - rows) // groups)
+    steps = Binding(recipe, backbone).schedule.working_steps
+    live = [plan.source_sites_at(step) and step not in kept_steps(settings) and step != steps[0] for step in steps]
+    return sum(
+        rows * -(-width * len(of.casts) // at_once) for width, reads in zip(size.widths, live, strict=True) if reads
+    )
 
 
 def _measure(recipe: Recipe, backbone: Backbone, groups: int) -> tuple[float, int, int]:

@@ -1,52 +1,57 @@
 """A study on disk: self-describing, safe against kills, and never in doubt about what is finished.
 
     study.json               the recipe: all that determines the pictures but the subjects
-    subjects/corgi/          the photos as the model reads them, prompts and class noun
-    runs/KEY/                one finished picture: picture.png, latent.safetensors, run.json with all that made it
-    scores/KEY.json          one picture's scores by one set of scorers
-    failures/KEY.json        why a picture could not be made; tried again when the study goes on
-    masks/KEY/               where maps showed the subject in a photo: map.png, mask.png, mask.json
-    progress/corgi/          the subject in progress: trajectory and live latents
+    subjects.jsonl           a subject in each line: its name, prompts, and the hashes of its photos
+    photos/ab/HASH.png       the photos as the model reads them
+    runs/ab/KEY.png          one finished picture; what made it stands in its text field `samecast`
+    latents/ab/KEY.safetensors   the same before it was decoded
+    scores/ab/KEY.json       what one set of scorers says of the pictures of one photo, prompt and seed
+    failures/ab/KEY.json     why a picture, or all of a subject's, could not be made; tried again when the study goes on
+    masks/ab/KEY.json        where maps showed the subject in a photo, with KEY.png, the mask, and KEY-map.png
+    progress/ab/KEY/         a unit in progress: trajectory and live latents
     scores.parquet, scores.csv, figures/, index.html    what came out; made anew whenever the study has run
 
-Everything is written under another name and renamed; a key is made of all that determines its content.
+Everything is written under another name and renamed; a key is made of all that determines its content, and its first
+two digits name the folder that it lies in. Subjects are read one at a time, and photos when they are needed.
 """
 
 import json
 import os
+import re
 import shutil
-from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 from PIL import Image
-from safetensors import SafetensorError
+from PIL.PngImagePlugin import PngInfo
 from safetensors.torch import load_file
 from torch import Tensor
 
-from samecast.checked import Within, build, check_fields, one_line, read_json
-from samecast.disk import (
-    LOCK,
-    absolute,
-    all_below,
-    inside,
-    is_file,
-    locked,
-    save_tensors,
-    sweep,
-    write_text,
-    writing_folder,
-)
+from samecast.checked import parse_json, read_json
+from samecast.disk import absolute, check_writable, replace_file, save_tensors, write_text
 from samecast.errors import SamecastError
+from samecast.experiments.runner import failures
+from samecast.experiments.store import WRITING, Store
 from samecast.photos import open_photo
-from samecast.records import pixel_hash
+from samecast.study.photos import PHOTOS, KeptPhotos, hashes_of, keep
 from samecast.study.recipe import Recipe, recipe_from_data, recipe_to_data
 from samecast.study.subjects import StudySubject
 
-STUDY = "study.json"
-PICTURE, LATENT, RUN = "picture.png", "latent.safetensors", "run.json"
+STUDY, SUBJECTS, BEGUN = "study.json", "subjects.jsonl", ".being-created"
+RUNS, LATENTS, SCORES, MASKS, PROGRESS = "runs", "latents", "scores", "masks", "progress"
+_HASH = re.compile(r"sha256:[0-9a-f]{64}")
+FACTS = "samecast"
+"""The text field of a picture that says what made it."""
+
+
+@dataclass(frozen=True)
+class Unreadable:
+    """A subject whose line says nothing that can be used."""
+
+    name: str
+    reason: str
 
 
 class StudyFolder:
@@ -58,42 +63,74 @@ class StudyFolder:
 
     def __init__(self, path: str | Path) -> None:
         self.path = absolute(path)
+        self.store = Store(self.path)
 
-    def create(self, recipe: Recipe, subjects: Sequence[StudySubject]) -> None:
+    def create(self, recipe: Recipe, subjects: Iterable[StudySubject]) -> None:
         """Writes down what is to be run; a folder that holds this very study already is left as it is.
 
-        Raises:
-            SamecastError: it holds another study, or anything else.
-        """
-        with self.locked():
-            self._create(recipe, subjects)
+        Args:
+            recipe: what.
+            subjects: for whom; read one at a time.
 
-    def _create(self, recipe: Recipe, subjects: Sequence[StudySubject]) -> None:
-        self.sweep()
+        Raises:
+            SamecastError: it holds another study, or anything else; or a photo cannot be read.
+        """
+        check_writable(self.path)
         if (self.path / STUDY).is_file():
             told = json.loads(json.dumps(recipe_to_data(recipe)))
-            same = self._read_json(self.path / STUDY) == told and self._same_subjects(subjects)
-            if not same:
+            if self._read_json(self.path / STUDY) != told or not self._same_subjects(subjects):
                 raise SamecastError(
                     f"{str(self.path)!r} holds another study: give another folder, or --resume this one"
                 )
             return
-        self._clear_begun()
-        if any(entry.name != LOCK for entry in self.path.iterdir()):
-            raise SamecastError(f"{str(self.path)!r} holds something else: give a folder that is new or empty")
-        for subject in subjects:
-            self._write_subject(subject)
-        # Last: a folder that has it is whole.
-        write_text(self.path / STUDY, json.dumps(recipe_to_data(recipe), indent=1) + "\n")
+        new = self._claim()
+        try:
+            replace_file(self.path / SUBJECTS, lambda part: self._write_subjects(part, subjects))
+            # Last: a folder that has it is whole.
+            write_text(self.path / STUDY, json.dumps(recipe_to_data(recipe), indent=1) + "\n")
+        except BaseException:
+            self._unclaim()
+            if new:
+                shutil.rmtree(self.path, ignore_errors=True)
+            raise
+        shutil.rmtree(self.path / WRITING, ignore_errors=True)
+        (self.path / BEGUN).unlink(missing_ok=True)
 
-    def _clear_begun(self) -> None:
-        """Removes what a creation left that was stopped before `study.json`: subjects, and nothing else."""
-        place = self.path / "subjects"
-        if not place.is_dir() or any(entry != place for entry in self.path.iterdir() if entry.name[0] != "."):
-            return
-        entries = [entry for entry in place.iterdir() if entry.name[0] != "."]
-        if all((entry / "subject.json").is_file() for entry in entries):
-            shutil.rmtree(place)
+    def _claim(self) -> bool:
+        """Marks the folder as one in which a study is being written down; whether it is new.
+
+        Raises:
+            SamecastError: it holds anything but what such a study left when it was stopped.
+        """
+        if (self.path / BEGUN).is_file():
+            self._unclaim()
+        if self.path.exists() and any(self.path.iterdir()):
+            raise SamecastError(f"{str(self.path)!r} holds something else: give a folder that is new or empty")
+        new = not self.path.exists()
+        self.path.mkdir(parents=True, exist_ok=True)
+        (self.path / BEGUN).touch()
+        return new
+
+    def _unclaim(self) -> None:
+        """Removes what a creation left: photos and subjects, and nothing else."""
+        shutil.rmtree(self.path / PHOTOS, ignore_errors=True)
+        (self.path / SUBJECTS).unlink(missing_ok=True)
+        for left in (self.path / WRITING, *self.path.glob(f".{SUBJECTS}-*"), *self.path.glob(f".{STUDY}-*")):
+            shutil.rmtree(left, ignore_errors=True)
+        (self.path / BEGUN).unlink(missing_ok=True)
+
+    def _write_subjects(self, part: Path, subjects: Iterable[StudySubject]) -> None:
+        with part.open("w", encoding="utf-8") as file:
+            for subject in subjects:
+                file.write(_line(subject, keep(subject.references, self.store), keep(subject.judged, self.store)))
+
+    def _same_subjects(self, subjects: Iterable[StudySubject]) -> bool:
+        lines = (_line(subject, hashes_of(subject.references), hashes_of(subject.judged)) for subject in subjects)
+        try:
+            with (self.path / SUBJECTS).open(encoding="utf-8") as file:
+                return all(line == next(file, None) for line in lines) and next(file, None) is None
+        except (OSError, UnicodeDecodeError):
+            return False
 
     def recipe(self) -> Recipe:
         """What is run.
@@ -102,140 +139,132 @@ class StudyFolder:
             SamecastError: the folder holds no study.
         """
         file = self.path / STUDY
-        if not is_file(file):
+        if not file.is_file():
             raise SamecastError(f"{str(self.path)!r} holds no study: it has no {STUDY}")
         return recipe_from_data(self._read_json(file), file)
 
-    def subject_names(self) -> tuple[str, ...]:
-        """All subjects, in order of their names."""
-        return tuple(sorted(file.parent.name for file in self.path.glob("subjects/*/subject.json")))
-
-    def subject(self, name: str) -> StudySubject:
-        """One of them.
+    def subjects(self) -> Iterator[StudySubject | Unreadable]:
+        """All subjects, in the order in which they were given; their photos are opened when they are asked for.
 
         Raises:
-            SamecastError: it is damaged.
+            SamecastError: there is no file of subjects.
         """
-        folder = self.path / "subjects" / name
-        told = build(_Subject, self._read_json(folder / "subject.json"), f"{str(folder / 'subject.json')!r}")
-        return StudySubject(
-            name,
-            told.prompts,
-            tuple(open_photo(inside(folder, file)) for file in told.references),
-            told.class_noun,
-            told.source_prompt,
-            tuple(open_photo(inside(folder, file)) for file in told.judged),
-            told.case,
-            told.hidden,
-        )
+        file = self.path / SUBJECTS
+        try:
+            with file.open("rb") as lines:
+                for number, line in enumerate(lines, start=1):
+                    yield self._subject(line, number)
+        except OSError as error:
+            raise SamecastError(f"{str(file)!r} cannot be read: {error.strerror or error}") from None
+
+    def _subject(self, line: bytes, number: int) -> StudySubject | Unreadable:
+        try:
+            told = parse_json(line.decode("utf-8"), f"line {number} of {SUBJECTS} is damaged")
+            texts = (told["name"], told["class_noun"], told["source_prompt"], *told["prompts"])
+            hashes = (*told["references"], *told["judged"])
+            sound = all(isinstance(text, str) for text in texts) and all(_HASH.fullmatch(told_of) for told_of in hashes)
+            if not sound or not told["references"] or not told["prompts"]:
+                raise ValueError("expected texts, and hashes of photos")
+            return StudySubject(
+                told["name"],
+                tuple(told["prompts"]),
+                KeptPhotos(self.path, told["references"]),
+                told["class_noun"],
+                told["source_prompt"],
+                KeptPhotos(self.path, told["judged"]),
+                told["case"],
+                bool(told["hidden"]),
+            )
+        except (KeyError, TypeError, ValueError, RecursionError) as error:
+            where = f"line {number} of {SUBJECTS}"
+            return Unreadable(where, f"{where} is damaged: {type(error).__name__} {' '.join(str(error).split())}")
 
     def is_finished(self, key: str) -> bool:
         """Whether a picture is there."""
-        return (self.path / "runs" / key / RUN).is_file()
+        return self.store.has(RUNS, key, ".png")
 
     def write_run(self, key: str, picture: Image.Image, latent: Tensor, told: Mapping[str, Any]) -> None:
         """One finished picture, whole or not at all."""
-        with writing_folder(self.path / "runs" / key, replaces=lambda old: True) as place:
-            picture.save(place.path / PICTURE)
-            save_tensors({"latent": latent.clone()}, place.path / LATENT, {"key": key})
-            (place.path / RUN).write_text(json.dumps({"key": key, **told}, indent=1) + "\n", encoding="utf-8")
+        self.store.put(
+            LATENTS, key, lambda part: save_tensors({"latent": latent.clone()}, part, {"key": key}), ".safetensors"
+        )
+        facts = PngInfo()
+        facts.add_text(FACTS, json.dumps({"key": key, **told}))
+        self.store.put(RUNS, key, lambda part: picture.save(part, pnginfo=facts), ".png")
         self.clear_failure(key)
 
+    def picture_name(self, key: str) -> str:
+        """The name of a finished picture within the folder."""
+        return f"{RUNS}/{key[:2]}/{key}.png"
+
     def picture(self, key: str) -> Image.Image:
-        """A finished picture."""
-        return open_photo(self.path / "runs" / key / PICTURE)
+        """A finished picture.
+
+        Raises:
+            SamecastError: it cannot be read.
+        """
+        return open_photo(self.path / self.picture_name(key))
+
+    def discard(self, key: str) -> None:
+        """Removes a picture that cannot be read, so that it is made again."""
+        self.store.remove(RUNS, key, ".png")
 
     def latent(self, key: str) -> Tensor:
         """Its latent, before it was decoded and quantised."""
-        file = self.path / "runs" / key / LATENT
-        try:
-            return load_file(file)["latent"]
-        except (SafetensorError, OSError, KeyError) as error:
-            raise SamecastError(f"{str(file)!r} is damaged: {one_line(error)}") from None
+        return load_file(self.store.file(LATENTS, key, ".safetensors"))["latent"]
 
     def run_facts(self, key: str) -> dict[str, Any]:
         """What made it."""
-        return self._read_json(self.path / "runs" / key / RUN)
+        with Image.open(self.path / self.picture_name(key)) as image:
+            return json.loads(str(image.info[FACTS]))
 
-    def write_score(self, key: str, scores: Mapping[str, Any]) -> None:
-        """One picture's scores."""
-        write_text(self.path / "scores" / f"{key}.json", json.dumps(scores) + "\n")
+    def scores(self, key: str) -> dict[str, dict[str, Any]]:
+        """The scores of pictures by their keys, as far as they are known."""
+        told = (self.store.read(SCORES, key) or {}).get("pictures")
+        if not isinstance(told, dict):
+            return {}
+        return {name: scores for name, scores in told.items() if isinstance(scores, dict)}
 
-    def score(self, key: str) -> dict[str, Any] | None:
-        """One picture's scores, where they are known."""
-        file = self.path / "scores" / f"{key}.json"
-        return self._read_json(file) if file.is_file() else None
+    def write_scores(self, key: str, scores: Mapping[str, Mapping[str, Any]]) -> None:
+        """All scores of one photo, prompt and seed, in place of those that were there."""
+        self.store.write(SCORES, key, {"pictures": dict(scores)})
 
     def write_failure(self, key: str, told: Mapping[str, Any]) -> None:
         """Why a picture could not be made."""
-        write_text(self.path / "failures" / f"{key}.json", json.dumps({"key": key, **told}, indent=1) + "\n")
+        self.store.write("failures", key, {"unit": f"{told['subject']}, {told['variant']}", **told})
 
     def clear_failure(self, key: str) -> None:
         """Forgets a failure, for the picture is there now."""
-        (self.path / "failures" / f"{key}.json").unlink(missing_ok=True)
+        self.store.remove("failures", key)
 
     def failures(self) -> list[dict[str, Any]]:
-        """All failures, in order of their keys."""
-        return [self._read_json(file) for file in sorted(self.path.glob("failures/*.json"))]
+        """All failures, in order of their keys: of pictures, with subject and variant, and of all of a unit."""
+        return list(failures(self.store))
 
     def write_mask(self, key: str, seen: Image.Image, mask: Image.Image, told: Mapping[str, Any]) -> None:
         """Where maps showed the subject in a photo."""
-        with writing_folder(self.path / "masks" / key, replaces=lambda old: True) as place:
-            seen.save(place.path / "map.png")
-            mask.save(place.path / "mask.png")
-            (place.path / "mask.json").write_text(json.dumps(dict(told), indent=1) + "\n", encoding="utf-8")
+        self.store.put(MASKS, key, seen.save, "-map.png")
+        self.store.put(MASKS, key, mask.save, ".png")
+        self.store.write(MASKS, key, told)
 
-    def masks(self) -> list[tuple[dict[str, Any], Image.Image]]:
-        """All masks, with what is told of them."""
-        files = sorted(self.path.glob("masks/*/mask.json"))
-        return [(self._read_json(file), open_photo(file.with_name("mask.png")).convert("L")) for file in files]
+    def masks(self) -> Iterator[tuple[str, dict[str, Any]]]:
+        """What is told of each mask, by its key."""
+        return self.store.every(MASKS)
 
-    def progress(self, name: str) -> Path:
-        """Where a subject's work in progress lies."""
-        return self.path / "progress" / name
+    def mask(self, key: str) -> Image.Image:
+        """One of them, white on black.
+
+        Raises:
+            SamecastError: it cannot be read.
+        """
+        return open_photo(self.store.file(MASKS, key, ".png")).convert("L")
 
     def share(self, place: Path) -> None:
         """Has pictures and scores lie in a place that several studies share: keys tell whose is whose."""
-        for name in ("runs", "scores"):
+        for name in (RUNS, LATENTS, SCORES):
             (place / name).mkdir(parents=True, exist_ok=True)
             if not (self.path / name).exists():
                 (self.path / name).symlink_to(os.path.relpath(place / name, self.path))
-
-    def forget_progress(self, name: str) -> None:
-        """Once a subject is finished."""
-        shutil.rmtree(self.progress(name), ignore_errors=True)
-
-    def sweep(self) -> None:
-        """Removes what killed processes left half-written; only while nobody else writes."""
-        kept = ("runs", "scores", "failures", "masks", "subjects", "figures")  # which hold many folders each
-        sweep([self.path, *(self.path / name for name in kept), *all_below(self.path / "progress")])
-
-    def locked(self) -> AbstractContextManager[Path]:
-        """Nobody else runs this study meanwhile; the lock goes with the process, however that ends.
-
-        Raises:
-            SamecastError: somebody does.
-        """
-        return locked(self.path)
-
-    def _write_subject(self, subject: StudySubject) -> None:
-        place = self.path / "subjects" / subject.name
-        with writing_folder(place) as pending:
-            files: dict[str, list[str]] = {"references": [], "judged": []}
-            for kind, photos in (("references", subject.references), ("judged", subject.judged)):
-                for number, photo in enumerate(photos, start=1):
-                    name = f"{kind.removesuffix('s')}-{number}.png"
-                    photo.save(pending.path / name)
-                    files[kind].append(name)
-            told = {**_described(subject), **files}
-            text = json.dumps(told, indent=1, ensure_ascii=False)
-            (pending.path / "subject.json").write_text(text + "\n", encoding="utf-8")
-
-    def _same_subjects(self, subjects: Sequence[StudySubject]) -> bool:
-        names = sorted(subject.name for subject in subjects)
-        return names == list(self.subject_names()) and all(
-            identity_of(self.subject(subject.name)) == identity_of(subject) for subject in subjects
-        )
 
     def _read_json(self, file: Path) -> dict[str, Any]:
         told = read_json(file, "part of a study any more: it is damaged")
@@ -244,32 +273,15 @@ class StudyFolder:
         return told
 
 
-@dataclass(frozen=True)
-class _Subject:
-    """What `subject.json` says; its pictures are named as they lie beside it."""
-
-    prompts: tuple[str, ...]
-    class_noun: str
-    source_prompt: str
-    case: Annotated[int, Within(0, 31)] | None
-    hidden: bool
-    references: tuple[str, ...]
-    judged: tuple[str, ...]
-
-    def __post_init__(self) -> None:
-        check_fields(self)
-        if not self.references or not self.prompts:
-            raise SamecastError("it has no photo, or no prompt")
+def _line(subject: StudySubject, references: tuple[str, ...], judged: tuple[str, ...]) -> str:
+    told = {**described(subject), "references": references, "judged": judged}
+    return json.dumps(told, ensure_ascii=False) + "\n"
 
 
-def identity_of(subject: StudySubject) -> tuple[Any, ...]:
-    """A subject with its photos by their pixels, so that two can be compared."""
-    photos = [pixel_hash(photo) for photo in (*subject.references, *subject.judged)]
-    return subject.name, photos, len(subject.references), _described(subject)
-
-
-def _described(subject: StudySubject) -> dict[str, Any]:
+def described(subject: StudySubject) -> dict[str, Any]:
+    """A subject but for its photos."""
     return {
+        "name": subject.name,
         "prompts": list(subject.prompts),
         "class_noun": subject.class_noun,
         "source_prompt": subject.source_prompt,

@@ -1,56 +1,80 @@
 """A study from end to end: written down, checked, run by an executor, put into tables and pictures."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from samecast.backbones.base import Backbone
+from samecast.backbones.loading import choose_device, choose_dtype
 from samecast.core.settings import RenderSettings
-from samecast.executors import Executor
-from samecast.executors.local import LocalExecutor
+from samecast.experiments.executors import Executor, Watch
+from samecast.experiments.executors.local import LocalExecutor
+from samecast.experiments.runner import FAILURES, run_units
+from samecast.experiments.work import Outcome
 from samecast.photos import fit_photo
-from samecast.study.casting import Binding, orders_of
-from samecast.study.folder import StudyFolder
+from samecast.study.casting import Binding
+from samecast.study.folder import PROGRESS, StudyFolder, Unreadable
+from samecast.study.measures import KINDS
+from samecast.study.photos import LazyPhotos, Photos
 from samecast.study.recipe import Recipe
-from samecast.study.scoring import default_clip, default_dino, load_scorers
+from samecast.study.scoring import default_clip, default_dino, load_scorers, score_key, scorer_facts
 from samecast.study.subjects import StudySubject
-from samecast.study.unit import Bench, Progress, Tally, Worker
+from samecast.study.unit import Bench, StudyUnit, Tally, Worker, orders_in, units_of
 
 
 @dataclass(frozen=True)
 class Status:
-    """How far a study is.
+    """How far a subject is.
 
     Args:
-        subjects: for each, how many of its pictures are finished, and how many there are.
-        in_progress: subjects whose live latents are kept.
-        failures: pictures that could not be made, and why.
+        name: of the subject.
+        done: pictures that are finished.
+        total: pictures there are to be.
+        state: in words.
     """
 
-    subjects: dict[str, tuple[int, int]]
-    in_progress: tuple[str, ...]
-    failures: tuple[dict[str, object], ...]
+    name: str
+    done: int
+    total: int
+    state: str
 
     @property
     def finished(self) -> bool:
         """Whether every picture is there."""
-        return all(done == total for done, total in self.subjects.values())
+        return self.done == self.total
 
 
-def fitted(subjects: Sequence[StudySubject], settings: RenderSettings, size: int) -> tuple[StudySubject, ...]:
-    """Subjects with their photos as the model will read them."""
+@dataclass(frozen=True)
+class StudyRun:
+    """What a run took.
 
-    def fit(subject: StudySubject) -> StudySubject:
-        photos = (subject.references, subject.judged)
-        references, judged = (tuple(fit_photo(p, size=size, fit=settings.fit) for p in of) for of in photos)
-        return replace(subject, references=references, judged=judged)
+    Args:
+        tallies: of the units that were worked on and did not fail.
+        kept: pictures that were finished before.
+        failed: units that failed as a whole.
+    """
 
-    return tuple(fit(subject) for subject in subjects)
+    tallies: tuple[Tally, ...]
+    kept: int
+    failed: int
+
+
+def fitted(subject: StudySubject, settings: RenderSettings, size: int) -> StudySubject:
+    """A subject with its photos as the model will read them, fitted when they are asked for."""
+
+    def fit(photos: Photos) -> Photos:
+        def read(number: int) -> Any:
+            return fit_photo(photos[number], size=size, fit=settings.fit)
+
+        return LazyPhotos([partial(read, number) for number in range(len(photos))])
+
+    return replace(subject, references=fit(subject.references), judged=fit(subject.judged))
 
 
 def prepare(
-    path: str | Path, recipe: Recipe, subjects: Sequence[StudySubject], backbone: Backbone
+    path: str | Path, recipe: Recipe, subjects: Sequence[StudySubject], backbone: Backbone, *, dtype: str = ""
 ) -> tuple[StudyFolder, Recipe]:
     """Checks all that can be wrong with a study, then writes it down.
 
@@ -59,21 +83,30 @@ def prepare(
         recipe: what to run.
         subjects: for whom.
         backbone: the model, which settles what the recipe leaves open.
+        dtype: precision that pictures are made in, by name; empty is the model's here.
 
     Raises:
         SamecastError: it cannot be run, or the folder holds something else.
     """
-    recipe, ready = settle(recipe, subjects, backbone)
-    load_scorers(recipe.clip, recipe.dino)
+    recipe, ready = settle(recipe, subjects, backbone, dtype=dtype)
     folder = StudyFolder(path)
-    folder.create(recipe, ready)
+    write_down(folder, recipe, ready)
     return folder, recipe
 
 
+def write_down(folder: StudyFolder, recipe: Recipe, subjects: Sequence[StudySubject]) -> None:
+    """Writes down what was settled, once the scorers are known to be there; errors as for `prepare`."""
+    load_scorers(recipe.clip, recipe.dino)
+    folder.create(recipe, subjects)
+
+
 def settle(
-    recipe: Recipe, subjects: Sequence[StudySubject], backbone: Backbone
+    recipe: Recipe, subjects: Sequence[StudySubject], backbone: Backbone, *, dtype: str = ""
 ) -> tuple[Recipe, tuple[StudySubject, ...]]:
-    """The recipe with what it leaves to the model, and the subjects' photos fitted; errors as for `prepare`."""
+    """The recipe with what it leaves to the model, and the subjects in order, with their photos to be fitted.
+
+    Arguments and errors as for `prepare`; photos are not read yet.
+    """
     size, clip = recipe.settings.size or backbone.default_size, recipe.clip or default_clip(recipe.model)
     backbone.latent_shape(size)
     identity = backbone.identity
@@ -82,15 +115,25 @@ def settle(
         settings=replace(recipe.settings.settled(backbone.default_guidance), size=size),
         revision=identity.revision,
         lora=identity.lora,
-        dtype=str(backbone.dtype).removeprefix("torch."),
+        dtype=dtype or str(backbone.dtype).removeprefix("torch."),
         clip=clip,
         dino=recipe.dino or default_dino(recipe.model, clip),
     )
-    ready = fitted(subjects, recipe.settings, size)
+    # A subject's hidden photos follow its whole ones, however they are named.
+    ordered = sorted(subjects, key=lambda subject: (subject.subject, subject.hidden))
     binding = Binding(recipe, backbone)
-    for subject in ready:
+    for subject in ordered:
         binding.check(subject)
-    return recipe, ready
+    return recipe, tuple(fitted(subject, recipe.settings, size) for subject in ordered)
+
+
+def settled_dtype(device: str, dtype: str) -> str:
+    """The precision that `auto` comes to, and any other name, on the device of this process.
+
+    Raises:
+        SamecastError: there is no such device or precision.
+    """
+    return str(choose_dtype(dtype, choose_device(device))).removeprefix("torch.")
 
 
 def run_study(
@@ -99,43 +142,77 @@ def run_study(
     *,
     executor: Executor | None = None,
     backbone: Backbone | None = None,
-    progress: Progress | None = None,
-    finished: Callable[[Tally, int], None] | None = None,
-) -> list[Tally]:
-    """Makes and scores every picture of a study that is not there yet.
+    watch: Watch | None = None,
+    finished: Callable[[Outcome[StudyUnit, Tally], int, int], None] | None = None,
+) -> StudyRun:
+    """Makes and scores every picture of a study that is not there yet. What fails is kept, and stops nothing else.
 
     Args:
         folder: of the study.
         bench: how to work.
-        executor: who works; None is this process.
+        executor: where; None is this process.
         backbone: the model where it is loaded already, for the local executor.
-        progress: told how far a subject is, by the local executor.
-        finished: told of each subject that is done, and how many there are.
+        watch: who is told what meanwhile.
+        finished: told of each unit that has ended, how many have by then, and how many will have.
 
     Raises:
         SamecastError: somebody else works on it, or it cannot be worked on.
     """
-    tallies: list[Tally] = []
-    chosen: Executor = executor or LocalExecutor()
-    local = isinstance(chosen, LocalExecutor)
-    make = partial(Worker, bench, progress, backbone) if local else partial(Worker, bench)
-    with folder.locked():
-        folder.sweep()
-        names = folder.subject_names()
-        for _, tally in chosen.run(make, names):
-            tallies.append(tally)
-            if finished is not None:
-                finished(tally, len(names))
-        folder.sweep()
-    return tallies
+    make = partial(Worker, bench) if backbone is None else partial(Worker, bench, backbone=backbone)
+    with folder.store.locked():
+        waiting, kept = list[StudyUnit](), 0
+        for unit, done, scored in _standing(folder):
+            if done and scored:
+                folder.store.remove(FAILURES, unit.key)
+                kept += done
+            else:
+                waiting.append(unit)
+        ended = run_units(folder.store, waiting, make, executor or LocalExecutor(), watch, finished)
+    return StudyRun(ended.results, kept + sum(tally.kept for tally in ended.results), ended.failed)
 
 
-def status(folder: StudyFolder) -> Status:
-    """How far a study is."""
+def _standing(folder: StudyFolder) -> Iterator[tuple[StudyUnit, int, bool]]:
+    """Each unit, how many pictures of it are there, 0 unless all are, and whether all are scored."""
     recipe = folder.recipe()
-    found: dict[str, tuple[int, int]] = {}
-    for name in folder.subject_names():
-        keys = {order.key for order in orders_of(recipe, folder.subject(name))}
-        found[name] = (sum(folder.is_finished(key) for key in keys), len(keys))
-    live = tuple(name for name in found if any(folder.progress(name).glob("*/*.safetensors")))
-    return Status(found, live, tuple(folder.failures()))
+    facts = scorer_facts(recipe.clip, recipe.dino)
+    for subject in folder.subjects():
+        for unit in units_of(recipe, subject):
+            keys = {order.key for order in orders_in(recipe, unit)}
+            whole = bool(keys) and all(folder.is_finished(key) for key in keys)
+            yield unit, len(keys) if whole else 0, whole and _scored(folder, facts, unit, keys)
+
+
+def _scored(folder: StudyFolder, facts: Mapping[str, Any], unit: StudyUnit, keys: set[str]) -> bool:
+    assert not isinstance(unit.subject, Unreadable)
+    known: set[str] = set()
+    for cast in unit.sources.casts:
+        scores = folder.scores(score_key(facts, unit.subject, cast))
+        known |= {key for key, told in scores.items() if told.keys() >= KINDS.keys()}
+    return keys <= known
+
+
+def status(folder: StudyFolder) -> Iterator[Status]:
+    """How far each subject is. Whatever is damaged is told, and hides nothing else.
+
+    Raises:
+        SamecastError: the folder holds no study.
+    """
+    recipe = folder.recipe()
+    for subject in folder.subjects():
+        done, total, states = 0, 0, list[str]()
+        for unit in units_of(recipe, subject):
+            keys = {order.key for order in orders_in(recipe, unit)}
+            there = sum(folder.is_finished(key) for key in keys)
+            done, total = done + there, total + len(keys)
+            if isinstance(subject, Unreadable):
+                states.append("damaged")
+            elif there < len(keys):
+                failed = folder.store.has(FAILURES, unit.key)
+                begun = folder.store.folder(PROGRESS, unit.key).is_dir()
+                states.append("failed" if failed else "in progress" if begun else "to do")
+        name = subject.name
+        if isinstance(subject, Unreadable):
+            total = len(recipe.grid.variants)
+        # Of several the one that says most.
+        state = min(states, key=("damaged", "failed", "in progress", "to do").index, default="finished")
+        yield Status(name, done, total, state)

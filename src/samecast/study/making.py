@@ -22,18 +22,20 @@ from samecast.control.source import Level, Trajectory
 from samecast.core.branches import Branch, Branches
 from samecast.core.masks import SubjectMask
 from samecast.errors import SamecastError
+from samecast.experiments.store import content_key
 from samecast.render.found import found_masks
 from samecast.render.provenance import describe_model
 from samecast.render.sources import encode, invert, largest_batch, source_steps
-from samecast.study.casting import Order, Sources, union
+from samecast.study.casting import Order, union
 from samecast.study.checkpoint import TRAJECTORY, Diary, load_front, load_trajectory, save_front, save_trajectory
+from samecast.study.folder import PROGRESS
 from samecast.study.lockstep import Front, Lineage, Lockstep, Wish, fewer, halving, looks_of, why_not
-from samecast.study.recipe import content_key, picture_facts
+from samecast.study.recipe import picture_facts
 from samecast.study.subjects import StudySubject, true_masks
 from samecast.study.tree import history, measure
 
 if TYPE_CHECKING:
-    from samecast.study.unit import Worker
+    from samecast.study.unit import StudyUnit, Worker
 
 _log = logging.getLogger(__name__)
 
@@ -45,14 +47,15 @@ class Making:
         worker: who is at it: its folder, recipe, model and bench.
         session: attached.
         subject: whose pictures.
-        sources: the photos that are read.
+        unit: the photos that are read.
         orders: what is not there yet.
     """
 
     def __init__(
-        self, worker: "Worker", session: Session, subject: StudySubject, sources: Sources, orders: Sequence[Order]
+        self, worker: "Worker", session: Session, subject: StudySubject, unit: "StudyUnit", orders: Sequence[Order]
     ) -> None:
-        self.worker, self.session, self.subject, self.sources = worker, session, subject, sources
+        self.worker, self.session, self.subject, self.unit = worker, session, subject, unit
+        sources = self.sources = unit.sources
         self.folder, self.recipe, backbone = worker.folder, worker.recipe, worker.backbone
         self.orders = {order.key: order for order in orders}
         self.wishes = [worker.binding.wish(order) for order in self.orders.values()]
@@ -74,7 +77,7 @@ class Making:
         keeping = plan_keeping(backbone, plan, alone, size=size, steps=steps, budget=budget)
         self.run = Run(backbone, session, worker.binding.schedule, plan, embeddings, keeping.recomputed)
         self.rows = largest_batch(backbone.latent_shape(size), settings, groups)
-        self.place = self.folder.progress(subject.name) / "-".join(map(str, sources.numbers))
+        self.place = self.folder.store.folder(PROGRESS, unit.key)
 
     def work(self) -> int:
         """Makes them; returns how many evaluations went into maps of photos alone."""
@@ -112,7 +115,7 @@ class Making:
         for latest in lockstep.run(front):
             passed += len(latest.lineages) if latest.done < front.done else 0
             front = latest
-            self.worker.progress(self.subject.name, min(passed + latest.done, total), total)
+            self.worker.progress(self.unit.name, min(passed + latest.done, total), total)
             due = time.monotonic() - saved >= self.worker.bench.checkpoint
             # Where anything was kept, so is the end, whatever the clock says: decoding takes its time too.
             if due or (kept_trajectory and latest.step > steps[-1]):
@@ -146,7 +149,7 @@ class Making:
 
         def counter(stage: str, rounds: int) -> Advance:
             total = rounds * len(self.run.schedule.working_steps)
-            return lambda: self.worker.progress(f"{self.subject.name}, reading the photo", next(done), total)
+            return lambda: self.worker.progress(f"{self.unit.name}, reading the photo", next(done), total)
 
         encoded, settings = encode(self.run, photos), self.recipe.settings
         diary = Diary(self.place, self.worker.bench.checkpoint)

@@ -1,25 +1,28 @@
 """What comes out of a study: its table, its figures, and one page with all of it."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from samecast.disk import replace_picture, write_text
-from samecast.errors import SamecastError
-from samecast.report.article import Article, Plate, Section, article_html
+from samecast.report.article import Article, Plate, Section, Statement, article_html
 from samecast.report.page import Table
 from samecast.report.plots import save_figure
-from samecast.score.statistics import Cells, Estimate, estimate, mean_of
-from samecast.study.findings import IMAGE, TEXT, findings, recommended
+from samecast.score.statistics import METHODS, Cells, Estimate, estimate, mean_of
+from samecast.study.claims import INTERVALS
+from samecast.study.figures import best_front, scatters, site_pairs
+from samecast.study.findings import findings, recommended, summing_up
 from samecast.study.folder import StudyFolder
-from samecast.study.pictures import best_front, chosen_rows, mask_overlays, scatters, site_pairs, strips
+from samecast.study.measures import ALIGNMENTS, IMAGE, TEXT, VERDICTS, Gathering, Measures
+from samecast.study.pictures import Samples, mask_overlays, strips
 from samecast.study.recipe import Recipe
-from samecast.study.scoring import ALIGNMENTS, VERDICTS, Scorers, means_of
-from samecast.study.table import PARQUET, Scores, read_scores, write_scores
+from samecast.study.scoring import scorer_facts
+from samecast.study.table import Rows, write_table
 
 PAGE, FIGURES = "index.html", "figures"
-_STRIPS, _MASKS = 128, 48
-"""Pictures on the page, which is to stay one that opens; all are among the figures."""
+_SUBJECTS, _MASKS = 32, 48
+"""Subjects whose strips are drawn, and photos whose masks are: the page is to stay one that opens."""
 _HEADINGS = {
     TEXT: "text",
     IMAGE: "image",
@@ -30,40 +33,70 @@ _HEADINGS = {
 }
 
 
-def publish(folder: StudyFolder, scorers: Scorers) -> Scores:
+@dataclass(frozen=True)
+class Published:
+    """What is said of a study.
+
+    Args:
+        count: pictures that are finished and scored.
+        missing: pictures that are not.
+        measures: means for each variant and subject.
+        statements: what became of each claim.
+    """
+
+    count: int
+    missing: int
+    measures: Measures
+    statements: Sequence[Statement]
+
+
+def publish(folder: StudyFolder) -> Published:
     """Writes the table, and where there is anything to show the figures and the page.
 
     Raises:
-        SamecastError: they cannot be written, or nothing is left of a table that was there: keys hold the version of
-            samecast and of those who judge.
+        SamecastError: they cannot be written, or nothing is left of a table that was there.
     """
     recipe = folder.recipe()
-    scores = read_scores(folder, scorers)
-    if not scores.rows and (folder.path / PARQUET).is_file():
-        raise SamecastError(
-            f"{str(folder.path / PARQUET)!r} is left as it is: this version of samecast, with these scorers, has made"
-            f" none of its pictures and scores; samecast study --resume {folder.path} makes them anew"
-        )
-    write_scores(folder, scores, scorers)
-    if scores.rows:
-        plates = _draw(folder, recipe, scores)
-        write_text(folder.path / PAGE, article_html(_article(folder, recipe, scores, scorers, plates)))
-    return scores
+    rows = Rows(folder, scorer_facts(recipe.clip, recipe.dino))
+    gathering, samples = Gathering([variant.name for variant in recipe.grid.variants]), Samples(_SUBJECTS)
+
+    def see(row: Mapping[str, Any]) -> None:
+        gathering.see(row)
+        samples.see(row)
+
+    write_table(rows, see)
+    measures = gathering.measures()
+    found = Published(rows.count, rows.missing, measures, findings(measures, recipe.grid))
+    if rows.count:
+        masks = list(folder.masks())
+        plates = _draw(folder, recipe, found, samples, masks)
+        article = _article(folder, recipe, found, samples, plates, [told for _, told in masks])
+        write_text(folder.path / PAGE, article_html(article))
+    return found
 
 
-def _draw(folder: StudyFolder, recipe: Recipe, scores: Scores) -> dict[str, list[Plate]]:
-    place, rows = folder.path / FIGURES, chosen_rows(scores.rows)
+def _draw(
+    folder: StudyFolder,
+    recipe: Recipe,
+    found: Published,
+    samples: Samples,
+    masks: Sequence[tuple[str, Mapping[str, Any]]],
+) -> dict[str, list[Plate]]:
+    place, measures, grid = folder.path / FIGURES, found.measures, recipe.grid
     drawn: dict[str, list[Plate]] = {"scatter": [], "front": [], "pairs": [], "strip": [], "masks": []}
-    for name, figure in scatters(rows, recipe.grid):
+    for name, figure in scatters(measures, grid, found.statements):
         drawn["scatter"].append(Plate(_svg(save_figure(figure, place / name)[0])))
-    drawn["front"].append(Plate(_svg(save_figure(best_front(rows, recipe.grid), place / "front")[0])))
-    pairs = site_pairs(rows, recipe.grid)
+    drawn["front"].append(Plate(_svg(save_figure(best_front(measures, grid), place / "front")[0])))
+    pairs = site_pairs(measures, grid, found.statements)
     if pairs is not None:
         drawn["pairs"].append(Plate(_svg(save_figure(pairs, place / "encoder-decoder")[0])))
-    for kind, pictures in (("strip", strips(folder, recipe.grid, scores.rows)), ("masks", mask_overlays(folder))):
+    for kind, pictures in (
+        ("strip", strips(folder, grid, samples)),
+        ("masks", mask_overlays(folder, masks, _MASKS)),
+    ):
         for name, picture in pictures:
             replace_picture(picture, place / f"{name}.png")
-            drawn[kind].append(Plate(picture, name.partition("-")[2]))
+            drawn[kind].append(Plate.of(picture, name.partition("-")[2]))
     return drawn
 
 
@@ -71,22 +104,22 @@ def _svg(path: Path) -> str:
     return path.read_text(encoding="utf-8")
 
 
-def _left_out(plates: Sequence[Plate], most: int) -> str:
-    return f"The first {most} of {len(plates)}; all are in the folder {FIGURES}." if len(plates) > most else ""
+def interval_words(subjects: int) -> str:
+    """What stands beside means: how their intervals are made, or that there are none."""
+    return "one subject, so no intervals" if subjects == 1 else INTERVALS
 
 
-def variant_table(rows: Sequence[Mapping[str, Any]], recipe: Recipe) -> Table:
-    """A row for each variant with its means over subjects, and their intervals where they are verdicts or cosines."""
-    measures = [name for name in (*ALIGNMENTS, *VERDICTS) if any(row[name] is not None for row in rows)]
-    tables = {name: means_of(rows, name) for name in measures}
+def variant_table(measures: Measures, recipe: Recipe) -> Table:
+    """A row for each variant with its means over subjects, and their intervals."""
+    tables = {name: measures.shown[name] for name in (*ALIGNMENTS, *VERDICTS) if measures.shown[name].present}
     return Table(
-        ("setting", *(_HEADINGS[name] for name in measures)),
+        ("setting", *(_HEADINGS[name] for name in tables)),
         tuple(
-            (variant.name, *(_cell(tables[name], variant.name) for name in measures))
+            (variant.name, *(_cell(table, variant.name) for table in tables.values()))
             for variant in recipe.grid.variants
             if variant.name in tables[TEXT]
         ),
-        "means over subjects with 95% intervals; a heading sorts",
+        f"means over subjects; {interval_words(measures.subjects)}; a heading sorts",
     )
 
 
@@ -112,7 +145,9 @@ def mask_table(masks: Sequence[Mapping[str, Any]]) -> Table | None:
         for (maps, threshold), of in sorted(found.items())
     ]
     columns = ("maps", "threshold", "coverage", *(("IoU with the true mask",) if known else ()))
-    return Table(columns, tuple(rows), "masks found in the photos: means over subjects with 95% intervals")
+    subjects = len({told["subject"] for told in masks})
+    beside = f"95% intervals, {METHODS['share']}" if subjects > 1 else interval_words(1)
+    return Table(columns, tuple(rows), f"masks found in the photos: means over subjects; {beside}")
 
 
 def _over_subjects(masks: Sequence[Mapping[str, Any]], measure: str) -> Estimate:
@@ -120,46 +155,55 @@ def _over_subjects(masks: Sequence[Mapping[str, Any]], measure: str) -> Estimate
     for told in masks:
         if told[measure] is not None:
             of.setdefault(str(told["subject"]), []).append(float(told[measure]))
-    return estimate([sum(values) / len(values) for values in of.values()])
+    return estimate([sum(values) / len(values) for values in of.values()], "share")
 
 
 def _article(
-    folder: StudyFolder, recipe: Recipe, scores: Scores, scorers: Scorers, plates: Mapping[str, list[Plate]]
+    folder: StudyFolder,
+    recipe: Recipe,
+    found: Published,
+    samples: Samples,
+    plates: Mapping[str, list[Plate]],
+    masks: Sequence[Mapping[str, Any]],
 ) -> Article:
-    rows = chosen_rows(scores.rows)
-    chosen = recommended(rows)
-    subjects = len({row["subject"] for row in rows})
-    statements = findings(scores.rows, recipe.grid)
+    measures, clip = found.measures, scorer_facts(recipe.clip, recipe.dino)["clip"]
+    chosen = recommended(measures)
+    some = f"Of the first {samples.shown} of {samples.seen} subjects." if samples.shown < samples.seen else ""
     sections = [
         Section(
             "The best trade-offs",
             f"Recommended: {chosen}. It is the setting on the front that is nearest to best in text and in image"
-            " alignment, each scaled to its range over the front.",
+            " alignment, each scaled to its spread over all settings; of several that are equally near the one that is"
+            " listed first.",
             plates=plates["front"],
         ),
-        Section("What holds", "Each claim with its figure and 95% interval over subjects.", statements),
+        Section(
+            "What holds",
+            f"{summing_up(found.statements)} {INTERVALS}. Beside each claim: the probability of such a figure by"
+            " chance, alone and adjusted for all claims (Holm)."
+            if found.statements
+            else "",
+            found.statements,
+        ),
         Section("Axis by axis", plates=plates["scatter"]),
         Section("Encoder against decoder, subject by subject", plates=plates["pairs"]),
-        Section("Strips", _left_out(plates["strip"], _STRIPS), plates=plates["strip"][:_STRIPS]),
-        Section(
-            "Where maps see the subject",
-            _left_out(plates["masks"], _MASKS),
-            plates=plates["masks"][:_MASKS],
-            table=mask_table([told for told, _ in folder.masks()]),
-        ),
-        Section("All settings", table=variant_table(rows, recipe)),
+        Section("Strips", some, plates=plates["strip"]),
+        Section("Where maps see the subject", plates=plates["masks"], table=mask_table(masks)),
+        Section("All settings", table=variant_table(measures, recipe)),
     ]
-    missing = f" {scores.missing} pictures are missing." if scores.missing else ""
+    missing = f" {found.missing} pictures are missing." if found.missing else ""
     return Article(
         recipe.title,
-        f"{len(scores.rows)} pictures of {subjects} subjects under {len(recipe.grid.variants)} settings.{missing}",
+        f"{found.count} pictures of {measures.subjects} {'subject' if measures.subjects == 1 else 'subjects'} under"
+        f" {len(recipe.grid.variants)} settings.{missing}",
         [section for section in sections if section.plates or section.statements or section.table or section.text],
         {
             "model": f"{recipe.model} ({recipe.revision[:19]}, {recipe.dtype})",
             "steps": str(recipe.settings.steps),
             "guidance": str(recipe.settings.guidance),
             "start": str(recipe.settings.init),
-            "CLIP": f"{scorers.facts['clip']['id']} ({scorers.facts['clip']['revision'][:19]}), raw cosine",
+            "pairing": recipe.settings.pairing,
+            "CLIP": f"{clip['id']} ({clip['revision'][:19]}), raw cosine",
             "folder": folder.path.name,
         },
     )

@@ -1,10 +1,8 @@
 """A study as data: all that determines its pictures, in one frozen object that its folder keeps as `study.json`."""
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from hashlib import sha256
-from importlib.metadata import PackageNotFoundError, version
+from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -14,9 +12,11 @@ from samecast.control.rule_files import rules_from_data, rules_to_data
 from samecast.core.settings import RenderSettings
 from samecast.core.tokens import SubjectTokens
 from samecast.errors import SamecastError
+from samecast.experiments.store import content_key, joined_key
+from samecast.experiments.work import code_version
 from samecast.study.grid import Grid, Variant, View
 
-FORMAT = 1
+FORMAT = 2
 ENGINE = 1
 """Raised where a change of the code changes pictures beyond rounding: keys of old ones then no longer fit."""
 Photos = Literal["first", "each", "together"]
@@ -69,6 +69,13 @@ class Recipe:
                     " pictures or given masks"
                 )
 
+    @cached_property
+    def variant_keys(self) -> tuple[tuple[str, bool], ...]:
+        """For each variant the key of what it shares with all pictures of its own, and whether it looks for words."""
+        return tuple(
+            (content_key(rule_facts(self, variant.rules)), rules_look(variant.rules)) for variant in self.grid.variants
+        )
+
 
 @dataclass(frozen=True)
 class Cast:
@@ -94,15 +101,36 @@ def picture_facts(recipe: Recipe, cast: Cast, rules: Sequence[Rule]) -> dict[str
 
     The model counts by its content, not by its path; batches, device and threads change no more than rounding.
     """
-    settings = recipe.settings
-    looks = any(isinstance(rule.tokens, SubjectTokens) for rule in rules)
+    return {**cast_facts(recipe, cast, rules_look(rules)), **rule_facts(recipe, rules)}
+
+
+def picture_key(recipe: Recipe, cast: Cast, rules: Sequence[Rule]) -> str:
+    """A picture's key, of all its facts."""
+    of_rules, of_cast = rule_facts(recipe, rules), cast_facts(recipe, cast, rules_look(rules))
+    return joined_key(content_key(of_rules), content_key(of_cast))
+
+
+def rules_look(rules: Sequence[Rule]) -> bool:
+    """Whether any rule looks for the subject's words in maps."""
+    return any(isinstance(rule.tokens, SubjectTokens) for rule in rules)
+
+
+def cast_facts(recipe: Recipe, cast: Cast, looking: bool) -> dict[str, Any]:
+    """What determines a picture beside its rules and the recipe."""
     return {
         "references": list(cast.photos),
         "prompt": cast.prompt,
         # Without effect where everything starts from the inverted latent.
-        "seed": cast.seed if settings.noise_share else None,
-        "noun": cast.noun if looks else None,
+        "seed": cast.seed if recipe.settings.noise_share else None,
+        "noun": cast.noun if looking else None,
         "source_prompt": cast.caption,
+    }
+
+
+def rule_facts(recipe: Recipe, rules: Sequence[Rule]) -> dict[str, Any]:
+    """What determines a picture beside its cast."""
+    settings = recipe.settings
+    return {
         "negative_prompt": settings.negative_prompt,
         "rules": rules_to_data(tuple(rules)),
         "steps": settings.steps,
@@ -118,24 +146,6 @@ def picture_facts(recipe: Recipe, cast: Cast, rules: Sequence[Rule]) -> dict[str
         "dtype": recipe.dtype,
         "code": [code_version(), ENGINE],
     }
-
-
-def content_key(facts: Mapping[str, Any]) -> str:
-    """32 hexadecimal digits that say which facts these are: 128 bits of their SHA-256."""
-    told = json.dumps(facts, sort_keys=True, separators=(",", ":"), allow_nan=False, default=_odd)
-    return sha256(told.encode()).hexdigest()[:32]
-
-
-def _odd(value: object) -> str:
-    raise SamecastError(f"{value!r} cannot be part of a key")
-
-
-def code_version() -> str:
-    """The installed version of samecast."""
-    try:
-        return version("samecast")
-    except PackageNotFoundError:
-        return "not installed as a package"
 
 
 def recipe_to_data(recipe: Recipe) -> dict[str, Any]:

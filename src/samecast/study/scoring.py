@@ -3,9 +3,11 @@
 Each feature is computed once for each distinct picture. Several photos of a subject: the mean over pairs.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
+from itertools import islice
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -15,29 +17,31 @@ from torch import Tensor
 from samecast.backbones.fingerprint import file_revision
 from samecast.backbones.loading import EMBEDDED as EMBEDDED_MODEL
 from samecast.backbones.quiet import quiet_libraries
-from samecast.control.targets import split_evenly
 from samecast.diorama.benchmark import BENCHMARK_VERSION, case, judge
-from samecast.diorama.probe import WEIGHTS, Probe, load_probe
+from samecast.diorama.probe import WEIGHTS, Probe, Reading, load_probe
+from samecast.experiments.store import content_key
 from samecast.records import pixel_hash
-from samecast.score.alignment import EMBEDDED, ClipScorer, ImageScorer, load_clip, load_vit
+from samecast.score.alignment import (
+    EMBEDDED,
+    ClipScorer,
+    ImageScorer,
+    describe_clip,
+    describe_vit,
+    load_clip,
+    load_vit,
+)
 from samecast.score.models import locate
-from samecast.score.statistics import Bounds, Cells, cells
-from samecast.study.recipe import content_key
+from samecast.study.measures import VERDICTS
+from samecast.study.photos import Photos, hashes_of
+from samecast.study.recipe import Cast
 from samecast.study.subjects import StudySubject
 
 REAL_CLIP, REAL_DINO = "openai/clip-vit-large-patch14", "facebook/dino-vits16"
 NO_DINO = "none"
-ALIGNMENTS = ("text_alignment", "image_alignment", "dino_alignment")
 _AT_ONCE = 64
 """Pictures that are scored before any score is told, and kept."""
-VERDICTS = ("identity", "scene", "both")
-BOUNDS: Mapping[str, Bounds] = {name: (0.0, 1.0) if name in VERDICTS else (-1.0, 1.0) for name in ALIGNMENTS + VERDICTS}
-"""What the mean of each score cannot leave."""
-
-
-def means_of(rows: Sequence[Mapping[str, Any]], score: str) -> Cells:
-    """For each variant, each subject's mean of a score."""
-    return cells(rows, score, BOUNDS[score])
+Judged = tuple[str, str, Image.Image]
+"""A picture to score: its key, its prompt, and what it shows."""
 
 
 def default_clip(model: str) -> str:
@@ -69,97 +73,132 @@ class Scorers:
     probe: Probe
     facts: Mapping[str, Any]
 
-    def key(self, run: str, subject: StudySubject) -> str:
-        """Of one picture's scores."""
-        judged = [pixel_hash(photo) for photo in photos_judged(subject)]
-        case_of = None if subject.case is None else [subject.case, BENCHMARK_VERSION]
-        # By content: where a model lies does not count.
-        asked = {role: {name: told for name, told in of.items() if name != "id"} for role, of in self.facts.items()}
-        return content_key({"run": run, "judged": judged, "case": case_of, "scorers": asked})
-
-    def score(
-        self, subject: StudySubject, pictures: Mapping[str, tuple[str, Image.Image]]
-    ) -> Iterator[tuple[str, dict[str, Any]]]:
-        """Scores of some pictures of one subject, as they are found, some pictures at a time.
+    def score(self, subject: StudySubject, pictures: Iterable[Judged]) -> Iterator[dict[str, dict[str, Any]]]:
+        """Scores of some pictures of one subject by their keys, some pictures at a time as they come.
 
         Args:
             subject: whose.
-            pictures: by key, each with its prompt.
+            pictures: read one after another; those that look the same are looked at once.
         """
-        of_image: dict[str, list[str]] = {}
-        for key, (_, image) in pictures.items():
-            of_image.setdefault(pixel_hash(image), []).append(key)
-        prompts = sorted({prompt for prompt, _ in pictures.values()})
-        texts = dict(zip(prompts, self.clip.embed_texts(prompts), strict=True))
-        photos = photos_judged(subject)
-        sought = self.clip.embed_images(photos)
-        sought_dino = None if self.dino is None else self.dino.embed_images(photos)
-        for keys in split_evenly(list(of_image.values()), _AT_ONCE):
-            images = [pictures[of_one[0]][1] for of_one in keys]
-            seen = self.clip.embed_images(images)
-            alike, alike_dino = _alignment(seen, sought), None
-            if self.dino is not None and sought_dino is not None:
-                alike_dino = _alignment(self.dino.embed_images(images), sought_dino)
-            verdicts = self._verdicts(subject, images, prompts)
-            for at, of_one in enumerate(keys):
-                for key in of_one:
-                    prompt = pictures[key][0]
-                    yield (
-                        key,
-                        {
-                            "text_alignment": float(seen[at] @ texts[prompt]),
-                            "image_alignment": float(alike[at]),
-                            "dino_alignment": None if alike_dino is None else float(alike_dino[at]),
-                            **verdicts[at][prompt],
-                        },
-                    )
+        texts, seen, photos = dict[str, Tensor](), dict[str, _Seen](), None
+        left = iter(pictures)
+        while chunk := list(islice(left, _AT_ONCE)):
+            photos = photos or self._photos(subject)
+            hashes = [pixel_hash(image) for _, _, image in chunk]
+            new = {told: image for told, (_, _, image) in zip(hashes, chunk, strict=True) if told not in seen}
+            if new:
+                seen |= dict(zip(new, self._look(subject, list(new.values()), *photos), strict=True))
+            prompts = [prompt for prompt in dict.fromkeys(prompt for _, prompt, _ in chunk) if prompt not in texts]
+            if prompts:
+                texts |= dict(zip(prompts, self.clip.embed_texts(prompts), strict=True))
+            yield {
+                key: self._told(subject, seen[told], prompt, texts[prompt])
+                for told, (key, prompt, _) in zip(hashes, chunk, strict=True)
+            }
 
-    def _verdicts(
-        self, subject: StudySubject, images: Sequence[Image.Image], prompts: Sequence[str]
-    ) -> list[dict[str, dict[str, bool | None]]]:
-        """For each picture, what is right in it by each prompt; nothing is known outside the embedded world."""
-        nothing: dict[str, bool | None] = dict.fromkeys(VERDICTS)
-        if subject.case is None:
-            return [dict.fromkeys(prompts, nothing)] * len(images)
-        told = case(subject.case)
-        tasks = {task.prompt: task for task in told.tasks}
-        with torch.no_grad():
-            readings = self.probe.read(images)
-        found: list[dict[str, dict[str, bool | None]]] = []
-        for reading in readings:
-            judged = {prompt: judge(reading, told, tasks[prompt]) for prompt in prompts}
-            found.append({p: {"identity": v.identity, "scene": v.scene, "both": v.both} for p, v in judged.items()})
-        return found
+    def _photos(self, subject: StudySubject) -> tuple[Tensor, Tensor | None]:
+        photos = list(photos_judged(subject))
+        return self.clip.embed_images(photos), None if self.dino is None else self.dino.embed_images(photos)
+
+    def _look(
+        self, subject: StudySubject, images: Sequence[Image.Image], photos: Tensor, photos_dino: Tensor | None
+    ) -> "list[_Seen]":
+        """What is to be seen in pictures whatever their prompt: one look of each model at all of them."""
+        features = self.clip.embed_images(images)
+        alike, alike_dino = _alignment(features, photos), None
+        if self.dino is not None and photos_dino is not None:
+            alike_dino = _alignment(self.dino.embed_images(images), photos_dino)
+        readings: list[Reading] = []
+        if subject.case is not None:
+            with torch.no_grad():
+                readings = self.probe.read(images)
+        return [
+            _Seen(
+                features[at],
+                float(alike[at]),
+                None if alike_dino is None else float(alike_dino[at]),
+                readings[at] if readings else None,
+            )
+            for at in range(len(images))
+        ]
+
+    def _told(self, subject: StudySubject, seen: "_Seen", prompt: str, text: Tensor) -> dict[str, Any]:
+        """One picture's scores; what is right in it is known in the embedded world alone."""
+        verdicts: dict[str, bool | None] = dict.fromkeys(VERDICTS)
+        if subject.case is not None and seen.reading is not None:
+            told = case(subject.case)
+            task = next(task for task in told.tasks if task.prompt == prompt)
+            judged = judge(seen.reading, told, task)
+            verdicts = {"identity": judged.identity, "scene": judged.scene, "both": judged.both}
+        alignments = {"image_alignment": seen.image_alignment, "dino_alignment": seen.dino_alignment}
+        return {"text_alignment": float(seen.features @ text), **alignments, **verdicts}
 
 
-def photos_judged(subject: StudySubject) -> tuple[Image.Image, ...]:
+@dataclass(frozen=True)
+class _Seen:
+    """What is to be seen in a picture: CLIP's features, how alike it is to the photos, and what the probe read."""
+
+    features: Tensor
+    image_alignment: float
+    dino_alignment: float | None
+    reading: Reading | None
+
+
+def score_key(facts: Mapping[str, Any], subject: StudySubject, cast: Cast) -> str:
+    """Of the scores of all pictures of one photo, prompt and seed, by one set of scorers."""
+    case_of = None if subject.case is None else [subject.case, BENCHMARK_VERSION]
+    # By content: where a model lies does not count.
+    asked = {role: {name: told for name, told in of.items() if name != "id"} for role, of in facts.items()}
+    return content_key(
+        {
+            "photos": cast.photos,
+            "prompt": cast.prompt,
+            "seed": cast.seed,
+            "judged": hashes_of(photos_judged(subject)),
+            "case": case_of,
+            "scorers": asked,
+        }
+    )
+
+
+def photos_judged(subject: StudySubject) -> Photos:
     """The photos that a subject's pictures are compared with."""
     return subject.judged or subject.references
 
 
 @cache
-def load_scorers(clip: str, dino: str, device: str = "cpu") -> Scorers:
-    """Those who judge; loaded once in a process.
+def scorer_facts(clip: str, dino: str) -> Mapping[str, Any]:
+    """Which models score, and how they are asked; part of every score's key. Loads no weights.
 
     Args:
         clip: a folder or hub id; `diorama` is the embedded one.
         dino: likewise, of a self-supervised vision transformer; `none` is none, and so is nothing.
-        device: where they work.
 
     Raises:
-        SamecastError: one cannot be loaded.
+        SamecastError: one cannot be found.
     """
     with quiet_libraries():
-        folder, revision = locate(EMBEDDED / "clip" if clip == EMBEDDED_MODEL else clip)
-        scorer = load_clip(folder, device)
-        probe = {"revision": file_revision(WEIGHTS / "probe.safetensors")}
-        facts: dict[str, Any] = {"clip": {"id": clip, "revision": revision, **scorer.describe()}, "probe": probe}
-        beside = None
+        folder, revision = locate(_place(clip, "clip"))
+        facts: dict[str, Any] = {"clip": {"id": clip, "revision": revision, **describe_clip(folder)}}
+        facts["probe"] = {"revision": file_revision(WEIGHTS / "probe.safetensors")}
         if dino not in ("", NO_DINO):
-            folder, revision = locate(EMBEDDED / "vit" if dino == EMBEDDED_MODEL else dino)
-            beside = load_vit(folder, device)
-            facts["dino"] = {"id": dino, "revision": revision, **beside.describe()}
+            folder, revision = locate(_place(dino, "vit"))
+            facts["dino"] = {"id": dino, "revision": revision, **describe_vit(folder)}
+    return facts
+
+
+@cache
+def load_scorers(clip: str, dino: str, device: str = "cpu") -> Scorers:
+    """Those who judge; loaded once in a process. Arguments and errors as for `scorer_facts`, and where they work."""
+    facts = scorer_facts(clip, dino)
+    with quiet_libraries():
+        scorer = load_clip(locate(_place(clip, "clip"))[0], device)
+        beside = load_vit(locate(_place(dino, "vit"))[0], device) if "dino" in facts else None
     return Scorers(scorer, beside, load_probe(), facts)
+
+
+def _place(model: str, embedded: str) -> str | Path:
+    return EMBEDDED / embedded if model == EMBEDDED_MODEL else model
 
 
 def _alignment(pictures: Tensor, photos: Tensor) -> Tensor:

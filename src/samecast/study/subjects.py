@@ -10,6 +10,7 @@ and prompts, a line each, in `prompts.txt` there or beside them; `{noun}` in the
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +23,7 @@ from samecast.diorama.benchmark import case
 from samecast.disk import expanded, is_file, is_folder
 from samecast.errors import SamecastError
 from samecast.photos import open_photo, photos_in
-from samecast.records import slug
+from samecast.study.photos import LazyPhotos, Photos
 
 BUNDLED = 8
 
@@ -32,9 +33,9 @@ class StudySubject:
     """One subject, and what is to be made of it.
 
     Args:
-        name: of its own within the study, and its folder's.
+        name: of its own within the study, as it was given: the table can be joined with what it came from.
         prompts: one scene each, in full.
-        references: photos that are read; the first gives the layout where all are read together.
+        references: photos that are read, when they are needed; the first gives the layout where all are read together.
         class_noun: what it is, where somebody says so.
         source_prompt: caption of the photos.
         judged: photos that pictures are compared with; the references themselves where there are no others.
@@ -44,10 +45,10 @@ class StudySubject:
 
     name: str
     prompts: tuple[str, ...]
-    references: tuple[Image.Image, ...]
+    references: Photos
     class_noun: str = ""
     source_prompt: str = ""
-    judged: tuple[Image.Image, ...] = ()
+    judged: Photos = ()
     case: int | None = None
     hidden: bool = False
 
@@ -181,4 +182,7 @@ def _folders(folder: Path) -> list[Path]:
 
 def _make(name: str, prompts: Sequence[str], photos: Sequence[Path], noun: str, caption: str) -> StudySubject:
     ordered = tuple(dict.fromkeys(prompts))
-    return StudySubject(slug(name), ordered, tuple(open_photo(photo) for photo in photos), noun, caption)
+    for photo in photos:
+        if not photo.exists():
+            raise SamecastError(f"{str(photo)!r} does not exist")
+    return StudySubject(name, ordered, LazyPhotos([partial(open_photo, photo) for photo in photos]), noun, caption)

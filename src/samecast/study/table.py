@@ -1,79 +1,89 @@
-"""All scores of a study as one tidy table: a row for each picture, with everything that made it."""
+"""All scores of a study as one tidy table: a row for each picture, with everything that made it.
 
-import csv
-import io
+Rows are read and written as they come, and never held together, so that a study may be of any size.
+"""
+
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.csv as pcsv
 import pyarrow.parquet as pq
 
 from samecast.control.rule_files import rules_to_data
-from samecast.disk import replace_file, write_text
+from samecast.disk import replace_file
+from samecast.errors import SamecastError
+from samecast.experiments.work import code_version
 from samecast.study.axes import BASE
-from samecast.study.casting import Order, orders_of
-from samecast.study.folder import PICTURE, StudyFolder
-from samecast.study.recipe import ENGINE, Recipe, code_version, recipe_to_data
-from samecast.study.scoring import ALIGNMENTS, VERDICTS, Scorers
+from samecast.study.casting import Order, orders_for, sources_of
+from samecast.study.folder import StudyFolder, Unreadable
+from samecast.study.grid import Variant
+from samecast.study.measures import ALIGNMENTS, KINDS, VERDICTS
+from samecast.study.recipe import ENGINE, Cast, Recipe, recipe_to_data
+from samecast.study.scoring import score_key
 from samecast.study.subjects import StudySubject
 
 Row = dict[str, Any]
 PARQUET, CSV = "scores.parquet", "scores.csv"
 _DIGITS = 6
+_GROUP = 5_000
+"""Rows that are written at once."""
 
 
-@dataclass(frozen=True)
-class Scores:
-    """The table.
+@dataclass
+class Rows:
+    """The rows of all pictures that are finished and scored, in the order of subjects, photos, prompts and variants.
 
     Args:
-        rows: one for each finished and scored picture, in the order of subjects, photos, prompts and variants.
-        missing: how many there are not yet.
+        folder: of the study.
+        facts: of those who score, as `scorer_facts` gives them.
+        count: how many there were, when all have been read.
+        missing: how many there are not yet, likewise.
     """
 
-    rows: tuple[Row, ...]
-    missing: int
+    folder: StudyFolder
+    facts: Mapping[str, Any]
+    count: int = 0
+    missing: int = 0
+
+    def __iter__(self) -> Iterator[Row]:
+        recipe = self.folder.recipe()
+        self.count = self.missing = 0
+        fixed = _fixed(recipe, self.facts)
+        of_variant = {variant.name: fixed | _of_variant(variant) for variant in recipe.grid.variants}
+        for subject in self.folder.subjects():
+            if isinstance(subject, Unreadable):
+                self.missing += len(recipe.grid.variants)
+                continue
+            for sources in sources_of(recipe, subject):
+                for cast in sources.casts:
+                    known = self.folder.scores(score_key(self.facts, subject, cast))
+                    shared = _of_cast(subject, cast, sources.numbers, self.facts)
+                    for order in orders_for(recipe, cast, sources.numbers):
+                        row = self._row(order, known.get(order.key, {}), of_variant[order.variant.name] | shared)
+                        if row is not None:
+                            yield row
+
+    def _row(self, order: Order, scores: Mapping[str, Any], row: Row) -> Row | None:
+        """The row of one picture, if it is there with all its scores."""
+        if not scores.keys() >= KINDS.keys() or not self.folder.is_finished(order.key):
+            self.missing += 1
+            return None
+        self.count += 1
+        for name in KINDS:
+            value = scores[name]
+            row[name] = round(value, _DIGITS) if isinstance(value, float) else value
+        row["key"], row["picture"] = order.key, self.folder.picture_name(order.key)
+        return row
 
 
-def read_scores(folder: StudyFolder, scorers: Scorers) -> Scores:
-    """The rows of all pictures that are finished and scored."""
-    recipe = folder.recipe()
-    rows: list[Row] = []
-    missing = 0
-    for name in folder.subject_names():
-        subject = folder.subject(name)
-        for order in orders_of(recipe, subject):
-            scores = folder.score(scorers.key(order.key, subject)) if folder.is_finished(order.key) else None
-            if scores is None:
-                missing += 1
-            else:
-                rows.append(_row(recipe, subject, order, scores, scorers))
-    return Scores(tuple(rows), missing)
-
-
-def _row(recipe: Recipe, subject: StudySubject, order: Order, scores: Mapping[str, Any], scorers: Scorers) -> Row:
-    fields = order.variant.fields
+def _fixed(recipe: Recipe, facts: Mapping[str, Any]) -> Row:
     settings = recipe.settings
-    told = {name: scores[name] for name in (*ALIGNMENTS, *VERDICTS)}
     return {
-        "subject": subject.subject,
-        "hidden": subject.hidden,
-        "photos": "+".join(str(number + 1) for number in order.numbers),
-        "prompt": order.cast.prompt,
-        "seed": order.cast.seed,
-        "variant": order.variant.name,
-        # As text, for one field takes numbers and words: `final` is a step or a share, `threshold` a value or `otsu`.
-        **{field: None if fields.get(field) is None else str(fields[field]) for field in ("handover", *BASE)},
-        **{name: round(value, _DIGITS) if isinstance(value, float) else value for name, value in told.items()},
-        "rules": json.dumps(rules_to_data(order.variant.rules)),
-        "key": order.key,
-        "picture": f"runs/{order.key}/{PICTURE}",
-        "photo_hashes": "+".join(order.cast.photos),
-        "class_noun": order.cast.noun,
-        "source_prompt": order.cast.caption,
         "negative_prompt": settings.negative_prompt,
         "model": recipe.model,
         "revision": recipe.revision,
@@ -86,33 +96,73 @@ def _row(recipe: Recipe, subject: StudySubject, order: Order, scores: Mapping[st
         "pairing": settings.pairing,
         "fixed_point": settings.fixed_point,
         "size": settings.size,
-        "clip": scorers.facts["clip"]["id"],
-        "clip_revision": scorers.facts["clip"]["revision"],
-        "dino": scorers.facts["dino"]["id"] if "dino" in scorers.facts else None,
-        "dino_revision": scorers.facts["dino"]["revision"] if "dino" in scorers.facts else None,
-        "probe_revision": None if subject.case is None else scorers.facts["probe"]["revision"],
-        "scale": scorers.facts["clip"]["scale"],
+        "clip": facts["clip"]["id"],
+        "clip_revision": facts["clip"]["revision"],
+        "dino": facts["dino"]["id"] if "dino" in facts else None,
+        "dino_revision": facts["dino"]["revision"] if "dino" in facts else None,
+        "scale": facts["clip"]["scale"],
         "code": f"{code_version()}, engine {ENGINE}",
     }
 
 
-def write_scores(folder: StudyFolder, scores: Scores, scorers: Scorers) -> None:
+def _of_variant(variant: Variant) -> Row:
+    fields = variant.fields
+    return {
+        "variant": variant.name,
+        # As text, for one field takes numbers and words: `final` is a step or a share, `threshold` a value or `otsu`.
+        **{field: None if fields.get(field) is None else str(fields[field]) for field in ("handover", *BASE)},
+        "rules": json.dumps(rules_to_data(variant.rules)),
+    }
+
+
+def _of_cast(subject: StudySubject, cast: Cast, numbers: tuple[int, ...], facts: Mapping[str, Any]) -> Row:
+    return {
+        "subject": subject.subject,
+        "hidden": subject.hidden,
+        "photos": "+".join(str(number + 1) for number in numbers),
+        "prompt": cast.prompt,
+        "seed": cast.seed,
+        "photo_hashes": "+".join(cast.photos),
+        "class_noun": cast.noun,
+        "source_prompt": cast.caption,
+        "probe_revision": None if subject.case is None else facts["probe"]["revision"],
+    }
+
+
+def write_table(rows: Rows, see: Callable[[Row], None]) -> None:
     """Writes the table twice: as Parquet, with the recipe and the scorers in its metadata, and as CSV.
 
+    Args:
+        rows: what to write.
+        see: called with each row.
+
     Raises:
-        SamecastError: it cannot be written.
+        SamecastError: it cannot be written, or nothing is left of a table that was there, which stays as it is: keys
+            hold the version of samecast and of those who score.
     """
+    path = rows.folder.path
     metadata = {
-        "recipe": json.dumps(recipe_to_data(folder.recipe())),
-        "scorers": json.dumps(dict(scorers.facts), default=str),
+        "recipe": json.dumps(recipe_to_data(rows.folder.recipe())),
+        "scorers": json.dumps(dict(rows.facts), default=str),
     }
-    table = pa.Table.from_pylist(list(scores.rows), schema=_schema(metadata))
-    replace_file(folder.path / PARQUET, lambda part: pq.write_table(table, part))
-    text = io.StringIO()
-    writer = csv.DictWriter(text, [field.name for field in _schema({})], lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(scores.rows)
-    write_text(folder.path / CSV, text.getvalue())
+    schema = _schema(metadata)
+
+    def write(parquet: Path, plain: Path) -> None:
+        with pq.ParquetWriter(parquet, schema) as table, pcsv.CSVWriter(plain, schema) as text:
+            left = iter(rows)
+            while group := list(islice(left, _GROUP)):
+                part = pa.Table.from_pylist(group, schema=schema)
+                table.write_table(part)
+                text.write_table(part)
+                for row in group:
+                    see(row)
+        if not rows.count and (path / PARQUET).is_file():
+            raise SamecastError(
+                f"{str(path / PARQUET)!r} is left as it is: this version of samecast, with these scorers, has made none"
+                f" of its pictures and scores; samecast study --resume {path} makes them anew"
+            )
+
+    replace_file(path / PARQUET, lambda parquet: replace_file(path / CSV, lambda plain: write(parquet, plain)))
 
 
 def load_table(path: Path) -> Sequence[Row]:

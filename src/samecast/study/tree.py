@@ -55,15 +55,23 @@ class Size:
         runs: that were asked for.
         distinct: of these, with histories of their own: the leaves.
         nodes: steps to compute, each for one branch.
-        widest: most nodes at one step.
-        deepest: working steps of one run.
+        widths: nodes at each working step.
     """
 
     runs: int
     distinct: int
     nodes: int
-    widest: int
-    deepest: int
+    widths: tuple[int, ...]
+
+    @property
+    def widest(self) -> int:
+        """Most nodes at one step."""
+        return max(self.widths, default=0)
+
+    @property
+    def deepest(self) -> int:
+        """Working steps of one run."""
+        return len(self.widths)
 
 
 def measure(histories: Sequence[Sequence[Hashable]]) -> Size:
@@ -78,4 +86,4 @@ def measure(histories: Sequence[Sequence[Hashable]]) -> Size:
             children.setdefault((name, told[step]), len(children)) for name, told in zip(names, histories, strict=True)
         ]
         widths.append(len(children))
-    return Size(len(histories), widths[-1] if widths else 0, sum(widths), max(widths, default=0), deepest)
+    return Size(len(histories), widths[-1] if widths else 0, sum(widths), tuple(widths))

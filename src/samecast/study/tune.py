@@ -2,8 +2,10 @@
 
 Successive halving (Jamieson and Talwalkar, AISTATS 2016): all candidates are tried on one picture, the better half on
 twice as many - another prompt, then another photo, then another seed, in turn - and so on, until the last few have been
-tried on all prompts, photos and seeds. Every round is a study on a shared tree, in one folder: what an earlier round
-made is not made again.
+tried on all prompts, photos and seeds. The settings that are best in text and in image alignment alone are never
+dropped, and what counts as far is taken from the first round: so a trade-off means the same in every round, and where
+pictures do not differ the search chooses what a search of everything would. Every round is a study on a shared tree, in
+one folder: what an earlier round made is not made again.
 """
 
 from collections.abc import Callable, Sequence
@@ -12,17 +14,21 @@ from pathlib import Path
 
 from samecast.backbones.base import Backbone
 from samecast.errors import SamecastError
-from samecast.score.statistics import balanced, front
+from samecast.experiments.executors import Executor, Watch
+from samecast.experiments.store import content_key
+from samecast.score.statistics import balanced, front, widths
 from samecast.study.axes import Axis
-from samecast.study.findings import mean_points
-from samecast.study.folder import identity_of
-from samecast.study.grid import BOTH, DECODER, ENCODER, FULL_RUN, SITE_WORDS, Grid, Variant, factorial, only
+from samecast.study.folder import described
+from samecast.study.grid import Grid, Variant, factorial, only
 from samecast.study.job import prepare, run_study
-from samecast.study.recipe import Recipe, content_key, recipe_to_data
-from samecast.study.scoring import load_scorers
+from samecast.study.measures import Measures, Points, gather
+from samecast.study.photos import hashes_of
+from samecast.study.presets import BOTH, DECODER, ENCODER, FULL_RUN, SITE_WORDS
+from samecast.study.recipe import Recipe, recipe_to_data
+from samecast.study.scoring import scorer_facts
 from samecast.study.subjects import StudySubject
-from samecast.study.table import Row, read_scores
-from samecast.study.unit import Bench, Progress
+from samecast.study.table import Rows
+from samecast.study.unit import Bench
 
 _STARTS, _FINALS = (0, 4, 10), (10, 20, 25, 30, 40, 50)
 _FEWEST = 3
@@ -61,7 +67,7 @@ class Round:
 
     candidates: tuple[str, ...]
     extent: Extent
-    points: dict[str, tuple[float, float]]
+    points: Points
 
 
 @dataclass(frozen=True)
@@ -72,15 +78,19 @@ class Tuning:
         chosen: the recommended variant.
         front: the best trade-offs of the last round, ascending in text alignment.
         rounds: first to last.
-        rows: the last round's table.
-        grid: of the last round.
+        measures: of the last round.
+        grid: likewise.
+        scale: what counts as far in text and in image alignment.
+        failed: how many pictures and units could not be made.
     """
 
     chosen: Variant
     front: tuple[str, ...]
     rounds: tuple[Round, ...]
-    rows: tuple[Row, ...]
+    measures: Measures
     grid: Grid
+    scale: tuple[float, float]
+    failed: int
 
 
 def candidates(steps: int) -> Grid:
@@ -105,7 +115,8 @@ def tune(
     *,
     weight: float = 0.5,
     bench: Bench | None = None,
-    progress: Progress | None = None,
+    executor: Executor | None = None,
+    watch: Watch | None = None,
     round_done: Callable[[Round], None] | None = None,
 ) -> Tuning:
     """Searches the recipe's grid.
@@ -117,7 +128,8 @@ def tune(
         backbone: the model.
         weight: of image alignment against text alignment, 0 to 1.
         bench: how to work; its folder is not used.
-        progress: told how far a round is.
+        executor: where; None is this process.
+        watch: who is told what meanwhile.
         round_done: told of each round.
 
     Raises:
@@ -127,60 +139,74 @@ def tune(
         raise SamecastError("there is nothing to choose from: give at least two candidates")
     most = Extent(len(subject.prompts), len(subject.references) if recipe.photos == "each" else 1, recipe.seeds)
     rounds: list[Round] = []
-    grid, extent, rows = recipe.grid, Extent(), tuple[Row, ...]()
+    grid, extent, scale, failed = recipe.grid, Extent(), None, 0
     while True:
         last = len(grid.variants) <= _FEWEST or extent == most
         extent = most if last else extent
-        rows = _round(folder, replace(recipe, grid=grid), subject, extent, backbone, bench, progress)
-        points = mean_points(rows)
+        asked = _asked(recipe, subject, extent)
+        measures, troubles = _round(folder, replace(recipe, grid=grid), asked, extent, backbone, bench, executor, watch)
+        points, failed = measures.points, failed + troubles
         if not points:
             raise SamecastError(f"no candidate could be rendered; see failures in {folder}")
         rounds.append(Round(tuple(points), extent, points))
+        scale = scale or widths(points)
         if round_done is not None:
             round_done(rounds[-1])
         if last:
             break
-        grid, extent = only(grid, _better_half(points, weight)), extent.twice(most)
-    chosen = balanced(points, weight)
+        grid, extent = only(grid, better_half(points, weight, scale)), extent.twice(most)
+    chosen = balanced(points, weight, scale)
     variant = next(variant for variant in grid.variants if variant.name == chosen)
-    return Tuning(variant, front(points), tuple(rounds), rows, grid)
+    return Tuning(variant, front(points), tuple(rounds), measures, grid, scale, failed)
+
+
+def _asked(recipe: Recipe, subject: StudySubject, extent: Extent) -> StudySubject:
+    """The subject with as many prompts and photos as a round takes; judged by all photos in every round."""
+    shown = subject.references[: extent.photos] if recipe.photos == "each" else subject.references
+    judged = subject.judged or subject.references
+    return replace(subject, prompts=subject.prompts[: extent.prompts], references=shown, judged=judged)
 
 
 def _round(
     folder: Path,
     recipe: Recipe,
-    subject: StudySubject,
+    asked: StudySubject,
     extent: Extent,
     backbone: Backbone,
     bench: Bench | None,
-    progress: Progress | None,
-) -> tuple[Row, ...]:
-    """One round as a study; all rounds share their pictures, which are kept by content."""
-    shown = subject.references[: extent.photos] if recipe.photos == "each" else subject.references
-    # Judged by all photos in every round, whichever are read.
-    asked = replace(
-        subject,
-        prompts=subject.prompts[: extent.prompts],
-        references=shown,
-        judged=subject.judged or subject.references,
-    )
+    executor: Executor | None,
+    watch: Watch | None,
+) -> tuple[Measures, int]:
+    """One round as a study, and how many failures it had; all rounds share their pictures."""
+    recipe = replace(recipe, seeds=extent.seeds)
+    photos = hashes_of(asked.references), hashes_of(asked.judged)
     number = f"{len(recipe.grid.variants)} candidates {extent}".replace(",", "").replace(" ", "-")
-    told = {**recipe_to_data(replace(recipe, seeds=extent.seeds)), "asked": identity_of(asked)}
+    told = {**recipe_to_data(recipe), "asked": described(asked), "photos": photos}
     name = f"{number}-{content_key(told)[:8]}"  # of another search in the same folder, another
-    study, settled = prepare(folder / name, replace(recipe, seeds=extent.seeds), [asked], backbone)
+    study, settled = prepare(folder / name, recipe, [asked], backbone)
     study.share(folder)
-    run_study(study, replace(bench or Bench(study.path), path=study.path), backbone=backbone, progress=progress)
-    return read_scores(study, load_scorers(settled.clip, settled.dino)).rows
+    bench = replace(bench or Bench(study.path), path=study.path)
+    run_study(study, bench, executor=executor, backbone=None if executor else backbone, watch=watch)
+    rows = Rows(study, scorer_facts(settled.clip, settled.dino))
+    return gather(rows, [variant.name for variant in recipe.grid.variants]), len(study.failures())
 
 
-def _better_half(points: dict[str, tuple[float, float]], weight: float) -> list[str]:
-    """The front first, then what is left when it is taken away, until half is kept; within one by the trade-off."""
-    kept: list[str] = []
-    left = dict(points)
-    while left and len(kept) < max(_FEWEST, len(points) // 2):
-        best = {name: left[name] for name in front(left)}
+def better_half(points: Points, weight: float, scale: tuple[float, float]) -> list[str]:
+    """Half of the candidates, three at least: both ends of the front, then the rest of it by the trade-off, then what
+    is left when it is taken away, likewise.
+
+    Args:
+        points: where each candidate is, in the grid's order.
+        weight: of image alignment.
+        scale: what counts as far in either respect.
+    """
+    most = max(_FEWEST, len(points) // 2)
+    ends = front(points)[:1] + front(points)[-1:]
+    kept, left = list(dict.fromkeys(ends)), dict(points)
+    while left and len(kept) < most:
+        best = {name: left[name] for name in left if name in set(front(left))}
         while best:
-            name = balanced(best, weight)
-            kept.append(name)
+            name = balanced(best, weight, scale)
+            kept += [name] if name not in kept else []
             del best[name], left[name]
-    return kept[: max(_FEWEST, len(points) // 2)]
+    return kept[: max(most, len(ends))]

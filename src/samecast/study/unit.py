@@ -1,7 +1,10 @@
-"""One unit of a study: one subject, every picture of it made, written and scored; what is finished is left alone."""
+"""One unit of a study: a subject's photos that are read at once, and every picture of them made, written and scored.
+
+What is finished is left alone.
+"""
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,18 +13,61 @@ import torch
 from samecast.backbones.base import Backbone
 from samecast.control.session import Session
 from samecast.errors import SamecastError
+from samecast.experiments.store import content_key
+from samecast.experiments.work import Progress, tell_nobody
 from samecast.render import Model, load
-from samecast.study.casting import Binding, Order, orders_of, sources_of
-from samecast.study.folder import StudyFolder, shared_everywhere
+from samecast.study.casting import Binding, Order, Sources, orders_for, sources_of
+from samecast.study.folder import PROGRESS, StudyFolder, Unreadable, shared_everywhere
 from samecast.study.lockstep import looks_of
 from samecast.study.making import Making
-from samecast.study.scoring import Scorers, load_scorers
+from samecast.study.recipe import Cast, Recipe
+from samecast.study.scoring import Judged, Scorers, load_scorers, score_key
 from samecast.study.subjects import StudySubject
 
 _log = logging.getLogger(__name__)
 CHECKPOINT_SECONDS = 60.0
-Progress = Callable[[str, int, int], None]
-"""Called with a subject's name, how many nodes of its tree are done, and how many there are."""
+
+
+@dataclass(frozen=True)
+class StudyUnit:
+    """One unit.
+
+    Args:
+        name: of the subject, and of the photo where each is read by itself.
+        subject: whose pictures; or why nothing is known of it.
+        sources: the photos that are read, and the pictures to make of them; none of an unreadable subject.
+        key: of its own.
+        cost: how long it takes against the others.
+    """
+
+    name: str
+    subject: StudySubject | Unreadable
+    sources: Sources
+    key: str
+    cost: float
+
+
+def units_of(recipe: Recipe, subject: StudySubject | Unreadable) -> list[StudyUnit]:
+    """The units of one subject; reads no photo."""
+    if isinstance(subject, Unreadable):
+        return [StudyUnit(subject.name, subject, Sources((), ()), content_key({"subject": subject.name}), 0.0)]
+    several = sources_of(recipe, subject)
+    return [
+        StudyUnit(
+            f"{subject.name}, photo {sources.numbers[0] + 1}" if len(several) > 1 else subject.name,
+            subject,
+            sources,
+            content_key({"subject": subject.name, "photos": sources.numbers}),
+            len(sources.numbers) + len(sources.casts) * len(recipe.grid.variants),
+        )
+        for sources in several
+    ]
+
+
+def orders_in(recipe: Recipe, unit: StudyUnit) -> Iterator[Order]:
+    """All entries of one unit, in the table's order."""
+    for cast in unit.sources.casts:
+        yield from orders_for(recipe, cast, unit.sources.numbers)
 
 
 @dataclass(frozen=True)
@@ -29,7 +75,7 @@ class Tally:
     """What one unit took.
 
     Args:
-        name: of the subject.
+        name: of the unit.
         made: pictures made now.
         kept: pictures that were finished before.
         failed: pictures that could not be made.
@@ -54,7 +100,7 @@ class Bench:
         model: where the model lies, if not where the recipe says.
         device: where to compute.
         rows: most rows in one call of the denoiser; None chooses by size.
-        checkpoint: seconds between two checkpoints of a subject in progress.
+        checkpoint: seconds between two checkpoints of a unit in progress.
     """
 
     path: Path
@@ -65,25 +111,24 @@ class Bench:
 
 
 class Worker:
-    """Makes and scores subjects of one study. Loads the model once.
+    """Makes and scores units of one study. Loads the model once.
 
     Args:
         bench: how to work.
-        progress: told how far a subject is.
+        progress: told how far a unit is.
         backbone: the model, where it is loaded already.
 
     Raises:
         SamecastError: the study is not to be seen from here, or the model is not the one that the study is of.
     """
 
-    def __init__(self, bench: Bench, progress: Progress | None = None, backbone: Backbone | None = None) -> None:
+    def __init__(self, bench: Bench, progress: Progress = tell_nobody, backbone: Backbone | None = None) -> None:
         if not shared_everywhere(bench.path):
             raise SamecastError(
                 f"this worker does not see {str(bench.path)!r}: put the study on storage that all share"
             )
-        self.bench, self.folder = bench, StudyFolder(bench.path)
+        self.bench, self.folder, self.progress = bench, StudyFolder(bench.path), progress
         self.recipe = self.folder.recipe()
-        self.progress: Progress = progress or (lambda name, done, total: None)
         self.backbone = backbone or load_study_model(bench, self.folder).backbone
         if self.backbone.identity.revision != self.recipe.revision:
             raise SamecastError(
@@ -94,50 +139,61 @@ class Worker:
         self._scorers: Scorers | None = None
 
     @torch.inference_mode()
-    def __call__(self, name: str) -> Tally:
-        """One subject, from where it stands to the end."""
-        subject = self.folder.subject(name)
-        orders = list(orders_of(self.recipe, subject))
+    def __call__(self, unit: StudyUnit) -> Tally:
+        """One unit, from where it stands to the end.
+
+        Raises:
+            SamecastError: its subject or photos cannot be read.
+        """
+        if isinstance(unit.subject, Unreadable):
+            raise SamecastError(unit.subject.reason)
+        orders = list(orders_in(self.recipe, unit))
         keys = {order.key for order in orders}
         before = {key for key in keys if self.folder.is_finished(key)}
-        session = Session(self.backbone, self._map_sites(orders))
-        maps = 0
-        with session:
-            for sources in sources_of(self.recipe, subject):
-                of = [o for o in orders if o.numbers == sources.numbers and o.key not in before]
-                if of:
-                    maps += Making(self, session, subject, sources, of).work()
-        self._score(subject, orders)
+        session, maps = Session(self.backbone, self._map_sites(orders)), 0
+        if before != keys:
+            waiting = [order for order in orders if order.key not in before]
+            with session:
+                maps = Making(self, session, unit.subject, unit, waiting).work()
+        for cast in unit.sources.casts:
+            self._score(unit.subject, cast, [order for order in orders if order.cast == cast])
         finished = {key for key in keys if self.folder.is_finished(key)}
         if finished == keys:
-            self.folder.forget_progress(name)
-        made = len(finished) - len(before)
-        return Tally(name, made, len(before), len(keys) - len(finished), session.evaluations, maps)
+            self.folder.store.clear(PROGRESS, unit.key)
+        made = len(finished - before)
+        return Tally(unit.name, made, len(before & finished), len(keys - finished), session.evaluations, maps)
 
     def _map_sites(self, orders: Sequence[Order]) -> frozenset[int]:
         wishes = [self.binding.wish(order) for order in orders]
         return frozenset(site for look in looks_of(wishes) for site in look.sites)
 
-    def scorers(self) -> Scorers:
-        """Those who judge, loaded when they are first needed."""
+    def _score(self, subject: StudySubject, cast: Cast, orders: Sequence[Order]) -> None:
+        """What is finished and not scored yet; kept now and then, as it may be much."""
         if self._scorers is None:
             self._scorers = load_scorers(self.recipe.clip, self.recipe.dino, str(self.backbone.device))
-        return self._scorers
-
-    def _score(self, subject: StudySubject, orders: Sequence[Order]) -> None:
-        scorers = self.scorers()
-        wanted = {
-            order.key: (order.cast.prompt, self.folder.picture(order.key))
-            for order in orders
-            if self.folder.is_finished(order.key) and self.folder.score(scorers.key(order.key, subject)) is None
-        }
-        if not wanted:
-            return
-        for key, scores in scorers.score(subject, wanted):
+        key = score_key(self._scorers.facts, subject, cast)
+        known = self.folder.scores(key)
+        wanted = {order.key: order for order in orders if order.key not in known}
+        for scores in self._scorers.score(subject, self._pictures(subject, list(wanted.values()))):
+            known |= scores
             try:
-                self.folder.write_score(scorers.key(key, subject), {"run": key, **scores})
+                self.folder.write_scores(key, known)
             except SamecastError as error:
-                _log.warning("%s", error)  # the table will tell that it is missing
+                _log.warning("%s", error)  # the table will tell that they are missing
+
+    def _pictures(self, subject: StudySubject, orders: Sequence[Order]) -> Iterator[Judged]:
+        """Finished pictures with their prompts; one that is damaged counts as not made."""
+        for order in orders:
+            if self.folder.is_finished(order.key):
+                try:
+                    image = self.folder.picture(order.key)
+                except SamecastError as error:
+                    self.folder.discard(order.key)
+                    reason = f"{error}; it is made again when the study goes on"
+                    told = {"subject": subject.name, "variant": order.variant.name, "reason": reason}
+                    self.folder.write_failure(order.key, told)
+                    continue
+                yield order.key, order.cast.prompt, image
 
 
 def load_study_model(bench: Bench, folder: StudyFolder) -> Model:

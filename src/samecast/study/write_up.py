@@ -7,32 +7,30 @@ from samecast.checked import read_text
 from samecast.disk import replace_file, write_text
 from samecast.errors import SamecastError
 from samecast.score.statistics import front, mean_of
-from samecast.study.findings import Rows, findings, mean_points, recommended
-from samecast.study.folder import StudyFolder
+from samecast.study.findings import recommended, summing_up
+from samecast.study.folder import StudyFolder, Unreadable
 from samecast.study.grid import Grid
-from samecast.study.pictures import chosen_rows
-from samecast.study.publish import FIGURES, PAGE, variant_table
-from samecast.study.scoring import means_of
-from samecast.study.table import Scores
+from samecast.study.measures import Measures
+from samecast.study.publish import FIGURES, PAGE, Published, interval_words, variant_table
 
 BEGIN, END = "<!-- findings: written by `samecast study report` -->", "<!-- end of findings -->"
-_SHOWN = ("front", "scatter-final", "scatter-skip", "scatter-start", "encoder-decoder")
+_SHOWN = ("front", "scatter-final", "scatter-skip", "scatter-start", "scatter-sites", "encoder-decoder")
 
 
-def write_up(folder: StudyFolder, scores: Scores, file: Path) -> None:
+def write_up(folder: StudyFolder, found: Published, file: Path) -> None:
     """Writes the findings between two marks of a Markdown file, or a new file, and its figures into `pictures/`.
 
     Raises:
         SamecastError: there is nothing to write of, or it cannot be written.
     """
-    if not scores.rows:
+    if not found.count:
         raise SamecastError(f"{str(folder.path)!r} has no scored picture yet: run it first")
     shown = [name for name in _SHOWN if (folder.path / FIGURES / f"{name}.svg").is_file()]
     for name in shown:
         made = folder.path / FIGURES / f"{name}.svg"
         beside = file.parent / "pictures" / f"study-{name}.svg"
         replace_file(beside, lambda part, made=made: shutil.copyfile(made, part))
-    text = f"{BEGIN}\n\n{_markdown(folder, scores, shown)}\n{END}"
+    text = f"{BEGIN}\n\n{_markdown(folder, found, shown)}\n{END}"
     write_text(file, _put(read_text(file) if file.is_file() else "# The study\n", text))
 
 
@@ -47,30 +45,40 @@ def _put(page: str, text: str) -> str:
     return before + text + after
 
 
-def _markdown(folder: StudyFolder, scores: Scores, figures: list[str]) -> str:
-    recipe, rows = folder.recipe(), chosen_rows(scores.rows)
-    subjects, prompts, photos = (
-        len({tuple(row[name] for name in names) for row in rows})
-        for names in (("subject",), ("subject", "prompt"), ("subject", "photos"))
-    )
-    hidden = " (and as many that hide a part, for the claims on these)" * any(row["hidden"] for row in scores.rows)
-    table = variant_table(rows, recipe)
-    told = _telling(rows, recipe.grid)
+def _markdown(folder: StudyFolder, found: Published, figures: list[str]) -> str:
+    recipe, measures = folder.recipe(), found.measures
+    prompts, photos, hidden = _extent(folder)
+    also = " (and as many that hide a part, for the claims on these)" * hidden
+    table = variant_table(measures, recipe)
+    told = _telling(measures, recipe.grid)
     shown = [row for row in table.rows if row[0] in told]
     lines = [
-        f"{subjects} subjects, {prompts / subjects:g} prompts and {photos / subjects:g} photos each{hidden},"
+        f"{measures.subjects} subjects, {prompts:g} prompts and {photos:g} photos each{also},"
         f" {recipe.seeds} seed, {len(recipe.grid.variants)} settings, {recipe.settings.steps} steps, guidance"
-        f" {recipe.settings.guidance:g}, start {recipe.settings.init}; model `{recipe.model}`"
-        f" (`{recipe.revision[:19]}`). Intervals are 95%, Student's over subjects. Recommended by CLIP:"
-        f" **{recommended(rows)}**.",
+        f" {recipe.settings.guidance:g}, start {recipe.settings.init}, pairing {recipe.settings.pairing}; model"
+        f" `{recipe.model}` (`{recipe.revision[:19]}`). {interval_words(measures.subjects).capitalize()}. Recommended"
+        f" by CLIP: **{recommended(measures)}**.",
         "",
-        "| claim | | figures |",
-        "|---|---|---|",
-        *(f"| {claim} | **{verdict}** | {told} |" for claim, verdict, told in findings(scores.rows, recipe.grid)),
-        "",
+        *(
+            [
+                f"{summing_up(found.statements)} p is the probability of such a figure by chance, Holm the same"
+                " adjusted for all claims.",
+                "",
+                "| claim | | p, Holm | figures |",
+                "|---|---|---|---|",
+                *(
+                    f"| {one.claim} | **{one.verdict}** | {one.chance.replace('p ', '').replace('Holm ', '')} |"
+                    f" {one.figures} |"
+                    for one in found.statements
+                ),
+                "",
+            ]
+            if found.statements
+            else []
+        ),
         *(f"![{name}](pictures/study-{name}.svg)\n" for name in figures),
         f"The ends of every axis, the best trade-offs by CLIP, the best by the truth, and what is on no axis; all"
-        f" {len(table.rows)} settings are on the study's `{PAGE}`. Means over subjects with 95% intervals.",
+        f" {len(table.rows)} settings are on the study's `{PAGE}`. Means over subjects.",
         "",
         f"| {' | '.join(table.columns)} |",
         f"|{'---|' * len(table.columns)}",
@@ -80,10 +88,23 @@ def _markdown(folder: StudyFolder, scores: Scores, figures: list[str]) -> str:
     return "\n".join(lines)
 
 
-def _telling(rows: Rows, grid: Grid) -> set[str]:
+def _extent(folder: StudyFolder) -> tuple[float, float, bool]:
+    """How many prompts and photos there are for each subject, and whether any are hidden."""
+    photos_of = folder.recipe().photos
+    subjects = [subject for subject in folder.subjects() if not isinstance(subject, Unreadable)]
+    whole = [subject for subject in subjects if not subject.hidden] or subjects
+    photos = [1 if photos_of == "first" else len(subject.references) for subject in whole]
+    return (
+        sum(len(subject.prompts) for subject in whole) / len(whole),
+        sum(photos) / len(whole),
+        any(subject.hidden for subject in subjects) and len(whole) < len(subjects),
+    )
+
+
+def _telling(measures: Measures, grid: Grid) -> set[str]:
     """The settings that tell most of a study: few enough to read."""
     ends = {point[1] for view in grid.views for point in (view.points[0], view.points[-1])}
     on_axes = {name for view in grid.views for _, name in view.points}
-    both = means_of(rows, "both")
-    best = {max(both, key=lambda name: mean_of(both, name).value)} if both else set[str]()
-    return ends | best | set(front(mean_points(rows))) | {v.name for v in grid.variants if v.name not in on_axes}
+    both = measures.shown["both"]
+    best = {max(both.present, key=lambda name: mean_of(both, name).value)} if both.present else set[str]()
+    return ends | best | set(front(measures.points)) | {v.name for v in grid.variants if v.name not in on_axes}

@@ -19,6 +19,7 @@ class StudyOptions:
 
       samecast study --preset aiku
       samecast study annotation.json --preset aiku --model path/to/stable-diffusion-v1-4 --out aiku
+      samecast study --preset aiku --only-seed --pairing masactrl --out seed
       samecast study --axis final=20:51:5 --axis sites=encoder,decoder,10-12,13-15 --out sites
       samecast study --preset full --dry-run
       samecast study --resume aiku
@@ -35,6 +36,9 @@ class StudyOptions:
     ] = None
     """aiku: 44 settings by final step, start step and skip, for decoder and encoder sites; masks: by the maps that mask
     the subject; full: start x final x skip x sites, 840 settings."""
+
+    only_seed: Annotated[On, arg(help_behavior_hint="")] = False
+    """With --preset aiku: only what the AIKU study itself ran, without the settings that are added to it here."""
 
     axis: Annotated[tyro.conf.UseAppendAction[tuple[str, ...]], arg(metavar="FIELD=VALUES")] = ()
     """In place of a preset: a field of a rule and its values, such as final=20:51:5 or maps=none,encoder. Axes
@@ -84,6 +88,10 @@ class StudyOptions:
 
     size: Size = None
 
+    pairing: Annotated[Literal["matched", "masactrl"], arg(metavar="matched|masactrl")] = "matched"
+    """Which timestep inversion tells the denoiser: matched to the latent it is given, or the next one, as the code of
+    MasaCtrl and of the AIKU study does."""
+
     model: Model = "diorama"
     """Any model that `samecast render` takes."""
 
@@ -105,6 +113,9 @@ class StudyOptions:
 
     address: Annotated[str | None, arg(metavar="ADDRESS", help_behavior_hint="(default: a cluster of its own)")] = None
     """With --executor ray: the cluster to join; the study's folder must be on storage that all its machines share."""
+
+    wait: Annotated[float, arg(metavar="SECONDS"), Within(0, 86_400)] = 300.0
+    """With --executor ray: how long to wait for a cluster that does not answer or has no room, before giving up."""
 
     batch_rows: Annotated[
         int | None, arg(metavar="INT", help_behavior_hint="(default: by size)"), Within(1, 10_000)
@@ -146,6 +157,3 @@ class StudyReportOptions:
 
     write: Annotated[Path | None, arg(metavar="FILE.MD", help_behavior_hint="")] = None
     """Where to write the findings; their figures go into `pictures/` beside the file."""
-
-    device: Annotated[str, arg(metavar="auto|cpu|cuda|mps")] = "auto"
-    """Where those who judge are loaded: their revisions tell which scores are theirs."""

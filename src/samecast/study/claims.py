@@ -1,0 +1,188 @@
+"""How a claim about a study's scores is decided: by a contrast, a trend, an equivalence or an agreement.
+
+Each comes with its figure, its interval over subjects, and the probability of such a figure by chance.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
+
+import numpy as np
+
+from samecast.score.statistics import (
+    FEWEST,
+    Array,
+    Cells,
+    Estimate,
+    NothingInCommonError,
+    balanced,
+    contrast,
+    difference_of,
+    estimate,
+    mean_of,
+    rank_correlations,
+    shared,
+    trend,
+)
+from samecast.study.measures import IMAGE, TEXT
+
+FLAT = 0.5
+"""The start step hardly matters where no start moves the mean by this share of what the final step moves it."""
+CHANCE = 0.05
+HOLDS, REVERSED, NOT_SHOWN, TOO_FEW, NO_DATA = "holds", "reversed", "not shown", "too few subjects", "no data"
+INTERVALS = (
+    "95% intervals over subjects: of cosines Student's, of shares Agresti and Coull's, of differences of shares and of"
+    " rank correlations Agresti and Min's"
+)
+"""How intervals are made, for people."""
+FOLDS = 50
+"""Most groups of subjects that are left out of a choice in turn."""
+Tables = Mapping[str, Cells]
+
+
+@dataclass(frozen=True)
+class Found:
+    """How a claim came out, its figure, and the probability of such a figure by chance."""
+
+    verdict: str
+    figure: str
+    p: float = math.nan
+
+
+def verdict(found: Estimate, sign: int) -> str:
+    """How a claim that a figure is positive (or negative) came out."""
+    if found.subjects < FEWEST:
+        return TOO_FEW
+    if found.low * sign > 0 and found.high * sign > 0:
+        return HOLDS
+    return REVERSED if found.low * sign < 0 and found.high * sign < 0 else NOT_SHOWN
+
+
+def contrasted(table: Cells, first: str, second: str) -> Found:
+    """Whether one variant has more of a measure than another."""
+    gap = contrast(table, [first], [second])
+    figure = (
+        f"{first} {mean_of(table, first)}, {second} {mean_of(table, second)}; difference {gap.signed},"
+        f" {gap.subjects} subjects"
+    )
+    return Found(verdict(gap, 1), figure, gap.p)
+
+
+def monotone(table: Cells, names: Sequence[str], way: int) -> Found:
+    """Whether a measure rises (or falls) along some variants."""
+    rho = trend(table, names)
+    grid = shared(table, names)
+    means = [mean_of(table, name).value for name in names]
+    if (grid == grid[0]).all():
+        return Found(NOT_SHOWN, f"the same at all {len(names)} steps: {means[0]:.3f}", 1.0)
+    against = sum(int((b - a) * way < 0) for a, b in pairwise(means))
+    figure = (
+        f"Spearman's rho within subjects {rho.signed}; of {len(means) - 1} steps between means {against} go the other"
+        " way"
+    )
+    return Found(verdict(rho, way), figure, rho.p)
+
+
+def flat(table: Cells, starts: Sequence[str], finals: Sequence[str]) -> Found:
+    """Equivalence: whether every start leaves the mean within half of what the final step moves it, either way.
+
+    Each subject is compared with itself. What is left of that half when the start has moved the mean, up or down, is
+    the *margin*: the claim holds where it is above 0 at every start, and is reversed where it is below 0 at any, by
+    Bonferroni's bound for so many. The figure told is the least margin.
+    """
+    grid = shared(table, (*starts, finals[0], finals[-1]))
+    move = grid[-1] - grid[-2]
+    wide = estimate(move)
+    limit = FLAT * move * np.sign(wide.value)
+    shifts = {name: grid[number] - grid[0] for number, name in enumerate(starts) if number}
+    margins = [(name, estimate(limit - sign * shift)) for name, shift in shifts.items() for sign in (1, -1)]
+    outcomes = [verdict(margin, 1) for _, margin in margins]
+    least, margin = min(margins, key=lambda told: told[1].value)
+    against = min((min(1.0, len(margins) * margin.p) for _, margin in margins if margin.value < 0), default=1.0)
+    p = max(margin.p if margin.value > 0 else 1.0 for _, margin in margins)
+    outcome = NOT_SHOWN
+    if TOO_FEW in outcomes:
+        outcome = TOO_FEW
+    elif all(told == HOLDS for told in outcomes):
+        outcome = HOLDS
+    elif against < CHANCE:
+        outcome, p = REVERSED, against
+    figure = (
+        f"least margin {margin.signed} at {least}: {FLAT:.0%} of the final step's move of {wide.signed}, less its own"
+        f" move of {estimate(shifts[least]).signed} from {starts[0]}; it has to be above 0 at every start"
+    )
+    return Found(outcome, figure, p)
+
+
+def masked(table: Cells, variants: Sequence[str], plain: str) -> Found:
+    """Whether some variants together have more of a measure than a plain one."""
+    gap = contrast(table, variants, [plain])
+    figure = f"{len(variants)} thresholds together {gap.signed} over {mean_of(table, plain)}, {gap.subjects} subjects"
+    return Found(verdict(gap, 1), figure, gap.p)
+
+
+def lost(seen: Cells, unseen: Cells, encoder: str, decoder: str) -> Found:
+    """Whether the first loses less than the second where the photo hides a part of the subject."""
+    gap = Cells(seen.variants, seen.subjects, unseen.values - seen.values, seen.kind)
+    first, second = shared(gap, (encoder, decoder))
+    # A difference of differences lies within twice their bounds.
+    half = estimate((first - second) / 2, difference_of(seen.kind))
+    gain = replace(half, value=2 * half.value, low=2 * half.low, high=2 * half.high)
+    figure = (
+        f"encoder {mean_of(seen, encoder)} and {mean_of(unseen, encoder)} on hidden, decoder"
+        f" {mean_of(seen, decoder)} and {mean_of(unseen, decoder)}; difference of what is lost"
+        f" {gain.signed}"
+    )
+    return Found(verdict(gain, 1), figure, gain.p)
+
+
+def agreement(tables: Tables, measure: str, truth: str) -> Found:
+    """Whether ranking settings by CLIP ranks them by the truth, in each subject."""
+    variants = tables[truth].present
+    both = _aligned(tables, (measure, truth), variants)
+    rho = estimate(rank_correlations(both[0], both[1]), "difference")
+    means = [np.array([[mean_of(tables[name], v).value] for v in variants]) for name in (measure, truth)]
+    pooled = float(rank_correlations(means[0], means[1])[0])
+    figure = f"Spearman's rho over settings, within subjects {rho.signed}; of the means {pooled:+.3f}"
+    return Found(verdict(rho, 1), figure, rho.p)
+
+
+def best(tables: Tables) -> Found:
+    """Both chosen on all subjects but one and held against each other on that one, in turn: nothing is judged by what
+    it was chosen by."""
+    variants = [name for name in tables["both"].present if name in tables[TEXT] and name in tables[IMAGE]]
+    both, text, image = _aligned(tables, ("both", TEXT, IMAGE), variants)
+    count = both.shape[1]
+    if count < 2:
+        raise NothingInCommonError("choosing on some subjects and judging on others takes two at least")
+
+    def chosen(among: Array) -> tuple[int, int]:
+        means = [table[:, among].mean(axis=1) for table in (both, text, image)]
+        points = {str(at): (float(x), float(y)) for at, (x, y) in enumerate(zip(means[1], means[2], strict=True))}
+        return int(means[0].argmax()), int(balanced(points))
+
+    gaps, everybody = np.zeros(count), np.arange(count)
+    for out in np.array_split(everybody, min(count, FOLDS)):
+        by_truth, clip = chosen(np.setdiff1d(everybody, out))
+        gaps[out] = both[by_truth, out] - both[clip, out]
+    gap, (by_truth, by_clip) = estimate(gaps, "difference"), [variants[at] for at in chosen(everybody)]
+    figure = (
+        f"on subjects left out of the choice {gap.signed}; on all, CLIP recommends {by_clip}"
+        f" ({mean_of(tables['both'], by_clip)} both right), the best is {by_truth}"
+        f" ({mean_of(tables['both'], by_truth)})"
+    )
+    return Found(verdict(gap, 1), figure, gap.p)
+
+
+def _aligned(tables: Tables, measures: Sequence[str], variants: Sequence[str]) -> Array:
+    """Several measures of the subjects that have all of them under all variants: (measure, variant, subject).
+
+    Raises:
+        NothingInCommonError: no subject has.
+    """
+    values = np.stack([tables[measure].rows(variants) for measure in measures])
+    complete = np.isfinite(values).all(axis=(0, 1))
+    if not complete.any():
+        raise NothingInCommonError("no subject has all the pictures that this takes")
+    return values[:, :, complete]

@@ -1,0 +1,133 @@
+"""A study's figures: scatters of what each axis costs and buys, the front, and decoder sites against encoder sites."""
+
+from collections.abc import Iterator, Sequence
+from itertools import groupby
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from samecast.report.article import Statement
+from samecast.report.plots import Cloud, Interval, Point, pairs, scatter, trade_offs
+from samecast.score.statistics import Cells, Estimate, NothingInCommonError, balanced, front, levelled, shared
+from samecast.study.axes import Value
+from samecast.study.findings import SITES
+from samecast.study.grid import Grid, View
+from samecast.study.measures import IMAGE, TEXT, Measures
+
+_PANELS = 3
+"""Most panels of a scatter plot in one figure."""
+_DRAWN = 200
+"""Most subjects that are drawn one by one; means are of all."""
+_X, _Y = "text alignment (CLIP cosine with the prompt)", "image alignment (CLIP cosine with the photos)"
+
+
+def scatters(measures: Measures, grid: Grid, found: Sequence[Statement]) -> Iterator[tuple[str, Figure]]:
+    """For each axis its scatter plot, split where it has many series, with what was found of it."""
+    text, image = measures.shown[TEXT], measures.shown[IMAGE]
+    for axis, views in by_axis(grid):
+        # Where pictures failed, a value is shown if any subject has it, and a series if its values share a subject.
+        there = (View(view.axis, view.series, tuple(p for p in view.points if p[1] in text)) for view in views)
+        complete = [view for view in there if len(view.points) > 1 and _shared(text, image, view)]
+        for at in range(0, len(complete), _PANELS):
+            part = complete[at : at + _PANELS]
+            clouds = [_cloud(view, text, image, found) for view in part]
+            values = dict.fromkeys(value for view in part for value, _ in view.points)
+            bars = f"large: {_means(measures.subjects)}; small: one subject's mean{_some(measures.subjects)}"
+            figure = scatter(clouds, x=_X, y=_Y, axis=axis, ordered=_ordered(list(values)), bars=bars)
+            yield f"scatter-{axis}" + (f"-{at // _PANELS + 1}" if at else ""), figure
+
+
+def _means(subjects: int) -> str:
+    if subjects == 1:
+        return "the mean of the one subject, which has no interval"
+    return (
+        f"mean over {subjects} subjects; bars: 95% interval (Student's) of what varies within subjects, their own"
+        " levels taken out"
+    )
+
+
+def _some(subjects: int) -> str:
+    return f", of the first {_DRAWN} subjects" if subjects > _DRAWN else ""
+
+
+def _ordered(values: Sequence[Value]) -> list[str]:
+    """The numbers among an axis's values: layers and words have no order."""
+    return [label(value) for value in sorted(value for value in values if isinstance(value, int | float))]
+
+
+def _shared(text: Cells, image: Cells, view: View) -> bool:
+    try:
+        return all(shared(table, [name for _, name in view.points]).size for table in (text, image))
+    except NothingInCommonError:
+        return False
+
+
+def by_axis(grid: Grid) -> Iterator[tuple[str, list[View]]]:
+    """The grid's views, those of one axis together."""
+    for axis, views in groupby(sorted(grid.views, key=lambda view: view.axis), key=lambda view: view.axis):
+        yield axis, list(views)
+
+
+def _cloud(view: View, text: Cells, image: Cells, found: Sequence[Statement]) -> Cloud:
+    names = [name for _, name in view.points]
+    x, y = levelled(text, names), levelled(image, names)
+    points = {label(value): _points(text, image, name) for value, name in view.points}
+    means = {label(value): (_interval(x[name]), _interval(y[name])) for value, name in view.points}
+    about = SITES if view.axis == SITES[0] else (view.axis, view.series)
+    return Cloud(view.series, points, means, notes(found, about))
+
+
+def notes(found: Sequence[Statement], about: tuple[str, str]) -> list[str]:
+    """What was found of one thing, a line each, for a figure of it."""
+    told = (statement for statement in found if statement.about == about and statement.short)
+    return [f"{one.short}: {one.verdict}" + (f" ({one.adjusted})" if one.adjusted else "") for one in told]
+
+
+def _points(text: Cells, image: Cells, name: str) -> dict[str, Point]:
+    x, y = text.row(name), image.row(name)
+    there = np.flatnonzero(np.isfinite(x) & np.isfinite(y))[:_DRAWN]
+    return {text.subjects[at]: (float(x[at]), float(y[at])) for at in there}
+
+
+def label(value: Value) -> str:
+    """A value of an axis in words."""
+    return "none" if value is None else str(value)
+
+
+def _interval(found: Estimate) -> Interval:
+    return found.value, found.low, found.high
+
+
+def site_pairs(measures: Measures, grid: Grid, found: Sequence[Statement]) -> Figure | None:
+    """Encoder against decoder for each subject, at the longest span; None where the study has not both."""
+    named = {view.series: view.points[-1][1] for view in grid.views if view.axis == "final"}
+    named = named or {str(value): name for view in grid.views if view.axis == "sites" for value, name in view.points}
+    if not {"decoder", "encoder"} <= set(named):
+        return None
+    text, image = measures.shown[TEXT], measures.shown[IMAGE]
+    first, second = (_points(text, image, named[site]) for site in ("decoder", "encoder"))
+    subjects = {subject: (first[subject], second[subject]) for subject in sorted(set(first) & set(second))}
+    if not subjects:
+        return None
+    footnote = f"the first {_DRAWN} of {measures.subjects} subjects" if measures.subjects > _DRAWN else ""
+    names = named["decoder"], named["encoder"]
+    return pairs(subjects, names, x=_X, y=_Y, notes=notes(found, SITES), footnote=footnote)
+
+
+def best_front(measures: Measures, grid: Grid, weight: float = 0.5, scale: tuple[float, float] | None = None) -> Figure:
+    """All settings and the best trade-offs among them, with intervals, the recommended one marked; `weight` and `scale`
+    as for `balanced`."""
+    points = measures.points
+    kinds = {variant.name: str(variant.fields.get("sites") or "decoder") for variant in grid.variants}
+    names = front(points)
+    bars: dict[str, tuple[Interval, Interval]] = {}
+    for name in names:
+        x, y = points[name]
+        bars[name] = (x, np.nan, np.nan), (y, np.nan, np.nan)
+    try:
+        within = measures.intervals(names)
+        bars |= {name: (_interval(x), _interval(y)) for name, (x, y) in within.items()}
+        told = _means(measures.subjects)
+    except NothingInCommonError:
+        told = "means over the subjects that each setting has; no subject has all of the front, so it has no intervals"
+    return trade_offs(points, kinds, bars, balanced(points, weight, scale), x=_X, y=_Y, bars=told)
