@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from jaxtyping import config
 
+from samecast.attention.modes import Match, Separate, SubjectOnly, Weigh
 from samecast.checked import RAW, Within, build, check_fields, check_value
 from samecast.control.rule import Rule
 from samecast.control.rule_files import rules_from_data
@@ -146,12 +147,16 @@ WRONG: list[tuple[type, dict[str, Any]]] = [
     (Rule, {"sources": ({"source": 1},)}),
     (Rule, {"sites": 10}),
     (Rule, {"steps": (1, 2)}),
-    (Rule, {"tokens": ["given"]}),
     (Rule, {"mode": ["read"]}),
-    (Rule, {"mode": "weigh", "tokens": "given", "weight": INFINITY}),
-    (Rule, {"mode": "weigh", "tokens": "given", "weight": "3"}),
-    (Rule, {"mode": "subject", "tokens": "given", "dropout": NAN}),
-    (Rule, {"consistency": NAN}),
+    (Rule, {"mode": "read"}),
+    (Separate, {"tokens": ["given"]}),
+    (Separate, {"tokens": "all"}),
+    (Weigh, {"weight": INFINITY}),
+    (Weigh, {"weight": "3"}),
+    (SubjectOnly, {"dropout": NAN}),
+    (SubjectOnly, {"dropout": True}),
+    (Match, {"consistency": NAN}),
+    (Match, {"consistency": -1.0}),
     (LearnSettings, {"steps": 1.5}),
     (LearnSettings, {"batch": True}),
     (LearnSettings, {"learning_rate": INFINITY}),
@@ -221,14 +226,17 @@ def test_a_value_alone_is_checked_likewise() -> None:
 @pytest.mark.parametrize(
     ("rule", "told"),
     [
-        ({"tokens": {"steps": {"final": "x"}}, "mode": "separate"}, "rule 1: tokens: steps: final must be a number"),
-        ({"tokens": {"steps": {"final": [1]}}}, "rule 1: tokens: steps: final must be"),
-        ({"tokens": {"phrase": {"a": 1}}}, "rule 1: tokens: phrase must be text"),
+        (
+            {"mode": {"name": "separate", "tokens": {"steps": {"final": "x"}}}},
+            "mode separate: tokens: steps: final must be a number",
+        ),
+        ({"mode": {"name": "subject", "tokens": {"steps": {"final": [1]}}}}, "tokens: steps: final must be"),
+        ({"mode": {"name": "match", "tokens": {"phrase": {"a": 1}}}}, "tokens: phrase must be text"),
         ({"steps": {"only": [1, True]}}, "rule 1: steps: only must be"),
         ({"readers": [[0]]}, "rule 1: readers must be"),
         ({"sources": [["source"]]}, "rule 1: sources must be"),
-        ({"weight": None}, "rule 1: weight must be a number; got None"),
-        ({"consistency": {}}, "rule 1: consistency must be a number; got {}"),
+        ({"mode": {"name": "weigh", "weight": None}}, "weight must be a number of 0 or more; got None"),
+        ({"mode": {"name": "match", "consistency": {}}}, "consistency must be a number of 0 or more; got {}"),
     ],
 )
 def test_rules_in_files_are_told_to_the_last_field(rule: dict[str, Any], told: str) -> None:

@@ -16,6 +16,7 @@ from PIL import Image
 from safetensors.torch import load_file
 
 import samecast as sc
+from samecast.attention.modes import Separate
 from samecast.backbones.unet import UNetBackbone
 from samecast.control.rule import Rule, Rules
 from samecast.disk import locked
@@ -348,8 +349,8 @@ def test_all_that_changes_a_picture_changes_its_key(backbone: UNetBackbone) -> N
         (recipe, cast, (Rule(sites="encoder"),)),
         (recipe, cast, (Rule(steps=sc.Steps(4, 8)),)),
         (recipe, cast, ()),
-        (recipe, cast, (Rule(tokens=sc.SubjectTokens(), mode="separate"),)),
-        (recipe, replace(cast, noun="cat"), (Rule(tokens=sc.SubjectTokens(), mode="separate"),)),
+        (recipe, cast, (Rule(mode=Separate(sc.SubjectTokens())),)),
+        (recipe, replace(cast, noun="cat"), (Rule(mode=Separate(sc.SubjectTokens())),)),
         *(
             (replace(recipe, settings=replace(settings, **{name: value})), cast, (Rule(),))
             for name, value in {
