@@ -8,7 +8,7 @@ in the encoder first, then in the decoder. All of them take the same answers to 
     skip: None or 1..9: step j acts when `j % 10 >= skip`.
     sites: where, such as `10-15`, `encoder`, `@16` or `up.3-8,mid`. The default is for the 16 sites of Stable Diffusion
         1.x and 2.x; of XL's 70 MasaCtrl's authors take those from 44, 54 or 64 on (`64-69`).
-    stride: None, or of the span every so many-th step acts.
+    stride: None, or of the span every Nth step acts.
 """
 
 from collections.abc import Callable

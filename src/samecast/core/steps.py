@@ -37,7 +37,7 @@ class Steps:
         final: last step that acts, inclusive; None is the last step of the run, and a fraction of 1.0 too.
         skip: None or 0: every step of the span acts. 1..9: step j acts when `j % 10 >= skip`, so that skip=1 omits
             steps 0, 10, 20, ... and skip=9 keeps only 9, 19, 29, ...
-        stride: of the span, every so many-th step acts, from `start` on; None is every one.
+        stride: of the span, every Nth step acts, from `start` on; None is every one.
         only: these very steps, ascending; goes with none of the others.
 
     Raises:

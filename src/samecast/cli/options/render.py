@@ -75,10 +75,10 @@ class RenderOptions:
     """Last step that reads the source. 20 to 25 of 50 follows the prompt more closely; 0.5 is the middle of the run."""
 
     skip: Annotated[int | None, arg(metavar="1-9", help_behavior_hint="(default: none)")] = None
-    """Of every ten steps, leave out the first so many."""
+    """Of every ten steps, skip the first N."""
 
     stride: Annotated[int | None, arg(metavar="INT", help_behavior_hint="(default: 1)")] = None
-    """Read the source only at every so many-th step from --start on."""
+    """Read the source only at every Nth step from --start on."""
 
     sites: Annotated[str | None, arg(metavar="SITES", help_behavior_hint="(default: the method's)")] = None
     """Attention layers that read the source: encoder, mid, decoder, numbers, names like up.3-8, or sizes like @16;
@@ -97,7 +97,7 @@ class RenderOptions:
     threshold: Annotated[
         float | Literal["otsu"] | None, arg(metavar="0-1|otsu", help_behavior_hint="(default: the method's)")
     ] = None
-    """For those: from which value of the map on is the subject; otsu chooses by itself."""
+    """For those: attention threshold for the subject; otsu chooses one for each map."""
 
     weight: Annotated[float | None, arg(metavar="FLOAT", help_behavior_hint="(default: 3)")] = None
     """For free-custom: what multiplies the keys and values of the subject in the photos."""
