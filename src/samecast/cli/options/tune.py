@@ -6,7 +6,22 @@ from typing import Annotated
 
 import tyro
 
-from samecast.cli.options.common import Device, Guidance, GuidanceRescale, Init, Model, Size, Steps, arg
+from samecast.cli.options.common import (
+    WAIT,
+    Address,
+    Device,
+    DryRun,
+    ExecutorName,
+    Guidance,
+    GuidanceRescale,
+    Init,
+    Model,
+    Size,
+    Steps,
+    Wait,
+    Workers,
+    arg,
+)
 
 
 @dataclass(frozen=True)
@@ -56,5 +71,15 @@ class TuneOptions:
 
     out: Annotated[Path, arg(aliases=("-o",), metavar="FOLDER")] = Path("tuned")
     """Folder for rules.json, front.png and all pictures. A search that was stopped goes on."""
+
+    dry_run: DryRun = False
+
+    executor: ExecutorName = "local"
+
+    workers: Workers = None
+
+    address: Address = None
+
+    wait: Wait = WAIT
 
     device: Device = "auto"
