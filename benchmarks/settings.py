@@ -9,6 +9,7 @@ What is finished is kept in the work folder, and a run that was stopped goes on.
 
 import json
 from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
@@ -20,17 +21,19 @@ from rich.console import Console
 from rich.table import Table
 
 import samecast as sc
-from samecast.cli.console import stages
-from samecast.compare.benchmark import Benchmark, Judgement, summary
+from samecast.cli.executors import device_here, lasting, make_executor
+from samecast.cli.options.common import WAIT, Address, Device, DryRun, ExecutorName, Wait, Workers
+from samecast.cli.watching import tell_failures, watching
+from samecast.compare.benchmark import Judgement
+from samecast.compare.job import Contest, run_contest
 from samecast.compare.methods import Method
+from samecast.compare.results import summary
 from samecast.control.rules import masactrl
 from samecast.diorama.benchmark import practice_case
-from samecast.diorama.probe import load_probe
 from samecast.disk import write_text
 from samecast.errors import SamecastError
 from samecast.learn.settings import LearnSettings, default_settings
 from samecast.learn.settings import Method as Training
-from samecast.score.alignment import load_clip, load_vit
 
 GRIDS: dict[Training, tuple[dict[str, tuple[Any, ...]], ...]] = {
     "textual-inversion": ({"token_rate": (1e-3, 2e-3, 5e-3), "photos_seen": (1200,)},),
@@ -133,6 +136,18 @@ class Settings:
     work: Path = Path("runs/settings")
     """Folder that keeps pictures, verdicts and concepts, and the means of each method's last round."""
 
+    dry_run: DryRun = False
+
+    executor: ExecutorName = "local"
+
+    workers: Workers = None
+
+    address: Address = None
+
+    wait: Wait = WAIT
+
+    device: Device = "auto"
+
 
 def rounds(subjects: int) -> list[int]:
     """How many subjects each round asks: two at first, twice as many each time, all in the end."""
@@ -159,22 +174,47 @@ def main(asked: Settings) -> None:
     wanted = asked.methods or groups()
     for group in wanted:
         candidates(group)  # an unknown name stops the run before it begins
-    model = sc.load(asked.model)
-    benchmark = Benchmark(model, load_probe(), load_clip(), load_vit(), sc.RenderSettings(), asked.prompts)
+    if asked.dry_run:
+        tell(asked, wanted)
+        return
+    executor = make_executor(asked)
+    contest = Contest(lasting(asked.model), sc.RenderSettings(), asked.prompts, device=asked.device, dtype="float32")
+    benchmark = replace(contest, device=device_here(asked)).benchmark()
     ranked: list[tuple[Method, dict[str, float]]] = []
     learning: LearnSettings | None = None
+    with nullcontext() if executor is None else executor:
+        for group in wanted:
+            left = list(candidates(group, learning))
+            for count in rounds(asked.subjects):
+                subjects = [practice_case(number) for number in range(count)]
+                with watching("units") as showing:
+                    watch = showing.watch()
+                    found = run_contest(asked.work, contest, benchmark, subjects, left, executor=executor, watch=watch)
+                if found.failures:
+                    tell_failures(found.failures, asked.work / "failures")
+                    raise SystemExit(1)  # means of those that are left would favour what failed on the hard ones
+                ranked = best_first(found.judgements, left)
+                show(f"{group}: {count} subjects of {asked.prompts} prompts", ranked)
+                left = [method for method, _ in ranked[: -(-len(ranked) // 2)]]
+            if group == "custom-diffusion":
+                learning = ranked[0][0].learning
+            means = {method.name: means for method, means in ranked}
+            write_text(asked.work / f"{group}.json", json.dumps(means, indent=2) + "\n")
+
+
+def tell(asked: Settings, wanted: Sequence[str]) -> None:
+    """Prints what it would take."""
+    table = Table(title="what it would take")
+    for heading in ("method", "candidates", "subjects", "pictures", "trainings"):
+        table.add_column(heading, justify="left" if heading == "method" else "right")
     for group in wanted:
-        left = list(candidates(group, learning))
+        left = candidates(group)
         for count in rounds(asked.subjects):
-            subjects = [practice_case(number) for number in range(count)]
-            with stages() as report:
-                ranked = best_first(benchmark.run(asked.work, subjects, left, report), left)
-            show(f"{group}: {count} subjects of {asked.prompts} prompts", ranked)
-            left = [method for method, _ in ranked[: -(-len(ranked) // 2)]]
-        if group == "custom-diffusion":
-            learning = ranked[0][0].learning
-        means = {method.name: means for method, means in ranked}
-        write_text(asked.work / f"{group}.json", json.dumps(means, indent=2) + "\n")
+            trained = len({method.learning for method in left if method.learning})
+            told = (len(left), count, len(left) * count * asked.prompts, trained * count)
+            table.add_row(group, *map(str, told))
+            left = left[: -(-len(left) // 2)]
+    Console().print(table)
 
 
 def show(title: str, ranked: Sequence[tuple[Method, dict[str, float]]]) -> None:

@@ -121,7 +121,7 @@ def alone(
                 guided = unconditional + backbone.default_guidance * (conditional - unconditional)
                 pair, rows = ddim.denoise(pair, guided, schedule, step), rows + 4
             image = backbone.decode(pair[1:])[0]
-            list(scorers.score(subject, {"": (subject.prompts[0], image)}))
+            list(scorers.score(subject, [("", subject.prompts[0], image)]))
     finally:
         for bound, processor in layers:
             bound.layer.set_processor(processor.original)
@@ -145,12 +145,11 @@ def main(benchmark: Benchmark) -> None:
         scorers = load_scorers(settled.clip, settled.dino, str(backbone.device))
         began = time.perf_counter()
         if benchmark.workers:
-            tallies = run_study(folder, Bench(folder.path), executor=RayExecutor(benchmark.workers))
+            ran = run_study(folder, Bench(folder.path), executor=RayExecutor(benchmark.workers))
         else:
-            tallies = run_study(folder, Bench(folder.path), backbone=backbone)
+            ran = run_study(folder, Bench(folder.path), backbone=backbone)
         made = time.perf_counter() - began
-        scores = publish(folder, scorers)
-        assert scores.rows, "the study that was timed has no table"
+        assert publish(folder).count, "the study that was timed has no table"
         ours = time.perf_counter() - began
     theirs, rows, share = 0.0, 0, len(everything) / len(chosen)
     for subject in subjects:
@@ -160,7 +159,7 @@ def main(benchmark: Benchmark) -> None:
         began = time.perf_counter()
         taken = alone(backbone, subject, latent, chosen, benchmark.steps, scorers)
         theirs, rows = theirs + (time.perf_counter() - began) * share, rows + round(taken * share)
-    evaluations = sum(tally.evaluations for tally in tallies)
+    evaluations = sum(tally.evaluations for tally in ran.tallies)
     hands = f"{benchmark.workers} workers" if benchmark.workers else "one process"
     title = f"{benchmark.model}, {benchmark.subjects} subjects, {runs_of(grid)} runs each; the study on {hands}"
     table = Table(title=title)

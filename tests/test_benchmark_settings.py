@@ -1,10 +1,12 @@
 """Settings are tried on other subjects than the benchmark's, and the better half goes on."""
 
+import re
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
-from benchmarks.settings import best_first, candidates, groups, rounds
+from benchmarks.settings import Settings, best_first, candidates, groups, main, rounds
 from samecast.compare.methods import FULL_RUN, contest
 from samecast.diorama.benchmark import Case, cases, practice_case
 from samecast.errors import SamecastError
@@ -47,3 +49,14 @@ def test_the_best_come_first_by_what_is_right_of_the_subject_and_then_by_both() 
     once = [judged(methods[0].name, "a"), judged(methods[0].name, "a", replace(RIGHT, background=False))]
     nearly = [judged(methods[1].name, "a", replace(RIGHT, kind=False))] * 2
     assert [method for method, _ in best_first([*once, *nearly], methods[:2])] == [methods[1], methods[0]]
+
+
+def test_a_dry_run_tells_the_rounds_and_makes_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    main(Settings(methods=("masactrl", "lora"), subjects=4, prompts=5, work=tmp_path / "work", dry_run=True))
+    told = [re.findall(r"[a-z-]+|\d+", line) for line in capsys.readouterr().out.splitlines() if "lora" in line]
+    first = len(candidates("lora"))
+    assert told == [
+        ["lora", str(first), "2", str(first * 10), str(first * 2)],
+        ["lora", str(-(-first // 2)), "4", str(-(-first // 2) * 20), str(-(-first // 2) * 4)],
+    ]
+    assert not (tmp_path / "work").exists()

@@ -2,7 +2,9 @@
 
 import csv
 import json
+import re
 import shutil
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,15 +13,19 @@ import torch
 
 import samecast as sc
 from samecast.cli import main
-from samecast.compare.benchmark import MEASURES, Benchmark, summary, write_results
+from samecast.compare.benchmark import MEASURES, Benchmark, Judgement
+from samecast.compare.job import Contest, ContestUnit, run_contest
 from samecast.compare.methods import Method, placements
+from samecast.compare.results import summary, write_results
 from samecast.control.rules import masactrl
 from samecast.core.settings import RenderSettings
 from samecast.core.steps import Steps
-from samecast.diorama.benchmark import cases
+from samecast.diorama.benchmark import Case, cases
 from samecast.diorama.probe import Probe, ProbeNetwork
 from samecast.disk import locked
 from samecast.errors import SamecastError
+from samecast.experiments.store import Store
+from samecast.experiments.work import Outcome
 from samecast.score.alignment import load_clip, load_vit
 
 TWO = (Method("prompt", "prompt alone", ()), Method("decoder", "decoder", masactrl(1)))
@@ -32,13 +38,28 @@ def benchmark(tiny_pipeline_dir: Path) -> Benchmark:
     return Benchmark(sc.load(tiny_pipeline_dir), Probe(ProbeNetwork()), load_clip(), load_vit(), settings, prompts=2)
 
 
+CONTEST = Contest("the model is loaded already", RenderSettings(), 1)
+
+
+def judged(benchmark: Benchmark, folder: Path, cases: list[Case], methods: Sequence[Method]) -> list[Judgement]:
+    found = run_contest(folder, CONTEST, benchmark, cases, methods)
+    assert not found.failures
+    return found.judgements
+
+
 def test_every_subject_is_judged_under_every_method_once(benchmark: Benchmark, tmp_path: Path) -> None:
-    seen: list[tuple[int, int]] = []
-    first = benchmark.run(tmp_path, cases(2), TWO, lambda stage, done, total: seen.append((done, total)))
-    assert seen == [(1, 4), (2, 4), (3, 4), (4, 4)]
+    seen: list[tuple[str, int, int]] = []
+
+    def finished(outcome: Outcome[ContestUnit, str], count: int, total: int) -> None:
+        seen.append((outcome.unit.name, count, total))
+
+    first = run_contest(tmp_path, CONTEST, benchmark, cases(2), TWO, finished=finished).judgements
+    names = [f"{subject}, {method}" for subject in ("00-dog", "01-cat") for method in ("decoder", "prompt")]
+    assert sorted(name for name, _, _ in seen) == names
+    assert [told for _, *told in seen] == [[1, 4], [2, 4], [3, 4], [4, 4]]
     assert len(first) == 2 * 2 * 2
     stamps = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("unit.json")}
-    assert benchmark.run(tmp_path, cases(2), TWO) == first
+    assert judged(benchmark, tmp_path, cases(2), TWO) == first
     assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("unit.json")} == stamps
     for judgement in first:
         assert (tmp_path / "units" / judgement.picture).is_file()
@@ -46,12 +67,12 @@ def test_every_subject_is_judged_under_every_method_once(benchmark: Benchmark, t
 
 
 def test_a_run_that_was_stopped_makes_only_what_is_missing(benchmark: Benchmark, tmp_path: Path) -> None:
-    whole = benchmark.run(tmp_path, cases(1), TWO)
-    units = sorted(tmp_path.glob("units/*"))
+    whole = judged(benchmark, tmp_path, cases(1), TWO)
+    units = sorted(tmp_path.glob("units/*/*"))
     shutil.rmtree(units[0])
     before = (units[1] / "unit.json").stat().st_mtime_ns
-    assert benchmark.run(tmp_path, cases(1), TWO) == whole
-    assert sorted(tmp_path.glob("units/*")) == units
+    assert judged(benchmark, tmp_path, cases(1), TWO) == whole
+    assert sorted(tmp_path.glob("units/*/*")) == units
     assert (units[1] / "unit.json").stat().st_mtime_ns == before
 
 
@@ -73,7 +94,7 @@ def test_all_that_changes_pictures_changes_the_key(benchmark: Benchmark) -> None
 
 
 def test_results_are_a_row_for_each_picture_and_their_means(benchmark: Benchmark, tmp_path: Path) -> None:
-    found = benchmark.run(tmp_path, cases(2), TWO)
+    found = judged(benchmark, tmp_path, cases(2), TWO)
     means = write_results(tmp_path, benchmark, found, TWO)
     with (tmp_path / "scores.csv").open() as file:
         rows = list(csv.DictReader(file))
@@ -91,19 +112,65 @@ def test_results_are_a_row_for_each_picture_and_their_means(benchmark: Benchmark
 def test_a_shuffled_method_reads_another_subject(benchmark: Benchmark, tmp_path: Path) -> None:
     shuffled = Method("shuffled", "another's photo", masactrl(1), shuffled=True)
     with pytest.raises(SamecastError, match="at least 2 subjects"):
-        benchmark.run(tmp_path, cases(1), (shuffled,))
-    own = benchmark.run(tmp_path, cases(2), (TWO[1],))
-    other = benchmark.run(tmp_path, cases(2), (shuffled,))
+        judged(benchmark, tmp_path, cases(1), (shuffled,))
+    own = judged(benchmark, tmp_path, cases(2), (TWO[1],))
+    other = judged(benchmark, tmp_path, cases(2), (shuffled,))
     references = [(tmp_path / "units" / j[0].picture).parent / "reference.png" for j in (own[2:], other)]
     assert references[0].read_bytes() == references[1].read_bytes()
 
 
 def test_a_damaged_unit_is_named(benchmark: Benchmark, tmp_path: Path) -> None:
-    benchmark.run(tmp_path, cases(1), TWO[:1])
+    judged(benchmark, tmp_path, cases(1), TWO[:1])
     unit = next(tmp_path.rglob("unit.json"))
     unit.write_text('{"judgements": [{}')
     with pytest.raises(SamecastError, match="damaged"):
-        benchmark.run(tmp_path, cases(1), TWO[:1])
+        judged(benchmark, tmp_path, cases(1), TWO[:1])
+
+
+def test_a_unit_that_fails_is_told_and_stops_no_other(benchmark: Benchmark, tmp_path: Path) -> None:
+    impossible = Method("impossible", "sites that are not there", masactrl(1, sites="99"))
+    found = run_contest(tmp_path, CONTEST, benchmark, cases(2), (impossible, *TWO))
+    assert len(found.judgements) == 2 * 2 * 2
+    assert sorted(failure["unit"] for failure in found.failures) == ["00-dog, impossible", "01-cat, impossible"]
+    assert all("match nothing" in failure["reason"] for failure in found.failures)
+    # Another contest in the same folder has failures of its own only.
+    assert not run_contest(tmp_path, CONTEST, benchmark, cases(2), TWO).failures
+
+
+def test_two_do_not_work_in_one_folder(benchmark: Benchmark, tmp_path: Path) -> None:
+    with Store(tmp_path).locked(), pytest.raises(SamecastError, match="worked on by another process"):
+        run_contest(tmp_path, CONTEST, benchmark, cases(1), TWO)
+
+
+def test_a_dry_run_tells_and_makes_nothing(
+    tiny_pipeline_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ("--model", str(tiny_pipeline_dir), "--subjects", "2", "--prompts", "3", "--out", str(tmp_path / "b"))
+    assert main(("diorama", "benchmark", *words, "--methods", "prompt", "decoder", "--dry-run")) == 0
+    told = " ".join(capsys.readouterr().out.split())
+    for name, value in (("units", 4), ("pictures to make", 12), ("trainings of a subject", 0)):
+        assert re.search(rf"{name} \S* *{value}\b", told)
+    words = (*words[:-2], "--learn-steps", "1", "--pairs", "1", "--out", str(tmp_path / "c"))
+    assert main(("compare", *words, "--methods", "custom-diffusion", "custom-diffusion-masactrl", "--dry-run")) == 0
+    told = " ".join(capsys.readouterr().out.split())
+    # A training that two methods share is one; a pair is learnt jointly, each alone, and added up or merged.
+    for name, value in (("units", 3), ("subjects and pairs under a method", 8), ("trainings of a subject", 2)):
+        assert re.search(rf"{name} \S* *{value}\b", told)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_cluster_judges_as_this_process_does(tiny_pipeline_dir: Path, tmp_path: Path) -> None:
+    pytest.importorskip("ray")
+    words = ["--model", str(tiny_pipeline_dir), "--subjects", "2", "--prompts", "1", "--steps", "2"]
+    words += ["--methods", "prompt", "decoder", "--device", "cpu"]
+    tables: list[list[dict[str, str]]] = []
+    for name, more in (("here", []), ("there", ["--executor", "ray", "--workers", "1"])):
+        assert main(["diorama", "benchmark", *words, *more, "--out", str(tmp_path / name)]) == 0
+        with (tmp_path / name / "scores.csv").open() as file:
+            tables.append(list(csv.DictReader(file)))
+    for here, there in zip(*tables, strict=True):
+        assert here["picture"] == there["picture"]
+        assert float(here["image_alignment"]) == pytest.approx(float(there["image_alignment"]), abs=1e-3)
 
 
 @pytest.mark.parametrize(

@@ -9,11 +9,13 @@ import torch
 
 import samecast as sc
 from samecast.cli import main
-from samecast.compare.benchmark import Benchmark, write_results
+from samecast.compare.benchmark import Benchmark
 from samecast.compare.figures import headline
+from samecast.compare.job import Contest, run_contest
 from samecast.compare.learnt import naming
 from samecast.compare.methods import Method, contest
 from samecast.compare.page import table_of, write_page
+from samecast.compare.results import write_results
 from samecast.core.settings import RenderSettings
 from samecast.diorama.benchmark import cases
 from samecast.diorama.probe import Probe, ProbeNetwork
@@ -22,6 +24,8 @@ from samecast.diorama.scenes import Spec
 from samecast.learn.settings import LearnSettings
 from samecast.photos import open_photo
 from samecast.score.alignment import load_clip, load_vit
+
+CONTEST = Contest("the model is loaded already", RenderSettings(), 1)
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +51,9 @@ def short_contest() -> tuple[Method, ...]:
 def test_all_methods_are_judged_and_trainings_shared(benchmark: Benchmark, tmp_path: Path) -> None:
     methods = short_contest()
     before = {name: value.clone() for name, value in benchmark.model.backbone.denoiser.state_dict().items()}
-    found = benchmark.run(tmp_path / "run", cases(1), methods)
+    ran = run_contest(tmp_path / "run", CONTEST, benchmark, cases(1), methods)
+    assert not ran.failures
+    found = ran.judgements
     after = benchmark.model.backbone.denoiser.state_dict()
     assert all(torch.equal(after[name], value) for name, value in before.items())
     assert [judgement.method for judgement in found] == [method.name for method in methods]
@@ -61,7 +67,7 @@ def test_all_methods_are_judged_and_trainings_shared(benchmark: Benchmark, tmp_p
     # Custom Diffusion with attention takes what Custom Diffusion learnt.
     assert len(list((tmp_path / "run" / "concepts").iterdir())) == 4
     stamps = {path: path.stat().st_mtime_ns for path in (tmp_path / "run").rglob("*.safetensors")}
-    assert benchmark.run(tmp_path / "run", cases(1), methods) == found
+    assert run_contest(tmp_path / "run", CONTEST, benchmark, cases(1), methods).judgements == found
     assert {path: path.stat().st_mtime_ns for path in (tmp_path / "run").rglob("*.safetensors")} == stamps
     write_results(tmp_path / "run", benchmark, found, methods)
     table, told = table_of(found, methods, prompts=1), headline(found, methods)

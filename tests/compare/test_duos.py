@@ -10,7 +10,8 @@ from PIL import Image
 
 import samecast as sc
 from samecast.compare.benchmark import Benchmark
-from samecast.compare.duos import WAYS, Duos, draw_duos, means_of
+from samecast.compare.duos import WAYS, DuoJudgement, Duos, draw_duos, means_of
+from samecast.compare.job import Contest, run_contest
 from samecast.compare.page import duo_table, write_page
 from samecast.compare.page import table_of as main_table
 from samecast.core.settings import RenderSettings
@@ -62,10 +63,17 @@ def test_a_true_picture_of_two_is_right_in_both_halves() -> None:
     assert wrong <= 3
 
 
+def judged(duos: Duos, folder: Path) -> list[DuoJudgement]:
+    contest = Contest("the model is loaded already", RenderSettings(), 2, duos=duos.learning)
+    found = run_contest(folder, contest, duos.benchmark, (), (), [duo_case(0)])
+    assert not found.failures
+    return found.pairs
+
+
 def test_every_way_is_judged_kept_and_told(duos: Duos, tmp_path: Path) -> None:
     model = duos.benchmark.model
     before = {name: value.clone() for name, value in model.backbone.denoiser.state_dict().items()}
-    found = duos.run(tmp_path / "run", [duo_case(0)])
+    found = judged(duos, tmp_path / "run")
     after = model.backbone.denoiser.state_dict()
     assert all(torch.equal(after[name], value) for name, value in before.items())
     assert [judgement.way for judgement in found] == [way for way in WAYS for _ in range(2)]
@@ -78,7 +86,7 @@ def test_every_way_is_judged_kept_and_told(duos: Duos, tmp_path: Path) -> None:
     assert len(list((tmp_path / "run" / "concepts").iterdir())) == 3
     assert all((judgement.seconds > 0) == (judgement.way != "prompt") for judgement in found)
     stamps = {path: path.stat().st_mtime_ns for path in (tmp_path / "run").rglob("*.safetensors")}
-    assert duos.run(tmp_path / "run", [duo_case(0)]) == found
+    assert judged(duos, tmp_path / "run") == found
     assert {path: path.stat().st_mtime_ns for path in (tmp_path / "run").rglob("*.safetensors")} == stamps
     assert means_of(found, "joint")["one"] >= means_of(found, "joint")["identity"]
     grid = draw_duos(tmp_path / "run", found)
@@ -91,11 +99,12 @@ def test_every_way_is_judged_kept_and_told(duos: Duos, tmp_path: Path) -> None:
 
 
 def test_a_damaged_unit_is_named(duos: Duos, tmp_path: Path) -> None:
-    found = duos.run(tmp_path, [duo_case(0)], ("prompt",))
+    duos.finish(tmp_path, duo_case(0), "prompt")
+    found = duos.judgements(tmp_path, [duo_case(0)], ("prompt",))
     unit = (tmp_path / "units" / found[0].picture).parent
     (unit / "unit.json").write_text(json.dumps([{"duo": 1}]))
     with pytest.raises(SamecastError, match="is damaged"):
-        duos.run(tmp_path, [duo_case(0)], ("prompt",))
+        duos.judgements(tmp_path, [duo_case(0)], ("prompt",))
 
 
 def _bytes(folder: Path, found: list, way: str) -> bytes:

@@ -3,11 +3,10 @@
 import json
 import re
 import shutil
-import subprocess
-import sys
 from html.parser import HTMLParser
 from pathlib import Path
 
+import psutil
 import pytest
 from PIL import Image
 
@@ -289,13 +288,32 @@ def test_tune_halves_over_prompts_photos_and_seeds(
     assert (why["prompts"], why["photos"], why["seeds"]) == (1, 3, 2)
 
 
-def test_a_cluster_is_started_for_the_study_and_stopped_after_it(tiny_pipeline_dir: Path, tmp_path: Path) -> None:
+def test_a_cluster_is_started_for_a_study_and_a_search_and_stopped_after_them(
+    tiny_pipeline_dir: Path, photo: Image.Image, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     pytest.importorskip("ray")
-    words = ["--model", str(tiny_pipeline_dir), "--clip", "diorama", "--device", "cpu", "--subjects", "2"]
-    words += ["--axis", "final=5,6", "--steps", "6", "--out", str(tmp_path / "study")]
-    program = [sys.executable, "-m", "samecast", "study", *words, "--executor", "ray", "--workers", "2"]
-    done = subprocess.run(program, capture_output=True, text=True, check=False, timeout=300)
-    assert done.returncode == 0, done.stderr
+    photo.save(tmp_path / "rex.png")
+    words = ["--model", str(tiny_pipeline_dir), "--clip", "diorama", "--device", "cpu", "--axis", "final=5,6"]
+    words += ["--steps", "6", "--executor", "ray"]
+    study = ["study", *words, "--workers", "2", "--subjects", "2", "--out", str(tmp_path / "study")]
+    search = ["tune", str(tmp_path / "rex.png"), "a dog", *words, "--out", str(tmp_path / "tuned")]
+    assert main(study) == 0
     assert len(list((tmp_path / "study" / "runs").glob("*/*.png"))) == 4
     assert len(load_table(tmp_path / "study" / "scores.parquet")) == 4
-    assert "Traceback" not in done.stderr
+    assert json.loads((tmp_path / "study" / "study.json").read_text())["dtype"] == "float32"
+    assert main(search) == 0
+    assert json.loads((tmp_path / "tuned" / "rules.json").read_text())["why"]["candidates"] == 2
+    assert "waiting for a cluster on this machine" in capsys.readouterr().err
+    assert not psutil.Process().children(recursive=True)
+
+
+def test_a_dry_run_of_a_search_tells_its_rounds(
+    tiny_pipeline_dir: Path, photo: Image.Image, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    photo.save(tmp_path / "rex.png")
+    words = ["tune", str(tmp_path / "rex.png"), "a dog", "a cat", "a bird", "--model", str(tiny_pipeline_dir)]
+    assert main([*words, "--dry-run", "--out", str(tmp_path / "tuned")]) == 0
+    rows = [re.findall(r"\d+", line) for line in capsys.readouterr().out.splitlines() if "prompt" in line]
+    # 54 candidates: three starts, six final steps and three sets of sites; prompts double, and candidates halve.
+    assert [(row[0], row[1], row[-1]) for row in rows] == [("54", "1", "54"), ("27", "2", "54"), ("13", "3", "39")]
+    assert not (tmp_path / "tuned").exists()

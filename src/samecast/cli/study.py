@@ -1,6 +1,5 @@
-"""`samecast study`, `study status` and `study report`: a grid of settings run, watched, and written up."""
+"""`samecast study`: a grid of settings, run, or the rest of it."""
 
-from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import fields
 from functools import partial
@@ -11,8 +10,9 @@ from rich.table import Table
 
 from samecast.checked import read_yaml
 from samecast.cli.console import RESULTS, quiet_libraries, remark, working
-from samecast.cli.options.study import StudyOptions, StudyReportOptions, StudyStatusOptions
-from samecast.cli.watching import watching
+from samecast.cli.executors import device_here, make_executor
+from samecast.cli.options.study import StudyOptions
+from samecast.cli.watching import tell_failures, watching
 from samecast.disk import absolute, check_writable, lasting
 from samecast.errors import SamecastError
 from samecast.study.axes import BASE, parse_axis, read_axis, read_value
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from samecast.study.subjects import StudySubject
     from samecast.study.unit import Bench, StudyUnit, Tally
 
-_MOST_FAILURES, _MOST_SUBJECTS = 5, 40
 _WITH_RESUME = ("resume", "model", "executor", "workers", "address", "wait", "batch_rows", "checkpoint", "device")
 """What may be told again of a study that goes on: where its model lies now, and how to work."""
 
@@ -44,7 +43,7 @@ def run_study_command(options: StudyOptions) -> bool:
     given = None if options.annotations is None else _read_subjects(options)
     if options.resume is None and not options.dry_run:
         check_writable(options.out, "folder")
-    executor = _executor(options)
+    executor = make_executor(options)
     with working("loading the model"):
         from samecast.study.folder import StudyFolder
         from samecast.study.unit import Bench
@@ -61,8 +60,8 @@ def run_study_command(options: StudyOptions) -> bool:
             import samecast as sc
 
             # Devices are the workers': here the model only says what fits it.
-            device = options.device if executor is None or options.dry_run else "cpu"
-            model = sc.load(options.model, device=device, dtype=options.dtype if executor is None else "auto")
+            dtype = options.dtype if executor is None else "auto"
+            model = sc.load(options.model, device=device_here(options), dtype=dtype)
     with nullcontext() if executor is None else executor:
         if grid is not None and model is not None:
             if not options.axis and not options.config:
@@ -88,8 +87,6 @@ def _check(options: StudyOptions) -> None:
         ]
         if given:
             raise SamecastError(f"--resume goes on with a study as it was: leave out {', '.join(given)}")
-    if options.executor == "local" and (options.workers or options.address or options.wait != StudyOptions.wait):
-        raise SamecastError("--workers, --address and --wait go with --executor ray")
     if options.annotations is not None:
         default = StudyOptions()
         told = ("subjects", "prompts", "repeats", "hidden")
@@ -242,24 +239,6 @@ def _run(folder: "StudyFolder", bench: "Bench", model: "Model | None", executor:
     return not failures and not found.missing
 
 
-def _executor(options: StudyOptions) -> "RayExecutor | None":
-    if options.executor == "local" or options.dry_run:
-        return None
-    from samecast.experiments.executors.ray import RayExecutor
-
-    return RayExecutor(options.workers, options.address, options.wait)
-
-
-def tell_failures(failures: Sequence[Mapping[str, Any]], place: Path) -> None:
-    """The first of what failed, and where the rest is told."""
-    for failure in failures[:_MOST_FAILURES]:
-        kind = "" if failure["kind"] in ("", "SamecastError") else f"{failure['kind']}: "
-        tries = f" (tried {failure['tries']} times)" if failure.get("tries", 1) > 1 else ""
-        remark(f"not made: {failure['unit']}: {kind}{failure['reason']}{tries}")
-    if len(failures) > _MOST_FAILURES:
-        remark(f"{len(failures) - _MOST_FAILURES} more are told in {place}")
-
-
 def _tell_estimate(recipe: "Recipe", subjects: "tuple[StudySubject, ...]", model: "Model") -> None:
     from samecast.study.estimate import estimate
 
@@ -282,56 +261,3 @@ def _tell_estimate(recipe: "Recipe", subjects: "tuple[StudySubject, ...]", model
     ):
         table.add_row(name, value)
     RESULTS.print(table)
-
-
-def run_status(options: StudyStatusOptions) -> None:
-    """Tell how far a study is; of many subjects the first that are not finished.
-
-    Raises:
-        SamecastError: there is no study in the folder.
-    """
-    from samecast.study.folder import StudyFolder
-    from samecast.study.job import Status, status
-
-    folder = StudyFolder(options.folder)
-    counts, done, total = dict[str, int](), 0, 0
-    shown, finished = list[Status](), list[Status]()
-    for told in status(folder):
-        counts[told.state] = counts.get(told.state, 0) + 1
-        done, total = done + told.done, total + told.total
-        among = finished if told.finished else shown
-        if len(among) < _MOST_SUBJECTS:
-            among.append(told)
-    everything = sum(counts.values()) <= _MOST_SUBJECTS
-    table = Table()
-    for heading in ("subject", "finished", "of", "state"):
-        table.add_column(heading, justify="left" if heading in ("subject", "state") else "right")
-    for told in sorted(shown + finished, key=lambda told: told.name) if everything else shown:
-        table.add_row(told.name, str(told.done), str(told.total), told.state)
-    if table.row_count:
-        RESULTS.print(table)
-    states = ", ".join(f"{count} {state}" for state, count in counts.items())
-    RESULTS.print(f"{sum(counts.values())} subjects: {states}; {done:,} of {total:,} pictures")
-    tell_failures(folder.failures(), folder.path / "failures")
-    if done < total:
-        RESULTS.print(f"samecast study --resume {options.folder}", markup=False)
-
-
-def run_report(options: StudyReportOptions) -> None:
-    """Make a study's table, figures and page anew, and write its findings.
-
-    Raises:
-        SamecastError: there is no study in the folder, or the file cannot be written.
-    """
-    file = None if options.write is None else check_writable(options.write, "file")
-    with working("drawing"):
-        from samecast.study.folder import StudyFolder
-        from samecast.study.publish import publish
-        from samecast.study.write_up import write_up
-
-        quiet_libraries()
-        folder = StudyFolder(options.folder)
-        found = publish(folder)
-        if file is not None:
-            write_up(folder, found, file)
-    RESULTS.print(str(file or folder.path / "index.html"), markup=False)

@@ -1,25 +1,30 @@
 """`samecast tune`: search the rules that suit one subject, show the front, write the chosen ones."""
 
 import json
+from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.table import Table
 
 from samecast.cli.console import RESULTS, quiet_libraries, remark, working
+from samecast.cli.executors import device_here, lasting, make_executor
 from samecast.cli.options.tune import TuneOptions
 from samecast.cli.render import split_inputs
 from samecast.cli.watching import watching
 from samecast.control.rule_files import rules_file
 from samecast.control.targets import expand
 from samecast.core.prompts import check_prompts
-from samecast.disk import check_writable, write_text
+from samecast.disk import absolute, check_writable, write_text
 from samecast.photos import open_photo
 from samecast.study.axes import parse_axis
 from samecast.study.grid import factorial
 from samecast.study.presets import fitted
 
 if TYPE_CHECKING:
+    from samecast.study.recipe import Recipe
+    from samecast.study.subjects import StudySubject
     from samecast.study.tune import Round, Tuning
 
 
@@ -32,18 +37,22 @@ def run_tune(options: TuneOptions) -> bool:
     references, prompts = split_inputs(options.inputs, command="tune")
     check_prompts(prompts)
     photos = tuple(open_photo(photo) for photo in references)
-    out = check_writable(options.out, "folder")
+    out = absolute(options.out) if options.dry_run else check_writable(options.out, "folder")
+    executor = make_executor(options)
     with working("loading the model"):
         import samecast as sc
+        from samecast.experiments.executors import Watch
         from samecast.report.plots import save_figure
         from samecast.study.figures import best_front
+        from samecast.study.job import settled_dtype
         from samecast.study.recipe import Recipe
         from samecast.study.scoring import NO_DINO
         from samecast.study.subjects import StudySubject
         from samecast.study.tune import candidates, tune
+        from samecast.study.unit import Bench
 
         quiet_libraries()
-        model = sc.load(options.model, device=options.device)
+        model = sc.load(options.model, device=device_here(options))
     axes = tuple(parse_axis(words) for words in options.axis)
     sites = len(model.backbone.self_attention())
     grid = factorial(axes, {}, options.steps) if axes else fitted(candidates(options.steps), sites)
@@ -57,16 +66,22 @@ def run_tune(options: TuneOptions) -> bool:
     told = tuple(dict.fromkeys(expand(prompt, options.noun) for prompt in prompts))
     subject = StudySubject(Path(references[0]).stem, told, photos, options.noun)
     repeat = "each" if len(photos) > 1 else "first"
-    recipe = Recipe(
-        grid, settings, options.model, "", "", photos=repeat, seeds=options.seeds, clip=options.clip, dino=NO_DINO
-    )
-    with watching("units") as showing:
+    name = lasting(options.model)
+    recipe = Recipe(grid, settings, name, "", "", photos=repeat, seeds=options.seeds, clip=options.clip, dino=NO_DINO)
+    if options.dry_run:
+        _tell_rounds(recipe, subject)
+        return True
+    with watching("units") as showing, nullcontext() if executor is None else executor:
+        dtype = "" if executor is None else executor.ask(partial(settled_dtype, options.device, "auto"), Watch())
         found = tune(
             out,
             recipe,
             subject,
             model.backbone,
             weight=options.favour,
+            bench=Bench(out, device=options.device),
+            executor=executor,
+            dtype=dtype,
             watch=showing.watch(),
             round_done=_tell_round,
         )
@@ -97,6 +112,17 @@ def run_tune(options: TuneOptions) -> bool:
 
 def _tell_round(done: "Round") -> None:
     remark(f"{len(done.candidates)} candidates tried on {done.extent}")
+
+
+def _tell_rounds(recipe: "Recipe", subject: "StudySubject") -> None:
+    from samecast.study.tune import extent_of, rounds_of
+
+    table = Table(title="what it would take: rounds, as long as none fails", title_justify="left")
+    for heading in ("candidates", "tried on", "pictures"):
+        table.add_column(heading, justify="left" if heading == "tried on" else "right")
+    for count, extent in rounds_of(len(recipe.grid.variants), extent_of(recipe, subject)):
+        table.add_row(str(count), str(extent), f"{count * extent.prompts * extent.photos * extent.seeds:,}")
+    RESULTS.print(table)
 
 
 def _tell_front(found: "Tuning") -> None:

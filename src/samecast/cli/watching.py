@@ -1,9 +1,10 @@
 """What the person at the terminal sees of a long job: how many units are done, and how far those under way are."""
 
 import time
-from collections.abc import Generator
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from rich.markup import escape
@@ -14,7 +15,7 @@ from samecast.experiments.executors import Watch
 
 HEARTBEAT = 60.0
 """Seconds between two lines where the output is no terminal."""
-_MOST_BARS = 8
+_MOST_BARS, _MOST_FAILURES = 8, 5
 
 
 @dataclass
@@ -76,3 +77,13 @@ def watching(what: str) -> Generator[Showing]:
     )
     with bars:
         yield Showing(what, bars)
+
+
+def tell_failures(failures: Sequence[Mapping[str, Any]], place: Path) -> None:
+    """The first of what failed, and where the rest is told."""
+    for failure in failures[:_MOST_FAILURES]:
+        kind = "" if failure["kind"] in ("", "SamecastError") else f"{failure['kind']}: "
+        tries = f" (tried {failure['tries']} times)" if failure.get("tries", 1) > 1 else ""
+        remark(f"not made: {failure['unit']}: {kind}{failure['reason']}{tries}")
+    if len(failures) > _MOST_FAILURES:
+        remark(f"{len(failures) - _MOST_FAILURES} more are told in {place}")

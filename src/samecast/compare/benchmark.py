@@ -1,11 +1,9 @@
 """The Diorama benchmark as a run on disk: every subject under every method, judged, kept, and never done twice.
 
-A unit is one subject under one method. It is written whole when it is finished, under a name made of all that
+What is kept is one subject under one method. It is written whole when it is finished, under a name made of all that
 determines it, so a run that was killed goes on where it stopped and two settings never mix.
 """
 
-import csv
-import io
 import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, fields, replace
@@ -14,7 +12,6 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from PIL import Image
 
 from samecast.checked import build, check_fields, read_json
@@ -26,16 +23,14 @@ from samecast.diorama.benchmark import BENCHMARK_VERSION, Case, judge
 from samecast.diorama.probe import Probe, Verdict
 from samecast.diorama.renderer import render as draw
 from samecast.diorama.scenes import WORLD_VERSION, Spec
-from samecast.disk import replace_picture, write_text, writing_folder
+from samecast.disk import writing_folder
 from samecast.errors import SamecastError
-from samecast.photos import open_photo
 from samecast.render import Model
-from samecast.report.grid import draw_grid
-from samecast.report.panels import Mark, Panel, Row
 from samecast.score.alignment import ClipScorer, ImageScorer
 from samecast.subject import Subject
 
 Progress = Callable[[str, int, int], None]
+UNITS = "units"
 HEADLINES = ("identity", "scene", "both")
 MEASURES = (
     *HEADLINES,
@@ -112,27 +107,29 @@ class Benchmark:
         told = json.dumps(facts, sort_keys=True, default=str)
         return f"{case.name}-{method.name}-{sha256(told.encode()).hexdigest()[:12]}"
 
-    def run(
-        self, folder: Path, cases: Sequence[Case], methods: Sequence[Method], progress: Progress | None = None
-    ) -> list[Judgement]:
-        """Judge every subject under every method, reading finished units from `folder` and writing new ones there.
+    def place(self, folder: Path, case: Case, method: Method, other: Case | None = None) -> Path:
+        """Where a subject under a method is kept in a run's folder; arguments as for `key`."""
+        key = self.key(case, method, other)
+        return folder / UNITS / key[-12:-10] / key
+
+    def finish(self, folder: Path, case: Case, method: Method, other: Case, progress: Progress | None = None) -> None:
+        """Makes and judges a subject under a method, unless that is kept already.
 
         Raises:
-            SamecastError: a method reads another subject's photo and there is no other, the folder cannot be written,
-                or a finished unit in it is damaged.
+            SamecastError: it cannot be made, or the folder cannot be written.
         """
-        if len(cases) < 2 and any(method.shuffled for method in methods):
-            raise SamecastError("a shuffled method reads another subject's photo: at least 2 subjects are needed")
-        found: list[Judgement] = []
-        total = len(cases) * len(methods)
-        for number, (case, method, other) in enumerate(_units(cases, methods)):
-            place = folder / "units" / self.key(case, method, other)
-            if not place.is_dir():
-                self._unit(place, case, method, other, progress)
-            found += _read(place)
-            if progress is not None:
-                progress("benchmark", number + 1, total)
-        return found
+        place = self.place(folder, case, method, other)
+        if not place.is_dir():
+            self._unit(folder, place, case, method, other, progress)
+
+    def judgements(self, folder: Path, cases: Sequence[Case], methods: Sequence[Method]) -> list[Judgement]:
+        """All that is kept of subjects under methods.
+
+        Raises:
+            SamecastError: a part of it is damaged.
+        """
+        places = (self.place(folder, *of) for of in company(cases, methods))
+        return [judgement for place in places if place.is_dir() for judgement in _read(place)]
 
     def facts(self, settings: RenderSettings) -> dict[str, Any]:
         """What pictures and verdicts of every unit depend on, JSON-able."""
@@ -164,7 +161,9 @@ class Benchmark:
     def _settings(self, method: Method) -> RenderSettings:
         return self.settled if method.init is None else replace(self.settled, init=method.init)
 
-    def _unit(self, place: Path, case: Case, method: Method, other: Case, progress: Progress | None) -> None:
+    def _unit(
+        self, folder: Path, place: Path, case: Case, method: Method, other: Case, progress: Progress | None
+    ) -> None:
         size = self.model.backbone.default_size
         photos = [Image.fromarray(photo.image) for photo in case.photos(size)]
         read = other if method.shuffled else case
@@ -178,7 +177,7 @@ class Benchmark:
                 costs=Costs(),
             )
         else:
-            made = self._render(case, method, shown, place.parent.parent, progress)
+            made = self._render(case, method, shown, folder, progress)
         images = made.images
         text = self.clip.text_alignment(images, [task.prompt for task in tasks])
         alike, alike_dino = (scorer.image_alignment(images, photos) for scorer in (self.clip, self.dino))
@@ -197,7 +196,7 @@ class Benchmark:
                     text_alignment=round(text[index], 4),
                     image_alignment=round(alike[index], 4),
                     dino_alignment=round(alike_dino[index], 4),
-                    picture=f"{place.name}/{index:02d}.png",
+                    picture=f"{place.parent.name}/{place.name}/{index:02d}.png",
                     training_seconds=made.costs.seconds,
                     file_megabytes=made.costs.megabytes,
                 )
@@ -244,7 +243,14 @@ class _Unit:
         check_fields(self)
 
 
-def _units(cases: Sequence[Case], methods: Sequence[Method]) -> Iterator[tuple[Case, Method, Case]]:
+def company(cases: Sequence[Case], methods: Sequence[Method]) -> Iterator[tuple[Case, Method, Case]]:
+    """Each subject under each method, with the subject whose photo a shuffled method reads.
+
+    Raises:
+        SamecastError: a method reads another subject's photo and there is no other.
+    """
+    if len(cases) < 2 and any(method.shuffled for method in methods):
+        raise SamecastError("a shuffled method reads another subject's photo: at least 2 subjects are needed")
     for number, case in enumerate(cases):
         for method in methods:
             yield case, method, cases[(number + 1) % len(cases)]
@@ -253,65 +259,3 @@ def _units(cases: Sequence[Case], methods: Sequence[Method]) -> Iterator[tuple[C
 def _read(place: Path) -> list[Judgement]:
     told = build(_Unit, read_json(place / "unit.json", "finished unit"), f"{str(place)!r} is damaged: it")
     return [build(Judgement, entry, f"{str(place)!r} is damaged: a judgement") for entry in told.judgements]
-
-
-def summary(judgements: Sequence[Judgement], methods: Sequence[Method]) -> dict[str, dict[str, float]]:
-    """Mean of every measure under every method (shares 0..1, cosines -1..1), and how many pictures it is of."""
-    means: dict[str, dict[str, float]] = {}
-    for method in methods:
-        of = [judgement for judgement in judgements if judgement.method == method.name]
-        means[method.name] = {measure: float(np.mean([getattr(j, measure) for j in of])) for measure in MEASURES}
-        means[method.name]["pictures"] = len(of)
-    return means
-
-
-def write_results(
-    folder: Path, benchmark: Benchmark, judgements: Sequence[Judgement], methods: Sequence[Method]
-) -> dict[str, dict[str, float]]:
-    """Write `scores.csv` (a row for each picture), `summary.json` and `grid.png` into the run's folder; return the
-    summary.
-
-    Raises:
-        SamecastError: they cannot be written.
-    """
-    means = summary(judgements, methods)
-    table = io.StringIO()
-    rows = csv.DictWriter(table, list(judgements[0].row()), lineterminator="\n")
-    rows.writeheader()
-    rows.writerows(judgement.row() for judgement in judgements)
-    told = {
-        "benchmark": BENCHMARK_VERSION,
-        "world": WORLD_VERSION,
-        "model": asdict(benchmark.model.backbone.identity),
-        "settings": asdict(benchmark.settled),
-        "prompts": benchmark.prompts,
-        "hidden": benchmark.hidden,
-        "subjects": len({judgement.subject for judgement in judgements}),
-        "methods": {method.name: {"title": method.title, **means[method.name]} for method in methods},
-    }
-    write_text(folder / "scores.csv", table.getvalue())
-    write_text(folder / "summary.json", json.dumps(told, indent=2) + "\n")
-    replace_picture(draw_grid(_grid(folder, judgements, methods)), folder / "grid.png")
-    return means
-
-
-def _grid(folder: Path, judgements: Sequence[Judgement], methods: Sequence[Method]) -> list[Row]:
-    """The first three subjects with two pictures each, a row for each method."""
-    rows: list[Row] = []
-    subjects = list(dict.fromkeys(judgement.subject for judgement in judgements))[:3]
-    for method in methods:
-        panels: list[Panel] = []
-        for subject in subjects:
-            of = [j for j in judgements if (j.method, j.subject) == (method.name, subject)][:2]
-            reference = folder / "units" / Path(of[0].picture).parent / "reference.png"
-            panels.append(Panel(open_photo(reference), "photo"))
-            panels += [
-                Panel(
-                    open_photo(folder / "units" / j.picture),
-                    j.prompt,
-                    (Mark("same", j.identity), Mark("scene", j.scene)),
-                )
-                for j in of
-            ]
-        rows.append(Row(tuple(panels), method.title))
-    return rows

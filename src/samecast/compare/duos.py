@@ -16,7 +16,7 @@ import torch
 from PIL import Image
 
 from samecast.checked import build, read_json
-from samecast.compare.benchmark import Benchmark, Progress
+from samecast.compare.benchmark import UNITS, Benchmark, Progress
 from samecast.compare.learnt import TOKENS, learnt, naming
 from samecast.concepts.apply import Weighted, apply_concepts
 from samecast.concepts.merge import merge
@@ -86,28 +86,31 @@ class Duos:
     benchmark: Benchmark
     learning: LearnSettings
 
-    def run(
-        self,
-        folder: Path,
-        cases: Sequence[DuoCase],
-        ways: Sequence[Way] = tuple(WAYS),
-        progress: Progress | None = None,
-    ) -> list[DuoJudgement]:
-        """Judge every pair under every way, reading finished units from `folder` and writing new ones there.
+    def place(self, folder: Path, case: DuoCase, way: Way) -> Path:
+        """Where a pair under a way is kept in a run's folder."""
+        key = self.key(case, way)
+        return folder / UNITS / key[-12:-10] / key
+
+    def finish(self, folder: Path, case: DuoCase, way: Way, progress: Progress | None = None) -> None:
+        """Makes and judges a pair under a way, unless that is kept already.
 
         Raises:
-            SamecastError: the folder cannot be written, or a finished unit in it is damaged.
+            SamecastError: it cannot be made, or the folder cannot be written.
         """
-        found: list[DuoJudgement] = []
-        units: list[tuple[DuoCase, Way]] = [(case, way) for case in cases for way in ways]
-        for number, (case, way) in enumerate(units):
-            place = folder / "units" / self.key(case, way)
-            if not place.is_dir():
-                self._unit(place, case, way, progress)
-            found += _read(place)
-            if progress is not None:
-                progress("two subjects", number + 1, len(units))
-        return found
+        place = self.place(folder, case, way)
+        if not place.is_dir():
+            self._unit(folder, place, case, way, progress)
+
+    def judgements(
+        self, folder: Path, cases: Sequence[DuoCase], ways: Sequence[Way] = tuple(WAYS)
+    ) -> list[DuoJudgement]:
+        """All that is kept of pairs under ways.
+
+        Raises:
+            SamecastError: a part of it is damaged.
+        """
+        places = (self.place(folder, case, way) for case in cases for way in ways)
+        return [judgement for place in places if place.is_dir() for judgement in _read(place)]
 
     def key(self, case: DuoCase, way: Way) -> str:
         """A name for the unit, made of everything that its pictures and verdicts depend on."""
@@ -116,14 +119,14 @@ class Duos:
         told = json.dumps(facts, sort_keys=True, default=str)
         return f"{case.name}-{way}-{sha256(told.encode()).hexdigest()[:12]}"
 
-    def _unit(self, place: Path, case: DuoCase, way: Way, progress: Progress | None) -> None:
+    def _unit(self, folder: Path, place: Path, case: DuoCase, way: Way, progress: Progress | None) -> None:
         model, tasks = self.benchmark.model, case.tasks[: self.benchmark.prompts]
         photos = [
             [Image.fromarray(photo.image) for photo in subject.photos(model.backbone.default_size)]
             for subject in case.subjects
         ]
         prompts = [task.prompt for task in tasks]
-        concepts, seconds = self._concepts(place.parent.parent, case, photos, way, progress)
+        concepts, seconds = self._concepts(folder, case, photos, way, progress)
         if concepts:
             for subject, token in zip(case.subjects, TOKENS, strict=True):
                 prompts = [naming(prompt, subject.noun, token) for prompt in prompts]
@@ -142,7 +145,7 @@ class Duos:
                     for half in (0, 1)
                 )
                 images[index].save(pending.path / f"{index:02d}.png")
-                picture = f"{place.name}/{index:02d}.png"
+                picture = f"{place.parent.name}/{place.name}/{index:02d}.png"
                 judged = DuoJudgement(case.name, way, task.prompt, task.seed, left, right, picture, seconds)
                 judgements.append(asdict(judged))
             (pending.path / "unit.json").write_text(json.dumps(judgements, indent=1) + "\n", encoding="utf-8")
@@ -206,11 +209,11 @@ def draw_duos(folder: Path, judgements: Sequence[DuoJudgement]) -> Path:
         panels: list[Panel] = []
         for duo in list(dict.fromkeys(judgement.duo for judgement in judgements))[:2]:
             of = [judgement for judgement in judgements if (judgement.way, judgement.duo) == (way, duo)][:2]
-            unit = (folder / "units" / of[0].picture).parent
+            unit = (folder / UNITS / of[0].picture).parent
             panels += [Panel(open_photo(unit / f"{name}.png"), "photo") for name in duo.split("+")]
             panels += [
                 Panel(
-                    open_photo(folder / "units" / judgement.picture),
+                    open_photo(folder / UNITS / judgement.picture),
                     judgement.prompt,
                     (
                         Mark("left", judgement.left.identity),

@@ -18,7 +18,7 @@ from samecast.experiments.executors import Executor, Watch
 from samecast.experiments.store import content_key
 from samecast.score.statistics import balanced, front, widths
 from samecast.study.axes import Axis
-from samecast.study.folder import described
+from samecast.study.folder import StudyFolder, described
 from samecast.study.grid import Grid, Variant, factorial, only
 from samecast.study.job import prepare, run_study
 from samecast.study.measures import Measures, Points, gather
@@ -107,6 +107,20 @@ def candidates(steps: int) -> Grid:
     return factorial(axes, {}, steps, words=SITE_WORDS)
 
 
+def extent_of(recipe: Recipe, subject: StudySubject) -> Extent:
+    """All that there is of a subject: what the last round is on."""
+    return Extent(len(subject.prompts), len(subject.references) if recipe.photos == "each" else 1, recipe.seeds)
+
+
+def rounds_of(count: int, most: Extent) -> list[tuple[int, Extent]]:
+    """How many candidates each round tries, and on how much, if none fails."""
+    found = [(count, Extent())]
+    while count > _FEWEST and found[-1][1] != most:
+        count = max(_FEWEST, count // 2)
+        found.append((count, found[-1][1].twice(most)))
+    return [*found[:-1], (count, most)]
+
+
 def tune(
     folder: Path,
     recipe: Recipe,
@@ -116,6 +130,7 @@ def tune(
     weight: float = 0.5,
     bench: Bench | None = None,
     executor: Executor | None = None,
+    dtype: str = "",
     watch: Watch | None = None,
     round_done: Callable[[Round], None] | None = None,
 ) -> Tuning:
@@ -129,6 +144,7 @@ def tune(
         weight: of image alignment against text alignment, 0 to 1.
         bench: how to work; its folder is not used.
         executor: where; None is this process.
+        dtype: precision that pictures are made in, by name; empty is the model's here.
         watch: who is told what meanwhile.
         round_done: told of each round.
 
@@ -137,14 +153,18 @@ def tune(
     """
     if len(recipe.grid.variants) < 2:
         raise SamecastError("there is nothing to choose from: give at least two candidates")
-    most = Extent(len(subject.prompts), len(subject.references) if recipe.photos == "each" else 1, recipe.seeds)
+    most = extent_of(recipe, subject)
     rounds: list[Round] = []
     grid, extent, scale, failed = recipe.grid, Extent(), None, 0
     while True:
         last = len(grid.variants) <= _FEWEST or extent == most
         extent = most if last else extent
         asked = _asked(recipe, subject, extent)
-        measures, troubles = _round(folder, replace(recipe, grid=grid), asked, extent, backbone, bench, executor, watch)
+        study, settled = _study(folder, replace(recipe, grid=grid, seeds=extent.seeds), asked, extent, backbone, dtype)
+        told = replace(bench or Bench(study.path), path=study.path)
+        run_study(study, told, executor=executor, backbone=None if executor else backbone, watch=watch)
+        rows = Rows(study, scorer_facts(settled.clip, settled.dino))
+        measures, troubles = gather(rows, [variant.name for variant in grid.variants]), len(study.failures())
         points, failed = measures.points, failed + troubles
         if not points:
             raise SamecastError(f"no candidate could be rendered; see failures in {folder}")
@@ -167,28 +187,17 @@ def _asked(recipe: Recipe, subject: StudySubject, extent: Extent) -> StudySubjec
     return replace(subject, prompts=subject.prompts[: extent.prompts], references=shown, judged=judged)
 
 
-def _round(
-    folder: Path,
-    recipe: Recipe,
-    asked: StudySubject,
-    extent: Extent,
-    backbone: Backbone,
-    bench: Bench | None,
-    executor: Executor | None,
-    watch: Watch | None,
-) -> tuple[Measures, int]:
-    """One round as a study, and how many failures it had; all rounds share their pictures."""
-    recipe = replace(recipe, seeds=extent.seeds)
+def _study(
+    folder: Path, recipe: Recipe, asked: StudySubject, extent: Extent, backbone: Backbone, dtype: str
+) -> tuple[StudyFolder, Recipe]:
+    """One round as a study, written down; all rounds share their pictures."""
     photos = hashes_of(asked.references), hashes_of(asked.judged)
     number = f"{len(recipe.grid.variants)} candidates {extent}".replace(",", "").replace(" ", "-")
-    told = {**recipe_to_data(recipe), "asked": described(asked), "photos": photos}
+    told = {**recipe_to_data(recipe), "asked": described(asked), "photos": photos, "dtype": dtype}
     name = f"{number}-{content_key(told)[:8]}"  # of another search in the same folder, another
-    study, settled = prepare(folder / name, recipe, [asked], backbone)
+    study, settled = prepare(folder / name, recipe, [asked], backbone, dtype=dtype)
     study.share(folder)
-    bench = replace(bench or Bench(study.path), path=study.path)
-    run_study(study, bench, executor=executor, backbone=None if executor else backbone, watch=watch)
-    rows = Rows(study, scorer_facts(settled.clip, settled.dino))
-    return gather(rows, [variant.name for variant in recipe.grid.variants]), len(study.failures())
+    return study, settled
 
 
 def better_half(points: Points, weight: float, scale: tuple[float, float]) -> list[str]:

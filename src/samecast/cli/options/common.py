@@ -61,3 +61,36 @@ Dtype = Annotated[
     Literal["auto", "float32", "float16", "bfloat16"],
     arg(metavar="TYPE", help="Precision of the model: auto, float32, float16 or bfloat16."),
 ]
+
+ExecutorName = Annotated[
+    Literal["local", "ray"],
+    arg(help="Where to work: in this process, or with workers of a Ray cluster, one for each device."),
+]
+
+Workers = Annotated[
+    int | None,
+    arg(metavar="INT", help="With --executor ray: how many workers.", help_behavior_hint="(default: one for each GPU)"),
+]
+
+Address = Annotated[
+    str | None,
+    arg(
+        metavar="ADDRESS",
+        help="With --executor ray: the cluster to join, host:port or auto; the folder must be on storage that all its"
+        " machines share.",
+        help_behavior_hint="(default: a cluster of its own)",
+    ),
+]
+
+Wait = Annotated[
+    float,
+    arg(
+        metavar="SECONDS",
+        help="With --executor ray: how long to wait for a cluster that does not answer or has no room, before giving"
+        " up.",
+    ),
+]
+
+WAIT = 300.0
+
+DryRun = Annotated[On, arg(help="Only tell what it would take.", help_behavior_hint="")]

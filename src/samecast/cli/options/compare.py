@@ -5,7 +5,20 @@ from pathlib import Path
 from typing import Annotated
 
 from samecast.checked import Within
-from samecast.cli.options.common import Device, Guidance, GuidanceRescale, Model, Steps, arg
+from samecast.cli.options.common import (
+    WAIT,
+    Address,
+    Device,
+    DryRun,
+    ExecutorName,
+    Guidance,
+    GuidanceRescale,
+    Model,
+    Steps,
+    Wait,
+    Workers,
+    arg,
+)
 
 
 @dataclass(frozen=True)
@@ -47,6 +60,16 @@ class CompareOptions:
 
     docs: Annotated[Path | None, arg(metavar="FOLDER", help_behavior_hint="")] = None
     """Also write compare.md there, and pictures/compare.png, in place of what there is."""
+
+    dry_run: DryRun = False
+
+    executor: ExecutorName = "local"
+
+    workers: Workers = None
+
+    address: Address = None
+
+    wait: Wait = WAIT
 
     model: Model = "diorama"
     """Any model that `samecast render` takes, if it knows the embedded world."""

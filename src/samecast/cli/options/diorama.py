@@ -7,7 +7,22 @@ from typing import Annotated
 import tyro
 
 from samecast.checked import Within
-from samecast.cli.options.common import Device, Guidance, GuidanceRescale, Init, Model, On, Steps, arg
+from samecast.cli.options.common import (
+    WAIT,
+    Address,
+    Device,
+    DryRun,
+    ExecutorName,
+    Guidance,
+    GuidanceRescale,
+    Init,
+    Model,
+    On,
+    Steps,
+    Wait,
+    Workers,
+    arg,
+)
 
 
 @dataclass(frozen=True)
@@ -86,6 +101,16 @@ class BenchmarkOptions:
     guidance: Guidance = None
 
     guidance_rescale: GuidanceRescale = 0.0
+
+    dry_run: DryRun = False
+
+    executor: ExecutorName = "local"
+
+    workers: Workers = None
+
+    address: Address = None
+
+    wait: Wait = WAIT
 
     model: Model = "diorama"
     """Any model that `samecast render` takes, if it knows the embedded world."""

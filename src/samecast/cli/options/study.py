@@ -7,7 +7,23 @@ from typing import Annotated, Literal
 import tyro
 
 from samecast.checked import Within
-from samecast.cli.options.common import Device, Dtype, Guidance, GuidanceRescale, Init, Model, On, Size, arg
+from samecast.cli.options.common import (
+    WAIT,
+    Address,
+    Device,
+    DryRun,
+    Dtype,
+    ExecutorName,
+    Guidance,
+    GuidanceRescale,
+    Init,
+    Model,
+    On,
+    Size,
+    Wait,
+    Workers,
+    arg,
+)
 
 
 @dataclass(frozen=True)
@@ -53,8 +69,7 @@ class StudyOptions:
     resume: Annotated[Path | None, arg(metavar="FOLDER", help_behavior_hint="")] = None
     """Go on with the study in this folder."""
 
-    dry_run: Annotated[On, arg(help_behavior_hint="")] = False
-    """Only tell what it would take."""
+    dry_run: DryRun = False
 
     photos: Literal["first", "each", "together"] = "first"
     """What is read of a subject's photos: the first, each by itself as a repeat, or all at once."""
@@ -103,19 +118,13 @@ class StudyOptions:
     """Vision transformer that scores image alignment beside it, a folder or hub id; facebook/dino-vits16 beside the
     default CLIP, the embedded one for the embedded model; `none` leaves it out."""
 
-    executor: Literal["local", "ray"] = "local"
-    """Who works: this process, or actors of a Ray cluster, one for each device."""
+    executor: ExecutorName = "local"
 
-    workers: Annotated[
-        int | None, arg(metavar="INT", help_behavior_hint="(default: one for each GPU)"), Within(1, 100_000)
-    ] = None
-    """With --executor ray: how many actors."""
+    workers: Workers = None
 
-    address: Annotated[str | None, arg(metavar="ADDRESS", help_behavior_hint="(default: a cluster of its own)")] = None
-    """With --executor ray: the cluster to join; the study's folder must be on storage that all its machines share."""
+    address: Address = None
 
-    wait: Annotated[float, arg(metavar="SECONDS"), Within(0, 86_400)] = 300.0
-    """With --executor ray: how long to wait for a cluster that does not answer or has no room, before giving up."""
+    wait: Wait = WAIT
 
     batch_rows: Annotated[
         int | None, arg(metavar="INT", help_behavior_hint="(default: by size)"), Within(1, 10_000)

@@ -7,7 +7,22 @@ from typing import Annotated
 import tyro
 
 from samecast.checked import RAW, Within
-from samecast.cli.options.common import Device, Guidance, GuidanceRescale, Init, Model, Size, Steps, arg
+from samecast.cli.options.common import (
+    WAIT,
+    Address,
+    Device,
+    DryRun,
+    ExecutorName,
+    Guidance,
+    GuidanceRescale,
+    Init,
+    Model,
+    Size,
+    Steps,
+    Wait,
+    Workers,
+    arg,
+)
 
 
 @dataclass(frozen=True)
@@ -57,5 +72,15 @@ class TuneOptions:
 
     out: Annotated[Path, arg(aliases=("-o",), metavar="FOLDER")] = Path("tuned")
     """Folder for rules.json, front.png and all pictures. A search that was stopped goes on."""
+
+    dry_run: DryRun = False
+
+    executor: ExecutorName = "local"
+
+    workers: Workers = None
+
+    address: Address = None
+
+    wait: Wait = WAIT
 
     device: Device = "auto"

@@ -1,0 +1,109 @@
+"""What `samecast compare` and `samecast diorama benchmark` have in common: a contest run on a device or a cluster."""
+
+from collections.abc import Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from rich.table import Table
+
+from samecast.cli.console import RESULTS, quiet_libraries, remark, working
+from samecast.cli.executors import ExecutorOptions, device_here, make_executor
+from samecast.cli.watching import tell_failures, watching
+from samecast.errors import SamecastError
+
+if TYPE_CHECKING:
+    from samecast.compare.benchmark import Benchmark
+    from samecast.compare.job import Contest, Contested, ContestUnit
+    from samecast.compare.methods import Method
+    from samecast.diorama.benchmark import Case, DuoCase
+    from samecast.experiments.work import Outcome
+
+
+class ContestOptions(ExecutorOptions, Protocol):
+    """The options of either command."""
+
+    @property
+    def out(self) -> Path: ...  # noqa: D102
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What a contest is of."""
+
+    cases: "Sequence[Case]"
+    methods: "Sequence[Method]"
+    pairs: "Sequence[DuoCase]" = ()
+
+
+def chosen_methods(methods: "Sequence[Method]", names: Sequence[str]) -> "tuple[Method, ...]":
+    """The methods of some names, each once; of none, all.
+
+    Raises:
+        SamecastError: there is none of a name.
+    """
+    known = {method.name: method for method in methods}
+    for name in names:
+        if name not in known:
+            raise SamecastError(f"no method is called {name!r}; choose from {', '.join(known)}")
+    return tuple(known[name] for name in dict.fromkeys(names)) or tuple(methods)
+
+
+def contested(options: ContestOptions, contest: "Contest", asked: Asked) -> "tuple[Benchmark, Contested] | None":
+    """Runs a contest, or the rest of it, and tells what failed; None if it was only to be told what it would take.
+
+    Raises:
+        SamecastError: it cannot be run.
+    """
+    executor = make_executor(options)
+    with nullcontext() if executor is None else executor:
+        with working("loading the model"):
+            from samecast.experiments.executors import Watch
+            from samecast.study.job import settled_dtype
+
+            quiet_libraries()
+            if executor is not None and contest.dtype == "auto":
+                # What `auto` comes to is for the workers' devices to say, and part of every key.
+                dtype = executor.ask(partial(settled_dtype, options.device, contest.dtype), Watch(message=remark))
+                contest = replace(contest, dtype=dtype)
+            benchmark = replace(contest, device=device_here(options)).benchmark()
+        if options.dry_run:
+            _tell(options.out, contest, benchmark, asked)
+            return None
+        from samecast.compare.job import run_contest
+
+        with watching("units") as showing:
+
+            def finished(outcome: "Outcome[ContestUnit, str]", count: int, total: int) -> None:
+                showing.finished(outcome.unit.name, count, total)
+
+            given: dict[str, Any] = {"executor": executor, "watch": showing.watch(), "finished": finished}
+            found = run_contest(options.out, contest, benchmark, asked.cases, asked.methods, asked.pairs, **given)
+    tell_failures(found.failures, options.out / "failures")
+    return benchmark, found
+
+
+def _tell(out: Path, contest: "Contest", benchmark: "Benchmark", asked: Asked) -> None:
+    from samecast.compare.duos import WAYS, Duos
+    from samecast.compare.job import units_of
+
+    duos = None if contest.duos is None else Duos(benchmark, contest.duos)
+    units = units_of(out.absolute(), benchmark, asked.cases, asked.methods, duos, asked.pairs)
+    places = [(unit, place) for unit in units for place in unit.places]
+    left = [(unit, place) for unit, place in places if not place.is_dir()]
+    trainings = {(case.name, method.learning) for unit, _ in left for case, method, _ in unit.parts if method.learning}
+    table = Table(title="what it would take", title_justify="left", show_header=False)
+    table.add_column()
+    table.add_column(justify="right")
+    for name, value in (
+        ("units", len(units)),
+        ("subjects and pairs under a method", len(places)),
+        ("of these kept already", len(places) - len(left)),
+        ("pictures to make", len(left) * contest.prompts),
+        ("trainings of a subject", len(trainings)),
+        ("trainings of pairs", len({unit.name for unit, _ in left if unit.pair}) * (len(WAYS) - 1)),
+    ):
+        table.add_row(name, f"{value:,}")
+    RESULTS.print(table)

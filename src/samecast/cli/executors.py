@@ -1,0 +1,56 @@
+"""Where a long job is worked on, from the options that its commands have in common."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+from samecast.cli.options.common import WAIT
+from samecast.errors import SamecastError
+
+if TYPE_CHECKING:
+    from samecast.experiments.executors.ray import RayExecutor
+
+
+class ExecutorOptions(Protocol):
+    """The options of a command that works through many units."""
+
+    @property
+    def executor(self) -> str: ...  # noqa: D102
+    @property
+    def workers(self) -> int | None: ...  # noqa: D102
+    @property
+    def address(self) -> str | None: ...  # noqa: D102
+    @property
+    def wait(self) -> float: ...  # noqa: D102
+    @property
+    def device(self) -> str: ...  # noqa: D102
+    @property
+    def dry_run(self) -> bool: ...  # noqa: D102
+
+
+def make_executor(options: ExecutorOptions) -> "RayExecutor | None":
+    """The cluster that is asked for; None is this process.
+
+    Raises:
+        SamecastError: options of a cluster are given without one, or one is out of range.
+    """
+    if options.executor == "local":
+        if options.workers or options.address or options.wait != WAIT:
+            raise SamecastError("--workers, --address and --wait go with --executor ray")
+        return None
+    from samecast.experiments.executors.ray import RayExecutor
+
+    executor = RayExecutor(options.workers, options.address, options.wait)
+    return None if options.dry_run else executor
+
+
+def device_here(options: ExecutorOptions) -> str:
+    """Where this process loads a model: on the CPU where workers have the devices."""
+    return options.device if options.executor == "local" or options.dry_run else "cpu"
+
+
+def lasting(model: str) -> str:
+    """A model's path as one that can be found from another folder too; a hub id, or a name, as it is."""
+    try:
+        return str(Path(model).expanduser().resolve()) if model and Path(model).expanduser().exists() else model
+    except OSError:
+        return model

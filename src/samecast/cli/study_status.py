@@ -1,0 +1,66 @@
+"""`samecast study status` and `study report`: how far a study is, and what it says."""
+
+from rich.markup import escape
+from rich.table import Table
+
+from samecast.cli.console import RESULTS, quiet_libraries, working
+from samecast.cli.options.study import StudyReportOptions, StudyStatusOptions
+from samecast.cli.watching import tell_failures
+from samecast.disk import check_writable
+
+_MOST_SUBJECTS = 40
+
+
+def run_status(options: StudyStatusOptions) -> None:
+    """Tell how far a study is; of many subjects the first that are not finished.
+
+    Raises:
+        SamecastError: there is no study in the folder.
+    """
+    from samecast.study.folder import StudyFolder
+    from samecast.study.job import Status, status
+
+    folder = StudyFolder(options.folder)
+    counts, done, total = dict[str, int](), 0, 0
+    shown, finished = list[Status](), list[Status]()
+    for told in status(folder):
+        counts[told.state] = counts.get(told.state, 0) + 1
+        done, total = done + told.done, total + told.total
+        among = finished if told.finished else shown
+        if len(among) < _MOST_SUBJECTS:
+            among.append(told)
+    everything = sum(counts.values()) <= _MOST_SUBJECTS
+    table = Table()
+    for heading in ("subject", "finished", "of", "state"):
+        table.add_column(heading, justify="left" if heading in ("subject", "state") else "right")
+    for told in sorted(shown + finished, key=lambda told: told.name) if everything else shown:
+        table.add_row(escape(told.name), str(told.done), str(told.total), told.state)
+    if table.row_count:
+        RESULTS.print(table)
+    states = ", ".join(f"{count} {state}" for state, count in counts.items())
+    RESULTS.print(f"{sum(counts.values())} subjects: {states}; {done:,} of {total:,} pictures")
+    tell_failures(folder.failures(), folder.path / "failures")
+    if done < total:
+        RESULTS.print(f"samecast study --resume {options.folder}", markup=False)
+
+
+def run_report(options: StudyReportOptions) -> None:
+    """Make a study's table, figures and page anew, and write its findings.
+
+    Raises:
+        SamecastError: there is no study in the folder, or the file cannot be written.
+    """
+    file = None if options.write is None else options.write.expanduser()
+    if file is not None:
+        check_writable(file)
+    with working("drawing"):
+        from samecast.study.folder import StudyFolder
+        from samecast.study.publish import publish
+        from samecast.study.write_up import write_up
+
+        quiet_libraries()
+        folder = StudyFolder(options.folder)
+        found = publish(folder)
+        if file is not None:
+            write_up(folder, found, file)
+    RESULTS.print(str(file or folder.path / "index.html"), markup=False)
