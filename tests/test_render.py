@@ -286,6 +286,7 @@ CHANGES: list[dict[str, Any]] = [
     {"source_prompt": "a cat"},
     {"pairing": "masactrl"},
     {"fixed_point": 1},
+    {"replay": False},
 ]
 # How many pictures and how large have tests of their own; the rest say how to work, and change no picture.
 SHAPES, MANNERS = {"images_per_prompt", "size"}, {"check_inversion", "source_memory", "batch_rows"}
@@ -356,11 +357,14 @@ def test_progress_is_told_to_the_end(model: sc.Model, subject: sc.Subject) -> No
 
 
 def test_settings_without_effect_are_warned_of(model: sc.Model, subject: sc.Subject) -> None:
-    settings = replace(QUICK, guidance_scale=1.0, guidance_rescale=0.7, negative_prompt="blue")
+    settings = replace(QUICK, guidance_scale=1.0, guidance_rescale=0.7, negative_prompt="blue", seed=0)
     warnings = model.render(subject, PROMPTS[:1], rules=CONTROL, settings=settings).warnings
     assert any("the seed has no effect" in warning for warning in warnings)
     assert any("the negative prompt has no effect" in warning for warning in warnings)
     assert any("guidance_rescale has no effect" in warning for warning in warnings)
+    assert not any(
+        "seed" in each for each in model.render(subject, PROMPTS[:1], rules=CONTROL, settings=QUICK).warnings
+    )
     assert not any("seed" in warning for warning in model.render(None, ["a"], rules=(), settings=FRESH).warnings)
 
 

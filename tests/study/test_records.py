@@ -19,14 +19,13 @@ import samecast as sc
 from samecast.attention.modes import Separate
 from samecast.backbones.unet import UNetBackbone
 from samecast.control.rule import Rule, Rules
-from samecast.disk import locked
+from samecast.disk import LOCK, locked
 from samecast.errors import SamecastError
 from samecast.experiments.executors import Watch
-from samecast.experiments.store import LOCK
 from samecast.study import recipe as study_recipe
 from samecast.study.axes import parse_axis
 from samecast.study.casting import orders_of
-from samecast.study.folder import BEGUN, STUDY, StudyFolder
+from samecast.study.folder import BEGUN, STUDY, StudyFolder, Unreadable
 from samecast.study.grid import Grid, factorial
 from samecast.study.job import run_study, status
 from samecast.study.lockstep import Lineage, Lockstep
@@ -460,33 +459,41 @@ def test_a_study_that_cannot_be_written_is_refused_before_any_work(
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("name", ["../../secret.png", "/etc/passwd", "link.png", "", 3])
+@pytest.mark.parametrize("name", ["../../secret.png", "/etc/passwd", "sha256:..", "", 3, ["sha256:1"]])
 @pytest.mark.parametrize("field", ["references", "judged"])
-def test_photos_of_a_subject_lie_in_its_own_folder(
-    create: Create, small: Grid, tmp_path: Path, photo: Image.Image, field: str, name: object
+def test_photos_of_a_subject_are_named_by_their_content_alone(
+    create: Create, small: Grid, field: str, name: object
 ) -> None:
     folder = create(small)
-    place = folder.path / "subjects" / "rex"
-    photo.save(folder.path.parent / "secret.png")
-    (place / "link.png").symlink_to(folder.path.parent / "secret.png")
-    told = json.loads((place / "subject.json").read_text())
-    (place / "subject.json").write_text(json.dumps(told | {field: [name]}))
-    with pytest.raises(SamecastError, match=f"not a file of its own folder|{field} must be a list"):
-        folder.subject("rex")
+    file = folder.path / "subjects.jsonl"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {field: [name]}) + "\n")
+    (found,) = folder.subjects()
+    assert isinstance(found, Unreadable)
+    assert "line 1 of subjects.jsonl is damaged" in found.reason
+    assert "\n" not in found.reason
 
 
 HOSTILE = ["", "[]", "null", "{", "[" * 50_000, '{"format": 1}', '{"format": 1e400}', '{"format": 1, "format": 1}']
 
 
 @pytest.mark.parametrize("text", HOSTILE)
-@pytest.mark.parametrize("file", [STUDY, "subjects/rex/subject.json"])
-def test_a_damaged_study_is_one_line(create: Create, small: Grid, file: str, text: str) -> None:
+def test_a_damaged_study_is_one_line(create: Create, small: Grid, text: str) -> None:
     folder = create(small)
-    (folder.path / file).write_text(text)
+    (folder.path / STUDY).write_text(text)
     with pytest.raises(SamecastError) as caught:
-        status(StudyFolder(folder.path))
+        list(status(StudyFolder(folder.path)))
     assert "\n" not in str(caught.value)
-    assert file in str(caught.value)
+    assert STUDY in str(caught.value)
+
+
+@pytest.mark.parametrize("text", [text for text in HOSTILE if text])
+def test_a_damaged_subject_is_told_as_damaged(create: Create, small: Grid, text: str) -> None:
+    folder = create(small)
+    (folder.path / "subjects.jsonl").write_text(text + "\n")
+    (found,) = folder.subjects()
+    assert isinstance(found, Unreadable)
+    assert "\n" not in found.reason
+    assert [told.state for told in status(StudyFolder(folder.path))] == ["damaged"]
 
 
 @pytest.mark.parametrize(

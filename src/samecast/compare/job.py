@@ -16,11 +16,12 @@ from samecast.compare.methods import Method
 from samecast.core.settings import RenderSettings
 from samecast.diorama.benchmark import Case, DuoCase
 from samecast.diorama.probe import load_probe
+from samecast.disk import LOCK
 from samecast.errors import SamecastError
 from samecast.experiments.executors import Executor, Watch
 from samecast.experiments.executors.local import LocalExecutor
 from samecast.experiments.runner import failures, run_units
-from samecast.experiments.store import LOCK, Store, content_key
+from samecast.experiments.store import Store, content_key
 from samecast.experiments.work import Outcome, Progress, tell_nobody
 from samecast.learn.settings import LearnSettings
 from samecast.render import load

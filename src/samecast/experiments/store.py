@@ -9,7 +9,6 @@ Nothing is listed or held in memory to know whether a key is there: a hundred th
 """
 
 import contextlib
-import fcntl
 import json
 import os
 import shutil
@@ -19,10 +18,10 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from samecast.disk import check_writable
+from samecast.disk import locked
 from samecast.errors import SamecastError
 
-LOCK, WRITING = ".lock", ".writing"
+WRITING = ".writing"
 
 
 class Store:
@@ -112,13 +111,7 @@ class Store:
         Raises:
             SamecastError: somebody does.
         """
-        check_writable(self.path)
-        self.path.mkdir(parents=True, exist_ok=True)
-        with (self.path / LOCK).open("a") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
-                raise SamecastError(f"{str(self.path)!r} is being worked on by another process") from None
+        with locked(self.path):
             shutil.rmtree(self.path / WRITING, ignore_errors=True)
             try:
                 yield

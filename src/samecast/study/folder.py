@@ -30,7 +30,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from samecast.checked import parse_json, read_json
-from samecast.disk import absolute, check_writable, replace_file, save_tensors, write_text
+from samecast.disk import LOCK, absolute, locked, replace_file, save_tensors, write_text
 from samecast.errors import SamecastError
 from samecast.experiments.runner import failures
 from samecast.experiments.store import WRITING, Store
@@ -75,7 +75,11 @@ class StudyFolder:
         Raises:
             SamecastError: it holds another study, or anything else; or a photo cannot be read.
         """
-        check_writable(self.path)
+        new = not self.path.exists()
+        with locked(self.path):
+            self._create(recipe, subjects, new=new)
+
+    def _create(self, recipe: Recipe, subjects: Iterable[StudySubject], *, new: bool) -> None:
         if (self.path / STUDY).is_file():
             told = json.loads(json.dumps(recipe_to_data(recipe)))
             if self._read_json(self.path / STUDY) != told or not self._same_subjects(subjects):
@@ -83,7 +87,7 @@ class StudyFolder:
                     f"{str(self.path)!r} holds another study: give another folder, or --resume this one"
                 )
             return
-        new = self._claim()
+        self._claim()
         try:
             replace_file(self.path / SUBJECTS, lambda part: self._write_subjects(part, subjects))
             # Last: a folder that has it is whole.
@@ -96,20 +100,17 @@ class StudyFolder:
         shutil.rmtree(self.path / WRITING, ignore_errors=True)
         (self.path / BEGUN).unlink(missing_ok=True)
 
-    def _claim(self) -> bool:
-        """Marks the folder as one in which a study is being written down; whether it is new.
+    def _claim(self) -> None:
+        """Marks the folder as one in which a study is being written down.
 
         Raises:
             SamecastError: it holds anything but what such a study left when it was stopped.
         """
         if (self.path / BEGUN).is_file():
             self._unclaim()
-        if self.path.exists() and any(self.path.iterdir()):
+        if any(entry.name != LOCK for entry in self.path.iterdir()):
             raise SamecastError(f"{str(self.path)!r} holds something else: give a folder that is new or empty")
-        new = not self.path.exists()
-        self.path.mkdir(parents=True, exist_ok=True)
         (self.path / BEGUN).touch()
-        return new
 
     def _unclaim(self) -> None:
         """Removes what a creation left: photos and subjects, and nothing else."""
