@@ -98,7 +98,7 @@ def test_masks_and_each_choice_about_them_change_the_pictures(model: sc.Model, p
         for rules in (
             sc.masactrl(2, sites="all"),
             auto(),
-            auto(threshold="otsu"),
+            auto(threshold=0.1),
             auto(phrase="a"),
             auto(sites="mid"),
             auto(steps=sc.Steps(only=(1,))),
@@ -195,7 +195,7 @@ def test_found_masks_come_back_as_pictures(model: sc.Model, photo: Image.Image) 
         assert set(np.unique(np.asarray(found.mask))) == {0, 255}
         assert np.mean(inside) == pytest.approx(found.coverage, abs=0.1)  # edges shift with resolution
         assert 0 < found.coverage < 1
-        assert found.threshold == 0.1
+        assert 0 < found.threshold < 1  # Otsu's
     assert render(model, photo, sc.masactrl(2)).found_masks == ()
 
 

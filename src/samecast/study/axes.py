@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from samecast.attention.modes import make_mode
+from samecast.attention.modes.base import Masked
 from samecast.checked import shown
 from samecast.control.rule import DECODER_SITES, Rule, Rules
 from samecast.control.rules import START
@@ -154,6 +155,8 @@ def make_rules(fields: Mapping[str, Value], steps: int) -> Rules:
     if masked:
         settings["tokens"] = _tokens(told, steps)
     how = make_mode(mode or ("separate" if masked else "read"), settings)
+    if isinstance(how, Masked) and not masked:
+        raise SamecastError(f"mode {how.name} without masks would do nothing: give maps too, which they are made of")
     return (Rule("targets", tuple(told["sources"].split(",")), told["sites"], span, how),)
 
 
