@@ -266,7 +266,7 @@ def test_tune_writes_rules_that_render_takes(
     assert "leave one of them out" in capsys.readouterr().err
     Path("bad.json").write_text("[]")
     assert main(["render", "rex.png", "a dog", "--rules", "bad.json", *model]) == 2
-    assert "no file of rules" in capsys.readouterr().err
+    assert "must be an object of rules" in capsys.readouterr().err
 
 
 def test_tune_halves_over_prompts_photos_and_seeds(
