@@ -193,7 +193,7 @@ def test_mistakes_are_one_line(capsys: pytest.CaptureFixture[str], words: tuple[
 def test_two_processes_do_not_work_in_one_folder(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, tiny_pipeline_dir: Path, command: tuple[str, ...]
 ) -> None:
-    words = (*command, "--model", str(tiny_pipeline_dir), "--out", str(tmp_path / "out"), "--subjects", "1")
+    words = (*command, "--model", str(tiny_pipeline_dir), "--out", str(tmp_path / "out"), "--subjects", "2")
     with locked(tmp_path / "out"):
         assert main(words) == 2
     assert "is being worked on by another process" in capsys.readouterr().err
@@ -213,13 +213,13 @@ def test_an_out_that_cannot_be_is_refused_before_the_model_is_loaded(
 
 
 def test_a_unit_that_was_changed_by_hand_is_held_to_its_types(benchmark: Benchmark, tmp_path: Path) -> None:
-    benchmark.run(tmp_path, cases(1), TWO[:1])
+    judged(benchmark, tmp_path, cases(1), TWO[:1])
     unit = next(tmp_path.rglob("unit.json"))
     told = json.loads(unit.read_text())
     for change in ({"seed": "0"}, {"kind": 1}, {"text_alignment": None}, {"more": 1}, {"picture": 3}):
         unit.write_text(json.dumps({"judgements": [told["judgements"][0] | change], "evaluations": 1}))
         with pytest.raises(SamecastError, match="is damaged: a judgement"):
-            benchmark.run(tmp_path, cases(1), TWO[:1])
+            run_contest(tmp_path, CONTEST, benchmark, cases(1), TWO[:1])
 
 
 def test_the_methods_have_names_of_their_own() -> None:
@@ -234,4 +234,4 @@ def test_spans_keep_their_share_of_a_shorter_run(steps: int) -> None:
         ]
         assert all(first < last < steps for first, last in acts)
     assert placements(25)[2].rules[0].steps == Steps(2, 12)
-    assert placements(50)[1].rules == masactrl()
+    assert placements(50)[1].rules == masactrl(4)
