@@ -52,7 +52,7 @@ def test_the_map_is_the_softmax_over_the_caption(model: sc.Model, photo: Image.I
     hook = layer.register_forward_pre_hook(  # type: ignore[attr-defined]
         lambda module, args, kwargs: seen.update(x=args[0], text=kwargs["encoder_hidden_states"]), with_kwargs=True
     )
-    tokens = sc.SubjectTokens(sites="15", steps=sc.Steps(only=(4,)))
+    tokens = sc.SubjectTokens(sites="15", steps=sc.Steps(only=(4,)), threshold=0.1)
     found = model.find_masks(sc.Subject((photo,), "dog"), tokens, settings=QUICK).masks[0]
     hook.remove()
     with torch.inference_mode():

@@ -156,6 +156,6 @@ def test_the_command_line_tells_and_limits_it(
     words += ["--device", "cpu", "-v", "--source-memory", "0", "--out", str(tmp_path / "run")]
     assert main(words) == 0
     told = " ".join(capfd.readouterr().err.split())
-    assert "of the sources kept; computed again at 1 step" in told
+    assert "of the sources kept; computed again at 4 steps" in told
     assert main([*words[:-3], "-1", *words[-2:]]) == 2
     assert "source_memory must be a number from 0" in " ".join(capfd.readouterr().err.split())

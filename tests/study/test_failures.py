@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -110,7 +111,7 @@ def test_a_damaged_picture_is_made_again(create: Create, rex: StudySubject, back
     folder = create(GRID, [rex])
     run_study(folder, Bench(folder.path), backbone=backbone)
     file = sorted(folder.path.glob("runs/*/*.png"))[0]
-    whole = Image.open(file).convert("RGB").tobytes()
+    whole = np.asarray(Image.open(file).convert("RGB"), dtype=int)
     for score in folder.path.glob("scores/*/*.json"):
         score.write_text("{")  # as good as not there: all is scored again
     file.write_bytes(b"cut off")
@@ -121,7 +122,8 @@ def test_a_damaged_picture_is_made_again(create: Create, rex: StudySubject, back
     assert counted(folder) == (7, 1)
     ran = run_study(folder, Bench(folder.path), backbone=backbone)
     assert (ran.tallies[0].made, ran.tallies[0].failed) == (1, 0)
-    assert Image.open(file).convert("RGB").tobytes() == whole
+    again = np.asarray(Image.open(file).convert("RGB"), dtype=int)
+    assert np.abs(again - whole).max() <= 1  # made in another batch, which rounds otherwise
     assert counted(folder) == (8, 0)
     assert not folder.failures()
 

@@ -186,7 +186,7 @@ def _real(within: Within | None) -> _Kind:
             kept = int(value) if isinstance(value, Integral) else float(value)
         if not least <= kept <= most:  # neither is a number that is none
             raise _OtherError
-        return kept
+        return float(kept)
 
     return _Kind(f"a number{_range(within)}", keep)
 
