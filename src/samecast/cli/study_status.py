@@ -50,9 +50,7 @@ def run_report(options: StudyReportOptions) -> None:
     Raises:
         SamecastError: there is no study in the folder, or the file cannot be written.
     """
-    file = None if options.write is None else options.write.expanduser()
-    if file is not None:
-        check_writable(file)
+    file = None if options.write is None else check_writable(options.write, "file")
     with working("drawing"):
         from samecast.study.folder import StudyFolder
         from samecast.study.publish import publish
