@@ -180,7 +180,8 @@ def _kind_of(path: Path) -> Literal["file", "folder", "link"] | None:
     try:
         return "folder" if stat.S_ISDIR(path.stat().st_mode) else "file"
     except OSError:
-        return "link" if os.path.lexists(path) else None
+        # What is there by now, if it is no link, came after the look. (pathlib raises for names that are too long.)
+        return "link" if os.path.islink(path) else None  # noqa: PTH114
 
 
 def _check_length(path: str | Path, wanted: Path, above: Path) -> None:
