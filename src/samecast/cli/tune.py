@@ -12,7 +12,7 @@ from samecast.cli.render import split_inputs
 from samecast.control.rule_files import rules_file
 from samecast.control.targets import expand
 from samecast.core.prompts import check_prompts
-from samecast.disk import check_writable, write_text
+from samecast.disk import check_writable, locked, sweep, write_text
 from samecast.photos import open_photo
 from samecast.records import slug
 from samecast.study.axes import parse_axis
@@ -59,7 +59,8 @@ def run_tune(options: TuneOptions) -> None:
     recipe = Recipe(
         grid, settings, options.model, "", "", photos=repeat, seeds=options.seeds, clip=options.clip, dino=NO_DINO
     )
-    with stages() as report:
+    with locked(out), stages() as report:
+        sweep([out])
         found = tune(
             out,
             recipe,
