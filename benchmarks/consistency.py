@@ -21,9 +21,10 @@ from rich.table import Table
 
 import samecast as sc
 from samecast.cli.console import stages
-from samecast.compare.benchmark import HEADLINES, Benchmark, Judgement, write_results
+from samecast.compare.benchmark import HEADLINES, Benchmark, Judgement
 from samecast.compare.figures import gain, in_percent, in_points, mean
 from samecast.compare.methods import FULL_RUN, Method, placements
+from samecast.compare.results import write_results
 from samecast.diorama.benchmark import BENCHMARK_VERSION, cases
 from samecast.diorama.probe import load_probe
 from samecast.disk import replace_file, write_text

@@ -51,6 +51,9 @@ class Benchmark:
     subjects: int = 1000
     """How many."""
 
+    page: bool = True
+    """Draw the figures and the page, too."""
+
     work: Path | None = None
     """Folder to work in; a temporary one otherwise."""
 
@@ -127,7 +130,8 @@ def measure(asked: Benchmark, place: Path) -> None:
     timed("units run and recorded", run)
     timed("status", lambda: print(sum(told.finished for told in status(folder)), "finished"))
     timed("table", lambda: write_table(Rows(folder, scorer_facts("diorama", "diorama")), lambda row: None))
-    timed("table, figures and page", lambda: print(publish(folder).count, "rows"))
+    if asked.page:
+        timed("table, figures and page", lambda: print(publish(folder).count, "rows"))
     Console().print(table)
 
 

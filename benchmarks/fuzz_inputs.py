@@ -61,6 +61,21 @@ _COMMANDS: dict[str, tuple[type, dict[str, str]]] = {
 """Each command, and options that keep its work short where nothing else is wrong."""
 
 
+def tiny_model(place: Path) -> Path:
+    """The directory of a random model, made in a folder."""
+    with redirect_stderr(io.StringIO()):
+        make_tiny_pipeline(place / "parts").save_pretrained(place / "model")
+    return place / "model"
+
+
+def tiny_photo(file: Path) -> Path:
+    """A colourful photo of 48 x 36 pixels; returns where."""
+    pixels = np.random.default_rng(0).integers(0, 256, (6, 8, 3), dtype=np.uint8)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(pixels).resize((48, 36), Image.Resampling.BICUBIC).save(file)
+    return file
+
+
 class Inputs:
     """A folder with sound inputs, and another for the spoiled one of the moment.
 
@@ -72,13 +87,10 @@ class Inputs:
         self.sound, self.spoiled = place / "sound", place / "spoiled"
         self.sound.mkdir()
         self.spoiled.mkdir()
-        pixels = np.random.default_rng(0).integers(0, 256, (6, 8, 3), dtype=np.uint8)
-        self.image = Image.fromarray(pixels).resize((48, 36), Image.Resampling.BICUBIC)
-        self.photo = self.sound / "rex.png"
-        self.image.save(self.photo)
+        self.photo = tiny_photo(self.sound / "rex.png")
+        self.image = Image.open(self.photo)
         self.photos = {name: self._encoded(name) for name in _FORMATS if name in self._writable()}
-        self.model = self.sound / "model"
-        make_tiny_pipeline(self.sound / "parts").save_pretrained(self.model)
+        self.model = tiny_model(self.sound)
         self.subjects = self.sound / "photos"
         self.subjects.mkdir()
         shutil.copy(self.photo, self.subjects / "0.png")

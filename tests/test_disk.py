@@ -165,6 +165,15 @@ def test_what_a_living_process_makes_is_left_alone(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["a.bin"]
 
 
+def test_what_another_machine_makes_is_left_alone_by_whoever_only_writes(tmp_path: Path) -> None:
+    """Its locks may not be known here. Who has the folder to himself knows that nobody is left."""
+    (tmp_path / f"{PENDING}0123abcd-xyz").mkdir()
+    write_bytes(tmp_path, 1)
+    assert len(list(tmp_path.iterdir())) == 2
+    sweep([tmp_path])
+    assert [path.name for path in tmp_path.iterdir()] == ["a.bin"]
+
+
 def test_what_was_killed_before_it_had_its_lock_goes_too(tmp_path: Path) -> None:
     (tmp_path / f"{PENDING}abc").mkdir()
     (tmp_path / f"{PENDING}file").write_text("not ours")

@@ -157,9 +157,9 @@ def study_case(directory: Path, folder: Path) -> Named:
     from samecast.study.grid import factorial
     from samecast.study.job import prepare, run_study
     from samecast.study.recipe import Recipe
-    from samecast.study.scoring import load_scorers
+    from samecast.study.scoring import scorer_facts
     from samecast.study.subjects import StudySubject
-    from samecast.study.table import read_scores
+    from samecast.study.table import Rows
     from samecast.study.unit import Bench
 
     model = in_float64(directory)
@@ -172,7 +172,7 @@ def study_case(directory: Path, folder: Path) -> Named:
     found: Named = {}
     for order in orders_of(recipe, study.subject("rex")):
         found[f"{order.variant.name}, {order.cast.prompt}"] = study.latent(order.key).float()
-    for row in read_scores(study, load_scorers(recipe.clip, recipe.dino)).rows:
+    for row in Rows(study, scorer_facts(recipe.clip, recipe.dino)):
         scores = [row["text_alignment"], row["image_alignment"]]
         found[f"{row['variant']}, {row['prompt']}, scores"] = torch.tensor(scores)
     return found

@@ -13,6 +13,7 @@ from PIL import Image
 
 from samecast.backbones.unet import UNetBackbone
 from samecast.cli import main
+from samecast.errors import SamecastError
 from samecast.experiments.executors.ray import RayExecutor
 from samecast.experiments.work import code_version
 from samecast.study.axes import parse_axis
@@ -20,11 +21,13 @@ from samecast.study.folder import StudyFolder
 from samecast.study.grid import factorial
 from samecast.study.job import run_study, settled_dtype, status
 from samecast.study.photos import KeptPhotos
+from samecast.study.presets import aiku
 from samecast.study.publish import publish
 from samecast.study.scoring import scorer_facts
 from samecast.study.subjects import StudySubject
 from samecast.study.table import CSV, Rows, load_table
 from samecast.study.unit import Bench
+from samecast.study.write_up import write_up
 from tests.study.conftest import STEPS, Create, subject_of
 
 GRID = factorial([parse_axis("final=4,10"), parse_axis("sites=encoder,decoder")], {"start": 1}, STEPS)
@@ -155,6 +158,21 @@ def test_names_join_with_the_annotation_and_make_file_names(
     assert len({name.casefold() for name in strips}) == len(names)
     assert "strip-final-flower_1.png" in strips
     assert all(len(name) < 120 for name in strips)
+
+
+def test_of_one_subject_no_interval_is_claimed(create: Create, rex: StudySubject, backbone: UNetBackbone) -> None:
+    folder = create(aiku(STEPS, beyond=False), [replace(rex, prompts=rex.prompts[:1])])
+    run_study(folder, Bench(folder.path), backbone=backbone)
+    found = publish(folder)
+    write_up(folder, found, folder.path / "page.md")
+    for page in (folder.path / "index.html", folder.path / "page.md"):
+        text = page.read_text()
+        assert "A claim takes 6 subjects at least; there is 1." in text
+        assert "95%" not in text
+        assert "one subject" in text.lower()
+    with pytest.raises(SamecastError, match="holds no study"):
+        run_study(StudyFolder(folder.path / "nowhere"), Bench(folder.path), backbone=backbone)
+    assert not (folder.path / "nowhere").exists()
 
 
 def test_units_are_photos_and_each_is_told(create: Create, rex: StudySubject, backbone: UNetBackbone) -> None:

@@ -151,7 +151,9 @@ def test_each_claim_comes_with_its_probability_adjusted_for_all(grid: Grid) -> N
         assert (each.verdict in (HOLDS, REVERSED)) == (each.p < 0.05)
     held = [each for each in told if each.verdict == HOLDS]
     also = [each for each in held if each.holm < 0.05]
-    assert summing_up(told).startswith(f"{len(held)} of {len(told)} claims hold by their own interval, {len(also)} of")
+    assert summing_up(told, 16).startswith(
+        f"{len(held)} of {len(told)} claims hold by their own interval, {len(also)} of"
+    )
 
 
 def test_hidden_photos_are_told_with_their_levels(grid: Grid) -> None:

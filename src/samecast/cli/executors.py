@@ -31,7 +31,7 @@ def make_executor(options: ExecutorOptions) -> "RayExecutor | None":
     """The cluster that is asked for; None is this process.
 
     Raises:
-        SamecastError: options of a cluster are given without one, or one is out of range.
+        SamecastError: options of a cluster are given without one, one is out of range, or nobody is at its address.
     """
     if options.executor == "local":
         if options.workers or options.address or options.wait != WAIT:
@@ -40,7 +40,10 @@ def make_executor(options: ExecutorOptions) -> "RayExecutor | None":
     from samecast.experiments.executors.ray import RayExecutor
 
     executor = RayExecutor(options.workers, options.address, options.wait)
-    return None if options.dry_run else executor
+    if options.dry_run:
+        return None
+    executor.knock()  # before a model is loaded
+    return executor
 
 
 def device_here(options: ExecutorOptions) -> str:

@@ -16,7 +16,7 @@ from samecast.cli.watching import watching
 from samecast.control.rule_files import rules_file
 from samecast.control.targets import expand
 from samecast.core.prompts import check_prompts
-from samecast.disk import absolute, check_writable, write_text
+from samecast.disk import absolute, check_writable, locked, sweep, write_text
 from samecast.photos import open_photo
 from samecast.study.axes import parse_axis
 from samecast.study.grid import factorial
@@ -71,7 +71,8 @@ def run_tune(options: TuneOptions) -> bool:
     if options.dry_run:
         _tell_rounds(recipe, subject)
         return True
-    with watching("units") as showing, nullcontext() if executor is None else executor:
+    with locked(out), watching("units") as showing, nullcontext() if executor is None else executor:
+        sweep([out])
         dtype = "" if executor is None else executor.ask(partial(settled_dtype, options.device, "auto"), Watch())
         found = tune(
             out,

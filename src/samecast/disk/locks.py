@@ -3,9 +3,11 @@
 import contextlib
 import os
 import shutil
+import socket
 import sys
 import tempfile
 from collections.abc import Generator, Iterable, Iterator
+from hashlib import sha256
 from pathlib import Path
 
 from samecast.disk.paths import check_writable
@@ -14,7 +16,8 @@ from samecast.errors import SamecastError
 LOCK = ".lock"
 """In a folder that one process at a time works in."""
 PENDING = ".samecast-"
-"""Begins the name of a folder that something is made in."""
+"""Begins the name of a folder that something is made in; then comes which machine does so."""
+_HERE = f"{PENDING}{sha256(socket.gethostname().encode()).hexdigest()[:8]}-"
 OLD = "old"
 """In such a folder: what is being replaced, under its own name."""
 _HELD = "lock"
@@ -56,11 +59,14 @@ def _make(folder: Path) -> bool:
 
 @contextlib.contextmanager
 def pending(parent: Path) -> Generator[Path]:
-    """A new hidden folder for the length of a block, held by a lock; what killed processes left beside it goes."""
-    sweep([parent])
+    """A new hidden folder for the length of a block, held by a lock; what killed processes left beside it goes.
+
+    Only what this machine's processes left: on storage that several share, locks may be known to each alone.
+    """
+    _sweep(parent.glob(f"{_HERE}*"))
     place, held = parent, None
     while held is None:  # a sweep may take it between these two lines
-        place = Path(tempfile.mkdtemp(prefix=PENDING, dir=parent))
+        place = Path(tempfile.mkdtemp(prefix=_HERE, dir=parent))
         held = _hold(place / _HELD)
     try:
         yield place
@@ -77,11 +83,18 @@ def all_below(folder: Path) -> Iterator[Path]:
 
 
 def sweep(folders: Iterable[Path]) -> None:
-    """Removes what killed processes left half-made in folders; what a living one is making is left alone."""
+    """Removes what killed processes left half-made in folders; what a living one is making is left alone.
+
+    For whoever has the folders to himself: to `pending` it is not known which machines have what in them.
+    """
     for folder in folders:
-        for left in folder.glob(f"{PENDING}*"):
-            with contextlib.suppress(OSError):
-                _remove(left)
+        _sweep(folder.glob(f"{PENDING}*"))
+
+
+def _sweep(leftovers: Iterable[Path]) -> None:
+    for left in leftovers:
+        with contextlib.suppress(OSError):
+            _remove(left)
 
 
 def _remove(left: Path) -> None:
@@ -109,7 +122,7 @@ def _hold(file: Path, *, certain: bool = False) -> int | None:
     """
     while True:
         try:
-            descriptor = os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+            descriptor = os.open(file, os.O_RDWR | os.O_CREAT, 0o666)
         except (FileNotFoundError, NotADirectoryError):
             return None
         if not _lock(descriptor, otherwise=not certain):

@@ -80,6 +80,8 @@ def run_units(
     finally:
         for key in under_way:  # the process lives: none of them has killed it
             store.remove(BEGUN, key)
+        store.tidy(BEGUN)
+        store.tidy(FAILURES)
     return Ended(tuple(results), failed)
 
 

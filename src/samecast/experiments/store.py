@@ -91,6 +91,13 @@ class Store:
         with contextlib.suppress(OSError):
             self.file(kind, key, suffix).unlink(missing_ok=True)
 
+    def tidy(self, kind: str) -> None:
+        """Removes the folders of a kind that are empty."""
+        with contextlib.suppress(OSError):
+            for shard in [*self._shards(kind), self.path / kind]:
+                with contextlib.suppress(OSError):
+                    shard.rmdir()
+
     def folder(self, kind: str, key: str) -> Path:
         """A folder of work in progress, not made yet; `clear` removes it."""
         return self.file(kind, key, "")

@@ -44,6 +44,8 @@ _BOUNDS: Mapping[Kind, tuple[float, float]] = {
     "share": (0.0, 1.0),
     "difference": (-1.0, 1.0),
 }
+_COLUMNS = 10_000
+"""Subjects that are ranked at once, so that it takes little memory."""
 Array = NDArray[np.float64]
 
 
@@ -57,14 +59,16 @@ class Cells:
     Args:
         variants: names of the rows.
         subjects: names of the columns.
-        values: of shape (variants, subjects); not a number where a subject has none.
+        values: of shape (variants, subjects), in any precision; not a number where a subject has none.
         kind: what the measure is.
     """
 
-    def __init__(self, variants: Sequence[str], subjects: Sequence[str], values: Array, kind: Kind = "mean") -> None:
+    def __init__(
+        self, variants: Sequence[str], subjects: Sequence[str], values: NDArray[Any], kind: Kind = "mean"
+    ) -> None:
         self.variants, self.subjects = tuple(variants), tuple(subjects)
         self.kind: Kind = kind
-        self.values = np.asarray(values, dtype=np.float64).reshape(len(self.variants), len(self.subjects))
+        self.values: NDArray[Any] = np.asarray(values).reshape(len(self.variants), len(self.subjects))
         self._at = {variant: number for number, variant in enumerate(self.variants)}
 
     @classmethod
@@ -78,7 +82,7 @@ class Cells:
         """A variant's means, a value for each subject; of one that is not there nothing is known."""
         if variant not in self._at:
             return np.full(len(self.subjects), math.nan)
-        return self.values[self._at[variant]]
+        return self.values[self._at[variant]].astype(np.float64)
 
     def rows(self, variants: Sequence[str]) -> Array:
         """Several variants' means, of shape (variants, subjects)."""
@@ -184,11 +188,19 @@ def shared(table: Cells, variants: Sequence[str]) -> Array:
     Raises:
         NothingInCommonError: there are none.
     """
-    rows = table.rows(variants)
-    complete = np.isfinite(rows).all(axis=0)
+    return complete_ones(table.rows(variants))
+
+
+def complete_ones(values: Array) -> Array:
+    """The subjects, along the last axis, that have all of the values.
+
+    Raises:
+        NothingInCommonError: there are none.
+    """
+    complete = np.isfinite(values).all(axis=tuple(range(values.ndim - 1)))
     if not complete.any():
         raise NothingInCommonError("no subject has all the pictures that this takes")
-    return rows[:, complete]
+    return values if complete.all() else values[..., complete]
 
 
 def levelled(table: Cells, variants: Sequence[str]) -> dict[str, Estimate]:
@@ -233,10 +245,13 @@ def trend(table: Cells, variants: Sequence[str]) -> Estimate:
 
 def rank_correlations(first: NDArray[Any], second: NDArray[Any]) -> Array:
     """Spearman's of each column of two tables of one shape, ties averaged; 0 where either column is constant."""
-    one, two = (stats.rankdata(table, axis=0) for table in (first, second))
-    one, two = one - one.mean(axis=0), two - two.mean(axis=0)
-    scale = np.sqrt((one**2).sum(axis=0) * (two**2).sum(axis=0))
-    return (one * two).sum(axis=0) / np.where(scale > 0, scale, 1.0)
+    parts: list[Array] = []
+    for at in range(0, first.shape[1], _COLUMNS):
+        one, two = (stats.rankdata(table[:, at : at + _COLUMNS], axis=0) for table in (first, second))
+        one, two = one - one.mean(axis=0), two - two.mean(axis=0)
+        scale = np.sqrt((one**2).sum(axis=0) * (two**2).sum(axis=0))
+        parts.append((one * two).sum(axis=0) / np.where(scale > 0, scale, 1.0))
+    return np.concatenate(parts)
 
 
 def front(points: Mapping[str, tuple[float, float]]) -> tuple[str, ...]:

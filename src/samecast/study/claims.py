@@ -17,6 +17,7 @@ from samecast.score.statistics import (
     Estimate,
     NothingInCommonError,
     balanced,
+    complete_ones,
     contrast,
     difference_of,
     estimate,
@@ -181,8 +182,4 @@ def _aligned(tables: Tables, measures: Sequence[str], variants: Sequence[str]) -
     Raises:
         NothingInCommonError: no subject has.
     """
-    values = np.stack([tables[measure].rows(variants) for measure in measures])
-    complete = np.isfinite(values).all(axis=(0, 1))
-    if not complete.any():
-        raise NothingInCommonError("no subject has all the pictures that this takes")
-    return values[:, :, complete]
+    return complete_ones(np.stack([tables[measure].rows(variants) for measure in measures]))

@@ -12,10 +12,11 @@ from dataclasses import replace
 from functools import partial
 
 from samecast.report.article import Statement
-from samecast.score.statistics import Cells, NothingInCommonError, balanced, holm
+from samecast.score.statistics import FEWEST, Cells, NothingInCommonError, balanced, holm
 from samecast.study.claims import (
     CHANCE,
     HOLDS,
+    INTERVALS,
     NO_DATA,
     TOO_FEW,
     Found,
@@ -52,13 +53,17 @@ def recommended(measures: Measures, weight: float = 0.5) -> str:
     return balanced(measures.points, weight)
 
 
-def summing_up(statements: Sequence[Statement]) -> str:
-    """How many claims hold, alone and among so many."""
+def summing_up(statements: Sequence[Statement], subjects: int) -> str:
+    """How many claims hold, alone and among so many, and what stands beside them."""
+    if subjects < FEWEST:
+        return f"A claim takes {FEWEST} subjects at least; there {'is 1' if subjects == 1 else f'are {subjects}'}."
     held = [statement for statement in statements if statement.verdict == HOLDS]
     also = sum(statement.holm < CHANCE for statement in held)
     return (
         f"{len(held)} of {len(statements)} claims hold by their own interval, {also} of these also after Holm's"
         f" adjustment for {sum(not math.isnan(statement.p) for statement in statements)} claims (p below {CHANCE})."
+        f" {INTERVALS}. Beside each claim: the probability p of such a figure by chance, and the same adjusted for all"
+        " claims (Holm)."
     )
 
 

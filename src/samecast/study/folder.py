@@ -30,7 +30,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from samecast.checked import parse_json, read_json
-from samecast.disk import LOCK, absolute, locked, replace_file, save_tensors, write_text
+from samecast.disk import LOCK, absolute, check_writable, locked, replace_file, save_tensors, write_text
 from samecast.errors import SamecastError
 from samecast.experiments.runner import failures
 from samecast.experiments.store import WRITING, Store
@@ -75,7 +75,7 @@ class StudyFolder:
         Raises:
             SamecastError: it holds another study, or anything else; or a photo cannot be read.
         """
-        new = not self.path.exists()
+        new = not check_writable(self.path, "folder").exists()
         with locked(self.path):
             self._create(recipe, subjects, new=new)
 

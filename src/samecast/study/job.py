@@ -158,6 +158,7 @@ def run_study(
     Raises:
         SamecastError: somebody else works on it, or it cannot be worked on.
     """
+    folder.recipe()  # before a folder is made for a lock in it
     make = partial(Worker, bench) if backbone is None else partial(Worker, bench, backbone=backbone)
     with folder.store.locked():
         waiting, kept = list[StudyUnit](), 0

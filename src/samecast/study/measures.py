@@ -6,14 +6,18 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from samecast.score.statistics import Array, Cells, Kind, levelled, mean_of
+from samecast.score.statistics import Cells, Kind, levelled, mean_of
 
 TEXT, IMAGE, DINO = "text_alignment", "image_alignment", "dino_alignment"
 ALIGNMENTS = (TEXT, IMAGE, DINO)
 VERDICTS = ("identity", "scene", "both")
 KINDS: Mapping[str, Kind] = {**dict.fromkeys(ALIGNMENTS, "mean"), **dict.fromkeys(VERDICTS, "share")}
 """What each measure is; cosines stay so far from their bounds that these do not count."""
+Small = NDArray[np.float32]
+_NOTHING: Small = np.full((1, 1), math.nan, np.float32)
+"""What stands for a subject of whom there is nothing."""
 Points = Mapping[str, tuple[float, float]]
 """For each variant its means of text and image alignment."""
 
@@ -61,7 +65,8 @@ class Gathering:
 
     def __init__(self, variants: Sequence[str]) -> None:
         self._variants, self._at = tuple(variants), {name: number for number, name in enumerate(variants)}
-        self._subjects, self._found = list[str](), list[Array]()
+        self._subjects = list[str]()
+        self._found: tuple[list[Small], list[Small]] = [], []
         self._sums = np.zeros((2, len(KINDS), len(self._at)))
         self._counts = np.zeros_like(self._sums)
 
@@ -82,7 +87,9 @@ class Gathering:
 
     def _finish(self) -> None:
         if self._subjects:
-            self._found.append(self._sums / np.where(self._counts > 0, self._counts, math.nan))
+            means = (self._sums / np.where(self._counts > 0, self._counts, math.nan)).astype(np.float32)
+            for found, of, counts in zip(self._found, means, self._counts, strict=True):
+                found.append(of.copy() if counts.any() else _NOTHING)
         self._sums[:], self._counts[:] = 0, 0
 
     def measures(self) -> Measures:
@@ -94,15 +101,17 @@ class Gathering:
         self._finish()
         if len(set(self._subjects)) < len(self._subjects):
             raise ValueError("the rows of a subject must come one after another")
-        values = np.stack(self._found, axis=-1) if self._found else np.zeros((*self._sums.shape, 0))
-        whole, hidden = (
-            {
-                name: Cells(self._variants, self._subjects, of[number], kind)
-                for number, (name, kind) in enumerate(KINDS.items())
-            }
-            for of in values
-        )
-        return Measures(whole, hidden)
+        return Measures(*(self._cells(found) for found in self._found))
+
+    def _cells(self, found: list[Small]) -> dict[str, Cells]:
+        values = np.full((len(KINDS), len(self._at), len(found)), math.nan, np.float32)
+        for column, of in enumerate(found):
+            values[:, :, column] = of
+        found.clear()
+        return {
+            name: Cells(self._variants, self._subjects, values[number], kind)
+            for number, (name, kind) in enumerate(KINDS.items())
+        }
 
 
 def gather(rows: Iterable[Mapping[str, Any]], variants: Sequence[str]) -> Measures:

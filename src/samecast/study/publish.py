@@ -179,10 +179,7 @@ def _article(
         ),
         Section(
             "What holds",
-            f"{summing_up(found.statements)} {INTERVALS}. Beside each claim: the probability of such a figure by"
-            " chance, alone and adjusted for all claims (Holm)."
-            if found.statements
-            else "",
+            summing_up(found.statements, measures.subjects) if found.statements else "",
             found.statements,
         ),
         Section("Axis by axis", plates=plates["scatter"]),

@@ -61,8 +61,7 @@ def _markdown(folder: StudyFolder, found: Published, figures: list[str]) -> str:
         "",
         *(
             [
-                f"{summing_up(found.statements)} p is the probability of such a figure by chance, Holm the same"
-                " adjusted for all claims.",
+                summing_up(found.statements, measures.subjects),
                 "",
                 "| claim | | p, Holm | figures |",
                 "|---|---|---|---|",

@@ -75,6 +75,14 @@ class RayExecutor:
         if self._entered == 0:
             self._leave()
 
+    def knock(self) -> None:
+        """Sees whether anybody is at the address: a closed port would keep Ray waiting for minutes.
+
+        Raises:
+            SamecastError: nobody is, or it is no address.
+        """
+        _knock(self.address or _joined_here())
+
     def ask(self, question: Callable[[], Answer], watch: Watch) -> Answer:
         """What a function says at a worker; errors as for `run`."""
         self._join(watch)
@@ -110,8 +118,8 @@ class RayExecutor:
         """Starts the other process, which joins the cluster or starts one."""
         if self._process is not None:
             return
+        self.knock()
         address = self.address or _joined_here()
-        _knock(address)
         here, there = socket.socketpair()
         self._log = tempfile.TemporaryFile()  # noqa: SIM115, for it lives as long as the process
         self._process = subprocess.Popen(
@@ -211,11 +219,6 @@ def _joined_here() -> str | None:
 
 
 def _knock(address: str | None) -> None:
-    """Whether anybody is at an address: a closed port would keep Ray waiting for minutes.
-
-    Raises:
-        SamecastError: nobody is, or it is no address.
-    """
     if address == "auto":
         address = _known()
     if address is None or address == "local":
