@@ -20,14 +20,16 @@ from rich.console import Console
 from rich.table import Table
 
 import samecast as sc
-from samecast.cli.console import stages
+from samecast.cli.watching import tell_failures, watching
 from samecast.compare.benchmark import HEADLINES, Benchmark, Judgement
 from samecast.compare.figures import gain, in_percent, in_points, mean
+from samecast.compare.job import Contest, run_contest
 from samecast.compare.methods import FULL_RUN, Method, placements
 from samecast.compare.results import write_results
 from samecast.diorama.benchmark import BENCHMARK_VERSION, cases
 from samecast.diorama.probe import load_probe
 from samecast.disk import replace_file, write_text
+from samecast.experiments.runner import FAILURES
 from samecast.score.alignment import load_clip, load_vit
 
 COSINES = ("text_alignment", "image_alignment", "dino_alignment")
@@ -262,8 +264,14 @@ def main(asked: Consistency) -> None:
     runs: dict[bool, list[Judgement]] = {}
     for hidden in (False, True):
         place, bench = asked.work / ("hidden" if hidden else "shown"), replace(benchmark, hidden=hidden)
-        with stages() as report:
-            runs[hidden] = bench.run(place, subjects[: asked.hidden] if hidden else subjects, methods, report)
+        contest = Contest(asked.model, settings, asked.prompts, hidden)
+        with watching("units") as showing:
+            chosen = subjects[: asked.hidden] if hidden else subjects
+            found = run_contest(place, contest, bench, chosen, methods, watch=showing.watch())
+        if found.failures:
+            tell_failures(found.failures, place / FAILURES)
+            raise SystemExit(1)
+        runs[hidden] = found.judgements
         write_results(place, bench, runs[hidden], methods)
         title = f"{'hidden' if hidden else 'whole'} photos, {len(runs[hidden]) // len(methods)} pictures"
         show(title, COLUMNS, rows_of(runs[hidden], methods))

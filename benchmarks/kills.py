@@ -16,6 +16,7 @@ import signal
 import sys
 import tempfile
 import time
+import traceback
 from collections.abc import Callable
 from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass, field
@@ -186,7 +187,8 @@ def kill(work: Work, place: Path, count: int, draw: Random) -> Found:
                 lasted = min(lasted, seconds)
             found.kills += killed
             if not killed and code != 0:
-                found.failed.append(f"{folder}: exit code {code}")
+                output = (place / "output.txt").read_text().strip().splitlines()
+                found.failed.append(f"{folder}: exit code {code}: {' | '.join(output[-4:])}")
             found.broken += [str(file) for file in _broken(folder, found)]
             now = _stamps(work, folder)
             found.repeated += [f"{folder}/{name}" for name, stamp in finished.items() if now.get(name) != stamp]
@@ -228,8 +230,11 @@ def _run(work: Work, folder: Path, moment: float | None) -> tuple[int, float]:
                 os.dup2(output.fileno(), 1)
                 os.dup2(output.fileno(), 2)
             code = work.do(folder)
+        except BaseException:  # whatever it is, the parent is to see it
+            traceback.print_exc()
         finally:
             sys.stdout.flush()
+            sys.stderr.flush()
             os._exit(code)
     ended, status = 0, 0
     while moment is not None and not ended and time.monotonic() - began < moment:

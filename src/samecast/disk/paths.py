@@ -97,7 +97,8 @@ def read_bytes(path: str | Path, *, most: int) -> bytes:
         raise SamecastError(f"{_quoted(path)} {'is not a regular file' if here else 'does not exist'}")
     try:
         with file.open("rb") as stream:
-            content = stream.read(most + 1)
+            # A buffer of that length is made before reading: no longer than the file, which may grow meanwhile.
+            content = stream.read(min(most, os.fstat(stream.fileno()).st_size + 2**16) + 1)
     except OSError as error:
         raise _unreadable(path, error) from None
     if len(content) > most:
