@@ -20,7 +20,7 @@ from rich.console import Console
 from rich.table import Table
 
 import samecast as sc
-from samecast.cli.watching import tell_failures, watching
+from samecast.cli.watching import report_failures, watching
 from samecast.compare.benchmark import HEADLINES, Benchmark, Judgement
 from samecast.compare.figures import gain, in_percent, in_points, mean
 from samecast.compare.job import Contest, run_contest
@@ -200,15 +200,15 @@ def reading(shown: Sequence[Judgement], hidden: Sequence[Judgement]) -> str:
     )
     if np.isnan(apart["image_alignment"]):
         worth = "What the cheap scores are worth cannot be told: no subject has both right and wrong pictures."
-    told = (
-        f"Against the prompt alone, decoder sites bring {sides('decoder')}; stopped in the middle of the run,"
-        f" {sides('decoder-25')}; encoder sites {sides('encoder')}; another subject's photo {sides('shuffled')}."
+    data = (
+        f"Against the prompt alone, decoder layers bring {sides('decoder')}; stopped in the middle of the run,"
+        f" {sides('decoder-25')}; encoder layers {sides('encoder')}; another subject's photo {sides('shuffled')}."
         " In brackets are 95% intervals over subjects (Student).",
-        f"From hidden photos, *same*: decoder sites {points(hidden, 'decoder', 'identity')}, encoder sites"
-        f" {points(hidden, 'encoder', 'identity')}, all sites {points(hidden, 'all', 'identity')}.",
+        f"From hidden photos, *same*: decoder layers {points(hidden, 'decoder', 'identity')}, encoder layers"
+        f" {points(hidden, 'encoder', 'identity')}, all layers {points(hidden, 'all', 'identity')}.",
         worth,
     )
-    return "\n\n".join("\n".join(wrap(text, 120)) for text in told)
+    return "\n\n".join("\n".join(wrap(text, 120)) for text in data)
 
 
 def page(asked: Consistency, model: sc.Model, runs: Mapping[bool, Sequence[Judgement]]) -> str:
@@ -263,16 +263,16 @@ def main(asked: Consistency) -> None:
     benchmark = Benchmark(model, load_probe(), load_clip(), load_vit(), settings, asked.prompts)
     runs: dict[bool, list[Judgement]] = {}
     for hidden in (False, True):
-        place, bench = asked.work / ("hidden" if hidden else "shown"), replace(benchmark, hidden=hidden)
+        place, execution = asked.work / ("hidden" if hidden else "shown"), replace(benchmark, hidden=hidden)
         contest = Contest(asked.model, settings, asked.prompts, hidden)
         with watching("units") as showing:
             chosen = subjects[: asked.hidden] if hidden else subjects
-            found = run_contest(place, contest, bench, chosen, methods, watch=showing.watch())
+            found = run_contest(place, contest, execution, chosen, methods, watch=showing.watch())
         if found.failures:
-            tell_failures(found.failures, place / FAILURES)
+            report_failures(found.failures, place / FAILURES)
             raise SystemExit(1)
         runs[hidden] = found.judgements
-        write_results(place, bench, runs[hidden], methods)
+        write_results(place, execution, runs[hidden], methods)
         title = f"{'hidden' if hidden else 'whole'} photos, {len(runs[hidden]) // len(methods)} pictures"
         show(title, COLUMNS, rows_of(runs[hidden], methods))
         show("item by item", ("method", *ITEMS), item_rows(runs[hidden], methods))

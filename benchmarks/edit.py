@@ -35,10 +35,10 @@ from rich.table import Table
 
 import samecast as sc
 from benchmarks.reference import GUIDANCE, Control, decode, edit
-from samecast.backbones.base import ModelIdentity
-from samecast.backbones.clip_tokenizer import write_tokenizer
-from samecast.backbones.loading import adapt, load_backbone
 from samecast.core.settings import RenderSettings
+from samecast.models.base import ModelIdentity
+from samecast.models.clip_tokenizer import write_tokenizer
+from samecast.models.loading import adapt, load_backbone
 
 Contestant = Literal["samecast", "reference", "one by one", "stock"]
 CONTESTANTS: tuple[Contestant, ...] = ("samecast", "reference", "one by one", "stock")
@@ -213,11 +213,11 @@ def peak_memory(kind: str, contestant: Contestant, count: int, benchmark: Benchm
     words += ["--steps", str(benchmark.steps), "--sd15-steps", str(benchmark.sd15_steps)]
     words += ["--sd15-size", str(benchmark.sd15_size)]
     here = Path(__file__).parents[1]
-    told = subprocess.run(words, check=True, capture_output=True, text=True, cwd=here).stdout
-    return int(json.loads(told.splitlines()[-1]))
+    data = subprocess.run(words, check=True, capture_output=True, text=True, cwd=here).stdout
+    return int(json.loads(data.splitlines()[-1]))
 
 
-def tell_peak(benchmark: Benchmark) -> None:
+def print_peak(benchmark: Benchmark) -> None:
     """Runs one contestant and prints its peak: of the GPU, or of the process beyond its libraries."""
     contestant, count = benchmark.only.split(":")
     libraries = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
@@ -257,7 +257,7 @@ MEMORY = ["samecast GiB", "reference GiB", "stock GiB", "samecast / stock"]
 def main(benchmark: Benchmark) -> None:
     """Measures, prints the tables, and writes them if asked to."""
     if benchmark.only:
-        tell_peak(benchmark)
+        print_peak(benchmark)
         return
     console = Console()
     headings = [*HEADINGS, *(MEMORY if benchmark.memory else ())]

@@ -128,7 +128,7 @@ def measure(asked: Benchmark, place: Path) -> None:
 
     timed("subjects written down", create)
     timed("units run and recorded", run)
-    timed("status", lambda: print(sum(told.finished for told in status(folder)), "finished"))
+    timed("status", lambda: print(sum(data.finished for data in status(folder)), "finished"))
     timed("table", lambda: write_table(Rows(folder, scorer_facts("diorama", "diorama")), lambda row: None))
     if asked.page:
         timed("table, figures and page", lambda: print(publish(folder).count, "rows"))

@@ -96,8 +96,8 @@ def main(options: Fuzz) -> Report:
     table.add_row("all", f"{tried:,}", *(f"{report.total(answer):,}" for answer in columns[1:]))
     console = Console(markup=False, width=120)
     console.print(table)
-    for told in report.wrong[:_SHOWN]:
-        console.print(told, soft_wrap=True)
+    for data in report.wrong[:_SHOWN]:
+        console.print(data, soft_wrap=True)
     return report
 
 
@@ -114,11 +114,11 @@ def fuzz(options: Fuzz) -> Report:
                 draw = Random(f"{options.seed}-{number}")
                 kind = draw.choices(list(kinds), [share for share, _ in kinds.values()])[0]
                 words = kinds[kind][1](inputs, draw)
-                answer, told = judge(lambda words=words: samecast(words), options.limit)
+                answer, data = judge(lambda words=words: samecast(words), options.limit)
                 torch.set_num_threads(threads)  # which a record may set
                 report.counts.setdefault(kind, Counter())[answer] += 1
                 if answer in BAD:
-                    report.wrong.append(f"input {number}, {kind}, {answer}: {words!r:.400}\n{told}")
+                    report.wrong.append(f"input {number}, {kind}, {answer}: {words!r:.400}\n{data}")
                     if options.keep is not None:
                         shutil.copytree(inputs.spoiled, options.keep / f"{number}-{answer}", symlinks=True)
                 inputs.clear()
@@ -150,12 +150,12 @@ def judge(call: Callable[[], int], limit: float) -> tuple[Answer, str]:
         code = stop.code if isinstance(stop.code, int) else 0 if stop.code is None else 1
     except BaseException:
         return "traceback", traceback.format_exc(limit=-8)
-    told = [line for line in _text(err).splitlines() if not line.startswith("note: ")]
-    if code == 2 and len(told) == 1 and told[0].startswith("samecast: "):
-        return ("accepted" if NOWHERE in told[0] else "refused"), ""
-    if code in (0, 1) and not told:
+    data = [line for line in _text(err).splitlines() if not line.startswith("note: ")]
+    if code == 2 and len(data) == 1 and data[0].startswith("samecast: "):
+        return ("accepted" if NOWHERE in data[0] else "refused"), ""
+    if code in (0, 1) and not data:
         return "accepted", ""
-    return "other", f"exit code {code}, on stderr:\n" + "\n".join(told)
+    return "other", f"exit code {code}, on stderr:\n" + "\n".join(data)
 
 
 def _text(stream: io.TextIOWrapper) -> str:

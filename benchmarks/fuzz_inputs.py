@@ -17,6 +17,8 @@ from PIL import Image
 from safetensors.torch import save
 
 from benchmarks.mangling import odd_word, spoiled_bytes, spoiled_json, spoiled_tensors, spoiled_text
+from samecast.attention.methods import METHODS
+from samecast.attention.rule_files import rules_file
 from samecast.cli import main as samecast
 from samecast.cli.options.compare import CompareOptions
 from samecast.cli.options.concept import CompressOptions, ConvertOptions, MergeOptions
@@ -27,8 +29,6 @@ from samecast.cli.options.masks import MasksOptions
 from samecast.cli.options.render import RenderOptions
 from samecast.cli.options.study import StudyOptions
 from samecast.cli.options.tune import TuneOptions
-from samecast.control.rule_files import rules_file
-from samecast.control.rules import METHODS
 from tests.conftest import make_tiny_pipeline
 
 NOWHERE = "no such model anywhere"
@@ -36,7 +36,7 @@ NOWHERE = "no such model anywhere"
 _FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "TIFF", "BMP", "PPM", "TGA", "JPEG2000", "ICO", "AVIF")
 _TO_THE_END = 0.02
 _YAMLS = (
-    b"axes: {final: [20, 30], sites: [encoder, decoder]}\nbase: {start: 4}\n",
+    b"axes: {final: [20, 30], layers: [encoder, decoder]}\nbase: {start: 4}\n",
     b"axes:\n  final: 20:51:5\n  maps: [none, encoder]\n  threshold: [0.1, otsu]\nbase:\n  start: 0.1\n",
     b"axes:\n  weight: [1, 2.5]\nbase: {sources: source+self, mode: weigh, maps: mid, dropout: 0}\n",
 )
@@ -182,10 +182,10 @@ def _pickled(data: Any) -> bytes:
 
 def _done(*words: str) -> None:
     """Has the command make a sound input."""
-    told = io.StringIO()
-    with redirect_stdout(told), redirect_stderr(told):
+    facts = io.StringIO()
+    with redirect_stdout(facts), redirect_stderr(facts):
         if samecast(words) != 0:
-            raise AssertionError(told.getvalue())
+            raise AssertionError(facts.getvalue())
 
 
 def photo(inputs: Inputs, draw: Random) -> list[str]:
@@ -246,7 +246,7 @@ def rules(inputs: Inputs, draw: Random) -> list[str]:
     name = draw.choice(list(METHODS))
     data = json.loads(json.dumps(rules_file(METHODS[name](), {"chosen": name})))
     if draw.random() < 0.3:
-        data = {"rules": [{"sources": ["source"], "sites": "decoder", "steps": {"only": [0, 1]}}]}
+        data = {"rules": [{"sources": ["source"], "layers": "decoder", "steps": {"only": [0, 1]}}]}
     file = inputs.write("rules.json", spoiled_json(draw, data))
     masks = ["--mask", str(inputs.photo), "--target-mask", str(inputs.photo)] if draw.random() < 0.2 else []
     return ["render", str(inputs.photo), "a dog", "--noun", "dog", "--rules", str(file), *masks, *_model(inputs, draw)]
@@ -265,7 +265,7 @@ def record(inputs: Inputs, draw: Random) -> list[str]:
 def configuration(inputs: Inputs, draw: Random) -> list[str]:
     """Axes of a study as YAML, or as words."""
     if draw.random() < 0.3:
-        text = draw.choice(("final=20:51:5", "sites=encoder,decoder,0-7+10-15", "threshold=0.1,otsu", "start=0:9"))
+        text = draw.choice(("final=20:51:5", "layers=encoder,decoder,0-7+10-15", "threshold=0.1,otsu", "start=0:9"))
         spoiled = spoiled_text(draw, text.encode())[:1000].replace(b"\0", b"")
         return ["study", "--axis", os.fsdecode(spoiled), "--axis", "maps=mid", "--dry-run", "--model", NOWHERE]
     file = inputs.write("axes.yaml", spoiled_text(draw, draw.choice(_YAMLS)))
@@ -288,7 +288,7 @@ def model(inputs: Inputs, draw: Random) -> list[str]:
         file.write_bytes(spoiled_json(draw, json.loads(content)))
     else:
         file.write_bytes(spoiled_bytes(draw, content))
-    return ["sites", "--model", str(inputs.spoiled / "model")]
+    return ["layers", "--model", str(inputs.spoiled / "model")]
 
 
 def concept(inputs: Inputs, draw: Random) -> list[str]:
@@ -356,10 +356,10 @@ def options(inputs: Inputs, draw: Random) -> list[str]:
     flat = [word for pair in given.items() for word in pair]
     if draw.random() < 0.1 and flat:
         del flat[draw.randrange(len(flat))]
-    told = command.split()
+    facts = command.split()
     if draw.random() < 0.03:
-        told[draw.randrange(len(told))] = odd_word(draw)
-    return [*told, *words, *flat]
+        facts[draw.randrange(len(facts))] = odd_word(draw)
+    return [*facts, *words, *flat]
 
 
 def _sound_words(inputs: Inputs, draw: Random, command: str) -> list[str]:

@@ -118,8 +118,8 @@ def main(options: Kills) -> dict[str, Found]:
     for column in columns:
         table.add_column(words.get(column, column), justify="right")
     for name, of in found.items():
-        told = (getattr(of, column) for column in columns)
-        table.add_row(name, *(f"{value if isinstance(value, int) else len(value):,}" for value in told))
+        data = (getattr(of, column) for column in columns)
+        table.add_row(name, *(f"{value if isinstance(value, int) else len(value):,}" for value in data))
     console = Console(markup=False, width=120)
     console.print(table)
     for line in [line for of in found.values() for line in of.wrong][:20]:
@@ -135,7 +135,7 @@ def make_works(place: Path) -> dict[str, Work]:
         json.dumps([{"name": name, "description": ["a dog", "a cat"], "image_path": photo} for name in ("a", "b")])
     )
     render = ("render", photo, "a dog", "a cat", "--steps", "4", "--start", "1", "--model", model)
-    study = ("study", str(annotation), "--axis", "start=0,1", "--axis", "sites=encoder,decoder", "--steps", "4")
+    study = ("study", str(annotation), "--axis", "start=0,1", "--axis", "layers=encoder,decoder", "--steps", "4")
     study += ("--clip", "diorama", "--dino", "none", "--checkpoint", "0", "--model", model)
     few = ("--subjects", "2", "--prompts", "1", "--steps", "2", "--model", model)
     benchmark = ("diorama", "benchmark", *few, "--methods", "prompt", "union")
@@ -211,9 +211,9 @@ def _warm(work: Work, place: Path) -> float:
     for name in ("first", "whole"):
         (place / name).mkdir(parents=True)
         began = time.monotonic()
-        with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()) as told:
+        with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()) as data:
             if work.do(place / name) != 0:
-                raise AssertionError(told.getvalue())
+                raise AssertionError(data.getvalue())
         lasted = time.monotonic() - began
     return lasted
 
@@ -285,9 +285,9 @@ def _stamps(work: Work, folder: Path) -> dict[str, tuple[int, int]]:
     found: dict[str, tuple[int, int]] = {}
     for pattern in work.finished:
         for file in folder.glob(pattern):
-            name, told = file.relative_to(folder).as_posix(), file.stat()
+            name, data = file.relative_to(folder).as_posix(), file.stat()
             if "/." not in f"/{name}":
-                found[name] = (told.st_ino, told.st_mtime_ns)
+                found[name] = (data.st_ino, data.st_mtime_ns)
     return found
 
 

@@ -30,8 +30,6 @@ from PIL import Image
 from rich.console import Console
 from rich.table import Table
 
-from samecast.backbones.base import ModelIdentity
-from samecast.backbones.loading import adapt, load_backbone
 from samecast.learn.devices import Devices
 from samecast.learn.lists import ToLearn, from_folder
 from samecast.learn.loop import Loop
@@ -39,6 +37,8 @@ from samecast.learn.material import Material
 from samecast.learn.objective import Objective
 from samecast.learn.settings import LearnSettings
 from samecast.learn.trained import training
+from samecast.models.base import ModelIdentity
+from samecast.models.loading import adapt, load_backbone
 
 WARM_UP = 6
 """Steps after which every picture and caption has most likely been drawn."""
@@ -200,11 +200,11 @@ def custom_processors(unet: Any) -> dict[str, Any]:
 
     state, made = unet.state_dict(), {}
     for name in unet.attn_processors:
-        layer = name.removesuffix(".processor")
+        module = name.removesuffix(".processor")
         if "attn1" in name:
             made[name] = CustomDiffusionAttnProcessor2_0(train_kv=False, train_q_out=False)
             continue
-        key, value = state[f"{layer}.to_k.weight"], state[f"{layer}.to_v.weight"]
+        key, value = state[f"{module}.to_k.weight"], state[f"{module}.to_v.weight"]
         made[name] = CustomDiffusionAttnProcessor2_0(
             train_kv=True, train_q_out=False, hidden_size=key.shape[0], cross_attention_dim=key.shape[1]
         )

@@ -141,10 +141,10 @@ def spoiled_tensors(draw: Random, data: bytes) -> bytes:
     """A safetensors file with a spoiled header: eight bytes of its length, the JSON, then the numbers."""
     length = int.from_bytes(data[:8], "little")
     header, numbers = json.loads(data[8 : 8 + length]), data[8 + length :]
-    told = header.get("__metadata__", {})
-    for name, text in told.items():
+    record = header.get("__metadata__", {})
+    for name, text in record.items():
         if draw.random() < 0.5 and text.startswith(("{", "[")):
-            told[name] = spoiled_json(draw, json.loads(text)).decode("utf-8", "replace")
+            record[name] = spoiled_json(draw, json.loads(text)).decode("utf-8", "replace")
             text = json.dumps(header).encode()
             return len(text).to_bytes(8, "little") + text + numbers
     if draw.random() < 0.3:  # numbers that are none

@@ -2,7 +2,7 @@
 
 For held-out references, each inverted and looked at under the caption "a photo of a {noun}": the IoU of the found mask
 with the true one, for maps of the encoder, the middle, the decoder, each part of either (one resolution of one stage),
-the default sites (MasaCtrl's on Stable Diffusion) and all sites; over the whole run and by windows of steps; at
+the default layers (MasaCtrl's on Stable Diffusion) and all layers; over the whole run and by windows of steps; at
 MasaCtrl's threshold of 0.1, at Otsu's, and at the best of 19 thresholds for each source of maps. It answers the first
 question of the AIKU study.
 
@@ -25,7 +25,7 @@ from rich.console import Console
 from rich.table import Table
 
 import samecast as sc
-from samecast.core.sites import Site
+from samecast.core.layers import Layer
 from samecast.core.steps import Steps
 from samecast.core.tokens import MASACTRL_THRESHOLD, SubjectTokens
 from samecast.diorama.benchmark import case
@@ -36,7 +36,7 @@ from samecast.report.grid import draw_grid
 from samecast.report.panels import Panel, Row
 
 THRESHOLDS = tuple(round(0.05 * number, 2) for number in range(1, 20))
-DEFAULT = "default sites"
+DEFAULT = "default layers"
 PICTURES_SHOWN = 4
 STAGES = {"down": "encoder", "mid": "mid", "up": "decoder"}
 
@@ -78,7 +78,7 @@ class Scores:
 
 @dataclass(frozen=True)
 class Shown:
-    """Of one photo: the mask of the default sites at MasaCtrl's threshold, the best map, and that map's mask."""
+    """Of one photo: the mask of the default layers at MasaCtrl's threshold, the best map, and that map's mask."""
 
     usual: NDArray[np.bool_]
     best_map: Image.Image
@@ -89,12 +89,12 @@ Findings = dict[tuple[str, str], Scores]
 """By the maps' source and the window of steps."""
 
 
-def sources_of(sites: Sequence[Site]) -> dict[str, str]:
-    """The sources of maps by name, as site selectors: stages, their parts of one resolution, and all."""
-    stages = [STAGES[stage] for stage in dict.fromkeys(site.stage for site in sites)]
+def sources_of(layers: Sequence[Layer]) -> dict[str, str]:
+    """The sources of maps by name, as layer selectors: stages, their parts of one resolution, and all."""
+    stages = [STAGES[stage] for stage in dict.fromkeys(layer.stage for layer in layers)]
     found = {DEFAULT: ""} | {stage: stage for stage in stages} | {"all": "all"}
-    for (stage, side), part in groupby(sites, key=lambda site: (site.stage, site.resolution)):
-        indices = [site.index for site in part]
+    for (stage, side), part in groupby(layers, key=lambda layer: (layer.stage, layer.resolution)):
+        indices = [layer.index for layer in part]
         if stage != "mid":
             found[f"{STAGES[stage]} @{side} ({indices[0]}-{indices[-1]})"] = f"{indices[0]}-{indices[-1]}"
     return found
@@ -119,7 +119,9 @@ def iou(found: NDArray[np.bool_], true: NDArray[np.bool_]) -> float:
     return 1.0 if union == 0 else int((found & true).sum()) / union
 
 
-def look(model: sc.Model, photos: Sequence[Reference], tokens: Sequence[SubjectTokens], steps: int) -> list[FoundMask]:
+def map_spec(
+    model: sc.Model, photos: Sequence[Reference], tokens: Sequence[SubjectTokens], steps: int
+) -> list[FoundMask]:
     """All masks of all photos, photo by photo; photos of one class are looked at together."""
     masks: dict[int, tuple[FoundMask, ...]] = {}
     for noun in dict.fromkeys(photo.noun for photo in photos):
@@ -133,15 +135,15 @@ def look(model: sc.Model, photos: Sequence[Reference], tokens: Sequence[SubjectT
 
 def measure(model: sc.Model, photos: Sequence[Reference], steps: int) -> tuple[Findings, list[Shown]]:
     """The scores of every source in every window; and for each photo MasaCtrl's mask and that of the best maps."""
-    sources = sources_of([bound.site for bound in model.backbone.cross_attention()])
+    sources = sources_of([bound.layer for bound in model.backbone.cross_attention()])
     windows = windows_of(steps)
     asked = {
-        SubjectTokens(sites=selector, steps=window, threshold=threshold): (name, span)
+        SubjectTokens(layers=selector, steps=window, threshold=threshold): (name, span)
         for name, selector in sources.items()
         for span, window in windows.items()
         for threshold in (MASACTRL_THRESHOLD, "otsu")
     }
-    found = look(model, photos, list(asked), steps)
+    found = map_spec(model, photos, list(asked), steps)
     by_tokens: dict[SubjectTokens, list[FoundMask]] = {}
     for mask in found:
         by_tokens.setdefault(mask.tokens, []).append(mask)
@@ -211,7 +213,7 @@ def picture(photos: Sequence[Reference], shown: Sequence[Shown]) -> Image.Image:
         panels = (
             Panel(image, f"a {photo.noun}"),
             Panel(over(true), "true mask"),
-            Panel(over(found.usual), f"default sites, MasaCtrl's threshold, IoU {iou(found.usual, true):.2f}"),
+            Panel(over(found.usual), f"default layers, MasaCtrl's threshold, IoU {iou(found.usual, true):.2f}"),
             Panel(found.best_map.convert("RGB"), "the best maps"),
             Panel(over(found.best), f"their mask, IoU {iou(found.best, true):.2f}"),
         )
@@ -222,18 +224,18 @@ def picture(photos: Sequence[Reference], shown: Sequence[Shown]) -> Image.Image:
 def page(study: Study, findings: Findings, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """The findings as a page of the documentation."""
     best = best_of(findings)
-    told = (
+    data = (
         "Cross-attention maps of the class noun, made masks, against the true masks of the embedded world: mean IoU"
         f" over {study.count} photos of held-out subjects, each inverted in {study.steps} steps under the caption"
         ' "a photo of a {noun}".',
         f"Best of all: {best[0]}, {best[1]}, threshold {findings[best].best_threshold:.2f}:"
         f" IoU {findings[best].best:.3f}.",
-        "Maps are averaged over heads, sites, the word's tokens and steps, and normalised to 0..1. *best* takes, for"
+        "Maps are averaged over heads, layers, the word's tokens and steps, and normalised to 0..1. *best* takes, for"
         " each row, the threshold with the highest mean IoU, so it tells what a map knows; *at 0.1* is MasaCtrl's"
         " threshold. The last columns take maps of those steps alone, at their best threshold; step 0 is the noisiest."
         " *everything* is the mask that is white all over: a map that scores no more knows nothing.",
     )
-    opening, summary, reading = ("\n".join(wrap(text, 120)) for text in told)
+    opening, summary, reading = ("\n".join(wrap(text, 120)) for text in data)
     head = [f"| {' | '.join(columns)} |", f"|{'---|' * len(columns)}"]
     cells = "\n".join([*head, *(f"| {' | '.join(row)} |" for row in rows)])
     command = f"python -m benchmarks.masks --model {study.model} --count {study.count} --steps {study.steps} --out docs"

@@ -42,8 +42,8 @@ class Control:
 class MutualAttention:
     """One layer's attention; rows are source and targets without prompt, then with it."""
 
-    def __init__(self, control: Control, layer: int | None) -> None:
-        self.control, self.layer = control, layer
+    def __init__(self, control: Control, module: int | None) -> None:
+        self.control, self.module = control, module
 
     def __call__(
         self, attn: Any, hidden_states: Tensor, encoder_hidden_states: Tensor | None = None, *args: Any, **kwargs: Any
@@ -54,7 +54,7 @@ class MutualAttention:
             rearrange(states, "row token (heads channel) -> row heads token channel", heads=attn.heads)
             for states in (attn.to_q(hidden_states), attn.to_k(context), attn.to_v(context))
         )
-        if self.control.active and self.layer in self.control.layers:
+        if self.control.active and self.module in self.control.layers:
             halves = [self._read(*half) for half in zip(*(each.chunk(2) for each in (query, key, value)), strict=True)]
             output = torch.cat(halves)
         else:
@@ -143,8 +143,8 @@ def _processors(unet: Any, control: Control) -> dict[str, MutualAttention]:
 
 
 def _guide(noise: Tensor) -> Tensor:
-    without, told = noise.chunk(2)
-    return without + GUIDANCE * (told - without)
+    without, data = noise.chunk(2)
+    return without + GUIDANCE * (data - without)
 
 
 def _move(latent: Tensor, noise: Tensor, alpha: float, alpha_next: float) -> Tensor:

@@ -21,14 +21,14 @@ from rich.console import Console
 from rich.table import Table
 
 import samecast as sc
+from samecast.attention.methods import masactrl
 from samecast.cli.executors import device_here, lasting, make_executor
 from samecast.cli.options.common import WAIT, Address, Device, DryRun, ExecutorName, Wait, Workers
-from samecast.cli.watching import tell_failures, watching
+from samecast.cli.watching import report_failures, watching
 from samecast.compare.benchmark import Judgement
 from samecast.compare.job import Contest, run_contest
 from samecast.compare.methods import Method
 from samecast.compare.results import summary
-from samecast.control.rules import masactrl
 from samecast.diorama.benchmark import practice_case
 from samecast.disk import write_text
 from samecast.errors import SamecastError
@@ -191,7 +191,7 @@ def main(asked: Settings) -> None:
                     watch = showing.watch()
                     found = run_contest(asked.work, contest, benchmark, subjects, left, executor=executor, watch=watch)
                 if found.failures:
-                    tell_failures(found.failures, asked.work / "failures")
+                    report_failures(found.failures, asked.work / "failures")
                     raise SystemExit(1)  # means of those that are left would favour what failed on the hard ones
                 ranked = best_first(found.judgements, left)
                 show(f"{group}: {count} subjects of {asked.prompts} prompts", ranked)
@@ -211,8 +211,8 @@ def tell(asked: Settings, wanted: Sequence[str]) -> None:
         left = candidates(group)
         for count in rounds(asked.subjects):
             trained = len({method.learning for method in left if method.learning})
-            told = (len(left), count, len(left) * count * asked.prompts, trained * count)
-            table.add_row(group, *map(str, told))
+            data = (len(left), count, len(left) * count * asked.prompts, trained * count)
+            table.add_row(group, *map(str, data))
             left = left[: -(-len(left) // 2)]
     Console().print(table)
 

@@ -21,11 +21,11 @@ from rich.console import Console
 from rich.table import Table
 
 import samecast as sc
-from samecast.backbones.loading import load_backbone
-from samecast.backbones.unet import UNetBackbone
 from samecast.core import ddim
-from samecast.core.sites import select_sites
+from samecast.core.layers import select_layers
 from samecast.experiments.executors.ray import RayExecutor
+from samecast.models.loading import load_backbone
+from samecast.models.unet import UNetBackbone
 from samecast.study.grid import Variant, runs_of
 from samecast.study.job import prepare, run_study
 from samecast.study.presets import aiku
@@ -33,7 +33,7 @@ from samecast.study.publish import publish
 from samecast.study.recipe import Recipe
 from samecast.study.scoring import default_clip, load_scorers
 from samecast.study.subjects import StudySubject, bundled
-from samecast.study.unit import Bench
+from samecast.study.unit import ExecutionConfig
 
 
 @dataclass(frozen=True)
@@ -101,20 +101,20 @@ def alone(
     """Each configuration by itself; returns how many rows that took."""
     schedule, rows = backbone.schedule(steps), 0
     empty, prompt = (backbone.encode_prompts([text])[0] for text in ("", subject.prompts[0]))
-    layers = [(bound, Masactrl(bound.layer.processor)) for bound in backbone.self_attention()]
-    sites = [bound.site for bound, _ in layers]
+    layers = [(bound, Masactrl(bound.module.processor)) for bound in backbone.self_attention()]
+    layers = [bound.layer for bound, _ in layers]
     texts = torch.stack([empty, empty, empty, prompt])
     try:
         for bound, processor in layers:
-            bound.layer.set_processor(processor)
+            bound.module.set_processor(processor)
         for variant in variants:
             (rule,) = variant.rules
-            controlled = {site.index for site in select_sites(rule.sites, sites)}
+            controlled = {layer.index for layer in select_layers(rule.layers, layers)}
             acting = set(rule.steps.select(steps))
             pair = torch.stack([latent, latent])
             for step in schedule.working_steps:
                 for bound, processor in layers:
-                    processor.active = step in acting and bound.site.index in controlled
+                    processor.active = step in acting and bound.layer.index in controlled
                 unconditional, conditional = backbone.predict(
                     torch.cat([pair, pair]), schedule.timesteps[step], texts
                 ).chunk(2)
@@ -124,7 +124,7 @@ def alone(
             list(scorers.score(subject, [("", subject.prompts[0], image)]))
     finally:
         for bound, processor in layers:
-            bound.layer.set_processor(processor.original)
+            bound.module.set_processor(processor.original)
     return rows
 
 
@@ -145,9 +145,9 @@ def main(benchmark: Benchmark) -> None:
         scorers = load_scorers(settled.clip, settled.dino, str(backbone.device))
         began = time.perf_counter()
         if benchmark.workers:
-            ran = run_study(folder, Bench(folder.path), executor=RayExecutor(benchmark.workers))
+            ran = run_study(folder, ExecutionConfig(folder.path), executor=RayExecutor(benchmark.workers))
         else:
-            ran = run_study(folder, Bench(folder.path), backbone=backbone)
+            ran = run_study(folder, ExecutionConfig(folder.path), backbone=backbone)
         made = time.perf_counter() - began
         assert publish(folder).count, "the study that was timed has no table"
         ours = time.perf_counter() - began

@@ -1,6 +1,6 @@
 """Shared fixtures: real diffusers and transformers classes at tiny widths, with Stable Diffusion 1.x's topology.
 
-Three cross-attention levels and one plain, two layers per block: 16 self-attention sites, numbered as in SD. Weights
+Three cross-attention levels and one plain, two layers per block: 16 self-attention layers, numbered as in SD. Weights
 are random but seeded; nothing is downloaded.
 """
 
@@ -113,7 +113,7 @@ def make_tiny_pipeline(
 
 
 def make_tiny_xl_pipeline(directory: Path, *, seed: int = 0) -> Any:
-    """A random StableDiffusionXLPipeline of XL's topology, 70 sites; 64 px pictures on 16 x 16 latents."""
+    """A random StableDiffusionXLPipeline of XL's topology, 70 layers; 64 px pictures on 16 x 16 latents."""
     from diffusers import StableDiffusionXLPipeline, UNet2DConditionModel
     from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 

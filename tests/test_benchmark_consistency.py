@@ -48,7 +48,7 @@ def test_the_page_has_both_tables_and_says_how_it_was_made(
     assert "{{" not in page
     assert "--subjects 2 --prompts 1 --steps 2" in page
     assert max(len(line) for line in page.splitlines() if not line.startswith(("|", "Model"))) <= 120
-    assert re.search(r"decoder sites bring [+-]\d+ points", page)
+    assert re.search(r"decoder layers bring [+-]\d+ points", page)
     with Image.open(tmp_path / "docs" / "pictures" / "benchmark.png") as picture:
         assert picture.width > 500
     assert {place.name for place in (tmp_path / "work").iterdir()} == {"shown", "hidden"}

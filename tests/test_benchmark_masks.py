@@ -8,7 +8,7 @@ from PIL import Image
 
 import samecast as sc
 from benchmarks import masks
-from samecast.core.sites import select_sites
+from samecast.core.layers import select_layers
 
 
 @pytest.fixture(scope="module")
@@ -26,13 +26,13 @@ def test_iou_counts_what_both_hold() -> None:
 
 
 def test_the_parts_cover_encoder_and_decoder_once(model: sc.Model) -> None:
-    sites = [bound.site for bound in model.backbone.cross_attention()]
-    sources = masks.sources_of(sites)
-    parts = [select_sites(selector, sites) for name, selector in sources.items() if "@" in name]
+    layers = [bound.layer for bound in model.backbone.cross_attention()]
+    sources = masks.sources_of(layers)
+    parts = [select_layers(selector, layers) for name, selector in sources.items() if "@" in name]
     for stage in ("down", "up"):
-        mine = [site.index for part in parts for site in part if site.stage == stage]
-        assert mine == [site.index for site in sites if site.stage == stage]
-    assert all(len({(site.stage, site.resolution) for site in part}) == 1 for part in parts)
+        mine = [layer.index for part in parts for layer in part if layer.stage == stage]
+        assert mine == [layer.index for layer in layers if layer.stage == stage]
+    assert all(len({(layer.stage, layer.resolution) for layer in part}) == 1 for part in parts)
 
 
 @pytest.mark.parametrize("steps", [1, 3, 7, 50])

@@ -53,9 +53,9 @@ def test_the_best_come_first_by_what_is_right_of_the_subject_and_then_by_both() 
 
 def test_a_dry_run_tells_the_rounds_and_makes_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     main(Settings(methods=("masactrl", "lora"), subjects=4, prompts=5, work=tmp_path / "work", dry_run=True))
-    told = [re.findall(r"[a-z-]+|\d+", line) for line in capsys.readouterr().out.splitlines() if "lora" in line]
+    data = [re.findall(r"[a-z-]+|\d+", line) for line in capsys.readouterr().out.splitlines() if "lora" in line]
     first = len(candidates("lora"))
-    assert told == [
+    assert data == [
         ["lora", str(first), "2", str(first * 10), str(first * 2)],
         ["lora", str(-(-first // 2)), "4", str(-(-first // 2) * 20), str(-(-first // 2) * 4)],
     ]

@@ -11,12 +11,12 @@ import pytest
 from PIL import Image
 
 import samecast
+from samecast.attention.methods import METHODS, masactrl
 from samecast.cli import main
 from samecast.cli.options.diorama import SheetOptions
 from samecast.cli.options.render import RenderOptions
 from samecast.cli.parsing import parse
 from samecast.cli.render import rules_of
-from samecast.control.rules import METHODS, masactrl
 from samecast.core.settings import RenderSettings
 from samecast.core.tokens import SubjectTokens
 from samecast.errors import SamecastError
@@ -95,7 +95,7 @@ def test_help_and_common_mistakes_do_not_import_torch(words: list[str]) -> None:
     [
         (
             ["rendr"],
-            "did you mean samecast render?; there are render, learn, masks, study, tune, demo, sites, concept, compare",
+            "did you mean samecast render?; there are render, learn, masks, study, tune, demo, layers, concept, compare",
         ),
         (["render", "a.png", "b", "--fot", "pad"], "did you mean --fit?"),
         (["render", "a.png", "b", "--steps", "many"], "--steps"),
@@ -187,8 +187,8 @@ def test_the_version_is_told_by_the_command_and_by_the_package(capsys: pytest.Ca
         _ = samecast.__versions__  # type: ignore[attr-defined]
 
 
-def test_sites_lists_every_layer(capsys: pytest.CaptureFixture[str], tiny_pipeline_dir: Path) -> None:
-    assert main(["sites", "--model", str(tiny_pipeline_dir)]) == 0
+def test_layers_lists_every_layer(capsys: pytest.CaptureFixture[str], tiny_pipeline_dir: Path) -> None:
+    assert main(["layers", "--model", str(tiny_pipeline_dir)]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].split() == ["index", "name", "stage", "resolution", "heads"]
     assert lines[1].split() == ["0", "down.0", "encoder", "16x16", "2"]
@@ -197,10 +197,10 @@ def test_sites_lists_every_layer(capsys: pytest.CaptureFixture[str], tiny_pipeli
     assert len(lines) == 17
 
 
-def test_sites_lists_the_second_familys_layers_too(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+def test_layers_lists_the_second_familys_layers_too(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     folder = tmp_path / "model"
     make_tiny_pipeline(tmp_path, prediction_type="v_prediction", second_family=True).save_pretrained(folder)
-    assert main(["sites", "--model", str(folder)]) == 0
+    assert main(["layers", "--model", str(folder)]) == 0
     table = [line.split() for line in capsys.readouterr().out.splitlines()[1:]]
     assert [int(row[0]) for row in table] == list(range(16))
     assert [int(row[4]) for row in table] == [1, 1, 2, 2, 4, 4, 4, 4, 4, 4, 2, 2, 2, 1, 1, 1]
@@ -278,8 +278,8 @@ def test_a_photo_may_be_named_whatever_its_name_looks_like() -> None:
 
 
 def test_a_choice_about_maps_leaves_the_methods_other_choices() -> None:
-    options = parse(["render", "a.png", "b", "--method", "dream-matcher", "--map-sites", "mid"])
+    options = parse(["render", "a.png", "b", "--method", "dream-matcher", "--map-layers", "mid"])
     assert isinstance(options, RenderOptions)
     tokens = rules_of(options)[0].tokens
     assert isinstance(tokens, SubjectTokens)
-    assert (tokens.sites, tokens.threshold) == ("mid", 0.05)
+    assert (tokens.layers, tokens.threshold) == ("mid", 0.05)

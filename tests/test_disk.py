@@ -237,7 +237,7 @@ LONG = "x" * 256
 
 
 @pytest.mark.parametrize(
-    ("name", "output", "told"),
+    ("name", "output", "data"),
     [
         ("file", "folder", "it is a file, and a folder is wanted"),
         ("file", "new folder", "it is a file, and a folder is wanted"),
@@ -257,12 +257,12 @@ LONG = "x" * 256
         ("a\0b", "new folder", "null"),
     ],
 )
-def test_what_cannot_be_written_is_known_before_any_work(tmp_path: Path, name: str, output: str, told: str) -> None:
+def test_what_cannot_be_written_is_known_before_any_work(tmp_path: Path, name: str, output: str, data: str) -> None:
     (tmp_path / "file").write_text("")
     (tmp_path / "folder").mkdir()
     (tmp_path / "dangling").symlink_to(tmp_path / "nowhere")
     (tmp_path / "circle").symlink_to(tmp_path / "circle")
-    with pytest.raises(SamecastError, match=told) as caught:
+    with pytest.raises(SamecastError, match=data) as caught:
         check_writable(tmp_path / name, output)  # type: ignore[arg-type]
     assert "\n" not in str(caught.value)
     assert len(str(caught.value)) < 600

@@ -9,9 +9,9 @@ import torch
 from PIL import Image
 
 import samecast as sc
+from samecast.attention.rule_files import read_rules
 from samecast.cli.parsing import parse
 from samecast.concepts.concept import Concept, ModifierToken
-from samecast.control.rule_files import read_rules
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]

@@ -27,16 +27,16 @@ def subject(photo: Image.Image) -> sc.Subject:
 
 
 def test_each_photo_takes_a_row_to_invert_and_one_for_each_step_with_maps(model: sc.Model, subject: sc.Subject) -> None:
-    told: list[tuple[str, int, int]] = []
-    search = model.find_masks(subject, settings=QUICK, progress=lambda *stage: told.append(stage))
+    data: list[tuple[str, int, int]] = []
+    search = model.find_masks(subject, settings=QUICK, progress=lambda *stage: data.append(stage))
     assert search.evaluations == 2 * (STEPS + STEPS)
-    assert told[-1] == ("look", STEPS, STEPS)
+    assert data[-1] == ("look", STEPS, STEPS)
     few = sc.SubjectTokens(steps=sc.Steps(start=3))
     assert model.find_masks(subject, few, settings=QUICK).evaluations == 2 * (STEPS + 2)
 
 
 def test_it_finds_what_rendering_finds(model: sc.Model, subject: sc.Subject) -> None:
-    tokens = sc.SubjectTokens(sites="decoder", threshold="otsu")
+    tokens = sc.SubjectTokens(layers="decoder", threshold="otsu")
     search = model.find_masks(subject, tokens, settings=QUICK)
     out = model.render(subject, ["a dog"], rules=sc.masactrl_auto_masked(2, tokens=tokens), settings=QUICK)
     rendered = [found for found in out.found_masks if found.of == "reference"]
@@ -46,21 +46,21 @@ def test_it_finds_what_rendering_finds(model: sc.Model, subject: sc.Subject) -> 
 
 
 def test_the_map_is_the_softmax_over_the_caption(model: sc.Model, photo: Image.Image) -> None:
-    """One step, one site: the map against attention computed by hand on the layer's own input."""
+    """One step, one layer: the map against attention computed by hand on the layer's own input."""
     seen: dict[str, torch.Tensor] = {}
-    layer = model.backbone.cross_attention()[15].layer
-    hook = layer.register_forward_pre_hook(  # type: ignore[attr-defined]
+    module = model.backbone.cross_attention()[15].module
+    hook = module.register_forward_pre_hook(  # type: ignore[attr-defined]
         lambda module, args, kwargs: seen.update(x=args[0], text=kwargs["encoder_hidden_states"]), with_kwargs=True
     )
-    tokens = sc.SubjectTokens(sites="15", steps=sc.Steps(only=(4,)), threshold=0.1)
+    tokens = sc.SubjectTokens(layers="15", steps=sc.Steps(only=(4,)), threshold=0.1)
     found = model.find_masks(sc.Subject((photo,), "dog"), tokens, settings=QUICK).masks[0]
     hook.remove()
     with torch.inference_mode():
-        query, key = layer.to_q(seen["x"])[0], layer.to_k(seen["text"])[0]
-    width = query.shape[-1] // layer.heads
+        query, key = module.to_q(seen["x"])[0], module.to_k(seen["text"])[0]
+    width = query.shape[-1] // module.heads
     columns = model.backbone.find_words("a photo of a dog", "dog")
     total = torch.zeros(len(query))
-    for head in range(layer.heads):
+    for head in range(module.heads):
         part = slice(head * width, (head + 1) * width)
         weight = (query[:, part] @ key[:, part].T / width**0.5).softmax(-1)
         total += weight[:, list(columns)].mean(1)
@@ -69,11 +69,11 @@ def test_the_map_is_the_softmax_over_the_caption(model: sc.Model, photo: Image.I
 
 
 def test_several_questions_cost_no_more_than_one(model: sc.Model, subject: sc.Subject) -> None:
-    questions = [sc.SubjectTokens(sites=sites) for sites in ("encoder", "mid", "decoder")]
+    questions = [sc.SubjectTokens(layers=layers) for layers in ("encoder", "mid", "decoder")]
     search = model.find_masks(subject, questions, settings=QUICK)
     assert search.evaluations == 2 * 2 * STEPS
-    assert [(found.number, found.tokens.sites) for found in search.masks] == [
-        (number, sites) for number in (1, 2) for sites in ("encoder", "mid", "decoder")
+    assert [(found.number, found.tokens.layers) for found in search.masks] == [
+        (number, layers) for number in (1, 2) for layers in ("encoder", "mid", "decoder")
     ]
     maps = {np.asarray(found.map).tobytes() for found in search.masks}
     assert len(maps) == 6
@@ -114,7 +114,7 @@ def test_the_command_writes_map_mask_and_overlay(
     tmp_path: Path, photo: Image.Image, tiny_pipeline_dir: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     photo.save(tmp_path / "rex.png")
-    words = ["masks", str(tmp_path / "rex.png"), "--noun", "dog", "--sites", "decoder", "--threshold", "otsu"]
+    words = ["masks", str(tmp_path / "rex.png"), "--noun", "dog", "--layers", "decoder", "--threshold", "otsu"]
     out = tmp_path / "out"
     assert main([*words, "--model", str(tiny_pipeline_dir), "--steps", "4", "--out", str(out)]) == 0
     assert {path.name for path in out.iterdir()} == {
@@ -127,10 +127,10 @@ def test_the_command_writes_map_mask_and_overlay(
     shown = capsys.readouterr().out
     assert "rex.png: 'dog' covers" in shown
     assert "(8 evaluations)" in shown
-    told = json.loads((out / "masks.json").read_text())
-    assert told["caption"] == "a photo of a dog"
+    data = json.loads((out / "masks.json").read_text())
+    assert data["caption"] == "a photo of a dog"
     white = float((np.asarray(Image.open(out / "mask.png")) == 255).mean())
-    assert white == pytest.approx(told["masks"][0]["coverage"], abs=0.1)
+    assert white == pytest.approx(data["masks"][0]["coverage"], abs=0.1)
     # What was found may be given.
     given = ["render", str(out / "reference.png"), "a dog", "--method", "free-custom", "--mask", str(out / "mask.png")]
     model = ["--model", str(tiny_pipeline_dir), "--steps", "2", "--out", str(tmp_path / "run")]
@@ -143,7 +143,7 @@ def test_the_command_writes_map_mask_and_overlay(
         ([], "say what to look for"),
         (["--noun", "dog", "--words", "cat"], "the word 'cat' is not in the prompt 'a photo of a dog'"),
         (["--words", "cat", "--source-prompt", "a dog"], "the word 'cat' is not in the prompt 'a dog'"),
-        (["--noun", "dog", "--sites", "@5"], "'@5' match nothing"),
+        (["--noun", "dog", "--layers", "@5"], "'@5' match nothing"),
         (["--noun", "dog", "--start", "9"], "beyond the last step"),
         (["--noun", "dog", "--threshold", "1.5"], "threshold must be between 0 and 1"),
         (["--noun", "dog", "--size", "65"], "multiple"),

@@ -12,7 +12,7 @@ from PIL import Image
 from rich.table import Table
 
 from samecast.cli import console, main
-from samecast.cli.console import CONSOLE, RESULTS, complain, printable, remark, stages, working
+from samecast.cli.console import CONSOLE, RESULTS, notify, printable, report_error, stages, working
 
 MARKUP = ["x[/red]", "my [new] photos", "[bold]", ":dog:", "[link=http://a.b]c[/link]", "\\[x]", "[/]"]
 
@@ -20,8 +20,8 @@ MARKUP = ["x[/red]", "my [new] photos", "[bold]", ":dog:", "[link=http://a.b]c[/
 @pytest.mark.parametrize("text", MARKUP)
 def test_nothing_that_is_printed_is_markup(capsys: pytest.CaptureFixture[str], text: str) -> None:
     RESULTS.print(f"written: {text}")
-    complain(text)
-    remark(text)
+    report_error(text)
+    notify(text)
     table = Table(text, title=text)
     table.add_row(text)
     RESULTS.print(table)
@@ -40,10 +40,10 @@ def test_a_folder_of_any_name_is_written_and_told(
     words = ["--model", str(tiny_pipeline_dir), "--steps", "2", "--start", "1", "--out", str(out)]
     assert main(["render", str(tmp_path / "rex.png"), "a [red]dog[/red]", *words]) == 0
     assert (out / "render.json").is_file()
-    told = capsys.readouterr().out
-    assert printable(folder).encode("utf-8", "backslashreplace").decode() in told
-    assert told.count("\n") == 1
-    assert "\x1b" not in told
+    data = capsys.readouterr().out
+    assert printable(folder).encode("utf-8", "backslashreplace").decode() in data
+    assert data.count("\n") == 1
+    assert "\x1b" not in data
 
 
 @pytest.mark.parametrize(
@@ -114,10 +114,10 @@ def test_a_working_folder_that_is_gone_is_one_line(tmp_path: Path, photo: Image.
     photo.save(tmp_path / "rex.png")
     (tmp_path / "gone").mkdir()
     script = f'rmdir {tmp_path / "gone"}; exec "$@"'
-    told = run(["render", str(tmp_path / "rex.png"), "a dog"], tmp_path / "gone", script=script)
-    assert told.returncode == 2
-    assert told.stderr.count("\n") == 1
-    assert "working folder that is gone" in told.stderr
+    data = run(["render", str(tmp_path / "rex.png"), "a dog"], tmp_path / "gone", script=script)
+    assert data.returncode == 2
+    assert data.stderr.count("\n") == 1
+    assert "working folder that is gone" in data.stderr
     (tmp_path / "gone").mkdir()
     assert run(["--help"], tmp_path / "gone", script=script).returncode == 0
     (tmp_path / "gone").mkdir()
@@ -144,11 +144,11 @@ def test_work_that_lasts_is_told_where_no_bar_is_drawn(
 
     def wait_for(text: str) -> None:
         deadline = time.monotonic() + 30
-        told = ""
-        while text not in told:
+        data = ""
+        while text not in data:
             assert time.monotonic() < deadline
             time.sleep(0.01)
-            told += capsys.readouterr().err
+            data += capsys.readouterr().err
 
     assert not CONSOLE.is_terminal
     with working("loading the model"):

@@ -60,8 +60,8 @@ CASES: dict[str, tuple[Callable[[], sc.Rules], Control]] = {
     "start": (lambda: sc.masactrl(2), Control(steps=lambda step: step >= 2)),
     "final": (lambda: sc.masactrl(2, 5), Control(steps=lambda step: 2 <= step <= 5)),
     "skip": (lambda: sc.masactrl(0, None, 3), Control(steps=lambda step: step % 10 >= 3)),
-    "layers": (lambda: sc.masactrl(1, sites="0-7"), Control(range(8), lambda step: step >= 1)),
-    "first step": (lambda: sc.masactrl(0, sites="all"), Control(range(16), lambda step: True)),
+    "layers": (lambda: sc.masactrl(1, layers="0-7"), Control(range(8), lambda step: step >= 1)),
+    "first step": (lambda: sc.masactrl(0, layers="all"), Control(range(16), lambda step: True)),
     "union": (lambda: sc.masactrl_union(2), Control(steps=lambda step: step >= 2, union=True)),
     "never": (lambda: (), Control(steps=lambda step: False)),
 }

@@ -9,14 +9,14 @@ import torch
 from PIL import Image
 
 import samecast as sc
-from samecast.control.denoise import denoise_targets
-from samecast.control.plan import make_plan
-from samecast.control.rule_files import rules_from_data
-from samecast.control.run import Run
-from samecast.control.session import Session
-from samecast.control.source import invert_references
-from samecast.core.branches import Branch, Branches
+from samecast.attention.plan import make_plan
+from samecast.attention.rule_files import rules_from_data
+from samecast.attention.session import Session
+from samecast.core.batch import Branch, Branches
 from samecast.core.noise import seeded_noise
+from samecast.engine.denoise import denoise_targets
+from samecast.engine.run import Run
+from samecast.engine.source import invert_references
 
 STEPS = 5
 QUICK = sc.RenderSettings(steps=STEPS)
@@ -51,7 +51,7 @@ def subject(photo: Image.Image) -> sc.Subject:
 
 @pytest.fixture(scope="module")
 def blended(model: sc.Model, subject: sc.Subject) -> Image.Image:
-    rules = sc.masactrl(start=0, sites="all")
+    rules = sc.masactrl(start=0, layers="all")
     return model.render(subject, PROMPTS[:1], rules=rules, settings=BLENDED).renders[0].image
 
 
@@ -94,7 +94,7 @@ def test_control_changes_the_images_and_each_rule_differently(model: sc.Model, s
             CONTROL,
             sc.masactrl_union(start=2),
             sc.masactrl(start=2, final=2),
-            sc.masactrl(start=2, sites="encoder"),
+            sc.masactrl(start=2, layers="encoder"),
         )
     ]
     for number, image in enumerate(images):
@@ -113,7 +113,7 @@ def test_the_replayed_source_is_the_encoded_reference_bit_for_bit(model: sc.Mode
 
 def test_source_is_unaffected_by_targets(model: sc.Model, subject: sc.Subject) -> None:
     one = model.render(subject, PROMPTS[:1], rules=CONTROL, settings=QUICK)
-    many = model.render(subject, PROMPTS, rules=sc.masactrl_union(start=0, sites="all"), settings=FRESH)
+    many = model.render(subject, PROMPTS, rules=sc.masactrl_union(start=0, layers="all"), settings=FRESH)
     assert np.array_equal(pixels(one.source), pixels(many.source))
 
 
@@ -221,13 +221,13 @@ def test_a_last_step_that_is_the_identity_is_skipped(tiny_pipeline_dir: Path, su
 
 
 @pytest.mark.parametrize("caption", ["", "a cat"])
-@pytest.mark.parametrize("rules", [CONTROL, sc.masactrl_union(start=0, sites="all")], ids=["masactrl", "union"])
+@pytest.mark.parametrize("rules", [CONTROL, sc.masactrl_union(start=0, layers="all")], ids=["masactrl", "union"])
 def test_states_kept_from_inversion_equal_a_live_source(exact: sc.Model, rules: sc.Rules, caption: str) -> None:
     backbone = exact.backbone
     source, target = Branch("source", 0, caption), Branch("target", 0, "a dog", "blue")
     branches = Branches((target,), (source,), 7.5)
     schedule, session = backbone.schedule(STEPS), Session(backbone)
-    plan = make_plan(rules, session.sites, schedule, 1)
+    plan = make_plan(rules, session.layers, schedule, 1)
     reference, start = seeded_noise((4, 16, 16), 0) * 0.5, seeded_noise((4, 16, 16), 1)[None]
     with torch.inference_mode(), session:
         texts = {text: backbone.encode_prompts([text])[0] for text in ("", caption, "a dog", "blue")}
@@ -254,7 +254,7 @@ def test_merging_equal_rows_changes_nothing(
     source, target = Branch("source", 0, caption), Branch("target", 0, prompt, negative)
     branches = Branches((target,), (source,), 7.5)
     schedule, session = backbone.schedule(STEPS), Session(backbone)
-    plan = make_plan(method(start=0, sites="all"), session.sites, schedule, 1)
+    plan = make_plan(method(start=0, layers="all"), session.layers, schedule, 1)
     reference = seeded_noise((4, 16, 16), 0) * 0.5
     with torch.inference_mode(), session:
         texts = {text: backbone.encode_prompts([text])[0] for text in ("", caption, prompt, negative)}
@@ -305,7 +305,7 @@ def test_guidance_that_is_not_given_is_the_models_and_goes_on_record(
     out = model.render(
         subject,
         PROMPTS[:1],
-        rules=sc.masactrl(start=0, sites="all"),
+        rules=sc.masactrl(start=0, layers="all"),
         settings=replace(BLENDED, guidance_scale=scale),
     )
     assert not differ(blended, out.renders[0].image)
@@ -318,7 +318,7 @@ def test_every_setting_changes_the_image(
     model: sc.Model, subject: sc.Subject, blended: Image.Image, changes: dict[str, Any]
 ) -> None:
     settings = replace(BLENDED, **changes)
-    changed = model.render(subject, PROMPTS[:1], rules=sc.masactrl(start=0, sites="all"), settings=settings)
+    changed = model.render(subject, PROMPTS[:1], rules=sc.masactrl(start=0, layers="all"), settings=settings)
     assert differ(blended, changed.renders[0].image)
 
 
@@ -344,16 +344,16 @@ def test_noun_stands_for_the_subjects_class(model: sc.Model, subject: sc.Subject
 
 
 def test_progress_is_told_to_the_end(model: sc.Model, subject: sc.Subject) -> None:
-    told: list[tuple[str, int, int]] = []
+    data: list[tuple[str, int, int]] = []
     model.render(
         subject,
         PROMPTS,
         rules=CONTROL,
         settings=replace(QUICK, batch_rows=4),
-        progress=lambda *news: told.append(news),
+        progress=lambda *news: data.append(news),
     )
     for stage, total in (("invert", STEPS), ("denoise", 2 * STEPS), ("decode", 3)):
-        assert [news for news in told if news[0] == stage] == [(stage, done + 1, total) for done in range(total)]
+        assert [news for news in data if news[0] == stage] == [(stage, done + 1, total) for done in range(total)]
 
 
 def test_settings_without_effect_are_warned_of(model: sc.Model, subject: sc.Subject) -> None:
@@ -378,7 +378,7 @@ def test_settings_without_effect_are_warned_of(model: sc.Model, subject: sc.Subj
         ({"prompts": ["a {noun}"], "subject": None, "rules": (), "settings": FRESH}, "class_noun"),
         ({"rules": sc.masactrl(start=STEPS)}, r"start 5 is beyond the last step; a run of 5 steps has 0\.\.4"),
         ({"rules": sc.masactrl(final=STEPS)}, "final 5 is beyond"),
-        ({"rules": sc.masactrl(sites="up.9")}, "'up.9' match nothing; this model has"),
+        ({"rules": sc.masactrl(layers="up.9")}, "'up.9' match nothing; this model has"),
         ({"subject": None}, "control needs a source"),
         ({"subject": None, "rules": ()}, "no source to start from"),
         ({"settings": replace(QUICK, size=100)}, "size must be a multiple of 32 for this model; got 100, try 96"),

@@ -11,18 +11,18 @@ import torch
 from PIL import Image
 
 import samecast as sc
+from samecast.attention.plan import Plan
+from samecast.attention.session import Session
 from samecast.cli import main
-from samecast.control.memory import Keeping
-from samecast.control.plan import Plan
-from samecast.control.run import Run
-from samecast.control.session import Session
-from samecast.control.source import Trajectory, invert_references, predict_sources, reconstruct
 from samecast.core import ddim
-from samecast.core.branches import Branch, Branches
+from samecast.core.batch import Branch, Branches
 from samecast.core.noise import seeded_noise
+from samecast.engine.memory import MemoryPlan
+from samecast.engine.run import Run
+from samecast.engine.source import Trajectory, invert_references, predict_sources, reconstruct
 from samecast.render.quality import Fidelity, lpips_missing, measure
-from samecast.render.remarks import remarks
 from samecast.render.request import Request
+from samecast.render.warnings import warnings_of
 
 STEPS = 5
 QUICK = sc.RenderSettings(steps=STEPS)
@@ -136,9 +136,9 @@ def test_checking_changes_no_picture_and_is_counted_apart(model: sc.Model, subje
     assert (plain.check_evaluations, checked.check_evaluations) == (0, STEPS)
     assert plain.inversion == ()
     assert plain.autoencoder == checked.autoencoder
-    told = json.loads(json.dumps(checked.provenance, allow_nan=False))
-    assert told["inversion"][0]["psnr"] == checked.inversion[0].psnr
-    assert told["autoencoder"][0]["ssim"] == checked.autoencoder[0].ssim
+    data = json.loads(json.dumps(checked.provenance, allow_nan=False))
+    assert data["inversion"][0]["psnr"] == checked.inversion[0].psnr
+    assert data["autoencoder"][0]["ssim"] == checked.autoencoder[0].ssim
 
 
 def test_the_autoencoders_quality_is_that_of_the_source(model: sc.Model, subject: sc.Subject) -> None:
@@ -153,12 +153,12 @@ def test_the_autoencoders_quality_is_that_of_the_source(model: sc.Model, subject
 )
 def test_poor_quality_is_told_with_remedies(subject: sc.Subject, alone: float, inverted: float, part: str) -> None:
     request = Request(subject, ["a dog"], CONTROL, replace(QUICK, check_inversion=True, init=0.5))
-    found = remarks(
+    found = warnings_of(
         request,
         autoencoder=[Fidelity(35.0, 0.9, None), Fidelity(alone, 0.9, None)],
         inversion=[Fidelity(34.5, 0.9, None), Fidelity(inverted, 0.8, None)],
         changed=True,
-        keeping=Keeping(),
+        keeping=MemoryPlan(),
         blanks={},
     )
     assert len(found) == bool(part)

@@ -12,8 +12,8 @@ from PIL import Image
 
 import samecast as sc
 from samecast.attention.modes import Match
-from samecast.control.looking import MapBook, look_at_sources
-from samecast.control.rule_files import rules_from_data, rules_to_data
+from samecast.attention.rule_files import rules_from_data, rules_to_data
+from samecast.engine.attention_store import AttentionStore, map_sources
 from samecast.render.job import Job
 from samecast.render.request import Request
 
@@ -38,7 +38,7 @@ def differ(left: sc.RenderResult, right: sc.RenderResult) -> bool:
 
 
 def auto(**tokens: Any) -> sc.Rules:
-    return sc.masactrl_auto_masked(2, sites="all", tokens=sc.SubjectTokens(**tokens))
+    return sc.masactrl_auto_masked(2, layers="all", tokens=sc.SubjectTokens(**tokens))
 
 
 def test_rows_for_the_sources_maps_are_counted_apart(model: sc.Model, photo: Image.Image) -> None:
@@ -61,13 +61,13 @@ def test_a_source_whose_prompt_names_the_subject_shows_it_in_its_own_evaluations
     job = Job(model.backbone, Request(subject, PROMPTS, rules, settings), None)
     with torch.inference_mode(), job.session:
         _, trajectory = job._make_sources()
-        apart = MapBook(job.looks, model.backbone)
-        rows = look_at_sources(job.run, apart, trajectory, "a photo of a dog", rows=64)
+        apart = AttentionStore(job.map_specs, model.backbone)
+        rows = map_sources(job.run, apart, trajectory, "a photo of a dog", rows=64)
         assert rows == STEPS * len(job.sources)
-        look_at_sources(job.run, job.book, trajectory, "a photo of a dog", rows=64)
-    assert apart.sums.keys() == job.book.sums.keys()
+        map_sources(job.run, job.store, trajectory, "a photo of a dog", rows=64)
+    assert apart.sums.keys() == job.store.sums.keys()
     for key, total in apart.sums.items():
-        torch.testing.assert_close(job.book.sums[key], total, rtol=1e-4, atol=1e-6)
+        torch.testing.assert_close(job.store.sums[key], total, rtol=1e-4, atol=1e-6)
 
 
 @pytest.mark.parametrize("rules", [sc.masactrl(0), auto(phrase="dog")], ids=["read from the first step", "looked at"])
@@ -96,11 +96,11 @@ def test_masks_and_each_choice_about_them_change_the_pictures(model: sc.Model, p
     outs = [
         render(model, photo, rules)
         for rules in (
-            sc.masactrl(2, sites="all"),
+            sc.masactrl(2, layers="all"),
             auto(),
             auto(threshold=0.1),
             auto(phrase="a"),
-            auto(sites="mid"),
+            auto(layers="mid"),
             auto(steps=sc.Steps(only=(1,))),
         )
         if rules
@@ -117,7 +117,7 @@ def test_a_picture_does_not_depend_on_its_batch(model: sc.Model, photo: Image.Im
 
 
 def test_the_rules_survive_json() -> None:
-    rules = auto(phrase="red dog", sites="decoder", steps=sc.Steps(only=(0, 1)), threshold="otsu")
+    rules = auto(phrase="red dog", layers="decoder", steps=sc.Steps(only=(0, 1)), threshold="otsu")
     assert rules_from_data(json.loads(json.dumps(rules_to_data(rules)))) == rules
 
 
@@ -127,7 +127,7 @@ def test_the_rules_survive_json() -> None:
         (auto(), ["a cat"], "dog", "the word 'dog' is not in the prompt 'a cat'"),
         (auto(phrase="cat"), ["a cat"], "dog", "the word 'cat' is not in the prompt 'a photo of a dog'"),
         (auto(), ["a dog"], "", "need a word to look for"),
-        (auto(sites="@5"), ["a dog"], "dog", "'@5' match nothing"),
+        (auto(layers="@5"), ["a dog"], "dog", "'@5' match nothing"),
         (sc.dream_matcher(0), ["a dog"], "dog", r"reads masks of the pictures at step 0, before there is a map"),
         (sc.dream_matcher(2), ["a cat"], "dog", "the word 'dog' is not in the prompt 'a cat'"),
         (sc.masactrl_auto_masked(0), ["a dog"], "dog", r"reads masks of the pictures at step 0, before there is a map"),
@@ -142,7 +142,7 @@ def test_mistakes_about_maps_are_one_line(
 
 
 def matched(consistency: float = 0.4, **tokens: Any) -> sc.Rules:
-    return sc.dream_matcher(2, sites="all", tokens=sc.SubjectTokens(**tokens), consistency=consistency)
+    return sc.dream_matcher(2, layers="all", tokens=sc.SubjectTokens(**tokens), consistency=consistency)
 
 
 def test_dream_matcher_looks_at_the_pictures_alone(model: sc.Model, photo: Image.Image) -> None:
@@ -154,7 +154,7 @@ def test_dream_matcher_looks_at_the_pictures_alone(model: sc.Model, photo: Image
 def test_dream_matcher_and_each_choice_about_it_change_the_pictures(model: sc.Model, photo: Image.Image) -> None:
     outs = [
         render(model, photo, rules)
-        for rules in ((), sc.masactrl(2, sites="all"), matched(), matched(2.0), matched(threshold=0.6))
+        for rules in ((), sc.masactrl(2, layers="all"), matched(), matched(2.0), matched(threshold=0.6))
     ]
     for number, out in enumerate(outs):
         assert all(differ(out, other) for other in outs[:number])
@@ -170,13 +170,13 @@ def test_dream_matcher_keeps_what_the_prompt_lays_out_more_than_masactrl(model: 
             float(np.abs(np.asarray(one.image, dtype=float) - np.asarray(two.image)).mean()) for one, two in pairs
         )
 
-    assert 0 < gap(matched(threshold=0.5)) < gap(sc.masactrl(2, sites="all"))
+    assert 0 < gap(matched(threshold=0.5)) < gap(sc.masactrl(2, layers="all"))
 
 
 def test_dream_matcher_takes_given_masks_too(model: sc.Model, photo: Image.Image) -> None:
     mask = Image.new("L", photo.size, 0)
     mask.paste(255, (0, 0, 64, 96))
-    rules = (sc.Rule(sources=("source", "self"), sites="all", mode=Match("given")),)
+    rules = (sc.Rule(sources=("source", "self"), layers="all", mode=Match("given")),)
     out = model.render(sc.Subject((photo,)), PROMPTS, rules=rules, settings=QUICK, target_masks=[mask])
     assert differ(out, render(model, photo, ()))
     assert out.found_masks == ()
@@ -211,12 +211,12 @@ def test_masks_that_tell_nothing_apart_are_told_in_one_line(model: sc.Model, pho
     dot = Image.new("L", photo.size, 0)
     dot.paste(255, (60, 44, 68, 52))
     subject = sc.Subject((photo,), masks=(dot,))
-    rules = sc.masactrl_masked(2, sites="all")
+    rules = sc.masactrl_masked(2, layers="all")
     out = model.render(subject, PROMPTS, rules=rules, settings=QUICK, target_masks=[dot])
-    told = [warning for warning in out.warnings if "the mask of" in warning]
-    assert len(told) == 1
-    assert told[0].startswith("the mask of picture 1, picture 2, reference 1 is empty at 2 x 2")
-    assert "\n" not in told[0]
+    record = [warning for warning in out.warnings if "the mask of" in warning]
+    assert len(record) == 1
+    assert record[0].startswith("the mask of picture 1, picture 2, reference 1 is empty at 2 x 2")
+    assert "\n" not in record[0]
     high = render(model, photo, auto(threshold=0.97))
     assert any("is empty at" in warning for warning in high.warnings)
     assert not any("the mask of" in warning for warning in render(model, photo, sc.masactrl(2)).warnings)
@@ -231,8 +231,8 @@ def test_control_that_changes_nothing_says_so(model: sc.Model, photo: Image.Imag
 
 def test_a_layer_whose_output_is_nothing_hides_control(tiny_pipeline_dir: Path, photo: Image.Image) -> None:
     model = sc.load(tiny_pipeline_dir, device="cpu")
-    last: Any = model.backbone.self_attention()[15].layer
+    last: Any = model.backbone.self_attention()[15].module
     last.to_out[0].weight.data.zero_()
-    silent, heard = (render(model, photo, sc.masactrl(2, sites=sites)) for sites in ("15", "14-15"))
+    silent, heard = (render(model, photo, sc.masactrl(2, layers=layers)) for layers in ("15", "14-15"))
     assert any("changed nothing" in warning for warning in silent.warnings)
     assert not any("changed nothing" in warning for warning in heard.warnings)

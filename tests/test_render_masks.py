@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 
 import samecast as sc
-from samecast.control.rule_files import rules_from_data
+from samecast.attention.rule_files import rules_from_data
 
 STEPS = 5
 QUICK = sc.RenderSettings(steps=STEPS)
@@ -52,7 +52,7 @@ def largest_difference(left: sc.RenderResult, right: sc.RenderResult) -> int:
 
 def test_all_references_are_read(model: sc.Model, photo: Image.Image, other: Image.Image) -> None:
     one, two, swapped = (
-        model.render(sc.Subject(photos), PROMPTS[:1], rules=sc.masactrl(2, sites="all"), settings=FRESH)
+        model.render(sc.Subject(photos), PROMPTS[:1], rules=sc.masactrl(2, layers="all"), settings=FRESH)
         for photos in ((photo,), (photo, other), (other, photo))
     )
     assert largest_difference(one, two) > ONE_LEVEL
@@ -75,9 +75,9 @@ def test_chunks_of_references_and_targets_do_not_change_the_pictures(
     model: sc.Model, photo: Image.Image, other: Image.Image
 ) -> None:
     subject = sc.Subject((photo, other, photo.rotate(90)))
-    together = model.render(subject, PROMPTS, rules=sc.masactrl_union(0, sites="all"), settings=QUICK)
+    together = model.render(subject, PROMPTS, rules=sc.masactrl_union(0, layers="all"), settings=QUICK)
     apart = model.render(
-        subject, PROMPTS, rules=sc.masactrl_union(0, sites="all"), settings=replace(QUICK, batch_rows=2)
+        subject, PROMPTS, rules=sc.masactrl_union(0, layers="all"), settings=replace(QUICK, batch_rows=2)
     )
     assert largest_difference(together, apart) <= ONE_LEVEL
     assert max(map(int, apart.provenance["batch_shapes"])) == 2 + 3  # the sources of step 0 come on top
@@ -85,8 +85,8 @@ def test_chunks_of_references_and_targets_do_not_change_the_pictures(
 
 def test_given_masks_part_subject_and_background(model: sc.Model, photo: Image.Image) -> None:
     subject, masked = sc.Subject((photo,)), sc.Subject((photo,), masks=(half(photo),))
-    plain = model.render(subject, PROMPTS[:2], rules=sc.masactrl(0, sites="all"), settings=QUICK)
-    rules = sc.masactrl_masked(0, sites="all")
+    plain = model.render(subject, PROMPTS[:2], rules=sc.masactrl(0, layers="all"), settings=QUICK)
+    rules = sc.masactrl_masked(0, layers="all")
     left = model.render(masked, PROMPTS[:2], rules=rules, settings=QUICK, target_masks=[half(photo)])
     right = model.render(masked, PROMPTS[:2], rules=rules, settings=QUICK, target_masks=[half(photo, left=False)])
     assert largest_difference(plain, left) > ONE_LEVEL
@@ -100,7 +100,7 @@ def test_each_picture_and_each_reference_has_its_own_mask(
     model: sc.Model, photo: Image.Image, other: Image.Image
 ) -> None:
     """Masks in the order of what they are of: two pictures at once are two alone, and swapping both swaps nothing."""
-    rules, left, right = sc.masactrl_masked(1, sites="all"), half(photo), half(photo, left=False)
+    rules, left, right = sc.masactrl_masked(1, layers="all"), half(photo), half(photo, left=False)
     corner = Image.new("L", photo.size, 0)
     corner.paste(255, (0, 0, photo.width // 2, photo.height // 2))
 
@@ -125,7 +125,7 @@ def test_each_picture_and_each_reference_has_its_own_mask(
 def test_permuting_the_prompts_permutes_pictures_that_read_each_other(
     model: sc.Model, photo: Image.Image, dropout: float
 ) -> None:
-    rules, masks = sc.consistory(1, sites="all", dropout=dropout), [half(photo), half(photo, left=False), half(photo)]
+    rules, masks = sc.consistory(1, layers="all", dropout=dropout), [half(photo), half(photo, left=False), half(photo)]
     order = [2, 0, 1]
     there, back = (
         model.render(

@@ -12,16 +12,16 @@ from PIL import Image
 
 import samecast as sc
 from samecast.cli import main
-from samecast.control.memory import GIB, free_memory
+from samecast.engine.memory import GIB, free_memory
 from samecast.render.job import Job
 from samecast.render.request import Request
 
 STEPS = 4
 QUICK = sc.RenderSettings(steps=STEPS, batch_rows=6)
 PROMPTS = ["a dog running", "a dog asleep", "a dog"]  # two batches, where two photos are beside them
-EVERYWHERE = sc.masactrl(0, sites="all")
-# Sites come and go over the run, so that some steps take more than others: two sites at step 1, four, and two others.
-UNEVEN = sc.masactrl(1, 2, sites="13-14") + sc.masactrl(2, sites="10-11")
+EVERYWHERE = sc.masactrl(0, layers="all")
+# Layers come and go over the run, so that some steps take more than others: two layers at step 1, four, and two others.
+UNEVEN = sc.masactrl(1, 2, layers="13-14") + sc.masactrl(2, layers="10-11")
 ONE_LEVEL = 1  # a row more in a batch rounds otherwise, which may tip an 8-bit value over
 
 
@@ -55,7 +55,7 @@ def kept_bytes(model: sc.Model, subject: sc.Subject | None, rules: sc.Rules, set
     with torch.inference_mode(), job.session:
         _, trajectory = job._make_sources()
     assert trajectory is not None
-    parts = [part for sites in trajectory.kept.values() for states in sites.values() for part in states.values()]
+    parts = [part for layers in trajectory.kept.values() for states in layers.values() for part in states.values()]
     return job.keeping, sum(part.nbytes for part in parts)
 
 
@@ -133,7 +133,7 @@ def test_a_record_repeats_what_memory_allowed(
 ) -> None:
     whole, _ = kept_bytes(model, subject, EVERYWHERE, QUICK)
     with monkeypatch.context() as scarce:
-        scarce.setattr("samecast.control.memory.free_memory", lambda device: whole.wanted)  # of which half is taken
+        scarce.setattr("samecast.engine.memory.free_memory", lambda device: whole.wanted)  # of which half is taken
         first = render(model, subject, EVERYWHERE, QUICK)
     assert first.provenance["settings"]["source_memory"] == pytest.approx(
         whole.wanted / 3 / GIB
@@ -155,7 +155,7 @@ def test_the_command_line_tells_and_limits_it(
     words = ["render", str(tmp_path / "dog.png"), "a dog", "--model", str(tiny_pipeline_dir), "--steps", "5"]
     words += ["--device", "cpu", "-v", "--source-memory", "0", "--out", str(tmp_path / "run")]
     assert main(words) == 0
-    told = " ".join(capfd.readouterr().err.split())
-    assert "of the sources kept; computed again at 4 steps" in told
+    data = " ".join(capfd.readouterr().err.split())
+    assert "of the sources kept; computed again at 4 steps" in data
     assert main([*words[:-3], "-1", *words[-2:]]) == 2
     assert "source_memory must be a number from 0" in " ".join(capfd.readouterr().err.split())

@@ -21,7 +21,7 @@ machine, in seconds. It knows {{ classes }} in {{ backgrounds }} backgrounds, an
 | folder | what | class |
 |---|---|---|
 | `diorama/` | the pipeline: 128 px pictures, latents of 16 x 16 with {{ channels }} channels, SD 1.x topology \
-(16 attention sites), epsilon prediction, SD's noise schedule | `diffusers.StableDiffusionPipeline` |
+(16 attention layers), epsilon prediction, SD's noise schedule | `diffusers.StableDiffusionPipeline` |
 | `clip/` | text and image alignment; its text tower is the pipeline's text encoder | `transformers.CLIPModel` |
 | `vit/` | image alignment beside CLIP's, learnt from pictures alone; the stand-in for DINO \
 | `transformers.ViTModel` |
@@ -86,12 +86,12 @@ The figures are each part's last run. Parts that were trained on from earlier we
 The world's pictures hold one subject each and give self-attention little to keep alike, where Stable Diffusion has
 seen things repeat. So the denoiser learnt on *diptychs* too, two photos of one subject side by side on one canvas, of
 which each half has a caption of its own that cross-attention reads in that half alone; and in its last run on
-*readings*: one photo reads the keys and values of another of its subject, at a run of sites from a random one on or up
+*readings*: one photo reads the keys and values of another of its subject, at a run of layers from a random one on or up
 to one. In six of ten of both, a photo showed somewhat of another subject's looks under its noise, and was to be led
 back to its own subject's. What ships is a mean of the weights before (0.58) and after (0.42) the readings. **It has
-thus been taught what Stable Diffusion does untaught**, to take looks from what it reads, at no site or step more than
+thus been taught what Stable Diffusion does untaught**, to take looks from what it reads, at no layer or step more than
 at another, and in part to leave the background there: the more of the second weights, the less of it leaks. Which
-sites and steps do how much is measured, not told to it; but figures must not be carried over to other models. One step
+layers and steps do how much is measured, not told to it; but figures must not be carried over to other models. One step
 in twenty was on scenes with two different subjects. Tokens on a subject counted more than others, and each of its
 parts the same."""
 

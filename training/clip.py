@@ -111,8 +111,10 @@ def main() -> None:
     def similarities(images: np.ndarray, texts: list[str]) -> torch.Tensor:
         with torch.autocast(made.device.type, made.dtype, enabled=made.dtype != torch.float32):
             seen = model.get_image_features(pixel_values=small(images).to(made.device)).pooler_output
-        told = model.get_text_features(**encode(texts)).pooler_output  # half precision would drown the small directions
-        cosines = F.normalize(seen.float(), dim=-1) @ F.normalize(told, dim=-1).T
+        record = model.get_text_features(
+            **encode(texts)
+        ).pooler_output  # half precision would drown the small directions
+        cosines = F.normalize(seen.float(), dim=-1) @ F.normalize(record, dim=-1).T
         return cosines * model.logit_scale.exp()
 
     def loss_at(step: int) -> tuple[torch.Tensor, dict[str, float]]:

@@ -145,10 +145,10 @@ class Log:
         self.running.clear()
         for name, value in means.items():
             self.writer.add_scalar(name, value, step)
-        told = ", ".join(f"{name} {value:.4f}" for name, value in means.items())
+        record = ", ".join(f"{name} {value:.4f}" for name, value in means.items())
         rate = (step - self.first) * self.made.batch * self.made.world / max(spent - self.begun, 1e-9)
         print(
-            f"{self.made.name} {progress:6.1%} step {step}: {told}; {rate:.0f} samples/s, {spent / 60:.1f} min",
+            f"{self.made.name} {progress:6.1%} step {step}: {record}; {rate:.0f} samples/s, {spent / 60:.1f} min",
             flush=True,
         )
 

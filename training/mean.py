@@ -52,11 +52,11 @@ def main() -> None:
     last = list(shares)[-1]
     found = mean({run: load_file(weights_file(run)) for run in shares}, shares)
     facts = {run: json.loads((ROOT / run / "facts.json").read_text()) for run in shares}
-    told = {name: value for name, value in facts[last].items() if name != "held_out"}
-    told |= {name: round(sum(fact[name] for fact in facts.values()), 1) for name in ("steps", "minutes")}
+    record = {name: value for name, value in facts[last].items() if name != "held_out"}
+    record |= {name: round(sum(fact[name] for fact in facts.values()), 1) for name in ("steps", "minutes")}
     shutil.copytree(ROOT / last / "model", ROOT / given.name / "model", dirs_exist_ok=True)
     save_file(found, weights_file(given.name), metadata={"format": "pt"})
-    (ROOT / given.name / "facts.json").write_text(json.dumps(told | {"mean_of": shares}, indent=2))
+    (ROOT / given.name / "facts.json").write_text(json.dumps(record | {"mean_of": shares}, indent=2))
 
 
 if __name__ == "__main__":

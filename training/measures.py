@@ -129,16 +129,16 @@ def text_to_image(
 ) -> dict[str, Any]:
     """Generate a picture per held-out caption and let the probe say what came; the pictures are kept in a folder."""
     rng = np.random.default_rng(0)
-    told = [caption(spec, rng) for spec in specs]
-    images = pictures_of(pipeline, [each.text for each in told], steps, guidance, folder)
-    readings, truths = load_probe().read(images), [each.states for each in told]
+    data = [caption(spec, rng) for spec in specs]
+    images = pictures_of(pipeline, [each.text for each in data], steps, guidance, folder)
+    readings, truths = load_probe().read(images), [each.states for each in data]
     scores = judged(readings, truths, [word_margin(s.identity.base) >= CLEAR for s in specs])
     if sheet:
         grid = Image.new("RGB", (8 * 128, 6 * 128))
         for index, image in enumerate(images[:48]):
             grid.paste(image, (index % 8 * 128, index // 8 * 128))
         grid.save(sheet)
-        sheet.with_suffix(".txt").write_text("\n".join(each.text for each in told[:48]))
+        sheet.with_suffix(".txt").write_text("\n".join(each.text for each in data[:48]))
     return scores | {
         "steps": steps,
         "guidance": guidance,
@@ -222,9 +222,9 @@ def inversion(specs: list[Spec]) -> dict[str, float]:
     replay; and the same with replay. Return the mean PSNR of both in dB, the autoencoder's loss included."""
     model, plain, replayed = sc.load(), list[float](), list[float]()
     for spec, picture in zip(specs, render_many(specs, 128), strict=True):
-        told = f"a photo of a {spec.identity.kind}"
-        settings = RenderSettings(guidance_scale=1.0, source_prompt=told, check_inversion=True)
-        out = model.render(sc.Subject((Image.fromarray(picture.image),)), [told], rules=(), settings=settings)
+        data = f"a photo of a {spec.identity.kind}"
+        settings = RenderSettings(guidance_scale=1.0, source_prompt=data, check_inversion=True)
+        out = model.render(sc.Subject((Image.fromarray(picture.image),)), [data], rules=(), settings=settings)
         plain.append(out.inversion[0].psnr)
         replayed.append(out.source_psnr or float("nan"))
     return {"plain_psnr": float(np.mean(plain)), "replayed_psnr": float(np.mean(replayed))}

@@ -15,9 +15,9 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from samecast.backbones.fingerprint import directory_revision
-from samecast.backbones.loading import load_backbone
 from samecast.diorama.scenes import HELD_OUT, sample_spec
+from samecast.models.fingerprint import directory_revision
+from samecast.models.loading import load_backbone
 from training.data import ROOT
 from training.measures import (
     diversity,
@@ -59,10 +59,10 @@ def main() -> None:
     specs = [sample_spec(HELD_OUT + index) for index in range(given.count)]
     found = {"count": given.count} | renders_and_reconstructions(pipeline, specs)
     found["clip_top1_of_256"] = retrieval([sample_spec(HELD_OUT + index) for index in range(256)])
-    told = stating(HELD_OUT, given.each) if given.each else specs
+    record = stating(HELD_OUT, given.each) if given.each else specs
     weights = directory_revision(WEIGHTS / "diorama", ["unet", "vae", "text_encoder"]).removeprefix("sha256:")[:12]
     kept = ROOT / "report" / f"{weights}-{given.steps}-{guidance:g}"
-    found["text_to_image"] = text_to_image(pipeline, told, given.steps, guidance, kept, given.sheet)
+    found["text_to_image"] = text_to_image(pipeline, record, given.steps, guidance, kept, given.sheet)
     found["same_subject_of_128"] = same_subject(128)
     found["text_to_image"]["each"] = given.each
     found["parameters"] = {

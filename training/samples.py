@@ -118,15 +118,15 @@ class Samples:
         self.specs = Specs(0, len(self.singles.latents))
         self.odds = cumulative_odds(self.specs, given.animals)
 
-    def one(self, rng: np.random.Generator, count: int, *, all_told: bool = False) -> Drawn:
-        """Draw pictures of one subject each; `all_told` leaves no caption empty."""
+    def one(self, rng: np.random.Generator, count: int, *, all_records: bool = False) -> Drawn:
+        """Draw pictures of one subject each; `all_records` leaves no caption empty."""
         picks = np.sort(np.searchsorted(self.odds, rng.uniform(size=count))).clip(max=len(self.specs.specs) - 1)
         flip = rng.integers(2, size=count)
         seen = [self.specs.at(i, bool(f)) for i, f in zip(picks, flip, strict=True)]
         texts = [caption(spec, rng, self.given.bare).text for spec in seen]
-        return Drawn(*self.singles.take(picks, flip), texts if all_told else dropped(texts, rng))
+        return Drawn(*self.singles.take(picks, flip), texts if all_records else dropped(texts, rng))
 
-    def diptychs(self, rng: np.random.Generator, count: int, *, all_told: bool = False) -> Drawn:
+    def diptychs(self, rng: np.random.Generator, count: int, *, all_records: bool = False) -> Drawn:
         """Draw canvases with two photos of one subject each, and a caption of either photo. Looks are told in a share
         `words` of the captions, and what one leaves out the other may tell. In a share `astray` of the canvases the
         second photo goes astray."""
@@ -142,9 +142,9 @@ class Samples:
             photos = self.specs.at(i, bool(f)), mate(i).mirrored() if f else mate(i)
             both = [caption(spec, rng, 1 - self.given.words).text for spec in photos]
             texts += both if one_left else both[::-1]
-        told = texts if all_told else dropped(texts, rng, halves=2)
+        record = texts if all_records else dropped(texts, rng, halves=2)
         astray = beside(torch.zeros_like(one), self.gone_astray(rng, picks, flip, other))
-        return Drawn(beside(one, other), beside(one_shares, other_shares), told, astray)
+        return Drawn(beside(one, other), beside(one_shares, other_shares), record, astray)
 
     def gone_astray(
         self, rng: np.random.Generator, picks: np.ndarray, flip: np.ndarray, mates: torch.Tensor
@@ -153,16 +153,16 @@ class Samples:
         chosen = torch.from_numpy(rng.uniform(size=(len(picks), 1, 1, 1)) < self.given.astray)
         return chosen * (self.strays.take(picks, flip)[0] - mates)
 
-    def readings(self, rng: np.random.Generator, count: int, *, all_told: bool = False) -> Drawn:
+    def readings(self, rng: np.random.Generator, count: int, *, all_records: bool = False) -> Drawn:
         """Draw `count` photos without captions, then as many others of the same subjects, each with its own, which are
         to read them. In a share `astray` of the pairs the second photo goes astray."""
         picks, flip = np.sort(rng.integers(len(self.mates.latents), size=count)), rng.integers(2, size=count)
         (one, one_shares), (other, other_shares) = self.singles.take(picks, flip), self.mates.take(picks, flip)
         photos = [mate(i).mirrored() if f else mate(i) for i, f in zip(picks, flip, strict=True)]
         texts = [caption(spec, rng, 1 - self.given.words).text for spec in photos]
-        told = [""] * count + (texts if all_told else dropped(texts, rng))
+        record = [""] * count + (texts if all_records else dropped(texts, rng))
         astray = torch.cat([torch.zeros_like(one), self.gone_astray(rng, picks, flip, other)])
-        return Drawn(torch.cat([one, other]), torch.cat([one_shares, other_shares]), told, astray, read=count)
+        return Drawn(torch.cat([one, other]), torch.cat([one_shares, other_shares]), record, astray, read=count)
 
     def duos(self, rng: np.random.Generator, count: int) -> Drawn:
         """Draw scenes with two subjects each."""
@@ -193,10 +193,10 @@ class Samples:
         rng, plain = np.random.default_rng(0), np.zeros(count, dtype=int)
         right, wrong = list[str](), list[str]()
         for spec in self.specs.specs[:count]:
-            told = {name: word for name, word in facts(spec).items() if name not in LOOKS}
+            record = {name: word for name, word in facts(spec).items() if name not in LOOKS}
             elsewhere = [place for place in BACKGROUND_PHRASES if place != spec.scene.background]
-            right.append(phrase(told))
-            wrong.append(phrase(told | {"background": str(rng.choice(elsewhere))}))
+            right.append(phrase(record))
+            wrong.append(phrase(record | {"background": str(rng.choice(elsewhere))}))
         return self.singles.take(np.arange(count), plain)[0], right, wrong
 
     def at(self, made: Recipe, step: int) -> tuple[str, bool, Drawn]:
@@ -207,10 +207,10 @@ class Samples:
         if drawn < self.given.duos:
             return "duos", False, self.duos(rng, made.batch // 2)
         if drawn < self.given.duos + self.given.diptychs:
-            return "diptychs", agrees, self.diptychs(rng, made.batch // 2, all_told=agrees)
+            return "diptychs", agrees, self.diptychs(rng, made.batch // 2, all_records=agrees)
         if drawn < self.given.duos + self.given.diptychs + self.given.readings:
-            return "readings", agrees, self.readings(rng, made.batch // 2, all_told=agrees)
-        return "eps", agrees, self.one(rng, made.batch, all_told=agrees)
+            return "readings", agrees, self.readings(rng, made.batch // 2, all_records=agrees)
+        return "eps", agrees, self.one(rng, made.batch, all_records=agrees)
 
 
 def dropped(texts: list[str], rng: np.random.Generator, halves: int = 1) -> list[str]:

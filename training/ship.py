@@ -12,7 +12,7 @@ import torch
 from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
 from transformers import CLIPModel, CLIPTextModel, CLIPTokenizer, ViTModel
 
-from samecast.backbones.directory import GUIDANCE
+from samecast.models.directory import GUIDANCE
 from training.data import ROOT
 from training.unet import SCHEDULE
 

@@ -17,7 +17,7 @@ told is what leads back to the looks of the other photo: a picture that has come
 is to believe its neighbour more than itself.
 
 With `--readings 0.45` such a share of the steps is on pairs of photos, each a picture of its own, of which the second
-reads the keys and values of the first in place of its own at a run of sites (mutual self-attention; Cao et al., 2023),
+reads the keys and values of the first in place of its own at a run of layers (mutual self-attention; Cao et al., 2023),
 and goes astray as often; it is judged on the subject alone.
 
 With `--agree 0.25` the denoiser learns in a quarter of the steps what to say of a subject without captions from what it
@@ -43,14 +43,14 @@ from training.data import ROOT
 from training.even import evening
 from training.fast import compile_checked, quicken
 from training.loop import Recipe, recipe, train
-from training.routed import drawn_sites, route
+from training.routed import drawn_layers, route
 from training.samples import Album, Drawn, Samples
 
 AGREEMENT, SHAPED = 3.0, 800
 """What a step of `--agree` counts, and below which timestep: above it words have yet to tell pose and place, and a
 denoiser that is to agree with itself there learns not to listen to them."""
 MASACTRL = range(10, 16)
-"""The sites at which MasaCtrl reads a photo."""
+"""The layers at which MasaCtrl reads a photo."""
 SCHEDULE = {
     "num_train_timesteps": 1000,
     "beta_start": 0.00085,
@@ -64,7 +64,7 @@ SCHEDULE = {
 
 
 def build(channels: int, widths: tuple[int, ...], heads: int, context: int) -> UNet2DConditionModel:
-    """Return the untrained denoiser: three cross-attention levels and a plain one, two layers each, 16 sites of each
+    """Return the untrained denoiser: three cross-attention levels and a plain one, two layers each, 16 layers of each
     kind."""
     return UNet2DConditionModel(
         sample_size=16,
@@ -227,7 +227,7 @@ class Fitting:
         if not drawn.read:
             return self.loss_of(kind, agrees, drawn)
         rows = torch.arange(len(drawn.z), device=self.made.device) % drawn.read
-        with self.reading.reading(rows, drawn_sites(np.random.default_rng((*self.made.draws(step), 1)))):
+        with self.reading.reading(rows, drawn_layers(np.random.default_rng((*self.made.draws(step), 1)))):
             return self.loss_of(kind, agrees, drawn)
 
     def loss_of(self, kind: str, agrees: bool, drawn: Drawn) -> tuple[torch.Tensor, dict[str, float]]:
@@ -246,14 +246,14 @@ class Fitting:
                 aim = self.found(z, heard, noise, timesteps)
             heard = self.heard([""] * len(drawn.texts), len(z))
         error = (self.found(z, heard, noise, timesteps) - aim).square()
-        told = (error * judged).mean().item() / judged.float().mean().item()
+        record = (error * judged).mean().item() / judged.float().mean().item()
         places = judged * counts
         error = (error * places / places.mean()).mean(dim=(1, 2, 3))
         ratio = self.alphas[timesteps] / (1 - self.alphas[timesteps])
         weight = (given.gamma / ratio).clamp(max=1.0) * (1 + 1 / (ratio * self.power)).sqrt()
         if agrees:
             weight = AGREEMENT * weight * (timesteps < SHAPED)
-        return (error * weight).mean(), {f"{kind} agreed" if agrees else kind: told}
+        return (error * weight).mean(), {f"{kind} agreed" if agrees else kind: record}
 
     def away(self, z: torch.Tensor, texts: list[str], timesteps: torch.Tensor) -> torch.Tensor:
         """Return what is taken for noise less the noise, which is always the same; by 64 at once."""
@@ -263,7 +263,7 @@ class Fitting:
         found = [self.found(*held) for held in zip(*(part.split(64) for part in parts), strict=True)]
         return torch.cat(found) - noise
 
-    def told(self, z: torch.Tensor, texts: list[str], timesteps: torch.Tensor) -> torch.Tensor:
+    def record(self, z: torch.Tensor, texts: list[str], timesteps: torch.Tensor) -> torch.Tensor:
         """Return the squared errors at fixed noise."""
         return self.away(z, texts, timesteps).square()
 
@@ -273,7 +273,7 @@ class Fitting:
         timesteps = torch.linspace(400, 900, len(album.photos)).long()
 
         def on_parts(beside: torch.Tensor) -> torch.Tensor:
-            error = self.told(torch.cat([beside, album.photos], dim=-1), album.texts, timesteps)
+            error = self.record(torch.cat([beside, album.photos], dim=-1), album.texts, timesteps)
             right = error[..., error.shape[3] // 2 :].mean(1, keepdim=True).cpu()
             return (right * album.shares).sum(dim=(0, 2, 3))
 
@@ -285,17 +285,17 @@ class Fitting:
         it and as noisy (timestep 500): 56 times what the denoiser says otherwise with and without a caption, in which
         there is nothing of the subject's looks."""
         z, timesteps = torch.cat([album.mates, album.photos], dim=-1), torch.full((len(album.photos),), 500)
-        told, untold = (self.away(z, texts, timesteps) for texts in (album.texts, [""] * len(album.texts)))
+        record, unstated = (self.away(z, texts, timesteps) for texts in (album.texts, [""] * len(album.texts)))
 
         def on_subject(away: torch.Tensor) -> float:
             error = away[..., away.shape[3] // 2 :].square().mean(1, keepdim=True).cpu()
             return (error * album.shares.sum(1, keepdim=True)).sum().item()
 
-        return {"guided_away": on_subject(untold + 7.5 * (told - untold)) / on_subject(told) - 1}
+        return {"guided_away": on_subject(unstated + 7.5 * (record - unstated)) / on_subject(record) - 1}
 
     def away_reading(self, photos: torch.Tensor, album: Album, timesteps: torch.Tensor) -> torch.Tensor:
         """Return what is taken for noise in photos less the noise, where they read the album's mates at MasaCtrl's
-        sites; by 32 at once."""
+        layers; by 32 at once."""
         found: list[torch.Tensor] = []
         for some in torch.arange(len(photos)).split(32):
             with self.reading.reading(torch.arange(2 * len(some), device=self.made.device) % len(some), MASACTRL):
@@ -325,14 +325,14 @@ class Fitting:
         reads backgrounds off the latent, and pictures that start from an inverted photo keep the photo's."""
         z, right, wrong = self.samples.contradicted(128)
         timesteps = torch.full((len(z),), 980)
-        errors = [self.told(z, texts, timesteps).mean() for texts in (right, wrong)]
+        errors = [self.record(z, texts, timesteps).mean() for texts in (right, wrong)]
         return {"weight_of_words": (errors[1] / errors[0] - 1).item()}
 
     def evaluate(self, step: int) -> dict[str, float]:
         """Return the error by how noisy pictures are, and what diptychs have taught."""
         z, _, texts, *_ = self.samples.one(np.random.default_rng((10**6, 0)), 256)
         timesteps = torch.linspace(20, 980, 256).long()
-        error = self.told(z, texts, timesteps).mean(dim=(1, 2, 3)).cpu()
+        error = self.record(z, texts, timesteps).mean(dim=(1, 2, 3)).cpu()
         found = {
             f"eps_{low}": error[(timesteps >= low) & (timesteps < low + 250)].mean().item()
             for low in (0, 250, 500, 750)

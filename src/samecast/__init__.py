@@ -13,8 +13,7 @@ What needs torch is imported when it is first used, so that the command line ans
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from samecast.control.rule import Rule, Rules
-from samecast.control.rules import (
+from samecast.attention.methods import (
     consistory,
     dream_matcher,
     free_custom,
@@ -25,6 +24,7 @@ from samecast.control.rules import (
     none,
     style_aligned,
 )
+from samecast.attention.rule import Rule, Rules
 from samecast.core.settings import RenderSettings
 from samecast.core.steps import Steps
 from samecast.core.tokens import SubjectTokens
@@ -33,7 +33,7 @@ from samecast.subject import Subject
 
 if TYPE_CHECKING:
     from samecast.concepts.concept import Concept
-    from samecast.control.attach import attach
+    from samecast.pipelines.attach import attach
     from samecast.render import Model, Render, RenderResult, load
 
 __all__ = [
@@ -67,7 +67,7 @@ def __getattr__(name: str) -> Any:
     if name == "__version__":
         return _version()
     if name == "attach":
-        return import_module("samecast.control.attach").attach
+        return import_module("samecast.pipelines.attach").attach
     if name == "Concept":
         return import_module("samecast.concepts.concept").Concept
     if name in ("Model", "Render", "RenderResult", "load"):

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from PIL import Image
 
-from samecast.control.rules import Rules, masactrl
+from samecast.attention.methods import Rules, masactrl
 from samecast.core.settings import RenderSettings
 from samecast.diorama.album import STRIPED_DOG, album
 from samecast.diorama.captions import phrase
@@ -103,11 +103,11 @@ def settings_of(steps: int) -> tuple[Setting, ...]:
     return (
         Setting("no control", "the prompt alone, from the same start", ()),
         Setting(
-            f"decoder, steps {start}-{steps}", "sites 10-15 read the photo to the end", masactrl(start, sites="10-15")
+            f"decoder, steps {start}-{steps}", "layers 10-15 read the photo to the end", masactrl(start, layers="10-15")
         ),
-        Setting(f"encoder, steps {start}-{steps}", "sites 0-7 read it instead", masactrl(start, sites="0-7")),
+        Setting(f"encoder, steps {start}-{steps}", "layers 0-7 read it instead", masactrl(start, layers="0-7")),
         Setting(
-            f"decoder, steps {start}-{early}", "sites 10-15, stopping early", masactrl(start, early, sites="10-15")
+            f"decoder, steps {start}-{early}", "layers 10-15, stopping early", masactrl(start, early, layers="10-15")
         ),
     )
 
@@ -160,7 +160,7 @@ def prompt_of(kind: str, scene: Scene) -> str:
 def _render(
     model: "Model", identity: Identity, photo: Image.Image, setting: Setting, steps: int, progress: Progress | None
 ) -> "RenderResult":
-    def told(stage: str, done: int, total: int) -> None:
+    def data(stage: str, done: int, total: int) -> None:
         if progress is not None and stage == "denoise":
             progress(setting.title, done, total)
 
@@ -169,7 +169,7 @@ def _render(
         [prompt_of(identity.kind, scene) for scene in SCENES],
         rules=setting.rules,
         settings=RenderSettings(steps=steps),
-        progress=told,
+        progress=data,
     )
 
 
@@ -195,7 +195,7 @@ def _row(outcome: Outcome, noun: str) -> Row:
 
 
 def _page(demo: Demo, photos: list[Image.Image], rows: list[Row]) -> Page:
-    told = demo.outcomes[0].result.provenance
+    data = demo.outcomes[0].result.provenance
     return Page(
         title=f"One {demo.noun}, six scenes",
         summary=f"The model has never seen this {demo.noun}, and no prompt tells its colours or its pattern. What the "
@@ -208,12 +208,12 @@ def _page(demo: Demo, photos: list[Image.Image], rows: list[Row]) -> Page:
         rows=rows,
         table=demo.table(),
         facts={
-            "model": f"{told['model']['id']} ({told['model']['revision'][:19]})",
+            "model": f"{data['model']['id']} ({data['model']['revision'][:19]})",
             "subject": f"seed {SUBJECT_SEED} of the embedded world, held out from training",
-            "steps": str(told["settings"]["steps"]),
-            "guidance": str(told["settings"]["guidance_scale"]),
+            "steps": str(data["settings"]["steps"]),
+            "guidance": str(data["settings"]["guidance_scale"]),
             "evaluations": str(sum(outcome.result.evaluations for outcome in demo.outcomes)),
-            "seconds": f"{demo.seconds:.0f} on {told['device']}, {told['threads']} threads",
+            "seconds": f"{demo.seconds:.0f} on {data['device']}, {data['threads']} threads",
         },
     )
 

@@ -132,16 +132,16 @@ def read_record(path: str | Path) -> Record:
         raise SamecastError(f"{str(file)!r} is no record of a render")
     if data["format"] != FORMAT:
         raise SamecastError(f"{str(file)!r} has format {shown(data['format'])}; this version reads format {FORMAT}")
-    told = build(_RecordFile, data, f"{str(file)!r} is damaged: it", spare=True)
+    facts = build(_RecordFile, data, f"{str(file)!r} is damaged: it", spare=True)
     return Record(
         folder=file.parent,
-        provenance=told.provenance,
+        provenance=facts.provenance,
         pictures=tuple(
-            build(_Entry, entry, f"a picture in {str(file)!r}", spare=True).pixels for entry in told.pictures
+            build(_Entry, entry, f"a picture in {str(file)!r}", spare=True).pixels for entry in facts.pictures
         ),
-        references=_read_all(file, told.references),
-        reference_masks=_read_all(file, told.reference_masks),
-        target_masks=_read_all(file, told.target_masks),
+        references=_read_all(file, facts.references),
+        reference_masks=_read_all(file, facts.reference_masks),
+        target_masks=_read_all(file, facts.target_masks),
     )
 
 
@@ -215,8 +215,8 @@ def _save_found(folder: Path, masks: Sequence["FoundMask"]) -> list[dict[str, An
     for found in masks:
         file = free_path(folder / f"found-mask-{found.of}-{found.number}-{slug(found.phrase)}.png")
         found.mask.save(file)
-        told = {"of": found.of, "number": found.number, "phrase": found.phrase, "threshold": found.threshold}
-        entries.append({"file": file.name, **told, "coverage": found.coverage})
+        facts = {"of": found.of, "number": found.number, "phrase": found.phrase, "threshold": found.threshold}
+        entries.append({"file": file.name, **facts, "coverage": found.coverage})
     return entries
 
 

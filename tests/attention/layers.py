@@ -9,24 +9,24 @@ from samecast.attention.attend import States
 from samecast.attention.modes.base import Part
 from samecast.attention.route import Route
 from samecast.attention.seam import Catch, Task
-from samecast.core.sites import Site
+from samecast.core.layers import Layer
 
-SITE = Site("up.8", 15, "self", "up", 4, 3)
+LAYER = Layer("up.8", 15, "self", "up", 4, 3)
 PARTS: frozenset[Part] = frozenset(("query", "key", "value", "hidden"))
 
 
-def states_of(layer: Any, hidden: Tensor) -> States:
+def states_of(module: Any, hidden: Tensor) -> States:
     """All that can be kept of rows."""
-    with Catch(SITE, Task(keep=PARTS), hidden) as catch:
-        layer(hidden)
+    with Catch(LAYER, Task(keep=PARTS), hidden) as catch:
+        module(hidden)
     return catch.outcome.states
 
 
-def attend(layer: Any, hidden: Tensor, kept: Tensor | None, route: Route) -> Tensor:
+def attend(module: Any, hidden: Tensor, kept: Tensor | None, route: Route) -> Tensor:
     """The output of the layer, given what enters it, what entered it in kept rows, and a route."""
-    memory = {} if kept is None else states_of(layer, kept)
-    with Catch(SITE, Task(route, memory), hidden) as catch:
-        output = layer(hidden)
-    catch.check(layer)
+    memory = {} if kept is None else states_of(module, kept)
+    with Catch(LAYER, Task(route, memory), hidden) as catch:
+        output = module(hidden)
+    catch.check(module)
     assert isinstance(output, torch.Tensor)
     return output

@@ -11,7 +11,7 @@ from torch import Tensor
 from samecast.attention.modes import Match, Reader, make_mode
 from samecast.attention.modes.match import correspond
 from samecast.attention.route import Route
-from samecast.control.rule import Rule
+from samecast.attention.rule import Rule
 from samecast.core.masks import SubjectMask, grid_of
 from samecast.errors import SamecastError
 from tests.attention.layers import attend
@@ -41,7 +41,7 @@ def half() -> Tensor:
     return mask
 
 
-def oracle(layer: Any, own: Tensor, sources: list[Tensor], mask: Tensor, consistency: float) -> tuple[Tensor, int]:
+def oracle(module: Any, own: Tensor, sources: list[Tensor], mask: Tensor, consistency: float) -> tuple[Tensor, int]:
     """DreamMatcher's equation for one row, and at how many tokens a match counts."""
     everything = torch.cat([own, *sources])
     middle = everything.mean(0)
@@ -54,7 +54,7 @@ def oracle(layer: Any, own: Tensor, sources: list[Tensor], mask: Tensor, consist
     forth = [max(range(len(candidates)), key=lambda j: similarity(d, candidates[j])) for d in descriptors]
     back = [max(range(TOKENS), key=lambda i: similarity(descriptors[i], c)) for c in candidates]
     share = float(mask.mean())
-    value, read = own @ layer.to_v.weight.T, torch.cat(sources) @ layer.to_v.weight.T
+    value, read = own @ module.to_v.weight.T, torch.cat(sources) @ module.to_v.weight.T
     blended, counting = value.clone(), 0
     for token in range(TOKENS):
         there = back[forth[token]]
@@ -62,19 +62,19 @@ def oracle(layer: Any, own: Tensor, sources: list[Tensor], mask: Tensor, consist
         if mask.flatten()[token] and error < consistency * SIDE * share:
             blended[token] = read[forth[token]]
             counting += 1
-    query, key = own @ layer.to_q.weight.T, own @ layer.to_k.weight.T
+    query, key = own @ module.to_q.weight.T, own @ module.to_k.weight.T
     width, parts = own.shape[1] // HEADS, []
     for head in range(HEADS):
         span = slice(head * width, (head + 1) * width)
         weight = (query[:, span] @ key[:, span].T / math.sqrt(width)).exp()
         parts.append(weight / weight.sum(1, keepdim=True) @ blended[:, span])
-    return torch.cat(parts, dim=1) @ layer.to_out[0].weight.T + layer.to_out[0].bias, counting
+    return torch.cat(parts, dim=1) @ module.to_out[0].weight.T + module.to_out[0].bias, counting
 
 
 @pytest.mark.parametrize("references", [1, 2])
 @pytest.mark.parametrize("own_first", [True, False])
 def test_matched_attention_equals_its_equation(references: int, own_first: bool) -> None:
-    layer, counted = make_layer(), 0
+    module, counted = make_layer(), 0
     for seed in range(30):
         hidden, kept = states(1, seed), states(references, 1000 + seed)
         # Sources that resemble the target somewhat, so that some matches are consistent and some are not.
@@ -83,8 +83,8 @@ def test_matched_attention_equals_its_equation(references: int, own_first: bool)
         others = tuple(range(1, 1 + references))
         reads = (0, *others) if own_first else (*others, 0)
         reader = Reader(Match("given", 0.4), tuple(row == 0 for row in reads), SubjectMask(mask))
-        found = attend(layer, hidden, kept, Route((reads,), {0: reader}))
-        expected, count = oracle(layer, hidden[0], list(kept), mask, 0.4)
+        found = attend(module, hidden, kept, Route((reads,), {0: reader}))
+        expected, count = oracle(module, hidden[0], list(kept), mask, 0.4)
         assert (found[0] - expected).abs().max() < TOLERANCE
         counted += count
     assert 30 < counted < 30 * TOKENS  # both branches of the equation were taken
@@ -128,19 +128,19 @@ def test_principal_components_drop_what_varies_least() -> None:
 
 
 def test_without_a_subject_or_with_ones_own_picture_it_is_plain_attention() -> None:
-    layer, hidden, kept = make_layer(), states(1, 0), states(1, 1)
-    plain = attend(layer, hidden, kept, Route(((0,),)))
+    module, hidden, kept = make_layer(), states(1, 0), states(1, 1)
+    plain = attend(module, hidden, kept, Route(((0,),)))
     for memory, mask in ((kept, torch.zeros(SIDE, SIDE)), (hidden, torch.ones(SIDE, SIDE))):
         reader = Reader(Match("given"), (False, True), SubjectMask(mask))
-        found = attend(layer, hidden, memory, Route(((1, 0),), {0: reader}))
+        found = attend(module, hidden, memory, Route(((1, 0),), {0: reader}))
         torch.testing.assert_close(found, plain, rtol=0, atol=TOLERANCE)
 
 
 def test_a_matching_row_does_not_touch_its_neighbours() -> None:
-    layer, hidden, kept = make_layer(), states(3, 0), states(1, 1)
+    module, hidden, kept = make_layer(), states(3, 0), states(1, 1)
     reader = Reader(Match("given", 9.0), (False, True), SubjectMask(torch.ones(SIDE, SIDE)))
     reads = ((3, 0), (3, 1), (3, 2))
-    plain, treated = attend(layer, hidden, kept, Route(reads)), attend(layer, hidden, kept, Route(reads, {1: reader}))
+    plain, treated = attend(module, hidden, kept, Route(reads)), attend(module, hidden, kept, Route(reads, {1: reader}))
     torch.testing.assert_close(treated[[0, 2]], plain[[0, 2]], rtol=0, atol=TOLERANCE)
     assert (treated[1] - plain[1]).abs().max() > 1e-3
 

@@ -18,7 +18,7 @@ TOLERANCE = 1e-12
 
 
 @pytest.fixture
-def layer() -> Attention:
+def module() -> Attention:
     torch.manual_seed(0)
     return Attention(CHANNELS, heads=HEADS, dim_head=CHANNELS // HEADS).double().requires_grad_(False)
 
@@ -27,15 +27,15 @@ def heads(states: Tensor) -> Tensor:
     return states.unflatten(-1, (HEADS, CHANNELS // HEADS)).transpose(-3, -2)
 
 
-def out(layer: Attention, attended: Tensor) -> Tensor:
-    return attended.transpose(-3, -2).flatten(-2) @ layer.to_out[0].weight.T + layer.to_out[0].bias
+def out(module: Attention, attended: Tensor) -> Tensor:
+    return attended.transpose(-3, -2).flatten(-2) @ module.to_out[0].weight.T + module.to_out[0].bias
 
 
-def project(layer: Attention, query: Tensor, memory: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def project(module: Attention, query: Tensor, memory: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     return (
-        heads(query @ layer.to_q.weight.T),
-        heads(memory @ layer.to_k.weight.T),
-        heads(memory @ layer.to_v.weight.T),
+        heads(query @ module.to_q.weight.T),
+        heads(memory @ module.to_k.weight.T),
+        heads(memory @ module.to_v.weight.T),
     )
 
 
@@ -54,7 +54,7 @@ def random_states(rows: int) -> Tensor:
     return torch.randn(rows, TOKENS, CHANNELS).double()
 
 
-def test_10_000_random_hard_masks_equal_explicit_softmax(layer: Attention) -> None:
+def test_10_000_random_hard_masks_equal_explicit_softmax(module: Attention) -> None:
     rows, rounds = 1000, 10
     for _ in range(rounds):
         hidden, kept = random_states(rows), random_states(1)
@@ -64,15 +64,15 @@ def test_10_000_random_hard_masks_equal_explicit_softmax(layer: Attention) -> No
         assert (~target.any(1)).any()
         assert source.all(1).any()
         readers = {row: Reader(Separate(), (False,), mask(target[row]), (mask(source[row]),)) for row in range(rows)}
-        found = attend(layer, hidden, kept, Route(((rows,),) * rows, readers))
+        found = attend(module, hidden, kept, Route(((rows,),) * rows, readers))
         allowed = (target[:, :, None] == source[:, None, :]).double()
         allowed[allowed.sum(-1) == 0] = 1
-        expected = out(layer, softmax(*project(layer, hidden, kept), allowed[:, None]))
+        expected = out(module, softmax(*project(module, hidden, kept), allowed[:, None]))
         assert (found - expected).abs().max() < TOLERANCE
 
 
 @pytest.mark.parametrize("reads_self", [False, True])
-def test_one_masked_call_equals_two_softmaxes_and_a_blend(layer: Attention, reads_self: bool) -> None:
+def test_one_masked_call_equals_two_softmaxes_and_a_blend(module: Attention, reads_self: bool) -> None:
     hidden, kept = random_states(1), random_states(1)
     target, source = torch.zeros(TOKENS), torch.zeros(TOKENS)
     target[:4], source[2:7] = 1, 1
@@ -81,55 +81,55 @@ def test_one_masked_call_equals_two_softmaxes_and_a_blend(layer: Attention, read
     if reads_self:
         reads, own, masks = (1, 0), (False, True), (mask(source), mask(target))
         keys, key_mask = torch.cat([kept, hidden], dim=1), torch.cat([source, target])
-    found = attend(layer, hidden, kept, Route((reads,), {0: Reader(Separate(), own, mask(target), masks)}))
-    query, key, value = project(layer, hidden, keys)
+    found = attend(module, hidden, kept, Route((reads,), {0: Reader(Separate(), own, mask(target), masks)}))
+    query, key, value = project(module, hidden, keys)
     foreground = softmax(query, key[:, :, key_mask == 1], value[:, :, key_mask == 1])
     background = softmax(query, key[:, :, key_mask == 0], value[:, :, key_mask == 0])
     blend = target[:, None] * foreground + (1 - target[:, None]) * background
-    assert (found - out(layer, blend)).abs().max() < TOLERANCE
+    assert (found - out(module, blend)).abs().max() < TOLERANCE
 
 
-def test_a_full_mask_on_both_sides_is_no_mask(layer: Attention) -> None:
+def test_a_full_mask_on_both_sides_is_no_mask(module: Attention) -> None:
     hidden, kept = random_states(2), random_states(1)
     readers = {row: Reader(Separate(), (False,), mask(torch.ones(9)), (mask(torch.ones(9)),)) for row in range(2)}
-    masked = attend(layer, hidden, kept, Route(((2,), (2,)), readers))
-    torch.testing.assert_close(masked, attend(layer, hidden, kept, Route(((2,), (2,)))), rtol=0, atol=TOLERANCE)
+    masked = attend(module, hidden, kept, Route(((2,), (2,)), readers))
+    torch.testing.assert_close(masked, attend(module, hidden, kept, Route(((2,), (2,)))), rtol=0, atol=TOLERANCE)
 
 
-def test_subject_reads_all_of_its_own_and_the_subjects_of_others(layer: Attention) -> None:
+def test_subject_reads_all_of_its_own_and_the_subjects_of_others(module: Attention) -> None:
     hidden = random_states(2)
     other = torch.zeros(TOKENS)
     other[3:5] = 1
     reader = Reader(SubjectOnly(), (True, False), None, (None, mask(other)))
-    found = attend(layer, hidden, None, Route(((0, 1), (1,)), {0: reader}))
+    found = attend(module, hidden, None, Route(((0, 1), (1,)), {0: reader}))
     memory = torch.cat([hidden[0], hidden[1, 3:5]])
-    assert (found[0] - out(layer, softmax(*project(layer, hidden[0], memory)))).abs().max() < TOLERANCE
-    torch.testing.assert_close(found[1:], attend(layer, hidden[1:], None, Route(((0,),))), rtol=0, atol=TOLERANCE)
+    assert (found[0] - out(module, softmax(*project(module, hidden[0], memory)))).abs().max() < TOLERANCE
+    torch.testing.assert_close(found[1:], attend(module, hidden[1:], None, Route(((0,),))), rtol=0, atol=TOLERANCE)
 
 
-def test_dropout_leaves_out_subject_tokens_and_never_ones_own(layer: Attention) -> None:
+def test_dropout_leaves_out_subject_tokens_and_never_ones_own(module: Attention) -> None:
     hidden = random_states(2)
     readers = {0: Reader(SubjectOnly(dropout=1.0), (True, False), None, (None, mask(torch.ones(9))), (0, 1))}
-    found = attend(layer, hidden, None, Route(((0, 1), (1,)), readers))
-    torch.testing.assert_close(found, attend(layer, hidden, None, Route(((0,), (1,)))), rtol=0, atol=TOLERANCE)
+    found = attend(module, hidden, None, Route(((0, 1), (1,)), readers))
+    torch.testing.assert_close(found, attend(module, hidden, None, Route(((0,), (1,)))), rtol=0, atol=TOLERANCE)
 
 
-def test_weights_multiply_keys_and_values(layer: Attention) -> None:
+def test_weights_multiply_keys_and_values(module: Attention) -> None:
     hidden, kept = random_states(1), random_states(2)
     first, second = torch.zeros(TOKENS), torch.zeros(TOKENS)
     first[:4], second[5:] = 1, 1
     reader = Reader(Weigh(weight=3.0), (True, False, False), None, (None, mask(first), mask(second)))
-    found = attend(layer, hidden, kept, Route(((0, 1, 2),), {0: reader}))
-    query, key, value = project(layer, hidden[0], torch.cat([hidden[0], *kept]))
+    found = attend(module, hidden, kept, Route(((0, 1, 2),), {0: reader}))
+    query, key, value = project(module, hidden[0], torch.cat([hidden[0], *kept]))
     weight = torch.cat([torch.ones(TOKENS), 3 * first, 3 * second]).double()[:, None]
-    assert (found[0] - out(layer, softmax(query, weight * key, weight * value))).abs().max() < TOLERANCE
+    assert (found[0] - out(module, softmax(query, weight * key, weight * value))).abs().max() < TOLERANCE
 
 
-def test_align_gives_queries_and_own_keys_the_sources_moments(layer: Attention) -> None:
+def test_align_gives_queries_and_own_keys_the_sources_moments(module: Attention) -> None:
     hidden, kept = random_states(1), 2 * random_states(1) + 1
-    found = attend(layer, hidden, kept, Route(((1, 0),), {0: Reader(Align(), (False, True))}))
-    query, key, value = project(layer, hidden[0], hidden[0])
-    style_query, style_key, style_value = project(layer, kept[0], kept[0])
+    found = attend(module, hidden, kept, Route(((1, 0),), {0: Reader(Align(), (False, True))}))
+    query, key, value = project(module, hidden[0], hidden[0])
+    style_query, style_key, style_value = project(module, kept[0], kept[0])
 
     def adain(states: Tensor, style: Tensor) -> Tensor:
         rescaled = (states - states.mean(1, keepdim=True)) / (states.var(1, keepdim=True) + 1e-5).sqrt()
@@ -140,22 +140,22 @@ def test_align_gives_queries_and_own_keys_the_sources_moments(layer: Attention) 
         torch.cat([style_key, adain(key, style_key)], dim=1),
         torch.cat([style_value, value], dim=1),
     )
-    assert (found[0] - out(layer, expected)).abs().max() < TOLERANCE
+    assert (found[0] - out(module, expected)).abs().max() < TOLERANCE
 
 
-def test_align_with_oneself_is_plain(layer: Attention) -> None:
+def test_align_with_oneself_is_plain(module: Attention) -> None:
     hidden = random_states(1)
-    found = attend(layer, hidden, None, Route(((0,),), {0: Reader(Align(), (True,))}))
-    torch.testing.assert_close(found, attend(layer, hidden, None, Route(((0,),))), rtol=0, atol=TOLERANCE)
+    found = attend(module, hidden, None, Route(((0,),), {0: Reader(Align(), (True,))}))
+    torch.testing.assert_close(found, attend(module, hidden, None, Route(((0,),))), rtol=0, atol=TOLERANCE)
 
 
 @pytest.mark.parametrize("mode", [Separate(), SubjectOnly(), Weigh(weight=2.5), Align()])
-def test_a_rows_mode_does_not_touch_its_neighbours(layer: Attention, mode: Mode) -> None:
+def test_a_rows_mode_does_not_touch_its_neighbours(module: Attention, mode: Mode) -> None:
     hidden, kept = random_states(3), random_states(1)
     half = mask((torch.arange(TOKENS) < 4).float())
     reader = Reader(mode, (False, True), half, (half, half))
     reads = ((3, 0), (3, 1), (3, 2))
-    plain = attend(layer, hidden, kept, Route(reads))
-    treated = attend(layer, hidden, kept, Route(reads, {1: reader}))
+    plain = attend(module, hidden, kept, Route(reads))
+    treated = attend(module, hidden, kept, Route(reads, {1: reader}))
     torch.testing.assert_close(treated[[0, 2]], plain[[0, 2]], rtol=0, atol=TOLERANCE)
     assert (treated[1] - plain[1]).abs().max() > 1e-3

@@ -2,7 +2,7 @@ import pytest
 
 from samecast.attention.modes import Align, Read, Reader
 from samecast.attention.route import Group, Route, make_route
-from samecast.core.branches import Branch, Branches, Place
+from samecast.core.batch import Branch, Branches, Place
 
 SOURCE = Branch("source", 0, "")
 TARGET = Branch("target", 0, "a dog")

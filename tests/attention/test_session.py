@@ -11,10 +11,10 @@ from diffusers.models.attention_processor import (
 )
 
 from samecast.attention.route import Route
-from samecast.backbones.loading import load_backbone
-from samecast.backbones.unet import UNetBackbone
-from samecast.control.session import Session
+from samecast.attention.session import Session
 from samecast.errors import SamecastError
+from samecast.models.loading import load_backbone
+from samecast.models.unet import UNetBackbone
 from tests.attention.layers import PARTS
 
 
@@ -55,12 +55,12 @@ def test_attaching_leaves_processors_as_they_are_and_detaching_takes_every_hook_
 @pytest.mark.parametrize("error", [ZeroDivisionError, KeyboardInterrupt])
 def test_an_exception_detaches_too(backbone: UNetBackbone, error: type[BaseException]) -> None:
     """Also one in the midst of a controlled layer, after which no torch function may be caught any more."""
-    layer: Any = backbone.self_attention()[15].layer
+    module: Any = backbone.self_attention()[15].module
 
     def fail(*args: Any) -> None:
         raise error
 
-    failing = layer.to_out[0].register_forward_hook(fail)
+    failing = module.to_out[0].register_forward_hook(fail)
     with pytest.raises(error), Session(backbone) as session, session.call(routes=ROUTES):
         predict(backbone)
     failing.remove()
@@ -106,7 +106,7 @@ def test_an_attached_session_without_control_changes_nothing(backbone: UNetBackb
         assert torch.equal(predict(backbone), expected)
 
 
-def test_a_route_acts_at_its_site_and_for_one_call(backbone: UNetBackbone) -> None:
+def test_a_route_acts_at_its_layer_and_for_one_call(backbone: UNetBackbone) -> None:
     expected = predict(backbone)
     with Session(backbone) as session:
         with session.call(routes={15: Route(((0,), (0,)))}):
@@ -119,9 +119,9 @@ def test_a_route_acts_at_its_site_and_for_one_call(backbone: UNetBackbone) -> No
 
 def test_what_is_kept_is_what_attention_is_called_with(backbone: UNetBackbone) -> None:
     seen: dict[str, torch.Tensor] = {}
-    layer: Any = backbone.self_attention()[15].layer
+    module: Any = backbone.self_attention()[15].module
     removes = [
-        getattr(layer, name).register_forward_hook(
+        getattr(module, name).register_forward_hook(
             lambda module, inputs, output, part=part: seen.update({part: output, "hidden": inputs[0]})
         )
         for part, name in (("query", "to_q"), ("key", "to_k"), ("value", "to_v"))
@@ -146,20 +146,20 @@ def test_maps_of_the_wanted_rows_sum_to_1_and_looking_changes_nothing(backbone: 
             assert torch.equal(predict(backbone), expected)
         with session.call():
             predict(backbone)
-    assert {site: tuple(values.shape) for site, values in maps.items()} == {4: (1, 16, 77), 15: (1, 256, 77)}
+    assert {layer: tuple(values.shape) for layer, values in maps.items()} == {4: (1, 16, 77), 15: (1, 256, 77)}
     for values in maps.values():
         torch.testing.assert_close(values.sum(dim=-1), torch.ones(values.shape[:2]))
 
 
 def test_a_maps_probabilities_are_those_that_diffusers_computes(backbone: UNetBackbone) -> None:
-    layer: Any = backbone.cross_attention()[15].layer
+    module: Any = backbone.cross_attention()[15].module
     entered: list[tuple[torch.Tensor, torch.Tensor]] = []
-    query_hook = layer.to_q.register_forward_hook(lambda module, inputs, output: entered.append(output))
-    key_hook = layer.to_k.register_forward_hook(lambda module, inputs, output: entered.append(output))
+    query_hook = module.to_q.register_forward_hook(lambda module, inputs, output: entered.append(output))
+    key_hook = module.to_k.register_forward_hook(lambda module, inputs, output: entered.append(output))
     predict(backbone)
     query_hook.remove()
     key_hook.remove()
-    scores = layer.get_attention_scores(layer.head_to_batch_dim(entered[0]), layer.head_to_batch_dim(entered[1]))
+    scores = module.get_attention_scores(module.head_to_batch_dim(entered[0]), module.head_to_batch_dim(entered[1]))
     maps: dict[int, torch.Tensor] = {}
     with Session(backbone, {15}) as session, session.call(map_rows=[0, 1], maps=maps):
         predict(backbone)
@@ -209,8 +209,8 @@ def test_a_processor_that_is_set_while_attached_is_controlled_or_refused(backbon
 
 
 def test_a_processor_that_computes_otherwise_is_refused_when_it_is_controlled(backbone: UNetBackbone) -> None:
-    layer = backbone.self_attention()[15].layer
-    layer.set_processor(CustomDiffusionAttnProcessor(train_kv=False, train_q_out=False))
+    module = backbone.self_attention()[15].module
+    module.set_processor(CustomDiffusionAttnProcessor(train_kv=False, train_q_out=False))
     before = processors(backbone)
     with (
         pytest.raises(SamecastError, match="its CustomDiffusionAttnProcessor must be replaced"),
@@ -227,7 +227,7 @@ def test_a_processor_that_attends_twice_is_refused(backbone: UNetBackbone) -> No
             first = super().__call__(attn, hidden_states, *args, **kwargs)
             return super().__call__(attn, first, *args, **kwargs)
 
-    backbone.self_attention()[15].layer.set_processor(Twice())
+    backbone.self_attention()[15].module.set_processor(Twice())
     with (
         pytest.raises(SamecastError, match="calls attention more than once"),
         Session(backbone) as session,
@@ -239,7 +239,7 @@ def test_a_processor_that_attends_twice_is_refused(backbone: UNetBackbone) -> No
 def test_a_foreign_attention_backend_is_refused_and_nothing_is_touched(backbone: UNetBackbone) -> None:
     processor: Any = AttnProcessor2_0()
     processor._attention_backend = "sage"
-    backbone.self_attention()[3].layer.set_processor(processor)
+    backbone.self_attention()[3].module.set_processor(processor)
     with pytest.raises(SamecastError, match=r"layer down\.3 uses the attention backend 'sage'"), Session(backbone):
         pass
     assert hooks(backbone) == 0

@@ -25,9 +25,9 @@ def changed(record: Path, folder: Path, **provenance: Any) -> Path:
     for file in record.iterdir():
         if file.name != "render.json":
             os.link(file, folder / file.name)
-    told = json.loads((record / "render.json").read_text())
-    told["provenance"] |= provenance
-    (folder / "render.json").write_text(json.dumps(told))
+    data = json.loads((record / "render.json").read_text())
+    data["provenance"] |= provenance
+    (folder / "render.json").write_text(json.dumps(data))
     return folder
 
 
@@ -66,7 +66,7 @@ SETTINGS = {"steps": 2, "guidance_scale": 7.5, "seed": 0, "init": "inverted"}
             "came from memory",
         ),
         ({"rules": {}}, "the record: rules must be a list"),
-        ({"rules": [{"sources": ["source"], "sites": "15", "steps": {"start": "x"}}]}, "rule 1: steps: start must be"),
+        ({"rules": [{"sources": ["source"], "layers": "15", "steps": {"start": "x"}}]}, "rule 1: steps: start must be"),
         ({"device": 3}, "device must be text"),
         ({"dtype": []}, "dtype must be text"),
         ({"prediction_type": 1}, "prediction_type must be text"),
@@ -89,8 +89,8 @@ def test_the_pictures_of_a_record_are_entries(
     capsys: pytest.CaptureFixture[str], record: Path, tmp_path: Path, kind: str, entries: object
 ) -> None:
     folder = changed(record, tmp_path)
-    told = json.loads((folder / "render.json").read_text())
-    (folder / "render.json").write_text(json.dumps(told | {kind: entries}))
+    data = json.loads((folder / "render.json").read_text())
+    (folder / "render.json").write_text(json.dumps(data | {kind: entries}))
     assert main(["render", "--again", str(folder), "--model", "no/such/model"]) == 2
     err = capsys.readouterr().err
     assert "render.json" in err

@@ -9,9 +9,9 @@ import pytest
 from jaxtyping import config
 
 from samecast.attention.modes import Match, Separate, SubjectOnly, Weigh
+from samecast.attention.rule import Rule
+from samecast.attention.rule_files import rules_from_data
 from samecast.checked import RAW, Within, build, check_fields, check_value
-from samecast.control.rule import Rule
-from samecast.control.rule_files import rules_from_data
 from samecast.core.settings import RenderSettings
 from samecast.core.steps import Steps
 from samecast.core.tokens import SubjectTokens
@@ -56,7 +56,7 @@ def no_checks_but_ours() -> Iterator[None]:
 
 
 @pytest.mark.parametrize(
-    ("fields", "told"),
+    ("fields", "record"),
     [
         ({"name": 3}, "name must be text; got 3"),
         ({"name": None}, "name must be text; got None"),
@@ -80,8 +80,8 @@ def no_checks_but_ours() -> Iterator[None]:
         ({"switch": "no"}, "switch must be true or false; got 'no'"),
     ],
 )
-def test_a_value_of_another_kind_is_told(fields: dict[str, Any], told: str) -> None:
-    with pytest.raises(SamecastError, match=told) as caught:
+def test_a_value_of_another_kind_is_told(fields: dict[str, Any], record: str) -> None:
+    with pytest.raises(SamecastError, match=record) as caught:
         Outer(**{"name": "rex", **fields})
     assert "\n" not in str(caught.value)
     assert len(str(caught.value)) < 300
@@ -145,7 +145,7 @@ WRONG: list[tuple[type, dict[str, Any]]] = [
     (Rule, {"sources": "source"}),
     (Rule, {"sources": (None,)}),
     (Rule, {"sources": ({"source": 1},)}),
-    (Rule, {"sites": 10}),
+    (Rule, {"layers": 10}),
     (Rule, {"steps": (1, 2)}),
     (Rule, {"mode": ["read"]}),
     (Rule, {"mode": "read"}),
@@ -197,7 +197,7 @@ def test_data_becomes_dataclasses_with_all_that_is_in_them() -> None:
 
 
 @pytest.mark.parametrize(
-    ("data", "told"),
+    ("data", "record"),
     [
         ([], r"it must be an object of name, inner.*; got \[\]"),
         ({}, "it must tell its name; got {}"),
@@ -208,8 +208,8 @@ def test_data_becomes_dataclasses_with_all_that_is_in_them() -> None:
         ({"name": "rex", "share": 2}, "it: share must be a number from 0 to 1"),
     ],
 )
-def test_data_that_describes_nothing_is_told_with_its_place(data: object, told: str) -> None:
-    with pytest.raises(SamecastError, match=told):
+def test_data_that_describes_nothing_is_told_with_its_place(data: object, record: str) -> None:
+    with pytest.raises(SamecastError, match=record):
         build(Outer, data, "it")
 
 
@@ -224,7 +224,7 @@ def test_a_value_alone_is_checked_likewise() -> None:
 
 
 @pytest.mark.parametrize(
-    ("rule", "told"),
+    ("rule", "record"),
     [
         (
             {"mode": {"name": "separate", "tokens": {"steps": {"final": "x"}}}},
@@ -239,6 +239,6 @@ def test_a_value_alone_is_checked_likewise() -> None:
         ({"mode": {"name": "match", "consistency": {}}}, "consistency must be a number of 0 or more; got {}"),
     ],
 )
-def test_rules_in_files_are_told_to_the_last_field(rule: dict[str, Any], told: str) -> None:
-    with pytest.raises(SamecastError, match=told):
-        rules_from_data([{"sources": ["source"], "sites": "15", **rule}])
+def test_rules_in_files_are_told_to_the_last_field(rule: dict[str, Any], record: str) -> None:
+    with pytest.raises(SamecastError, match=record):
+        rules_from_data([{"sources": ["source"], "layers": "15", **rule}])

@@ -38,7 +38,7 @@ def test_utf_16_as_windows_writes_it_is_text(tmp_path: Path, mark: bytes) -> Non
 
 
 @pytest.mark.parametrize(
-    ("content", "told"),
+    ("content", "data"),
     [
         (b"", "Expecting value"),
         (b"{", "Expecting property name"),
@@ -64,11 +64,11 @@ def test_utf_16_as_windows_writes_it_is_text(tmp_path: Path, mark: bytes) -> Non
         (b"\x80", "not UTF-8 text"),
     ],
 )
-def test_what_is_no_sound_json_is_one_line(tmp_path: Path, content: bytes, told: str) -> None:
+def test_what_is_no_sound_json_is_one_line(tmp_path: Path, content: bytes, data: str) -> None:
     file = tmp_path / "a.json"
     file.write_bytes(content)
     message = refused(read_json, file)
-    assert any(part in message for part in told.split("|")), message
+    assert any(part in message for part in data.split("|")), message
     assert repr(str(file)) in message
 
 
@@ -91,7 +91,7 @@ BOMB = "a: &a [x,x,x,x,x,x,x,x,x,x]\n" + "".join(
 
 
 @pytest.mark.parametrize(
-    ("content", "told"),
+    ("content", "data"),
     [
         (b"[" * 50_000, "more than 64 levels"),
         (b"{a: " * 50_000, "more than 64 levels"),
@@ -111,10 +111,10 @@ BOMB = "a: &a [x,x,x,x,x,x,x,x,x,x]\n" + "".join(
         (b"a: " + b"x" * 2**20, "more than 1,048,576 bytes"),
     ],
 )
-def test_what_is_no_sound_yaml_is_one_line(tmp_path: Path, content: bytes, told: str) -> None:
+def test_what_is_no_sound_yaml_is_one_line(tmp_path: Path, content: bytes, data: str) -> None:
     (tmp_path / "a.yaml").write_bytes(content)
     began = time.process_time()
-    assert told in refused(read_yaml, tmp_path / "a.yaml")
+    assert data in refused(read_yaml, tmp_path / "a.yaml")
     assert time.process_time() - began < 5
 
 
@@ -125,7 +125,7 @@ def test_yaml_scalars_are_text_with_a_byte_order_mark_or_without(tmp_path: Path)
 
 
 @pytest.mark.parametrize(
-    ("name", "told"),
+    ("name", "data"),
     [
         ("gone.json", "does not exist"),
         (".", "is a folder"),
@@ -136,11 +136,11 @@ def test_yaml_scalars_are_text_with_a_byte_order_mark_or_without(tmp_path: Path)
         ("link", "not a regular file"),
     ],
 )
-def test_what_is_no_file_is_one_line(tmp_path: Path, name: str, told: str) -> None:
+def test_what_is_no_file_is_one_line(tmp_path: Path, name: str, data: str) -> None:
     os.mkfifo(tmp_path / "pipe")
     (tmp_path / "link").symlink_to(tmp_path / "nowhere")
     path = Path(name) if name.startswith("~") else tmp_path / name
-    assert any(part in refused(read_text, path) for part in told.split("|"))
+    assert any(part in refused(read_text, path) for part in data.split("|"))
 
 
 def test_a_file_without_end_is_not_read_to_its_end(tmp_path: Path) -> None:

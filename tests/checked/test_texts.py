@@ -9,8 +9,8 @@ from PIL import Image
 
 import samecast as sc
 from samecast.cli import main
-from samecast.control.targets import make_targets
 from samecast.core.settings import RenderSettings
+from samecast.engine.targets import make_targets
 from samecast.errors import SamecastError
 
 ODD = os.fsdecode(b"a d\xe9g")
@@ -31,7 +31,7 @@ def test_a_prompt_that_is_no_text_is_refused(prompt: str, monkeypatch: pytest.Mo
         ["render", "{photo}", "a dog", "--negative-prompt", ODD],
         ["render", "{photo}", "a dog", "--source-prompt", ODD],
         ["render", "{photo}", "a dog", "--method", "masactrl-auto-masked", "--map-words", ODD],
-        ["render", "{photo}", "a dog", "--sites", ODD],
+        ["render", "{photo}", "a dog", "--layers", ODD],
         ["render", "{photo}", "a dog", "--model", ODD],
         ["render", "{photo}", "a dog", "--model", "no/such", "--concept", ODD],
         ["render", "{photo}", "a dog", "--rules", ODD],
@@ -42,7 +42,7 @@ def test_a_prompt_that_is_no_text_is_refused(prompt: str, monkeypatch: pytest.Mo
         ["masks", "{photo}", "--noun", ODD],
         ["masks", "{photo}", "--noun", "dog", "--words", ODD],
         ["study", ODD],
-        ["study", "--axis", f"sites={ODD}"],
+        ["study", "--axis", f"layers={ODD}"],
         ["study", "--config", ODD],
         ["learn", "lora", "--photos", "{folder}", "--noun", ODD],
         ["learn", "lora", "--photos", "{folder}", "--noun", "dog", "--token", f"<{ODD.replace(' ', '')}>"],
@@ -51,15 +51,15 @@ def test_a_prompt_that_is_no_text_is_refused(prompt: str, monkeypatch: pytest.Mo
         ["compare", "--methods", ODD],
         ["diorama", "benchmark", "--methods", ODD],
         ["concept", "show", ODD],
-        ["sites", "--model", ODD],
+        ["layers", "--model", ODD],
     ],
 )
 def test_words_that_are_no_text_are_one_line(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, photo: Image.Image, words: list[str]
 ) -> None:
     photo.save(tmp_path / "rex.png")
-    told = [word.format(photo=tmp_path / "rex.png", folder=tmp_path) if "{" in word else word for word in words]
-    assert main(told) == 2
+    data = [word.format(photo=tmp_path / "rex.png", folder=tmp_path) if "{" in word else word for word in words]
+    assert main(data) == 2
     err = capsys.readouterr().err
     assert err.startswith("samecast: ")
     assert err.count("\n") == 1

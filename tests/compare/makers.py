@@ -11,7 +11,7 @@ RIGHT = Verdict(True, True, True, 4.0, 6.0, True, True, True)
 
 def judged(method: str, subject: str, verdict: Verdict = RIGHT, **others: Any) -> Judgement:
     """One picture's, right in every respect unless the verdict says otherwise."""
-    told: dict[str, Any] = {
+    data: dict[str, Any] = {
         **asdict(verdict),
         "subject": subject,
         "method": method,
@@ -22,4 +22,4 @@ def judged(method: str, subject: str, verdict: Verdict = RIGHT, **others: Any) -
         "dino_alignment": 0.3,
         "picture": "picture.png",
     }
-    return Judgement(**told | others)
+    return Judgement(**data | others)

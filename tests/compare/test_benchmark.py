@@ -12,12 +12,12 @@ import pytest
 import torch
 
 import samecast as sc
+from samecast.attention.methods import masactrl
 from samecast.cli import main
 from samecast.compare.benchmark import MEASURES, Benchmark, Judgement
 from samecast.compare.job import Contest, ContestUnit, run_contest
 from samecast.compare.methods import Method, placements
 from samecast.compare.results import summary, write_results
-from samecast.control.rules import masactrl
 from samecast.core.settings import RenderSettings
 from samecast.core.steps import Steps
 from samecast.diorama.benchmark import Case, cases
@@ -56,7 +56,7 @@ def test_every_subject_is_judged_under_every_method_once(benchmark: Benchmark, t
     first = run_contest(tmp_path, CONTEST, benchmark, cases(2), TWO, finished=finished).judgements
     names = [f"{subject}, {method}" for subject in ("00-dog", "01-cat") for method in ("decoder", "prompt")]
     assert sorted(name for name, _, _ in seen) == names
-    assert [told for _, *told in seen] == [[1, 4], [2, 4], [3, 4], [4, 4]]
+    assert [data for _, *data in seen] == [[1, 4], [2, 4], [3, 4], [4, 4]]
     assert len(first) == 2 * 2 * 2
     stamps = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("unit.json")}
     assert judged(benchmark, tmp_path, cases(2), TWO) == first
@@ -99,12 +99,12 @@ def test_results_are_a_row_for_each_picture_and_their_means(benchmark: Benchmark
     with (tmp_path / "scores.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert len(rows) == len(found)
-    told = json.loads((tmp_path / "summary.json").read_text())
+    data = json.loads((tmp_path / "summary.json").read_text())
     for method in TWO:
         of = [float(row["text_alignment"]) for row in rows if row["method"] == method.name]
         assert means[method.name]["text_alignment"] == pytest.approx(sum(of) / len(of))
-        assert told["methods"][method.name]["pictures"] == 4
-        assert set(MEASURES) <= set(told["methods"][method.name])
+        assert data["methods"][method.name]["pictures"] == 4
+        assert set(MEASURES) <= set(data["methods"][method.name])
     assert summary(found, TWO) == means
     assert (tmp_path / "grid.png").is_file()
 
@@ -128,7 +128,7 @@ def test_a_damaged_unit_is_named(benchmark: Benchmark, tmp_path: Path) -> None:
 
 
 def test_a_unit_that_fails_is_told_and_stops_no_other(benchmark: Benchmark, tmp_path: Path) -> None:
-    impossible = Method("impossible", "sites that are not there", masactrl(1, sites="99"))
+    impossible = Method("impossible", "layers that are not there", masactrl(1, layers="99"))
     found = run_contest(tmp_path, CONTEST, benchmark, cases(2), (impossible, *TWO))
     assert len(found.judgements) == 2 * 2 * 2
     assert sorted(failure["unit"] for failure in found.failures) == ["00-dog, impossible", "01-cat, impossible"]
@@ -147,15 +147,15 @@ def test_a_dry_run_tells_and_makes_nothing(
 ) -> None:
     words = ("--model", str(tiny_pipeline_dir), "--subjects", "2", "--prompts", "3", "--out", str(tmp_path / "b"))
     assert main(("diorama", "benchmark", *words, "--methods", "prompt", "decoder", "--dry-run")) == 0
-    told = " ".join(capsys.readouterr().out.split())
+    data = " ".join(capsys.readouterr().out.split())
     for name, value in (("units", 4), ("pictures to make", 12), ("trainings of a subject", 0)):
-        assert re.search(rf"{name} \S* *{value}\b", told)
+        assert re.search(rf"{name} \S* *{value}\b", data)
     words = (*words[:-2], "--learn-steps", "1", "--pairs", "1", "--out", str(tmp_path / "c"))
     assert main(("compare", *words, "--methods", "custom-diffusion", "custom-diffusion-masactrl", "--dry-run")) == 0
-    told = " ".join(capsys.readouterr().out.split())
+    data = " ".join(capsys.readouterr().out.split())
     # A training that two methods share is one; a pair is learnt jointly, each alone, and added up or merged.
     for name, value in (("units", 3), ("subjects and pairs under a method", 8), ("trainings of a subject", 2)):
-        assert re.search(rf"{name} \S* *{value}\b", told)
+        assert re.search(rf"{name} \S* *{value}\b", data)
     assert not list(tmp_path.iterdir())
 
 
@@ -174,7 +174,7 @@ def test_a_cluster_judges_as_this_process_does(tiny_pipeline_dir: Path, tmp_path
 
 
 @pytest.mark.parametrize(
-    ("words", "told"),
+    ("words", "data"),
     [
         (("--methods", "dreambooth"), "choose from prompt"),
         (("--subjects", "0"), "--subjects must be a whole number from 1 to 32; got 0"),
@@ -182,10 +182,10 @@ def test_a_cluster_judges_as_this_process_does(tiny_pipeline_dir: Path, tmp_path
         (("--steps", "-5"), "--steps must be a whole number from 1 to 10,000; got -5"),
     ],
 )
-def test_mistakes_are_one_line(capsys: pytest.CaptureFixture[str], words: tuple[str, ...], told: str) -> None:
+def test_mistakes_are_one_line(capsys: pytest.CaptureFixture[str], words: tuple[str, ...], data: str) -> None:
     assert main(("diorama", "benchmark", *words)) == 2
     err = capsys.readouterr().err
-    assert told in err
+    assert data in err
     assert err.count("\n") == 1
 
 
@@ -215,9 +215,9 @@ def test_an_out_that_cannot_be_is_refused_before_the_model_is_loaded(
 def test_a_unit_that_was_changed_by_hand_is_held_to_its_types(benchmark: Benchmark, tmp_path: Path) -> None:
     judged(benchmark, tmp_path, cases(1), TWO[:1])
     unit = next(tmp_path.rglob("unit.json"))
-    told = json.loads(unit.read_text())
+    data = json.loads(unit.read_text())
     for change in ({"seed": "0"}, {"kind": 1}, {"text_alignment": None}, {"more": 1}, {"picture": 3}):
-        unit.write_text(json.dumps({"judgements": [told["judgements"][0] | change], "evaluations": 1}))
+        unit.write_text(json.dumps({"judgements": [data["judgements"][0] | change], "evaluations": 1}))
         with pytest.raises(SamecastError, match="is damaged: a judgement"):
             run_contest(tmp_path, CONTEST, benchmark, cases(1), TWO[:1])
 

@@ -70,12 +70,12 @@ def test_all_methods_are_judged_and_trainings_shared(benchmark: Benchmark, tmp_p
     assert run_contest(tmp_path / "run", CONTEST, benchmark, cases(1), methods).judgements == found
     assert {path: path.stat().st_mtime_ns for path in (tmp_path / "run").rglob("*.safetensors")} == stamps
     write_results(tmp_path / "run", benchmark, found, methods)
-    table, told = table_of(found, methods, prompts=1), headline(found, methods)
-    page = write_page(tmp_path / "docs", [tmp_path / "run" / "grid.png"], [table], benchmark, 1, summing_up=told)
+    table, data = table_of(found, methods, prompts=1), headline(found, methods)
+    page = write_page(tmp_path / "docs", [tmp_path / "run" / "grid.png"], [table], benchmark, 1, summing_up=data)
     text = page.read_text()
     for method in methods:
         assert f"| {method.title} | " in text
-    assert " ".join(text.split()).count(told) == 1
+    assert " ".join(text.split()).count(data) == 1
     assert "samecast compare --subjects 1 --pairs 0 --prompts 1 --steps 2 --learn-steps 1" in text
     assert (tmp_path / "docs" / "pictures" / "compare.png").is_file()
 
@@ -99,7 +99,7 @@ def test_prompts_name_the_subject_once() -> None:
 
 
 @pytest.mark.parametrize(
-    ("words", "told"),
+    ("words", "data"),
     [
         (("--methods", "freecustom"), "choose from prompt"),
         (("--subjects", "33"), "--subjects must be a whole number from 1 to 32; got 33"),
@@ -107,8 +107,8 @@ def test_prompts_name_the_subject_once() -> None:
         (("--learn-steps", "0"), "steps must be a whole number from 1"),
     ],
 )
-def test_mistakes_are_one_line(capsys: pytest.CaptureFixture[str], words: tuple[str, ...], told: str) -> None:
+def test_mistakes_are_one_line(capsys: pytest.CaptureFixture[str], words: tuple[str, ...], data: str) -> None:
     assert main(("compare", *words)) == 2
     err = capsys.readouterr().err
-    assert told in err
+    assert data in err
     assert err.count("\n") == 1

@@ -4,10 +4,10 @@ from dataclasses import replace
 
 import pytest
 
+from samecast.attention.methods import masactrl
 from samecast.compare.benchmark import Judgement
 from samecast.compare.figures import headline, in_percent, in_points, mean, seconds_and_size
 from samecast.compare.methods import Method
-from samecast.control.rules import masactrl
 from samecast.learn.settings import LearnSettings
 from samecast.score.statistics import Estimate
 from tests.compare.makers import RIGHT, judged
@@ -57,9 +57,9 @@ def test_one_subject_has_no_interval() -> None:
 
 
 @pytest.mark.parametrize(
-    ("seconds", "megabytes", "told"),
+    ("seconds", "megabytes", "data"),
     [(90.4, 0.003, ("90 s", "3 kB")), (12, 3.44, ("12 s", "3.4 MB")), (0, 0, ("", ""))],
 )
-def test_costs_are_told_where_something_was_learnt(seconds: float, megabytes: float, told: tuple[str, str]) -> None:
+def test_costs_are_told_where_something_was_learnt(seconds: float, megabytes: float, data: tuple[str, str]) -> None:
     judgement = judged("learnt", "a", training_seconds=seconds, file_megabytes=megabytes)
-    assert seconds_and_size([judgement], "learnt") == told
+    assert seconds_and_size([judgement], "learnt") == data

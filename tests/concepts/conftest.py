@@ -9,7 +9,7 @@ import pytest
 def load(directory: Path) -> Any:
     from diffusers import DiffusionPipeline
 
-    from samecast.backbones.quiet import quiet_libraries
+    from samecast.models.quiet import quiet_libraries
 
     with quiet_libraries():
         pipeline = DiffusionPipeline.from_pretrained(directory, local_files_only=True, safety_checker=None)

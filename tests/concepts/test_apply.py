@@ -8,11 +8,11 @@ import pytest
 import torch
 
 from samecast import SamecastError
-from samecast.backbones.loading import load_backbone
+from samecast.attention.session import Session
 from samecast.concepts.apply import apply_concepts
 from samecast.concepts.concept import Concept, LowRank, Value
 from samecast.concepts.places import cross_attention_parameters
-from samecast.control.session import Session
+from samecast.models.loading import load_backbone
 from tests.concepts.makers import digest, make_concept, make_lora, make_words, paint
 
 PROMPT = "a <new1> dog"
@@ -138,10 +138,10 @@ def test_a_backbone_says_which_concepts_are_in_it(tiny_pipeline_dir: Any) -> Non
 def test_a_concept_of_other_weights_is_doubted(tiny_pipeline_dir: Any) -> None:
     backbone = load_backbone(tiny_pipeline_dir)
     concept = make_concept(backbone.pipeline)
-    for revision, doubts in ((backbone.identity.revision, 0), ("sha256:other", 1), ("", 0)):
+    for revision, fit_warnings in ((backbone.identity.revision, 0), ("sha256:other", 1), ("", 0)):
         base = type(concept.base)("some/model", revision)
         with Concept(concept.tokens, concept.changes, base).apply(backbone) as applied:
-            assert len(applied.doubts) == doubts
+            assert len(applied.fit_warnings) == fit_warnings
 
 
 def test_pooling_is_at_the_end_of_text_though_the_configuration_says_otherwise(xl: Any) -> None:

@@ -62,8 +62,8 @@ def legacy(data: Any) -> bytes:
     return buffer.getvalue()
 
 
-def own(tensors: dict[str, torch.Tensor], **told: Any) -> bytes:
-    facts = {"format": 1, "tokens": {}, "alphas": {}, "base": {}, "training": {}} | told
+def own(tensors: dict[str, torch.Tensor], **record: Any) -> bytes:
+    facts = {"format": 1, "tokens": {}, "alphas": {}, "base": {}, "training": {}} | record
     return save(tensors, {KEY: json.dumps(facts)})
 
 
@@ -220,7 +220,7 @@ def within_itself() -> list[Any]:
     return endless
 
 
-def told(file: Path, *, pickles: bool) -> str:
+def record(file: Path, *, pickles: bool) -> str:
     with pytest.raises(SamecastError) as caught:
         read_concept(file, pickles=pickles)
     message = str(caught.value)
@@ -240,8 +240,8 @@ def test_broken_files_are_refused_in_one_line(name: str, tmp_path: Path) -> None
     content, pattern = BROKEN[name]
     file = tmp_path / "rex.safetensors"
     file.write_bytes(content)
-    check(told(file, pickles=False), pattern)
-    check(told(file, pickles=True), pattern)
+    check(record(file, pickles=False), pattern)
+    check(record(file, pickles=True), pattern)
 
 
 @pytest.mark.parametrize("name", PICKLED)
@@ -249,8 +249,8 @@ def test_bad_pickles_are_refused_and_nothing_runs(name: str, tmp_path: Path) -> 
     make, pattern = PICKLED[name]
     beacon, file = tmp_path / "beacon", tmp_path / "rex.bin"
     file.write_bytes(make(beacon))
-    check(told(file, pickles=True), pattern)
-    check(told(file, pickles=False), "pickle, which could run any code|neither safetensors")
+    check(record(file, pickles=True), pattern)
+    check(record(file, pickles=False), "pickle, which could run any code|neither safetensors")
     assert not beacon.exists()
 
 
@@ -289,7 +289,7 @@ def test_places_that_hold_no_concept_are_refused(tmp_path: Path) -> None:
 
 def test_a_file_name_that_is_no_word_is_refused(tmp_path: Path) -> None:
     save_file({"emb_params": torch.ones(1, 8)}, tmp_path / "two words.safetensors")
-    check(told(tmp_path / "two words.safetensors", pickles=True), "cannot be a modifier token.*convert --word")
+    check(record(tmp_path / "two words.safetensors", pickles=True), "cannot be a modifier token.*convert --word")
     assert list(read_concept(tmp_path / "two words.safetensors", pickles=True, word="<a>").tokens) == ["<a>"]
 
 

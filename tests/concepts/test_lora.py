@@ -18,10 +18,10 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 import samecast as sc
-from samecast.backbones.quiet import quiet_libraries
 from samecast.cli import main
 from samecast.concepts.concept import Base, Concept, LowRank
 from samecast.concepts.formats import read_concept, write_concept
+from samecast.models.quiet import quiet_libraries
 from tests.concepts.conftest import load
 
 SELF, CROSS, CONV = ".attn1.to_q", ".attn2.to_k", ".conv1"
@@ -89,8 +89,8 @@ def kohya(
     changes: dict[str, Tensor] = {}
     for number, (path, weight) in enumerate(layers(module, ends)):
         up, down = pair(weight, rank(path), number)
-        told = path if part == "unet" else f"text_model.{path.removeprefix('text_model.')}"
-        key = f"{prefix}_{told.replace('.', '_')}"
+        data = path if part == "unet" else f"text_model.{path.removeprefix('text_model.')}"
+        key = f"{prefix}_{data.replace('.', '_')}"
         tensors |= {f"{key}.lora_up.weight": up, f"{key}.lora_down.weight": down}
         scale = alpha(path, rank(path))
         if scale is not None:
@@ -214,16 +214,16 @@ def test_pefts_settings_are_read_as_peft_reads_them(
     torch.manual_seed(0)
     config = LoraConfig(init_lora_weights=False, **PEFT_CONFIGS[name])
     stock.unet.add_adapter(config)
-    state, told = get_peft_model_state_dict(stock.unet), json.loads(json.dumps(config.to_dict(), default=sorted))
+    state, data = get_peft_model_state_dict(stock.unet), json.loads(json.dumps(config.to_dict(), default=sorted))
     if place == "metadata":
-        stock.save_lora_weights(tmp_path, unet_lora_layers=state, unet_lora_adapter_metadata=told)
+        stock.save_lora_weights(tmp_path, unet_lora_layers=state, unet_lora_adapter_metadata=data)
         lora, stock = tmp_path, load(tiny_pipeline_dir)  # which sorts the patterns when it saves them
         with quiet_libraries():
             stock.load_lora_weights(tmp_path, weight_name="pytorch_lora_weights.safetensors")
     else:
         lora = tmp_path / "adapter_model.safetensors"
         save_file({f"base_model.model.{key}": tensor.contiguous() for key, tensor in state.items()}, lora)
-        (tmp_path / "adapter_config.json").write_text(json.dumps(told))
+        (tmp_path / "adapter_config.json").write_text(json.dumps(data))
     check_prediction(sc.load(tiny_pipeline_dir, device="cpu", lora=[lora]), stock, plain)
 
 
@@ -311,9 +311,9 @@ def without(side: str) -> dict[str, Tensor]:
     return {key: tensor for key, tensor in good().items() if not key.endswith(side)}
 
 
-def peft(**told: Any) -> tuple[dict[str, Tensor], dict[str, str]]:
+def peft(**data: Any) -> tuple[dict[str, Tensor], dict[str, str]]:
     tensors = {f"unet.{LAYER}.lora_A.weight": torch.ones(2, 32), f"unet.{LAYER}.lora_B.weight": torch.ones(32, 2)}
-    return tensors, {"lora_adapter_metadata": json.dumps({f"unet.{key}": value for key, value in told.items()})}
+    return tensors, {"lora_adapter_metadata": json.dumps({f"unet.{key}": value for key, value in data.items()})}
 
 
 REFUSED: dict[str, tuple[Any, str]] = {

@@ -7,12 +7,12 @@ import pytest
 import torch
 
 from samecast import SamecastError
-from samecast.backbones.loading import load_backbone
 from samecast.concepts.apply import apply_concepts
 from samecast.concepts.captions import default_captions, read_captions
 from samecast.concepts.concept import Concept, Value
 from samecast.concepts.merge import HELD_OUT, merge
 from samecast.concepts.places import cross_attention_parameters
+from samecast.models.loading import load_backbone
 from tests.concepts.makers import make_concept, make_lora, make_words
 
 CAPTIONS = default_captions()[::20]

@@ -23,15 +23,15 @@ WIDE = torch.arange(24.0).reshape(2, 12)
 
 
 def a1111(name: str | None) -> dict[str, Any]:
-    told = {"string_to_token": {"*": 265}, "string_to_param": {"*": VECTORS}, "step": 5, "sd_checkpoint": None}
-    return told | ({} if name is None else {"name": name})
+    data = {"string_to_token": {"*": 265}, "string_to_param": {"*": VECTORS}, "step": 5, "sd_checkpoint": None}
+    return data | ({} if name is None else {"name": name})
 
 
 def convert(path: Path, *words: str) -> int:
     return main(["concept", "convert", str(path), "--out", str(path.with_name("out.safetensors")), *words])
 
 
-def told(capsys: pytest.CaptureFixture[str]) -> str:
+def data(capsys: pytest.CaptureFixture[str]) -> str:
     (line,) = capsys.readouterr().err.splitlines()
     return line
 
@@ -50,7 +50,7 @@ def test_a_name_that_is_no_word_can_be_replaced(name: str, tmp_path: Path, capsy
     file = tmp_path / "some.pt"
     torch.save(NAMED[name], file)
     assert convert(file) == 2
-    assert re.search(r"cannot be a modifier token, which is a word without spaces.*--word '<new1>'", told(capsys))
+    assert re.search(r"cannot be a modifier token, which is a word without spaces.*--word '<new1>'", data(capsys))
     (old,) = [key for key in ("my old teapot", "a/b", "x" * 120) if key in str(NAMED[name])]
     for words in (["--word", "<pot>"], ["--rename", f"{old}=<pot>"], ["--word", "<a>", "--rename", "<a>=<pot>"]):
         assert convert(file, *words) == 0, capsys.readouterr().err
@@ -58,9 +58,9 @@ def test_a_name_that_is_no_word_can_be_replaced(name: str, tmp_path: Path, capsy
         assert list(Concept.load(out).tokens) == ["<pot>"]
         out.unlink()
     assert convert(file, "--word", "two words") == 2
-    assert "'two words' cannot be a modifier token" in told(capsys)
+    assert "'two words' cannot be a modifier token" in data(capsys)
     assert convert(file, "--rename", "nobody=<pot>") == 2
-    assert "has no token nobody; it has" in told(capsys)
+    assert "has no token nobody; it has" in data(capsys)
 
 
 def test_several_names_that_are_no_words_are_replaced_one_by_one(tmp_path: Path) -> None:
@@ -95,15 +95,15 @@ def test_the_users_word_is_for_one_token(sd: Any, tmp_path: Path, capsys: pytest
     two = Concept(make_words(sd, ["<rex>", "<tom>"]))
     two.save(tmp_path / "two.safetensors")
     assert convert(tmp_path / "two.safetensors", "--word", "<pot>") == 2
-    assert "the word <pot> is for a concept with one modifier token, and this has 2: <rex>, <tom>" in told(capsys)
+    assert "the word <pot> is for a concept with one modifier token, and this has 2: <rex>, <tom>" in data(capsys)
     Concept(changes=make_concept(sd).changes).save(tmp_path / "none.safetensors")
     assert convert(tmp_path / "none.safetensors", "--word", "<pot>") == 2
-    assert "and this has none" in told(capsys)
+    assert "and this has none" in data(capsys)
     make_concept(sd).save(tmp_path / "own.safetensors")
     assert convert(tmp_path / "own.safetensors", "--word", "<pot>") == 0
     assert same(Concept.load(tmp_path / "out.safetensors"), make_concept(sd).rename({"<new1>": "<pot>"}))
     assert convert(tmp_path / "two.safetensors", "--rename", "<rex>=<tom>") == 2
-    assert "two modifier tokens of the concept would be called the same" in told(capsys)
+    assert "two modifier tokens of the concept would be called the same" in data(capsys)
     swapped = read_concept(tmp_path / "two.safetensors", pickles=False, rename={"<rex>": "<tom>", "<tom>": "<rex>"})
     assert torch.equal(swapped.tokens["<tom>"].vectors["text_encoder"], two.tokens["<rex>"].vectors["text_encoder"])
 
@@ -174,7 +174,7 @@ def test_pictures_are_told_from_files_of_tensors(
         cases[tmp_path / f"x.{suffix}"] = "a picture, perhaps A1111's picture embedding"
     for file, expected in cases.items():
         assert main(["concept", command, str(file)]) == 2
-        assert expected in told(capsys)
+        assert expected in data(capsys)
 
 
 def test_a_name_written_by_us_comes_back_whatever_the_file_is_called(sd: Any, tmp_path: Path) -> None:

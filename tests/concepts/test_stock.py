@@ -11,11 +11,11 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from samecast.backbones.quiet import quiet_libraries
 from samecast.concepts.compress import compress
 from samecast.concepts.concept import Concept, LowRank
 from samecast.concepts.formats import write_concept
 from samecast.concepts.formats.writing import Format
+from samecast.models.quiet import quiet_libraries
 from tests.concepts.conftest import load
 from tests.concepts.makers import make_concept, make_lora, make_words, paint
 

@@ -13,11 +13,11 @@ import torch
 from safetensors.torch import load_file
 
 import samecast as sc
-from samecast.backbones.loading import load_backbone
 from samecast.concepts.apply import apply_concepts
 from samecast.concepts.concept import Concept, ModifierToken
 from samecast.concepts.formats import write_concept
 from samecast.concepts.merge import merge
+from samecast.models.loading import load_backbone
 from tests.concepts.conftest import load
 from tests.concepts.makers import make_concept, make_words
 
@@ -38,8 +38,8 @@ def spoken(pipeline: Any, words: dict[str, int], prompt: str) -> str:
                 for vector, row in enumerate(rows)
             }
             found = tokenizer(pipeline.maybe_convert_prompt(prompt, tokenizer)).input_ids[1:-1]
-            told = (names.get(row, tokenizer.convert_ids_to_tokens(row).replace("</w>", " ")) for row in found)
-            read.append("".join(told))
+            data = (names.get(row, tokenizer.convert_ids_to_tokens(row).replace("</w>", " ")) for row in found)
+            read.append("".join(data))
     assert len(set(read)) == 1
     return read[0]
 
@@ -170,15 +170,15 @@ def test_masks_are_looked_for_where_the_prompt_says_the_word(backbone: Any) -> N
 def test_a_render_knows_which_words_its_prompts_say(backbone: Any) -> None:
     model = sc.Model(backbone)
 
-    def told(*prompts: str, **more: Any) -> list[str]:
+    def data(*prompts: str, **more: Any) -> list[str]:
         out = model.render(None, prompts, rules=(), settings=sc.RenderSettings(steps=2, init="noise", **more))
         return [warning for warning in out.warnings if "concept" in warning]
 
     with Concept(make_words(backbone.pipeline, ["<Rex>", "sks"])).apply(backbone):
-        assert told("a <rex> and SKS") == []
-        assert told("a dog", negative_prompt="<REX>, sks") == []
-        assert told("a <rex>, asksome") == ["no prompt says sks, the word of a concept that is applied"]
-        assert told("<rex> sks <tom>") == ["<tom> in the prompt is no word of a concept that is applied"]
+        assert data("a <rex> and SKS") == []
+        assert data("a dog", negative_prompt="<REX>, sks") == []
+        assert data("a <rex>, asksome") == ["no prompt says sks, the word of a concept that is applied"]
+        assert data("<rex> sks <tom>") == ["<tom> in the prompt is no word of a concept that is applied"]
 
 
 def test_merging_takes_words_in_capitals_with_all_their_vectors(backbone: Any) -> None:

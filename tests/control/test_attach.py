@@ -96,7 +96,7 @@ def own_loop(model: sc.Model, rules: sc.Rules, **settings: Any) -> list[np.ndarr
     [
         (sc.masactrl(1, 2), 7.5),
         (sc.masactrl(1, skip=2), 1.0),
-        (sc.masactrl_union(0, sites="all"), 7.5),
+        (sc.masactrl_union(0, layers="all"), 7.5),
         (sc.style_aligned(anchor=1), 7.5),
     ],
     ids=["masactrl", "skip, unguided", "union", "aligned to a target"],
@@ -115,7 +115,7 @@ def test_a_stock_pipeline_makes_what_our_own_loop_makes(
 
 
 def test_each_prompts_nth_picture_reads_the_sources_nth(pipe: Any) -> None:
-    rules = sc.masactrl(0, sites="all")
+    rules = sc.masactrl(0, layers="all")
     apart_calls = []
     for number in range(2):
         with sc.attach(pipe, rules):
@@ -144,11 +144,11 @@ def test_steps_are_read_off_the_timestep_for_any_scheduler(pipe: Any) -> None:
         with sc.attach(pipe, (sc.Rule(steps=Steps(only=(STEPS - 1,))),)) as control:
             seen: list[int] = []
 
-            def look(pipeline: Any, step: int, timestep: int, kwargs: Any, control: Any = control) -> Any:
+            def map_spec(pipeline: Any, step: int, timestep: int, kwargs: Any, control: Any = control) -> Any:
                 seen.append(len(control._run.timeline.timesteps))  # noqa: B023
                 return kwargs
 
-            run(pipe, callback_on_step_end=look)
+            run(pipe, callback_on_step_end=map_spec)
             assert len(set(seen)) == 1
             acting.append((seen[0], control.evaluations // 6))
     # PNDM evaluates one timestep twice, Heun all but the last; the steps are four all the same.
@@ -160,7 +160,7 @@ def test_image_to_image_counts_the_steps_that_it_runs(pipe: Any) -> None:
     img2img.set_progress_bar_config(disable=True)
     options = {"image": SQUARE, "strength": 0.5}
     expected = run(img2img, **options)
-    with sc.attach(img2img, (sc.Rule(steps=Steps(only=(1,)), sites="all"),)):
+    with sc.attach(img2img, (sc.Rule(steps=Steps(only=(1,)), layers="all"),)):
         images = run(img2img, **options)
     assert min(apart(images, expected)[1:]) > 1e-3
     assert apart(images, expected)[0] < TOLERANCE
@@ -218,7 +218,7 @@ def test_what_steers_the_pipeline_beside_goes_on_steering(
 
 
 def test_a_photo_is_read_as_our_own_loop_reads_it(pipe: Any, model: sc.Model, photo: Image.Image) -> None:
-    rules = sc.masactrl(0, sites="all")
+    rules = sc.masactrl(0, layers="all")
     subject = sc.Subject((photo,))
     expected = own_loop(model, rules, subject=subject, init="noise", seed=5)
     with sc.attach(pipe, rules, sources=photo) as control:
@@ -274,7 +274,7 @@ def test_over_its_budget_a_photo_is_evaluated_again(pipe: Any, photo: Image.Imag
 
 
 def test_a_photos_mask_is_found_as_our_own_loop_finds_it(pipe: Any, model: sc.Model, photo: Image.Image) -> None:
-    rules = sc.masactrl_auto_masked(1, sites="all")
+    rules = sc.masactrl_auto_masked(1, layers="all")
     subject, prompts = sc.Subject((photo,), "dog"), ["a dog on the beach", "the dog"]
     settings = sc.RenderSettings(steps=STEPS, init="noise", seed=5)
     out = model.render(subject, prompts, rules=rules, settings=settings)
@@ -287,7 +287,7 @@ def test_a_photos_mask_is_found_as_our_own_loop_finds_it(pipe: Any, model: sc.Mo
             assert once == out.evaluations + out.map_evaluations
             assert np.array_equal(run(pipe, prompts, seeds(5, 5)), images)
             assert control.evaluations == once + 4 * STEPS  # neither inverted nor looked at again
-    assert {str(each.message) for each in caught} == {told for told in out.warnings if "the mask of" in told}
+    assert {str(each.message) for each in caught} == {data for data in out.warnings if "the mask of" in data}
     assert max(apart(images, expected)) < 0.5 / 255 + TOLERANCE
 
 
@@ -380,7 +380,7 @@ def test_an_exception_restores_too(pipe: Any) -> None:
 
 
 def test_nested_attachments_act_together_and_restore_in_turn(pipe: Any) -> None:
-    inner, outer = sc.masactrl(0, sites="15"), sc.masactrl(0, sites="10")
+    inner, outer = sc.masactrl(0, layers="15"), sc.masactrl(0, layers="10")
     with sc.attach(pipe, inner + outer):
         expected = run(pipe)
     before = state(pipe)
@@ -392,14 +392,14 @@ def test_nested_attachments_act_together_and_restore_in_turn(pipe: Any) -> None:
     assert state(pipe) == before
 
 
-def test_two_controls_of_one_site_at_once_are_refused(pipe: Any) -> None:
+def test_two_controls_of_one_layer_at_once_are_refused(pipe: Any) -> None:
     before = state(pipe)
-    with sc.attach(pipe, sc.masactrl(0, 1, sites="10-12"), targets=1):
-        with sc.attach(pipe, sc.masactrl(2, sites="12-15"), targets=2):
+    with sc.attach(pipe, sc.masactrl(0, 1, layers="10-12"), targets=1):
+        with sc.attach(pipe, sc.masactrl(2, layers="12-15"), targets=2):
             run(pipe)  # not in one step
         with (
             pytest.raises(sc.SamecastError, match=r"two attached controls act at layer up\.5 in one step"),
-            sc.attach(pipe, sc.masactrl(1, sites="12-15"), targets=2),
+            sc.attach(pipe, sc.masactrl(1, layers="12-15"), targets=2),
         ):
             run(pipe)
         run(pipe)
@@ -408,8 +408,8 @@ def test_two_controls_of_one_site_at_once_are_refused(pipe: Any) -> None:
 
 def test_attachments_may_end_in_any_order(pipe: Any) -> None:
     before, expected = state(pipe), run(pipe)
-    first, second = (sc.attach(pipe, sc.masactrl(0, sites=site)) for site in ("10", "15"))
-    with sc.attach(pipe, sc.masactrl(0, sites="15")):
+    first, second = (sc.attach(pipe, sc.masactrl(0, layers=layer)) for layer in ("10", "15"))
+    with sc.attach(pipe, sc.masactrl(0, layers="15")):
         alone = run(pipe)
     first.__enter__()
     second.__enter__()
@@ -424,18 +424,18 @@ def test_attachments_may_end_in_any_order(pipe: Any) -> None:
 def test_masks_that_tell_nothing_apart_are_warned_of_as_in_our_own_loop(pipe: Any, model: sc.Model) -> None:
     dot = torch.zeros(64, 64)
     dot[:9, :9] = 1
-    rules = sc.masactrl_masked(0, sites="mid")
+    rules = sc.masactrl_masked(0, layers="mid")
     settings = sc.RenderSettings(steps=STEPS, init="noise")
     subject = sc.Subject((SQUARE,), "dog", masks=(dot,))
     out = model.render(subject, ["a dog"], rules=rules, settings=settings, target_masks=dot)
-    told = [warning for warning in out.warnings if "mask" in warning]
-    assert len(told) == 1
+    data = [warning for warning in out.warnings if "mask" in warning]
+    assert len(data) == 1
     with (
         pytest.warns(sc.SamecastWarning, match="picture 1, reference 1 is empty at 2 x 2 tokens") as caught,
         sc.attach(pipe, rules, sources=SQUARE, source_masks=dot, target_masks=[dot]),
     ):
         run(pipe, ["a dog"])
-    assert [str(each.message) for each in caught] == told
+    assert [str(each.message) for each in caught] == data
 
 
 @pytest.mark.parametrize(
@@ -453,7 +453,7 @@ def test_what_would_do_nothing_or_cannot_be_read_is_refused_before_any_call(
 
 
 def test_one_thing_need_not_be_a_list(pipe: Any) -> None:
-    (rule,) = sc.masactrl_masked(0, sites="all")
+    (rule,) = sc.masactrl_masked(0, layers="all")
     with sc.attach(pipe, (rule,), sources=[0], targets=[1], source_masks=[HALF], target_masks=[HALF]):
         expected = run(pipe)
     with sc.attach(pipe, rule, sources=0, targets=1, source_masks=HALF, target_masks=HALF):
@@ -470,7 +470,7 @@ def test_a_photos_mask_must_have_its_proportions(pipe: Any) -> None:
 
 
 def test_words_beyond_what_the_text_encoder_reads_are_no_words(pipe: Any) -> None:
-    rules = sc.masactrl_auto_masked(1, sites="all")
+    rules = sc.masactrl_auto_masked(1, layers="all")
     late = " ".join(["cat"] * 90) + " dog"
     with (
         pytest.raises(sc.SamecastError, match="comes after the 75 tokens"),
@@ -518,7 +518,7 @@ def test_a_unet_without_transformer_blocks_is_refused(pipe: Any) -> None:
 
 
 def test_a_photo_inside_another_attachment_is_left_alone_by_it(pipe: Any, photo: Image.Image) -> None:
-    with sc.attach(pipe, sc.masactrl(0, sites="10")), sc.attach(pipe, sc.masactrl(0, sites="15"), sources=[photo]):
+    with sc.attach(pipe, sc.masactrl(0, layers="10")), sc.attach(pipe, sc.masactrl(0, layers="15"), sources=[photo]):
         run(pipe)
 
 
@@ -552,7 +552,7 @@ def test_control_that_changes_nothing_is_warned_of(pipe: Any) -> None:
         ({"sources": [-1]}, "counted from 0"),
         ({"targets": []}, "at least one"),
         ({"rules": sc.none()}, "no rule reads a source"),
-        ({"rules": sc.masactrl(0, sites="99")}, "this model has"),
+        ({"rules": sc.masactrl(0, layers="99")}, "this model has"),
         ({"rules": sc.masactrl_masked(0)}, "give source_masks"),
         ({"rules": sc.masactrl_masked(0), "source_masks": [HALF], "target_masks": [HALF]}, "2 targets need as many"),
         ({"source_masks": [SQUARE]}, "leave them out"),
@@ -674,9 +674,9 @@ def load_image_prompts(pipe: Any) -> None:
     adapter: dict[str, Any] = {}
     crossed = [name for name in pipe.unet.attn_processors if name.endswith("attn2.processor")]
     for number, name in enumerate(crossed):
-        layer = pipe.unet.get_submodule(name.removesuffix(".processor"))
+        module = pipe.unet.get_submodule(name.removesuffix(".processor"))
         for part in ("k", "v"):
-            shape = layer.to_k.weight.shape
+            shape = module.to_k.weight.shape
             adapter[f"{2 * number + 1}.to_{part}_ip.weight"] = torch.randn(shape, generator=generator)
     pipe.unet._load_ip_adapter_weights([{"image_proj": projection, "ip_adapter": adapter}])
     pipe.register_to_config()

@@ -4,18 +4,18 @@ from typing import Any
 
 import pytest
 
-from samecast.control.plan import make_plan
-from samecast.control.rule import Rule
-from samecast.control.rule_files import rules_from_data, rules_to_data
-from samecast.control.rules import METHODS, masactrl, masactrl_union, none
-from samecast.core.branches import Branch, Branches
+from samecast.attention.methods import METHODS, masactrl, masactrl_union, none
+from samecast.attention.plan import make_plan
+from samecast.attention.rule import Rule
+from samecast.attention.rule_files import rules_from_data, rules_to_data
+from samecast.core.batch import Branch, Branches
 from samecast.core.ddim import Schedule
-from samecast.core.sites import Site
+from samecast.core.layers import Layer
 from samecast.core.steps import Steps
 from samecast.core.tokens import SubjectTokens
 from samecast.errors import SamecastError
 
-SITES = tuple(Site(f"up.{index}", index, "self", "up", 16, 8) for index in range(16))
+LAYERS = tuple(Layer(f"up.{index}", index, "self", "up", 16, 8) for index in range(16))
 SCHEDULE = Schedule(tuple(range(50, 0, -1)), tuple(0.01 * j for j in range(50)), (*[0.5] * 49, 0.49), 0, "epsilon")
 TARGETS = (Branch("target", 0, "a"), Branch("target", 1, "b"))
 SOURCE = Branch("source", 0, "")
@@ -23,35 +23,35 @@ BRANCHES = Branches(TARGETS, (SOURCE,), 1.0)
 
 
 def reads(rules: tuple[Rule, ...], step: int) -> dict[int, tuple[tuple[int, ...], ...]]:
-    plan = make_plan(rules, SITES, SCHEDULE, len(TARGETS))
+    plan = make_plan(rules, LAYERS, SCHEDULE, len(TARGETS))
     routes = plan.routes(step, BRANCHES, BRANCHES.layout(), {})
-    return {site: route.reads for site, route in routes.items()}
+    return {layer: route.reads for layer, route in routes.items()}
 
 
-def test_masactrl_reads_the_source_from_step_4_at_sites_10_to_15() -> None:
+def test_masactrl_reads_the_source_from_step_4_at_layers_10_to_15() -> None:
     assert reads(masactrl(), 3) == {}
     assert reads(masactrl(), 4) == dict.fromkeys(range(10, 16), ((2,), (2,), (2,)))
 
 
 def test_masactrl_union_reads_source_and_self() -> None:
-    assert reads(masactrl_union(sites="15"), 4) == {15: ((2, 0), (2, 1), (2,))}
+    assert reads(masactrl_union(layers="15"), 4) == {15: ((2, 0), (2, 1), (2,))}
 
 
 def test_none_controls_nothing() -> None:
     assert none() == ()
-    assert make_plan((), SITES, SCHEDULE, 2).acting == {}
+    assert make_plan((), LAYERS, SCHEDULE, 2).acting == {}
 
 
-def test_rules_on_one_site_and_step_add_up() -> None:
-    rules = (Rule(sites="15"), Rule(sources=("self",), sites="15", steps=Steps(10, 10)))
+def test_rules_on_one_layer_and_step_add_up() -> None:
+    rules = (Rule(layers="15"), Rule(sources=("self",), layers="15", steps=Steps(10, 10)))
     assert reads(rules, 9) == {15: ((2,), (2,), (2,))}
     assert reads(rules, 10) == {15: ((2, 0), (2, 1), (2,))}
 
 
 def test_methods_add_up_over_time() -> None:
-    rules = masactrl(0, 9, sites="encoder") + masactrl(10, sites="decoder")
+    rules = masactrl(0, 9, layers="encoder") + masactrl(10, layers="decoder")
     down, up = (
-        tuple(Site(f"{stage}.{number}", first + number, "self", stage, 16, 8) for number in range(2))
+        tuple(Layer(f"{stage}.{number}", first + number, "self", stage, 16, 8) for number in range(2))
         for stage, first in (("down", 0), ("up", 2))
     )
     plan = make_plan(rules, (*down, *up), SCHEDULE, len(TARGETS))
@@ -59,12 +59,12 @@ def test_methods_add_up_over_time() -> None:
 
 
 def test_a_rule_acts_on_its_readers_alone() -> None:
-    assert reads((Rule(readers=(1,), sites="15"),), 0) == {15: ((0,), (2,), (2,))}
+    assert reads((Rule(readers=(1,), layers="15"),), 0) == {15: ((0,), (2,), (2,))}
 
 
 def test_a_reader_that_is_not_there_is_refused() -> None:
     with pytest.raises(SamecastError, match=r"reader 2 is not among the 2 images, 0\.\.1"):
-        make_plan((Rule(readers=(2,)),), SITES, SCHEDULE, 2)
+        make_plan((Rule(readers=(2,)),), LAYERS, SCHEDULE, 2)
 
 
 @pytest.mark.parametrize("fields", [{"sources": ()}, {"readers": ()}])
@@ -75,7 +75,7 @@ def test_a_rule_without_reader_or_source_is_refused(fields: dict[str, tuple[int,
 
 def test_a_rule_that_acts_only_where_nothing_changes_is_refused() -> None:
     with pytest.raises(SamecastError, match="change nothing"):
-        make_plan(masactrl(start=49), SITES, SCHEDULE, 2)
+        make_plan(masactrl(start=49), LAYERS, SCHEDULE, 2)
 
 
 OTHER_VALUES = {
@@ -83,7 +83,7 @@ OTHER_VALUES = {
     "final": 20,
     "skip": 2,
     "stride": 2,
-    "sites": "14",
+    "layers": "14",
     "tokens": SubjectTokens("cat"),
     "anchor": 1,
     "weight": 2.0,
@@ -98,11 +98,11 @@ OTHER_VALUES = {
 )
 def test_every_argument_of_every_method_changes_what_is_done(name: str, argument: str) -> None:
     def done(**arguments: Any) -> tuple[object, ...]:
-        plan = make_plan(METHODS[name](**arguments), SITES, SCHEDULE, 2)
+        plan = make_plan(METHODS[name](**arguments), LAYERS, SCHEDULE, 2)
         return tuple(
-            (step, site, [(rule.readers, rule.sources, rule.mode) for rule in rules])
+            (step, layer, [(rule.readers, rule.sources, rule.mode) for rule in rules])
             for step, at_step in plan.acting.items()
-            for site, rules in at_step.items()
+            for layer, rules in at_step.items()
         )
 
     assert done(**{argument: OTHER_VALUES[argument]}) != done()
@@ -120,11 +120,11 @@ def test_readers_survive_json() -> None:
 
 
 def test_a_written_rule_needs_to_tell_only_what_differs_from_the_defaults() -> None:
-    (rule,) = rules_from_data([{"sources": ["source"], "sites": "decoder"}])
-    assert rule == Rule(sites="decoder")
+    (rule,) = rules_from_data([{"sources": ["source"], "layers": "decoder"}])
+    assert rule == Rule(layers="decoder")
 
 
-TOLD = {"sources": ["source"], "sites": "15"}
+TOLD = {"sources": ["source"], "layers": "15"}
 
 
 @pytest.mark.parametrize(
@@ -133,7 +133,7 @@ TOLD = {"sources": ["source"], "sites": "15"}
         ("rule", "rules must be a list; got 'rule'"),
         (["rule"], "rule 1 must be an object of readers, sources"),
         ([{}], "rule 1 must tell its sources"),
-        ([{"sources": ["source"]}], "rule 1 must tell its sites"),
+        ([{"sources": ["source"]}], "rule 1 must tell its layers"),
         ([TOLD | {"reader": [1]}], "rule 1 has no 'reader'; it has readers, sources"),
         ([TOLD | {"sources": "source"}], "rule 1: sources must be a list, each member 'source' or"),
         ([TOLD | {"readers": 1}], "rule 1: readers must be 'targets' or a list, each member a whole number"),

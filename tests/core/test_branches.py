@@ -2,7 +2,7 @@ import pytest
 import torch
 from diffusers.pipelines.stable_diffusion.pipeline_stable_diffusion import rescale_noise_cfg
 
-from samecast.core.branches import Branch, Branches, Place
+from samecast.core.batch import Branch, Branches, Place
 
 SOURCE = Branch("source", 0, "")
 CAPTIONED = Branch("source", 0, "a dog")

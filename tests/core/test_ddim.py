@@ -4,8 +4,8 @@ import pytest
 import torch
 from diffusers import DDIMScheduler
 
-from samecast.backbones.unet import schedule_of
 from samecast.core.ddim import PredictionType, Schedule, denoise, invert, undo
+from samecast.models.unet import schedule_of
 
 STABLE_DIFFUSION: dict[str, Any] = {
     "beta_start": 0.00085,

@@ -1,14 +1,14 @@
 import pytest
 import torch
 
+from samecast.core.layers import Layer
 from samecast.core.maps import combine_maps, normalise, otsu, probabilities, threshold_of
-from samecast.core.sites import Site
 from samecast.core.tokens import SubjectTokens
 from samecast.errors import SamecastError
 
 
-def sites(finest: int) -> tuple[Site, ...]:
-    return tuple(Site(f"up.{at}", at, "cross", "up", finest // part, 8) for at, part in enumerate((8, 4, 2, 1)))
+def layers(finest: int) -> tuple[Layer, ...]:
+    return tuple(Layer(f"up.{at}", at, "cross", "up", finest // part, 8) for at, part in enumerate((8, 4, 2, 1)))
 
 
 def test_maps_over_all_tokens_sum_to_1() -> None:
@@ -27,7 +27,7 @@ def test_probabilities_are_the_softmax_averaged_over_heads() -> None:
     torch.testing.assert_close(probabilities(query, key)[0], expected)
 
 
-def test_combining_averages_tokens_and_sites_at_the_finest_resolution() -> None:
+def test_combining_averages_tokens_and_layers_at_the_finest_resolution() -> None:
     coarse, fine = torch.zeros(4, 3), torch.zeros(16, 3)
     coarse[:, 1], fine[:, 2] = 0.4, 0.8
     torch.testing.assert_close(combine_maps([coarse, fine], [1, 2]), torch.full((4, 4), (0.2 + 0.4) / 2))
@@ -59,10 +59,10 @@ def test_otsu_is_the_split_of_the_largest_variance_between_classes() -> None:
     assert between(otsu(values)) == pytest.approx(best, rel=1e-3)
 
 
-def test_the_default_sites_are_masactrls_or_the_two_finest() -> None:
-    assert SubjectTokens().selector(sites(64)) == "@1/4"
-    assert SubjectTokens().selector(sites(32)) == "@1/1,@1/2"
-    assert SubjectTokens(sites="mid").selector(sites(32)) == "mid"
+def test_the_default_layers_are_masactrls_or_the_two_finest() -> None:
+    assert SubjectTokens().selector(layers(64)) == "@1/4"
+    assert SubjectTokens().selector(layers(32)) == "@1/1,@1/2"
+    assert SubjectTokens(layers="mid").selector(layers(32)) == "mid"
 
 
 @pytest.mark.parametrize("threshold", [0.0, 1.0, -1.0])

@@ -2,19 +2,19 @@ import re
 
 import pytest
 
-from samecast.core.sites import Site, describe_sites, select_sites
+from samecast.core.layers import Layer, describe_layers, select_layers
 from samecast.errors import SamecastError
 
 SIDES = {"down": (64, 64, 32, 32, 16, 16), "mid": (8,), "up": (16, 16, 16, 32, 32, 32, 64, 64, 64)}
-SITES = tuple(
-    Site(f"{stage}.{within}", first + within, "self", stage, resolution, 8)
+LAYERS = tuple(
+    Layer(f"{stage}.{within}", first + within, "self", stage, resolution, 8)
     for stage, first in (("down", 0), ("mid", 6), ("up", 7))
     for within, resolution in enumerate(SIDES[stage])
 )
 
 
 def indices(selector: str) -> list[int]:
-    return [site.index for site in select_sites(selector, SITES)]
+    return [layer.index for layer in select_layers(selector, LAYERS)]
 
 
 @pytest.mark.parametrize(
@@ -44,31 +44,31 @@ def test_selector(selector: str, expected: list[int]) -> None:
 
 @pytest.mark.parametrize("selector", ["up.9", "16", "99", "up.9-12", "@15", "@1/3"])
 def test_a_term_that_matches_nothing_lists_the_choices(selector: str) -> None:
-    with pytest.raises(SamecastError, match=f"match nothing; this model has {re.escape(describe_sites(SITES))}"):
-        select_sites(selector, SITES)
+    with pytest.raises(SamecastError, match=f"match nothing; this model has {re.escape(describe_layers(LAYERS))}"):
+        select_layers(selector, LAYERS)
 
 
 @pytest.mark.parametrize("selector", ["10-16", "up.8-9"])
 def test_a_range_that_runs_over_the_end_is_refused(selector: str) -> None:
-    with pytest.raises(SamecastError, match="go beyond the last site"):
-        select_sites(selector, SITES)
+    with pytest.raises(SamecastError, match="go beyond the last layer"):
+        select_layers(selector, LAYERS)
 
 
 @pytest.mark.parametrize("selector", ["", "decodr", "10-", "up", "1.5", "10-15,", "-1", "@", "@0", "@1/0", "@2/4"])
 def test_what_is_no_selector_is_refused(selector: str) -> None:
     with pytest.raises(SamecastError, match="is not a selector"):
-        select_sites(selector, SITES)
+        select_layers(selector, LAYERS)
 
 
 def test_a_backward_range_is_refused() -> None:
     with pytest.raises(SamecastError, match="write 10-15"):
-        select_sites("15-10", SITES)
+        select_layers("15-10", LAYERS)
 
 
 def test_a_stage_that_a_model_lacks_is_refused() -> None:
     with pytest.raises(SamecastError, match="match nothing"):
-        select_sites("mid", SITES[:6])
+        select_layers("mid", LAYERS[:6])
 
 
 def test_description_numbers_every_stage() -> None:
-    assert describe_sites(SITES) == ("down.0-5 (0-5), mid.0 (6), up.0-8 (7-15), resolutions @64, @32, @16, @8")
+    assert describe_layers(LAYERS) == ("down.0-5 (0-5), mid.0 (6), up.0-8 (7-15), resolutions @64, @32, @16, @8")

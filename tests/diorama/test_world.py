@@ -118,13 +118,13 @@ def test_every_value_of_every_attribute_is_drawn():
 def test_a_caption_states_only_facts_and_says_what_it_states():
     rng = np.random.default_rng(1)
     for spec in specs(300):
-        told, truth = captions.caption(spec, rng), captions.facts(spec)
-        assert told.states.items() <= truth.items()
+        data, truth = captions.caption(spec, rng), captions.facts(spec)
+        assert data.states.items() <= truth.items()
         for name in ("kind", "colour", "pattern", "pose"):
-            if name in told.states:
-                assert told.states[name] in told.text.replace(",", "").split()
-        if "background" in told.states:
-            assert any(words in told.text for words in captions.BACKGROUND_PHRASES[told.states["background"]])
+            if name in data.states:
+                assert data.states[name] in data.text.replace(",", "").split()
+        if "background" in data.states:
+            assert any(words in data.text for words in captions.BACKGROUND_PHRASES[data.states["background"]])
 
 
 def test_a_bare_noun_says_nothing_of_what_a_subject_wears():
@@ -133,7 +133,7 @@ def test_a_bare_noun_says_nothing_of_what_a_subject_wears():
     for spec in specs(300) * 40:
         wears = spec.identity.accessory != "none"
         bare[wears].append(not captions.caption(spec, rng).states.keys() & set(captions.LOOKS))
-    shares = {wears: np.mean(told) for wears, told in bare.items()}
+    shares = {wears: np.mean(data) for wears, data in bare.items()}
     assert shares[True] == pytest.approx(0.12, abs=0.015)
     assert shares[False] == pytest.approx(0.12, abs=0.015)
 

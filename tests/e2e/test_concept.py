@@ -11,13 +11,13 @@ import torch
 from PIL import Image
 
 import samecast as sc
-from samecast.backbones.loading import load_backbone
+from samecast.attention.methods import METHODS
 from samecast.cli import main
 from samecast.concepts.concept import Concept, ModifierToken
 from samecast.concepts.formats import write_concept
 from samecast.concepts.strength import join_strength, split_strength
-from samecast.control.checks import wanted_masks
-from samecast.control.rules import METHODS
+from samecast.engine.checks import wanted_masks
+from samecast.models.loading import load_backbone
 from tests.concepts.makers import make_concept
 
 PAGE = Path(__file__).parents[2] / "docs" / "concepts.md"
@@ -65,12 +65,12 @@ def test_the_commands_of_the_page_run(rex: Path, tiny_pipeline_dir: Path, capsys
         if words[1] != "show":
             words += ["--model", str(tiny_pipeline_dir)]
         assert main(words) == 0, line
-    told = capsys.readouterr().out
-    assert "<new1>, a dog (1 x 32 channels)" in told
-    assert re.search(r"all else moved +[\d.]+%", told)
-    assert re.search(r"elsewhere +off by [\d.]+% of its change, in 3 prompts that were not constrained", told)
-    assert "of the Stable Diffusion family, for text of 32 channels" in told
-    assert re.search(r"error +[\d.]+% of the change; at worst", told)
+    data = capsys.readouterr().out
+    assert "<new1>, a dog (1 x 32 channels)" in data
+    assert re.search(r"all else moved +[\d.]+%", data)
+    assert re.search(r"elsewhere +off by [\d.]+% of its change, in 3 prompts that were not constrained", data)
+    assert "of the Stable Diffusion family, for text of 32 channels" in data
+    assert re.search(r"error +[\d.]+% of the change; at worst", data)
     assert list(Concept.load(rex / "both.safetensors").tokens) == ["<new1>", "<new2>"]
     assert list(Concept.load(rex / "renamed.safetensors").tokens) == ["<rex>"]
     assert Concept.load(rex / "small.safetensors").size < Concept.load(rex / "rex.safetensors").size
@@ -112,12 +112,12 @@ def test_the_record_names_concepts_and_again_applies_them(
 ) -> None:
     words = ("--concept", "rex.safetensors:0.7", "--concept", "tom.safetensors")
     assert render(tiny_pipeline_dir, "rex.png", "a <new1> dog and a <new2> cat", *words, "-o", "out") == 0
-    told = json.loads((rex / "out" / "render.json").read_text())["provenance"]["model"]["concepts"]
-    assert [(each["path"], each["strength"], each["words"]) for each in told] == [
+    data = json.loads((rex / "out" / "render.json").read_text())["provenance"]["model"]["concepts"]
+    assert [(each["path"], each["strength"], each["words"]) for each in data] == [
         ("rex.safetensors", 0.7, ["<new1>"]),
         ("tom.safetensors", 1.0, ["<new2>"]),
     ]
-    assert told[0]["revision"] == Concept.load("rex.safetensors").revision
+    assert data[0]["revision"] == Concept.load("rex.safetensors").revision
     assert main(["render", "--again", "out"]) == 0
     assert pixels(rex / "out") == pixels(rex / "out-again")
     Concept.load("tom.safetensors").save("rex.safetensors")
@@ -193,6 +193,6 @@ def test_what_a_file_says_of_itself_does_not_reach_the_terminal_raw(
     token = ModifierToken({"text_encoder": torch.ones(1, 8)}, "dog\x1b[2J\x07")
     Concept({"<new1>": token}, training={"note": "\x1b]0;title\x07"}).save(tmp_path / "rex.safetensors")
     assert main(["concept", "show", str(tmp_path / "rex.safetensors")]) == 0
-    told = capsys.readouterr().out
-    assert "<new1>" in told
-    assert not {"\x1b", "\x07"} & set(told)
+    data = capsys.readouterr().out
+    assert "<new1>" in data
+    assert not {"\x1b", "\x07"} & set(data)

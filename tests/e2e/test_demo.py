@@ -38,8 +38,8 @@ def test_a_demo_is_complete_and_replaces_its_predecessor(
     assert list(dict.fromkeys(seen)) == [setting.title for setting in settings_of(4)]
     html = (demo.folder / "index.html").read_text()
     assert html.count("<img") == len(PHOTOS) + 4 * len(SCENES)
-    told = json.loads((demo.folder / "demo.json").read_text())
-    assert [len(setting["same"]) for setting in told["settings"]] == [len(SCENES)] * 4
+    data = json.loads((demo.folder / "demo.json").read_text())
+    assert [len(setting["same"]) for setting in data["settings"]] == [len(SCENES)] * 4
     with Image.open(demo.folder / "grid.png") as grid:
         assert grid.width > 1000
     assert len(demo.table().rows) == 4
@@ -69,9 +69,9 @@ def test_the_prompts_tell_the_class_and_nothing_else_of_the_subject() -> None:
 def test_the_settings_are_those_of_the_study_at_fifty_steps() -> None:
     none, decoder, encoder, early = (setting.rules for setting in settings_of(50))
     assert none == ()
-    assert (decoder[0].sites, decoder[0].steps) == ("10-15", sc.Steps(4))
-    assert (encoder[0].sites, encoder[0].steps) == ("0-7", sc.Steps(4))
-    assert (early[0].sites, early[0].steps) == ("10-15", sc.Steps(4, 25))
+    assert (decoder[0].layers, decoder[0].steps) == ("10-15", sc.Steps(4))
+    assert (encoder[0].layers, encoder[0].steps) == ("0-7", sc.Steps(4))
+    assert (early[0].layers, early[0].steps) == ("10-15", sc.Steps(4, 25))
 
 
 def test_the_judge_knows_the_photos() -> None:

@@ -46,9 +46,9 @@ def test_a_photo_and_two_prompts_make_a_folder(
     captured = capsys.readouterr()
     assert re.search(r"2 pictures in \S+rex \(\d+ evaluations", captured.out)
     assert "Traceback" not in captured.err
-    told = json.loads((folder / "render.json").read_text())["provenance"]
-    assert told["prompts"] == ["a {noun} on the beach", "a dog at night"]
-    assert {"seeds", "rules", "settings", "model", "versions", "threads", "evaluations", "batch_shapes"} <= set(told)
+    data = json.loads((folder / "render.json").read_text())["provenance"]
+    assert data["prompts"] == ["a {noun} on the beach", "a dog at night"]
+    assert {"seeds", "rules", "settings", "model", "versions", "threads", "evaluations", "batch_shapes"} <= set(data)
 
 
 @pytest.mark.parametrize(
@@ -56,11 +56,11 @@ def test_a_photo_and_two_prompts_make_a_folder(
     [
         ("rex.png", "a dog", "a cat"),
         ("rex.png", "a dog", "--init", "0.5", "--images-per-prompt", "2", "--seed", "5", "--fit", "pad"),
-        ("rex.png", "a dog", "--method", "masactrl-union", "--sites", "encoder", "--start", "1", "--final", "3"),
+        ("rex.png", "a dog", "--method", "masactrl-union", "--layers", "encoder", "--start", "1", "--final", "3"),
         ("rex.png", "a dog", "--source-prompt", "a photo of a dog", "--negative-prompt", "rain"),
         ("a {noun} in the snow", "--source-prompt", "a {noun}", "--noun", "cat", "--seed", "3"),
-        ("rex.png", "a dog", "--method", "dream-matcher", "--noun", "dog", "--sites", "all"),
-        ("rex.png", "a red dog", *AUTO, "--map-words", "red dog", "--map-sites", "mid,@1/2", "--threshold", "otsu"),
+        ("rex.png", "a dog", "--method", "dream-matcher", "--noun", "dog", "--layers", "all"),
+        ("rex.png", "a red dog", *AUTO, "--map-words", "red dog", "--map-layers", "mid,@1/2", "--threshold", "otsu"),
     ],
 )
 def test_again_makes_the_same_pictures_bit_for_bit(
@@ -110,13 +110,13 @@ def test_a_second_run_leaves_the_first_alone(
 @pytest.mark.parametrize(
     ("words", "part"),
     [
-        (("--sites", "up.99"), "up.99"),
-        (("--sites", "basement"), "basement"),
+        (("--layers", "up.99"), "up.99"),
+        (("--layers", "basement"), "basement"),
         (("--start", "6"), "beyond the last step"),
         (("--size", "65"), "multiple"),
         (("--images-per-prompt", "2"), "init"),
         (("--lora", "none.safetensors"), "none.safetensors"),
-        ((*AUTO, "--map-sites", "@5"), "'@5' match nothing"),
+        ((*AUTO, "--map-layers", "@5"), "'@5' match nothing"),
         ((*AUTO, "--map-words", "cat"), "the word 'cat' is not in the prompt"),
     ],
 )

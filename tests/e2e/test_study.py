@@ -57,7 +57,7 @@ def test_a_study_leaves_tables_figures_and_a_page(done: Path) -> None:
     assert all(isinstance(row["identity"], bool) and -1 <= row["text_alignment"] <= 1 for row in rows)
     assert {row["hidden"] for row in rows} == {True, False}
     figures = {path.name for path in (done / "figures").iterdir()}
-    for axis in ("final", "start", "skip", "handover", "sites"):
+    for axis in ("final", "start", "skip", "handover", "layers"):
         assert {f"scatter-{axis}.svg", f"scatter-{axis}.png", f"strip-{axis}-00-dog.png"} <= figures
     assert {"front.svg", "encoder-decoder.svg", "strip-final-00-dog-hidden.png"} <= figures
     strip = open_photo(done / "figures" / "strip-final-00-dog.png")
@@ -74,10 +74,10 @@ def test_the_page_needs_nothing_but_itself(done: Path) -> None:
     assert not re.search(r"@import|url\((?!#|\"?data:|'?data:)", page)
     assert "Recommended" in page
     for claim in (
-        "Decoder sites keep the subject",
+        "Decoder layers keep the subject",
         "a later final step",
         "start step hardly",
-        "On photos that hide a part, encoder sites keep the subject better",
+        "On photos that hide a part, encoder layers keep the subject better",
     ):
         assert claim in page
 
@@ -112,9 +112,9 @@ def test_a_dry_run_tells_and_writes_nothing(
 ) -> None:
     words = ["--model", str(tiny_pipeline_dir), "--clip", "diorama", "--subjects", "1", "--out", str(tmp_path / "none")]
     assert main(["study", "--preset", "full", "--dry-run", *words]) == 0
-    told = capsys.readouterr().out
+    data = capsys.readouterr().out
     for figure in ("840", "567", "10,582", "21,214", "85,050"):
-        assert figure in told
+        assert figure in data
     assert not (tmp_path / "none").exists()
 
 
@@ -179,15 +179,15 @@ def test_a_relative_model_is_found_from_another_folder(
 
 
 def test_axes_come_from_words_and_from_yaml(tmp_path: Path) -> None:
-    (tmp_path / "grid.yaml").write_text("axes:\n  final: 20:51:5\n  sites: [encoder, decoder]\nbase: {start: 6}\n")
+    (tmp_path / "grid.yaml").write_text("axes:\n  final: 20:51:5\n  layers: [encoder, decoder]\nbase: {start: 6}\n")
     from_file = grid_of(StudyOptions(config=tmp_path / "grid.yaml"))
-    from_words = grid_of(StudyOptions(axis=("final=20:51:5", "sites=encoder,decoder", "start=6")))
+    from_words = grid_of(StudyOptions(axis=("final=20:51:5", "layers=encoder,decoder", "start=6")))
     assert [v.rules for v in from_file.variants] == [v.rules for v in from_words.variants]
     assert len(from_file.variants) == 14
 
 
 @pytest.mark.parametrize(
-    ("words", "told"),
+    ("words", "data"),
     [
         (("--axis", "finale=1"), "choose from start"),
         (("--preset", "aiku", "--axis", "final=1"), "leave it out, or the axes"),
@@ -203,7 +203,7 @@ def test_axes_come_from_words_and_from_yaml(tmp_path: Path) -> None:
         (("gone.json",), "'gone.json' does not exist"),
         (("--subjects", "99"), "subjects must be a whole number from 1 to 32"),
         (("--seeds", "2"), "need a start that is random"),
-        (("--axis", "sites=up.77"), "match nothing"),
+        (("--axis", "layers=up.77"), "match nothing"),
         (("--axis", "final=60"), "beyond the last step"),
         (("--axis", "mode=subject"), "would do nothing"),
         (("--axis", "threshold=0.1,otsu"), "give maps too"),
@@ -217,14 +217,14 @@ def test_mistakes_are_one_line(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
     words: tuple[str, ...],
-    told: str,
+    data: str,
 ) -> None:
     monkeypatch.chdir(tmp_path)
     more = () if words[0] == "status" else ("--model", str(tiny_pipeline_dir))
     given = ("--clip", "diorama") if more and not {"--clip", "--resume"} & set(words) else ()
     assert main(["study", *words, *more, *given]) == 2
     err = capsys.readouterr().err
-    assert told in " ".join(err.split())
+    assert data in " ".join(err.split())
     assert err.count("\n") == 1
     assert not (tmp_path / "study").exists()
 
@@ -240,13 +240,13 @@ def test_tune_writes_rules_that_render_takes(
     photo.save("rex.png")
     model = ["--model", str(tiny_pipeline_dir), "--steps", "6"]
     prompts = ["a dog on the beach", "a red cat", "a dog at night"]
-    axes = ["--axis", "final=1:7:1", "--axis", "sites=encoder,decoder", "--axis", "start=1"]
+    axes = ["--axis", "final=1:7:1", "--axis", "layers=encoder,decoder", "--axis", "start=1"]
     words = ["tune", "rex.png", *prompts, *axes, "--clip", "diorama", "--out", "tuned", *model]
     assert main(words) == 0
     assert "chosen" in capsys.readouterr().out
-    told = json.loads(Path("tuned/rules.json").read_text())
-    assert told["why"]["prompts"] == 3
-    assert told["why"]["chosen"] in told["why"]["front"]
+    data = json.loads(Path("tuned/rules.json").read_text())
+    assert data["why"]["prompts"] == 3
+    assert data["why"]["chosen"] in data["why"]["front"]
     assert Path("tuned/front.png").is_file()
     rounds = sorted(int(place.name.split("-")[0]) for place in Path("tuned").glob("*-candidates-*"))
     assert rounds == [3, 6, 12]
@@ -260,7 +260,7 @@ def test_tune_writes_rules_that_render_takes(
     assert {file: file.stat().st_mtime_ns for file in Path("tuned/runs").glob("*/*.png")} == made
     assert main(["render", "rex.png", prompts[0], "--rules", "tuned/rules.json", "--out", "r", *model]) == 0
     record = json.loads(Path("r/render.json").read_text())
-    assert record["provenance"]["rules"] == told["rules"]
+    assert record["provenance"]["rules"] == data["rules"]
     capsys.readouterr()
     assert main(["render", "rex.png", "a dog", "--rules", "tuned/rules.json", "--final", "3", *model]) == 2
     assert "leave one of them out" in capsys.readouterr().err
@@ -314,6 +314,6 @@ def test_a_dry_run_of_a_search_tells_its_rounds(
     words = ["tune", str(tmp_path / "rex.png"), "a dog", "a cat", "a bird", "--model", str(tiny_pipeline_dir)]
     assert main([*words, "--dry-run", "--out", str(tmp_path / "tuned")]) == 0
     rows = [re.findall(r"\d+", line) for line in capsys.readouterr().out.splitlines() if "prompt" in line]
-    # 54 candidates: three starts, six final steps and three sets of sites; prompts double, and candidates halve.
+    # 54 candidates: three starts, six final steps and three sets of layers; prompts double, and candidates halve.
     assert [(row[0], row[1], row[-1]) for row in rows] == [("54", "1", "54"), ("27", "2", "54"), ("13", "3", "39")]
     assert not (tmp_path / "tuned").exists()

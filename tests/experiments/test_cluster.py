@@ -55,8 +55,8 @@ def test_whatever_becomes_of_a_unit_it_is_told_and_the_others_are_worked_on(clus
     tempers = (*("long", "", "lost", "mistake", "unspeakable", "panic", "exit", "poison", "unsendable", "flaky"), "")
     units = [Number(number, temper) for number, temper in enumerate(tempers)]
     said: list[str] = []
-    told: list[tuple[str, int, int]] = []
-    watch = Watch(progress=lambda *how: told.append(how), message=said.append)
+    data: list[tuple[str, int, int]] = []
+    watch = Watch(progress=lambda *how: data.append(how), message=said.append)
     ended = run(tmp_path, units, RayExecutor(2), watch)
     assert (sorted(ended.results), ended.failed) == ([0, 2, 4, 18, 20], 6)
     kept = {f["unit"]: (f["kind"], f["reason"], f["tries"]) for f in failures(Store(tmp_path / "store"))}
@@ -78,8 +78,8 @@ def test_whatever_becomes_of_a_unit_it_is_told_and_the_others_are_worked_on(clus
     processes = {words: [p for p, w in log_of(tmp_path / "log") if w == words] for words in worked}
     assert all(len(set(of)) == len(of) for of in processes.values())
     # One long unit is heard of while it is under way, and nothing is heard of it afterwards.
-    assert {name for name, _, _ in told} == {"number 0"}
-    assert any(0 < done < total for _, done, total in told)
+    assert {name for name, _, _ in data} == {"number 0"}
+    assert any(0 < done < total for _, done, total in data)
     assert any("is tried once more after the others" in line for line in said)
 
 
@@ -142,7 +142,7 @@ def test_a_worker_that_cannot_be_made_ends_the_run_with_its_reason(cluster: Any,
 
 
 @pytest.mark.parametrize(
-    ("address", "told"),
+    ("address", "data"),
     [
         ("127.0.0.1:1", "no cluster answers at 127.0.0.1:1: Connection refused"),
         ("nowhere.invalid:6379", "no cluster answers at nowhere.invalid:6379"),
@@ -152,11 +152,11 @@ def test_a_worker_that_cannot_be_made_ends_the_run_with_its_reason(cluster: Any,
         ("127.0.0.1:70000", "must be auto or host:port"),
     ],
 )
-def test_an_address_where_nobody_is_is_told_in_seconds(tmp_path: Path, address: str, told: str) -> None:
+def test_an_address_where_nobody_is_is_told_in_seconds(tmp_path: Path, address: str, data: str) -> None:
     began = time.monotonic()
     with pytest.raises(SamecastError) as caught:
         run(tmp_path, [Number(1)], RayExecutor(address=address))
-    assert told in str(caught.value)
+    assert data in str(caught.value)
     assert "\n" not in str(caught.value)
     assert time.monotonic() - began < 15
 

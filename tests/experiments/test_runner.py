@@ -24,7 +24,7 @@ def run(tmp_path: Path, units: list[Number], **others: Any) -> Ended[Any]:
 
 def kept(tmp_path: Path) -> dict[str, tuple[str, str, int]]:
     found = failures(Store(tmp_path / "store"))
-    return {told["unit"]: (told["kind"], told["reason"], told["tries"]) for told in found}
+    return {data["unit"]: (data["kind"], data["reason"], data["tries"]) for data in found}
 
 
 def test_units_are_worked_on_by_one_worker_the_longest_first(tmp_path: Path) -> None:
@@ -58,8 +58,8 @@ def test_failures_are_kept_and_end_nothing(tmp_path: Path) -> None:
 
 def test_details_are_kept_for_those_who_mend(tmp_path: Path) -> None:
     run(tmp_path, [Number(1, "bug")])
-    (told,) = failures(Store(tmp_path / "store"))
-    assert "in _bug" in told["details"]
+    (data,) = failures(Store(tmp_path / "store"))
+    assert "in _bug" in data["details"]
 
 
 def test_a_failure_is_forgotten_when_its_unit_succeeds(tmp_path: Path) -> None:
@@ -95,17 +95,17 @@ def test_a_unit_that_killed_an_earlier_run_comes_last(tmp_path: Path) -> None:
             waiting = [unit for unit in units if str(unit.value) in numbers]
             run(tmp_path, waiting)
             os._exit(0)
-        _, told = os.waitpid(child, 0)
-        assert os.waitstatus_to_exitcode(told) == -signal.SIGKILL
+        _, data = os.waitpid(child, 0)
+        assert os.waitstatus_to_exitcode(data) == -signal.SIGKILL
     worked = [words for _, words in log_of(tmp_path / "log") if words != "made"]
     assert worked == ["1", "2", "3", "1", "1"]
 
 
 def test_those_who_watch_hear_of_units_and_their_progress(tmp_path: Path) -> None:
     heard: list[Any] = []
-    watch = Watch(progress=lambda *told: heard.append(told), begun=lambda unit: heard.append(unit.name))
+    watch = Watch(progress=lambda *data: heard.append(data), begun=lambda unit: heard.append(unit.name))
     ends: list[Any] = []
-    run(tmp_path, [Number(1, "long")], watch=watch, finished=lambda outcome, *told: ends.append(told))
+    run(tmp_path, [Number(1, "long")], watch=watch, finished=lambda outcome, *data: ends.append(data))
     assert heard[:2] == ["number 1", ("number 1", 0, 40)]
     assert heard[-1] == ("number 1", 39, 40)
     assert ends == [(1, 1)]

@@ -74,7 +74,7 @@ def render_cases(model: sc.Model, where: str) -> dict[str, Callable[[], Named]]:
     masked = sc.Subject((photo(),), class_noun="dog", masks=(mask(),))
     several = sc.Subject((photo(), photo(1)), class_noun="dog", masks=(mask(), mask(left=False)))
     masks = (mask(), mask(left=False))
-    plain = sc.masactrl(2, 6, sites=where)
+    plain = sc.masactrl(2, 6, layers=where)
     return {
         "none": lambda: rendered(model, one, ()),
         "masactrl": lambda: rendered(model, one, plain),
@@ -91,25 +91,25 @@ def render_cases(model: sc.Model, where: str) -> dict[str, Callable[[], Named]]:
         "masactrl rescaled": lambda: rendered(model, one, plain, guidance_rescale=0.7, negative_prompt="a cat"),
         "masactrl live source": lambda: rendered(model, one, plain, source_memory=0.0),
         "masactrl small": lambda: rendered(model, one, plain, size=32),
-        "masactrl_union": lambda: rendered(model, one, sc.masactrl_union(2, 6, sites=where)),
-        "masactrl_masked": lambda: rendered(model, masked, sc.masactrl_masked(2, 6, sites=where), target_masks=masks),
-        "masactrl_auto_masked": lambda: rendered(model, one, sc.masactrl_auto_masked(2, 6, sites=where, tokens=LOOK)),
+        "masactrl_union": lambda: rendered(model, one, sc.masactrl_union(2, 6, layers=where)),
+        "masactrl_masked": lambda: rendered(model, masked, sc.masactrl_masked(2, 6, layers=where), target_masks=masks),
+        "masactrl_auto_masked": lambda: rendered(model, one, sc.masactrl_auto_masked(2, 6, layers=where, tokens=LOOK)),
         "masactrl_auto_masked captioned": lambda: rendered(
-            model, one, sc.masactrl_auto_masked(2, 6, sites=where, tokens=LOOK), source_prompt="a photo of a dog"
+            model, one, sc.masactrl_auto_masked(2, 6, layers=where, tokens=LOOK), source_prompt="a photo of a dog"
         ),
-        "style_aligned": lambda: rendered(model, one, sc.style_aligned(0, 6, sites="all")),
+        "style_aligned": lambda: rendered(model, one, sc.style_aligned(0, 6, layers="all")),
         "style_aligned anchor": lambda: rendered(
-            model, None, sc.style_aligned(0, 6, sites="all", anchor=0), init="noise", seed=2
+            model, None, sc.style_aligned(0, 6, layers="all", anchor=0), init="noise", seed=2
         ),
         "consistory": lambda: rendered(
-            model, None, sc.consistory(1, 6, sites="decoder", dropout=0.5), init="noise", target_masks=masks
+            model, None, sc.consistory(1, 6, layers="decoder", dropout=0.5), init="noise", target_masks=masks
         ),
-        "free_custom": lambda: rendered(model, several, sc.free_custom(0, 6, sites=where, weight=3.0)),
+        "free_custom": lambda: rendered(model, several, sc.free_custom(0, 6, layers=where, weight=3.0)),
         "dream_matcher": lambda: rendered(
-            model, one, sc.dream_matcher(2, 6, sites=where, tokens=LOOK, consistency=0.4)
+            model, one, sc.dream_matcher(2, 6, layers=where, tokens=LOOK, consistency=0.4)
         ),
         "two rules": lambda: rendered(
-            model, one, sc.masactrl(0, 2, sites="encoder") + sc.masactrl_union(3, None, sites=where)
+            model, one, sc.masactrl(0, 2, layers="encoder") + sc.masactrl_union(3, None, layers=where)
         ),
         "one reader": lambda: rendered(model, one, (sc.Rule((1,), ("source", 0), where, Steps(1, 6)),)),
     }
@@ -136,15 +136,15 @@ def attach_cases(directory: Path, where: str) -> dict[str, Callable[[], Named]]:
         return cls.from_pretrained(directory).to(torch.float64)
 
     rows = ["a dog", *PROMPTS]
-    masks = sc.masactrl_auto_masked(2, 6, sites=where, tokens=LOOK)
+    masks = sc.masactrl_auto_masked(2, 6, layers=where, tokens=LOOK)
     return {
-        "rows": lambda: attached(pipe(), sc.masactrl(2, 6, sites=where), rows, sources=[0]),
+        "rows": lambda: attached(pipe(), sc.masactrl(2, 6, layers=where), rows, sources=[0]),
         "rows masked": lambda: attached(pipe(), masks, rows, sources=[0], class_noun="dog"),
-        "photo": lambda: attached(pipe(), sc.masactrl(2, 6, sites=where), PROMPTS, sources=photo()),
-        "photo first step": lambda: attached(pipe(), sc.masactrl(0, 6, sites=where), PROMPTS, sources=photo()),
+        "photo": lambda: attached(pipe(), sc.masactrl(2, 6, layers=where), PROMPTS, sources=photo()),
+        "photo first step": lambda: attached(pipe(), sc.masactrl(0, 6, layers=where), PROMPTS, sources=photo()),
         "photo masked": lambda: attached(pipe(), masks, PROMPTS, sources=photo(), class_noun="dog"),
         "photo live": lambda: attached(
-            pipe(), sc.masactrl(2, 6, sites=where), PROMPTS, sources=photo(), source_memory=0.0
+            pipe(), sc.masactrl(2, 6, layers=where), PROMPTS, sources=photo(), source_memory=0.0
         ),
         "style_aligned": lambda: attached(pipe(), sc.style_aligned(0, 6, anchor=0), rows),
     }
@@ -153,22 +153,22 @@ def attach_cases(directory: Path, where: str) -> dict[str, Callable[[], Named]]:
 def study_case(directory: Path, folder: Path) -> Named:
     """The latents and scores of a small grid, whose runs share what they have in common."""
     from samecast.study.axes import parse_axis
-    from samecast.study.casting import orders_of
+    from samecast.study.binding import orders_of
     from samecast.study.grid import factorial
     from samecast.study.job import prepare, run_study
     from samecast.study.recipe import Recipe
     from samecast.study.scoring import scorer_facts
     from samecast.study.subjects import StudySubject
     from samecast.study.table import Rows
-    from samecast.study.unit import Bench
+    from samecast.study.unit import ExecutionConfig
 
     model = in_float64(directory)
-    grid = factorial([parse_axis("final=3,6"), parse_axis("sites=encoder,10-15")], {"start": 2}, STEPS)
+    grid = factorial([parse_axis("final=3,6"), parse_axis("layers=encoder,10-15")], {"start": 2}, STEPS)
     settings = sc.RenderSettings(steps=STEPS, guidance_scale=7.5, size=32)
     recipe = Recipe(grid, settings, str(model.backbone.identity.id), "", "", clip="diorama")
     subject = StudySubject("rex", tuple(PROMPTS), (photo(),), "dog")
     study, recipe = prepare(folder / "study", recipe, [subject], model.backbone)
-    run_study(study, Bench(study.path), backbone=model.backbone)
+    run_study(study, ExecutionConfig(study.path), backbone=model.backbone)
     found: Named = {}
     for order in orders_of(recipe, study.subject("rex")):
         found[f"{order.variant.name}, {order.cast.prompt}"] = study.latent(order.key).float()

@@ -34,7 +34,7 @@ def embedded_case() -> Named:
     model = sc.load()
     model.backbone.pipeline.to(torch.float64)  # type: ignore[attr-defined]
     subject = sc.Subject((photo(),), class_noun="dog")
-    named = rendered(model, subject, sc.masactrl_auto_masked(2, 6, sites="10-15", tokens=LOOK))
+    named = rendered(model, subject, sc.masactrl_auto_masked(2, 6, layers="10-15", tokens=LOOK))
     return {name: value for name, value in named.items() if "map" not in name}
 
 

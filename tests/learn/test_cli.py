@@ -44,14 +44,14 @@ def test_options_become_settings() -> None:
 
     assert settings_of(of("lora")) == default_settings("lora", embedded=True)
     assert settings_of(of("lora", "--model", "sd")) == default_settings("lora", embedded=False)
-    told = settings_of(of("custom-diffusion", "--mode", "crossattn", "--batch", "4", "--no-flip", "--augment", "none"))
-    assert (told.mode, told.batch, told.flip, told.augment) == ("crossattn", 4, False, "none")
+    data = settings_of(of("custom-diffusion", "--mode", "crossattn", "--batch", "4", "--no-flip", "--augment", "none"))
+    assert (data.mode, data.batch, data.flip, data.augment) == ("crossattn", 4, False, "none")
     assert settings_of(of("textual-inversion")).varied
     assert settings_of(of("lora", "--varied", "--rank", "8")).rank == 8
 
 
 @pytest.mark.parametrize(
-    ("words", "told"),
+    ("words", "data"),
     [
         (("lora",), "either --photos"),
         (("lora", "--photos", "nowhere", "--noun", "dog"), "not a folder"),
@@ -79,11 +79,11 @@ def test_options_become_settings() -> None:
     ],
 )
 def test_mistakes_are_one_line(
-    words: tuple[str, ...], told: str, photos_dir: Path, capsys: pytest.CaptureFixture[str]
+    words: tuple[str, ...], data: str, photos_dir: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(("learn", *(word.format(photos=photos_dir) for word in words))) == 2
     err = capsys.readouterr().err
-    assert told in err
+    assert data in err
     assert err.count("\n") == 1
 
 

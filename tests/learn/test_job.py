@@ -131,9 +131,9 @@ def test_a_finished_run_is_not_done_twice_and_others_are_left_alone(
     other = learn(model, [subject], replace(settings, seed=1), tmp_path / "rex", watching=QUIET)
     assert other.file == tmp_path / "rex-2" / "rex-2.safetensors"
     assert learn(model, [subject], replace(settings, seed=1), tmp_path / "rex").found
-    told = json.loads((tmp_path / "rex" / "learn.json").read_text())
-    assert told["settings"]["method"] == "textual-inversion"
-    assert list(told["subjects"][0]["photos"]) == ["0.png", "1.png", "2.png"]
+    data = json.loads((tmp_path / "rex" / "learn.json").read_text())
+    assert data["settings"]["method"] == "textual-inversion"
+    assert list(data["subjects"][0]["photos"]) == ["0.png", "1.png", "2.png"]
     assert Concept.load(first.file).tokens["<new1>"].class_noun == "dog"
 
 

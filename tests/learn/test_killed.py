@@ -92,10 +92,10 @@ def test_a_sample_whose_step_was_saved_before_it_was_drawn_is_drawn(
 
     drawn = Watch.pictures
 
-    def killed(watch: Watch, step: int, *told: Any, **more: Any) -> None:
+    def killed(watch: Watch, step: int, *data: Any, **more: Any) -> None:
         if step == stop_at:
             raise Stopped
-        drawn(watch, step, *told, **more)
+        drawn(watch, step, *data, **more)
 
     with monkeypatch.context() as patch:
         patch.setattr(Watch, "pictures", killed)

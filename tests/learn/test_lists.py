@@ -57,8 +57,8 @@ def test_a_concepts_list_is_read_as_its_authors_do(photos_dir: Path, class_dir: 
 
 def test_paths_are_taken_from_where_the_list_lies(photos_dir: Path, tmp_path: Path) -> None:
     shutil.copytree(photos_dir, tmp_path / "benchmark_dataset" / "pet_dog1")
-    told = entry(Path("./benchmark_dataset/pet_dog1"), prompt_filename="prompts/dog.txt")
-    found = from_list(write(tmp_path / "dataset.json", [told]))
+    data = entry(Path("./benchmark_dataset/pet_dog1"), prompt_filename="prompts/dog.txt")
+    found = from_list(write(tmp_path / "dataset.json", [data]))
     assert found[0].photos[0].parent == tmp_path / "benchmark_dataset" / "pet_dog1"
 
 
@@ -77,8 +77,8 @@ def test_groups_are_learnt_one_at_a_time(photos_dir: Path, tmp_path: Path) -> No
 def test_class_pictures_may_be_lines_of_text_files(photos_dir: Path, class_dir: Path, tmp_path: Path) -> None:
     (tmp_path / "images.txt").write_text(f"{class_dir / '0.png'}\n{class_dir / '1.png'}\n")
     (tmp_path / "caption.txt").write_text("a small dog\na big dog\n")
-    told = entry(photos_dir, class_prompt="caption.txt", class_data_dir="images.txt")
-    (found,) = from_list(write(tmp_path / "list.json", [told]))
+    data = entry(photos_dir, class_prompt="caption.txt", class_data_dir="images.txt")
+    (found,) = from_list(write(tmp_path / "list.json", [data]))
     assert [words for _, words in found.class_photos] == ["a small dog", "a big dog"]
     (tmp_path / "caption.txt").write_text("one\ntwo\nthree\n")
     with pytest.raises(SamecastError, match="2 pictures for 3 captions"):
@@ -142,19 +142,19 @@ def test_what_is_no_path_or_no_subject_is_told_in_one_line(photos_dir: Path, tmp
 def test_the_noun_is_the_class_and_not_the_caption(
     photos_dir: Path, tmp_path: Path, class_prompt: str, instance_prompt: str, noun: str
 ) -> None:
-    told = entry(photos_dir, class_prompt=class_prompt, instance_prompt=instance_prompt)
-    (found,) = from_list(write(tmp_path / "list.json", [told]))
+    data = entry(photos_dir, class_prompt=class_prompt, instance_prompt=instance_prompt)
+    (found,) = from_list(write(tmp_path / "list.json", [data]))
     assert (found.noun, found.caption, found.class_caption) == (noun, instance_prompt, class_prompt)
 
 
 def test_a_token_is_put_before_the_noun_wherever_that_is_in_the_caption(photos_dir: Path, tmp_path: Path) -> None:
-    told = entry(photos_dir, class_prompt="a photo of a dog", instance_prompt="a photo of a dog at home")
-    (found,) = from_list(write(tmp_path / "list.json", [told]))
+    data = entry(photos_dir, class_prompt="a photo of a dog", instance_prompt="a photo of a dog at home")
+    (found,) = from_list(write(tmp_path / "list.json", [data]))
     assert found.caption == "a photo of a <new1> dog at home"
 
 
 @pytest.mark.parametrize(
-    ("fields", "number", "told"),
+    ("fields", "number", "data"),
     [
         (
             {"instance_data_dir": "gone"},
@@ -172,13 +172,13 @@ def test_a_token_is_put_before_the_noun_wherever_that_is_in_the_caption(photos_d
     ],
 )
 def test_what_is_wrong_in_a_list_is_told_with_its_entry_and_all_places_sought(
-    photos_dir: Path, tmp_path: Path, fields: dict[str, Any], number: int | None, told: str
+    photos_dir: Path, tmp_path: Path, fields: dict[str, Any], number: int | None, data: str
 ) -> None:
     (tmp_path / "names.txt").write_text(f"{photos_dir / '0.png'}\ngone.png\n")
     file = write(tmp_path / "list.json", [entry(photos_dir), entry(photos_dir, "<new2>", **fields)])
     with pytest.raises(SamecastError) as caught:
         from_list(file, number)
-    assert told.format(file=file, folder=tmp_path) in str(caught.value)
+    assert data.format(file=file, folder=tmp_path) in str(caught.value)
     assert "\n" not in str(caught.value)
 
 
@@ -207,17 +207,17 @@ def test_the_token_goes_before_the_noun_and_not_into_another_word(photos_dir: Pa
         "bobcat-cat": "bobcat-<new1> cat",
     }
     for said, expected in cases.items():
-        told = entry(photos_dir, noun="cat", instance_prompt=said)
-        assert from_list(write(tmp_path / "x.json", [told]))[0].caption == expected
-    told = entry(photos_dir, noun="cat", instance_prompt="a photo of a bobcat")
+        data = entry(photos_dir, noun="cat", instance_prompt=said)
+        assert from_list(write(tmp_path / "x.json", [data]))[0].caption == expected
+    data = entry(photos_dir, noun="cat", instance_prompt="a photo of a bobcat")
     with pytest.raises(SamecastError, match="with no token"):
-        from_list(write(tmp_path / "x.json", [told]))
+        from_list(write(tmp_path / "x.json", [data]))
     two = [entry(photos_dir, instance_prompt="a dog"), entry(photos_dir, "<NEW1>")]
     assert [each.token for each in from_list(write(tmp_path / "x.json", two))] == ["<new2>", "<NEW1>"]
 
 
 @pytest.mark.parametrize(
-    ("content", "told"),
+    ("content", "data"),
     [
         ("{", "is no list"),
         ("[]", "at least one entry"),
@@ -232,9 +232,9 @@ def test_the_token_goes_before_the_noun_and_not_into_another_word(photos_dir: Pa
         ('[{"instance_data_dir": "x", "instance_prompt": "a b"}]', "no token"),
     ],
 )
-def test_broken_lists_are_one_line(content: str, told: str, tmp_path: Path) -> None:
+def test_broken_lists_are_one_line(content: str, data: str, tmp_path: Path) -> None:
     (tmp_path / "list.json").write_text(content)
-    with pytest.raises(SamecastError, match=told) as error:
+    with pytest.raises(SamecastError, match=data) as error:
         from_list(tmp_path / "list.json")
     assert "\n" not in str(error.value)
 

@@ -24,7 +24,7 @@ from training.mean import main as take_mean
 from training.mean import mean
 from training.measures import ATTRIBUTES, distinct_of, masked_psnr, pictures_of, stating
 from training.probe import ABSENT, Album, roughen, zoomed
-from training.routed import drawn_sites, route
+from training.routed import drawn_layers, route
 from training.scale import gains, rescale
 from training.vae import build, revived, weights_of, widened
 
@@ -194,8 +194,8 @@ def test_the_mean_of_runs_is_a_run_that_says_what_it_is_of(tiny_pipeline_dir, tm
     models = [UNet2DConditionModel.from_pretrained(tmp_path / run / "model") for run in (*shares, "both")]
     one, two, both = (model.conv_in.weight for model in models)
     assert torch.allclose(both, 0.25 * one + 0.75 * two, atol=1e-6)
-    told = json.loads((tmp_path / "both" / "facts.json").read_text())
-    assert told == {"steps": 20, "minutes": 4.0, "mean_of": shares}
+    record = json.loads((tmp_path / "both" / "facts.json").read_text())
+    assert record == {"steps": 20, "minutes": 4.0, "mean_of": shares}
     with pytest.raises(ValueError, match="make up 1"):
         mean({}, {"one": 0.5})
 
@@ -339,7 +339,7 @@ def test_each_half_of_a_diptych_has_its_own_caption(renders):
     drawn = samples.Samples(
         Namespace(diptychs=0.4, words=0.3, duos=0.3, animals=2.0, bare=0.3, astray=0.0, readings=0.0)
     )
-    rng, bare, told, empty = np.random.default_rng(0), 0, 0, 0
+    rng, bare, record, empty = np.random.default_rng(0), 0, 0, 0
     for _ in range(100):
         z, _, texts, *_ = drawn.diptychs(rng, 2)
         for at, text in enumerate(texts):
@@ -350,7 +350,7 @@ def test_each_half_of_a_diptych_has_its_own_caption(renders):
                 assert texts[at ^ 1] == ""
                 empty += 1
                 continue
-            told += 1
+            record += 1
             assert spec.identity.kind in text.replace(",", "").split()
             identity = spec.identity
             worn = captions.ACCESSORY_PHRASES[identity.accessory] if identity.accessory != "none" else ()
@@ -358,57 +358,63 @@ def test_each_half_of_a_diptych_has_its_own_caption(renders):
             for place, words in captions.BACKGROUND_PHRASES.items():
                 assert place == spec.scene.background or not any(word in text for word in words)
     assert 20 < empty < 70
-    assert 0.55 < bare / told < 0.85
+    assert 0.55 < bare / record < 0.85
 
 
 def test_each_half_of_a_wide_canvas_hears_its_own_caption():
     torch.manual_seed(0)
     denoiser = unet.build(4, (16, 32, 32, 32), 4, 24)
-    read, told = denoiser.down_blocks[0].attentions[0].transformer_blocks[0].attn2, torch.randn(4, 77, 24)
+    read, record = denoiser.down_blocks[0].attentions[0].transformer_blocks[0].attn2, torch.randn(4, 77, 24)
     for inner in (AttnProcessor(), AttnProcessor2_0()):
         route(denoiser, inner)
         canvases = torch.randn(2, 16, 32, 16)
-        both = read(canvases.flatten(1, 2), encoder_hidden_states=told).view(canvases.shape)
+        both = read(canvases.flatten(1, 2), encoder_hidden_states=record).view(canvases.shape)
         for canvas, half in itertools.product(range(2), range(2)):
             columns = slice(16 * half, 16 * half + 16)
-            own = told[2 * canvas + half][None]
+            own = record[2 * canvas + half][None]
             alone = read(canvases[canvas, :, columns].reshape(1, 256, 16), encoder_hidden_states=own)
             torch.testing.assert_close(both[canvas, :, columns].reshape(1, 256, 16), alone)
-        noisy, doubled = torch.randn(2, 4, 16, 32), told[::2].repeat_interleave(2, 0)
-        one, two = (denoiser(noisy, 500, encoder_hidden_states=words).sample for words in (told[::2], doubled))
+        noisy, doubled = torch.randn(2, 4, 16, 32), record[::2].repeat_interleave(2, 0)
+        one, two = (denoiser(noisy, 500, encoder_hidden_states=words).sample for words in (record[::2], doubled))
         torch.testing.assert_close(one, two)
 
 
-def test_rows_read_others_at_the_sites_that_are_told_and_nowhere_else():
+def test_rows_read_others_at_the_layers_that_are_told_and_nowhere_else():
     torch.manual_seed(0)
     denoiser = unet.build(4, (16, 32, 32, 32), 4, 24).eval()
-    noisy, told = torch.randn(3, 4, 16, 16), torch.randn(3, 77, 24)
+    noisy, record = torch.randn(3, 4, 16, 16), torch.randn(3, 77, 24)
     with torch.no_grad():
-        plain = denoiser(noisy, 500, encoder_hidden_states=told).sample
+        plain = denoiser(noisy, 500, encoder_hidden_states=record).sample
         reading = route(denoiser, AttnProcessor())
-        torch.testing.assert_close(denoiser(noisy, 500, encoder_hidden_states=told).sample, plain, rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(
+            denoiser(noisy, 500, encoder_hidden_states=record).sample, plain, rtol=1e-4, atol=1e-5
+        )
         hidden, read = torch.randn(3, 256, 16), denoiser.down_blocks[0].attentions[0].transformer_blocks[0].attn1
         alone = read(hidden[:1], encoder_hidden_states=hidden[2:])
         with reading.reading(torch.tensor([2, 1, 2]), range(1)):
             torch.testing.assert_close(read(hidden)[:1], alone)
-            seen = denoiser(noisy, 500, encoder_hidden_states=told).sample
+            seen = denoiser(noisy, 500, encoder_hidden_states=record).sample
         torch.testing.assert_close(seen[1:], plain[1:], rtol=1e-4, atol=1e-5)  # those who read themselves
         assert not torch.allclose(seen[0], plain[0], atol=1e-3)
-        torch.testing.assert_close(denoiser(noisy, 500, encoder_hidden_states=told).sample, plain, rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(
+            denoiser(noisy, 500, encoder_hidden_states=record).sample, plain, rtol=1e-4, atol=1e-5
+        )
 
 
-def test_reading_counts_sites_as_rules_do():
+def test_reading_counts_layers_as_rules_do():
     backbone = sc.load().backbone
     route(backbone.pipeline.unet, AttnProcessor())
-    for sites in (backbone.self_attention(), backbone.cross_attention()):
-        assert [held.layer.processor.site for held in sites] == [held.site.index for held in sites] == list(range(16))
+    for layers in (backbone.self_attention(), backbone.cross_attention()):
+        assert (
+            [held.layer.processor.layer for held in layers] == [held.layer.index for held in layers] == list(range(16))
+        )
 
 
-def test_sites_that_read_run_from_one_end_to_the_other():
+def test_layers_that_read_run_from_one_end_to_the_other():
     rng = np.random.default_rng(0)
-    drawn = [drawn_sites(rng) for _ in range(2000)]
-    counts = np.array([sum(site in sites for sites in drawn) for site in range(16)])
-    assert all(len(sites) and (sites[0] == 0 or sites[-1] == 15) for sites in drawn)
+    drawn = [drawn_layers(rng) for _ in range(2000)]
+    counts = np.array([sum(layer in layers for layers in drawn) for layer in range(16)])
+    assert all(len(layers) and (layers[0] == 0 or layers[-1] == 15) for layers in drawn)
     assert (abs(counts - 2000 * 17 / 32) < 150).all()
 
 
@@ -438,10 +444,10 @@ def test_a_contradicted_caption_differs_in_the_background_alone(renders):
     assert len(z) == len(right) == len(wrong) == 4
     for number, (one, other) in enumerate(zip(right, wrong, strict=True)):
         places = [words[0] for words in captions.BACKGROUND_PHRASES.values()]
-        told = [next(words for words in places if words in text) for text in (one, other)]
-        assert told[0] == captions.BACKGROUND_PHRASES[sample_spec(number).scene.background][0]
-        assert told[0] != told[1]
-        assert one.replace(told[0], told[1]) == other
+        record = [next(words for words in places if words in text) for text in (one, other)]
+        assert record[0] == captions.BACKGROUND_PHRASES[sample_spec(number).scene.background][0]
+        assert record[0] != record[1]
+        assert one.replace(record[0], record[1]) == other
 
 
 def test_a_subjects_parts_are_where_its_picture_has_them(renders):

@@ -95,9 +95,9 @@ def test_pictures_are_shown_whole_whatever_their_shape(size: tuple[int, int]) ->
             if "img" in selectors
         ]
         assert rules
-        for _, told in rules:
-            assert told["height"] == "auto"
-            assert not {"object-fit", "aspect-ratio", "max-height"} & set(told)
+        for _, data in rules:
+            assert data["height"] == "auto"
+            assert not {"object-fit", "aspect-ratio", "max-height"} & set(data)
 
 
 def test_a_bare_page_renders() -> None:

@@ -72,9 +72,9 @@ def test_nothing_is_cut_off_or_written_over(count: int, values: int, subjects: i
 
 def test_ordered_values_are_joined_and_coloured_in_order_and_others_are_not() -> None:
     final = scatter(clouds(["20", "30", "40"], 1), x="x", y="y", axis="final", ordered=["20", "30", "40"], bars=BARS)
-    sites = scatter(clouds(["decoder", "encoder", "both"], 1), x="x", y="y", axis="sites", ordered=[], bars=BARS)
+    layers = scatter(clouds(["decoder", "encoder", "both"], 1), x="x", y="y", axis="layers", ordered=[], bars=BARS)
     mixed = scatter(clouds(["0.1", "0.2", "otsu"], 1), x="x", y="y", axis="t", ordered=["0.1", "0.2"], bars=BARS)
-    joined = [max(len(line.get_xdata()) for line in figure.axes[1].lines) for figure in (final, sites, mixed)]  # type: ignore[arg-type]
+    joined = [max(len(line.get_xdata()) for line in figure.axes[1].lines) for figure in (final, layers, mixed)]  # type: ignore[arg-type]
     assert joined == [3, 1, 2]
 
 
@@ -123,8 +123,8 @@ def test_a_front_has_intervals_and_names_what_it_recommends_in_the_legend(tmp_pa
     assert all(path.stat().st_size for path in save_figure(figure, tmp_path / "front"))
 
 
-@pytest.mark.parametrize(("subjects", "told"), [(3, True), (15, True), (16, False), (40, False)])
-def test_no_two_subjects_share_a_marker_that_the_legend_tells_apart(subjects: int, told: bool) -> None:
+@pytest.mark.parametrize(("subjects", "data"), [(3, True), (15, True), (16, False), (40, False)])
+def test_no_two_subjects_share_a_marker_that_the_legend_tells_apart(subjects: int, data: bool) -> None:
     names = [f"subject {number}" for number in range(subjects)]
     points = {value: {name: (0.1 * at, 0.2) for at, name in enumerate(names)} for value in ("20", "30")}
     cloud = Cloud("decoder", points, {"20": (MIDDLE, MIDDLE)})
@@ -132,7 +132,7 @@ def test_no_two_subjects_share_a_marker_that_the_legend_tells_apart(subjects: in
     (legend,) = figure.legends
     texts = [text.get_text() for text in legend.get_texts()]
     at = texts.index("subject") + 1
-    assert texts[at:] == (sorted(names) if told else [f"one of {subjects}"])
+    assert texts[at:] == (sorted(names) if data else [f"one of {subjects}"])
     markers = [handle.get_marker() for handle in legend.legend_handles[at:]]  # type: ignore[union-attr]
     assert len(set(markers)) == len(markers)
 

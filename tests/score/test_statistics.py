@@ -267,7 +267,7 @@ def test_what_little_an_end_of_the_front_gives_up_is_little() -> None:
     assert balanced(points) == "much text"
 
 
-@pytest.mark.parametrize(("low", "high", "told"), [(0.1, 0.2, HOLDS), (-0.1, 0.2, NOT_SHOWN), (-0.2, -0.1, REVERSED)])
-def test_verdicts_follow_the_interval(low: float, high: float, told: str) -> None:
-    assert verdict(Estimate((low + high) / 2, low, high, 8), 1) == told
-    assert verdict(Estimate(-(low + high) / 2, -high, -low, 8), -1) == told
+@pytest.mark.parametrize(("low", "high", "data"), [(0.1, 0.2, HOLDS), (-0.1, 0.2, NOT_SHOWN), (-0.2, -0.1, REVERSED)])
+def test_verdicts_follow_the_interval(low: float, high: float, data: str) -> None:
+    assert verdict(Estimate((low + high) / 2, low, high, 8), 1) == data
+    assert verdict(Estimate(-(low + high) / 2, -high, -low, 8), -1) == data

@@ -9,8 +9,8 @@ import torch
 from PIL import Image
 
 import samecast as sc
-from samecast.backbones.loading import load_backbone
-from samecast.backbones.unet import UNetBackbone
+from samecast.models.loading import load_backbone
+from samecast.models.unet import UNetBackbone
 from samecast.study.folder import StudyFolder
 from samecast.study.grid import Grid
 from samecast.study.job import prepare
@@ -73,7 +73,7 @@ class Counted:
     def __enter__(self) -> "Counted":
         return self
 
-    def __exit__(self, *told: object) -> None:
+    def __exit__(self, *data: object) -> None:
         self._handle.remove()
 
     @property

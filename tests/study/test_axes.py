@@ -14,7 +14,7 @@ from samecast.study.axes import BASE, make_rules, parse_axis, read_axis
     [
         ("final=20:51:5", (20, 25, 30, 35, 40, 45, 50)),
         ("final=0.5,1.0", (0.5, 1.0)),
-        ("sites=encoder,decoder,10-12,0-7+10-15", ("encoder", "decoder", "10-12", "0-7,10-15")),
+        ("layers=encoder,decoder,10-12,0-7+10-15", ("encoder", "decoder", "10-12", "0-7,10-15")),
         ("skip=none,1,2", (None, 1, 2)),
         ("threshold=0.1,otsu", (0.1, "otsu")),
         ("sources=source,source+self", ("source", "source,self")),
@@ -25,7 +25,7 @@ def test_words_become_values(words: str, values: tuple[object, ...]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("words", "told"),
+    ("words", "data"),
     [
         ("final", "an axis is field=values"),
         ("finale=1", "choose from start, final"),
@@ -42,8 +42,8 @@ def test_words_become_values(words: str, values: tuple[object, ...]) -> None:
         ("consistency=inf", "consistency cannot be 'inf'; it is a number or none"),
     ],
 )
-def test_mistakes_are_one_line(words: str, told: str) -> None:
-    with pytest.raises(SamecastError, match=told) as caught:
+def test_mistakes_are_one_line(words: str, data: str) -> None:
+    with pytest.raises(SamecastError, match=data) as caught:
         parse_axis(words)
     assert "\n" not in str(caught.value)
 
@@ -54,12 +54,12 @@ def test_yaml_values_are_read_like_words() -> None:
 
 
 def test_every_field_reaches_the_rule() -> None:
-    told = {
+    data = {
         "start": 3,
         "final": 9,
         "skip": 2,
         "stride": 2,
-        "sites": "encoder",
+        "layers": "encoder",
         "sources": "source,self",
         "mode": "weigh",
         "maps": "decoder",
@@ -68,17 +68,17 @@ def test_every_field_reaches_the_rule() -> None:
         "threshold": "otsu",
         "weight": 3.0,
     }
-    (rule,) = make_rules(told, 10)
+    (rule,) = make_rules(data, 10)
     assert rule.steps == Steps(3, 9, 2, 2)
     tokens = SubjectTokens("", "decoder", Steps(1, 8), "otsu")
-    assert (rule.sites, rule.sources, rule.mode) == ("encoder", ("source", "self"), Weigh(tokens, 3.0))
+    assert (rule.layers, rule.sources, rule.mode) == ("encoder", ("source", "self"), Weigh(tokens, 3.0))
     (matched,) = make_rules({"mode": "match", "sources": "source,self", "maps": "default", "consistency": 0.2}, 50)
     assert isinstance(matched.mode, Match)
     assert matched.mode.consistency == 0.2
     (dropped,) = make_rules({"mode": "subject", "maps": "mid", "dropout": 0.5}, 50)
     assert isinstance(dropped.mode, SubjectOnly)
     assert dropped.mode.dropout == 0.5
-    assert {*told, "consistency", "dropout"} == set(BASE)
+    assert {*data, "consistency", "dropout"} == set(BASE)
 
 
 def test_the_length_of_the_run_is_its_last_step() -> None:

@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from samecast.backbones.unet import UNetBackbone
 from samecast.cli import main
 from samecast.errors import SamecastError
 from samecast.experiments.executors.ray import RayExecutor
 from samecast.experiments.work import code_version
+from samecast.models.unet import UNetBackbone
 from samecast.study.axes import parse_axis
 from samecast.study.folder import StudyFolder
 from samecast.study.grid import factorial
@@ -26,11 +26,11 @@ from samecast.study.publish import publish
 from samecast.study.scoring import scorer_facts
 from samecast.study.subjects import StudySubject
 from samecast.study.table import CSV, Rows, load_table
-from samecast.study.unit import Bench
+from samecast.study.unit import ExecutionConfig
 from samecast.study.write_up import write_up
 from tests.study.conftest import STEPS, Create, subject_of
 
-GRID = factorial([parse_axis("final=4,10"), parse_axis("sites=encoder,decoder")], {"start": 1}, STEPS)
+GRID = factorial([parse_axis("final=4,10"), parse_axis("layers=encoder,decoder")], {"start": 1}, STEPS)
 
 
 @pytest.fixture
@@ -53,7 +53,7 @@ def counted(folder: StudyFolder) -> tuple[int, int]:
 
 
 def states(folder: StudyFolder) -> dict[str, str]:
-    return {told.name: told.state for told in status(folder)}
+    return {data.name: data.state for data in status(folder)}
 
 
 def overwrite(file: Path) -> None:
@@ -69,7 +69,7 @@ def test_an_unreadable_photo_fails_its_subject_and_no_other(
     whole = file.read_bytes()
     damage(file)
     for _ in range(2):  # on the first run, and when it goes on
-        ran = run_study(folder, Bench(folder.path), backbone=backbone)
+        ran = run_study(folder, ExecutionConfig(folder.path), backbone=backbone)
         assert ran.failed == 1
         assert states(folder) == {"My Tom_1": "finished", "ada": "finished", "rex": "failed"}
         (failure,) = folder.failures()
@@ -77,7 +77,7 @@ def test_an_unreadable_photo_fails_its_subject_and_no_other(
         assert str(file) in failure["reason"]
         assert counted(folder) == (16, 8)
     file.write_bytes(whole)
-    assert run_study(folder, Bench(folder.path), backbone=backbone).failed == 0
+    assert run_study(folder, ExecutionConfig(folder.path), backbone=backbone).failed == 0
     assert set(states(folder).values()) == {"finished"}
     assert not folder.failures()
     assert counted(folder) == (24, 0)
@@ -95,7 +95,7 @@ def test_a_damaged_line_hides_no_other_subject(
     lines = file.read_bytes().splitlines()
     file.write_bytes(b"\n".join([lines[0], line, lines[2]]) + b"\n")
     assert states(folder) == {"My Tom_1": "to do", "line 2 of subjects.jsonl": "damaged", "rex": "to do"}
-    assert run_study(folder, Bench(folder.path), backbone=backbone).failed == 1
+    assert run_study(folder, ExecutionConfig(folder.path), backbone=backbone).failed == 1
     assert counted(folder) == (16, 4)
     (failure,) = folder.failures()
     assert "line 2 of subjects.jsonl is damaged" in failure["reason"]
@@ -104,26 +104,26 @@ def test_a_damaged_line_hides_no_other_subject(
 def test_a_line_that_names_a_file_elsewhere_is_damaged(create: Create, pets: list[StudySubject]) -> None:
     folder = create(GRID, pets)
     file = folder.path / "subjects.jsonl"
-    told = [json.loads(line) for line in file.read_text().splitlines()]
-    told[0]["references"] = ["../../../secret"]
-    file.write_text("".join(json.dumps(line) + "\n" for line in told))
+    data = [json.loads(line) for line in file.read_text().splitlines()]
+    data[0]["references"] = ["../../../secret"]
+    file.write_text("".join(json.dumps(line) + "\n" for line in data))
     assert list(states(folder).values()) == ["damaged", "to do", "to do"]
 
 
 def test_a_damaged_picture_is_made_again(create: Create, rex: StudySubject, backbone: UNetBackbone) -> None:
     folder = create(GRID, [rex])
-    run_study(folder, Bench(folder.path), backbone=backbone)
+    run_study(folder, ExecutionConfig(folder.path), backbone=backbone)
     file = sorted(folder.path.glob("runs/*/*.png"))[0]
     whole = np.asarray(Image.open(file).convert("RGB"), dtype=int)
     for score in folder.path.glob("scores/*/*.json"):
         score.write_text("{")  # as good as not there: all is scored again
     file.write_bytes(b"cut off")
-    ran = run_study(folder, Bench(folder.path), backbone=backbone)
+    ran = run_study(folder, ExecutionConfig(folder.path), backbone=backbone)
     assert (ran.tallies[0].made, ran.tallies[0].failed, ran.failed) == (0, 1, 0)
     (failure,) = folder.failures()
     assert "made again" in failure["reason"]
     assert counted(folder) == (7, 1)
-    ran = run_study(folder, Bench(folder.path), backbone=backbone)
+    ran = run_study(folder, ExecutionConfig(folder.path), backbone=backbone)
     assert (ran.tallies[0].made, ran.tallies[0].failed) == (1, 0)
     again = np.asarray(Image.open(file).convert("RGB"), dtype=int)
     assert np.abs(again - whole).max() <= 1  # made in another batch, which rounds otherwise
@@ -133,7 +133,7 @@ def test_a_damaged_picture_is_made_again(create: Create, rex: StudySubject, back
 
 def test_a_damaged_picture_is_left_out_of_strips(create: Create, rex: StudySubject, backbone: UNetBackbone) -> None:
     folder = create(GRID, [rex])
-    run_study(folder, Bench(folder.path), backbone=backbone)
+    run_study(folder, ExecutionConfig(folder.path), backbone=backbone)
     for file in folder.path.glob("runs/*/*.png"):
         file.write_bytes(b"cut off")
     photo_file(folder, "rex").write_bytes(b"cut off")
@@ -149,7 +149,7 @@ def test_names_join_with_the_annotation_and_make_file_names(
         for at, name in enumerate(names)
     ]
     folder = create(factorial([parse_axis("final=4,10")], {"start": 1}, STEPS), given)
-    run_study(folder, Bench(folder.path), backbone=backbone)
+    run_study(folder, ExecutionConfig(folder.path), backbone=backbone)
     publish(folder)
     with (folder.path / CSV).open(newline="") as file:
         assert {row["subject"] for row in csv.DictReader(file)} == set(names)
@@ -162,7 +162,7 @@ def test_names_join_with_the_annotation_and_make_file_names(
 
 def test_of_one_subject_no_interval_is_claimed(create: Create, rex: StudySubject, backbone: UNetBackbone) -> None:
     folder = create(aiku(STEPS, beyond=False), [replace(rex, prompts=rex.prompts[:1])])
-    run_study(folder, Bench(folder.path), backbone=backbone)
+    run_study(folder, ExecutionConfig(folder.path), backbone=backbone)
     found = publish(folder)
     write_up(folder, found, folder.path / "page.md")
     for page in (folder.path / "index.html", folder.path / "page.md"):
@@ -171,7 +171,7 @@ def test_of_one_subject_no_interval_is_claimed(create: Create, rex: StudySubject
         assert "95%" not in text
         assert "one subject" in text.lower()
     with pytest.raises(SamecastError, match="holds no study"):
-        run_study(StudyFolder(folder.path / "nowhere"), Bench(folder.path), backbone=backbone)
+        run_study(StudyFolder(folder.path / "nowhere"), ExecutionConfig(folder.path), backbone=backbone)
     assert not (folder.path / "nowhere").exists()
 
 
@@ -181,12 +181,12 @@ def test_units_are_photos_and_each_is_told(create: Create, rex: StudySubject, ba
     begun: list[str] = []
     run_study(
         folder,
-        Bench(folder.path),
+        ExecutionConfig(folder.path),
         backbone=backbone,
         finished=lambda outcome, count, total: begun.append(f"{outcome.unit.name} {count} of {total}"),
     )
     assert begun == ["rex, photo 1 1 of 3", "rex, photo 2 2 of 3", "rex, photo 3 3 of 3"]
-    assert [told.total for told in status(folder)] == [24]
+    assert [data.total for data in status(folder)] == [24]
     assert counted(folder) == (24, 0)
 
 
@@ -207,13 +207,13 @@ def test_the_command_tells_what_failed_and_exits_with_1_until_it_is_mended(
     file.write_bytes(b"damaged")
     capsys.readouterr()
     assert main(["study", "--resume", str(out)]) == 1
-    told = capsys.readouterr()
-    assert "2 pictures made, 0 kept, 1 units failed" in told.out
-    assert "not made: two: " in " ".join(told.err.split())
+    data = capsys.readouterr()
+    assert "2 pictures made, 0 kept, 1 units failed" in data.out
+    assert "not made: two: " in " ".join(data.err.split())
     assert main(["study", "status", str(out)]) == 0
-    told = capsys.readouterr()
-    assert "1 finished, 1 failed; 2 of 4 pictures" in told.out
-    assert "not made: two: " in " ".join(told.err.split())
+    data = capsys.readouterr()
+    assert "1 finished, 1 failed; 2 of 4 pictures" in data.out
+    assert "not made: two: " in " ".join(data.err.split())
     file.write_bytes(whole)
     assert main(["study", "--resume", str(out)]) == 0
 

@@ -44,7 +44,7 @@ def findings(rows: list[dict[str, Any]], grid: Grid) -> list[Statement]:
 
 
 def said(rows: list[dict[str, Any]], grid: Grid, claim: str) -> tuple[str, str]:
-    found = [(told.verdict, told.figures) for told in findings(rows, grid) if claim in told.claim]
+    found = [(data.verdict, data.figures) for data in findings(rows, grid) if claim in data.claim]
     assert len(found) == 1, claim
     return found[0]
 
@@ -82,8 +82,8 @@ def seeds_law(grid: Grid, sign: float = 1.0) -> Law:
 
 
 CLAIMS = (
-    "Decoder sites keep the subject better",
-    "Encoder sites follow the prompt better",
+    "Decoder layers keep the subject better",
+    "Encoder layers follow the prompt better",
     "decoder: a later final step lowers text alignment",
     "decoder: a later final step raises image alignment",
     "encoder: more skipped steps raises text alignment",
@@ -92,7 +92,7 @@ CLAIMS = (
     "decoder: a later final step lowers scene right",
     "decoder: more skipped steps lowers identity right",
     "encoder: more skipped steps raises scene right",
-    "Encoder sites lose less than decoder sites where the photo hides a part (identity right)",
+    "Encoder layers lose less than decoder layers where the photo hides a part (identity right)",
 )
 
 
@@ -104,7 +104,7 @@ def test_claims_hold_in_the_studys_world_and_are_reversed_in_its_mirror(grid: Gr
 
 def test_of_noise_nothing_much_is_said(grid: Grid) -> None:
     rows = rows_of(grid, lambda variant, partly: dict.fromkeys(MEASURES, 0.0), noise=0.1)
-    verdicts = [told.verdict for told in findings(rows, grid)]
+    verdicts = [data.verdict for data in findings(rows, grid)]
     assert len(verdicts) > 15
     assert verdicts.count("not shown") >= 0.8 * len(verdicts)
 
@@ -132,32 +132,32 @@ def test_a_share_that_no_subject_has_is_told_with_what_it_may_be(grid: Grid) -> 
 @pytest.mark.parametrize("count", [1, 2, 5, 6])
 def test_few_subjects_show_nothing(grid: Grid, count: int) -> None:
     rows = [row for row in rows_of(grid, seeds_law(grid), noise=1e-4) if row["subject"] in SUBJECTS[:count]]
-    told = [each for each in findings(rows, grid) if each.verdict not in (NOT_SHOWN, NO_DATA)]
-    assert len(told) > 10
+    data = [each for each in findings(rows, grid) if each.verdict not in (NOT_SHOWN, NO_DATA)]
+    assert len(data) > 10
     if count < FEWEST:
-        assert {each.verdict for each in told} == {TOO_FEW}
-        assert all(math.isnan(each.holm) and not each.chance for each in told)
+        assert {each.verdict for each in data} == {TOO_FEW}
+        assert all(math.isnan(each.holm) and not each.chance for each in data)
     else:
-        assert HOLDS in {each.verdict for each in told}
+        assert HOLDS in {each.verdict for each in data}
 
 
 def test_each_claim_comes_with_its_probability_adjusted_for_all(grid: Grid) -> None:
-    told = findings(rows_of(grid, seeds_law(grid)), grid)
-    assert len(told) > 25
-    counted = [each for each in told if not math.isnan(each.p)]
+    data = findings(rows_of(grid, seeds_law(grid)), grid)
+    assert len(data) > 25
+    counted = [each for each in data if not math.isnan(each.p)]
     assert [each.holm for each in counted] == holm([each.p for each in counted])
     for each in counted:
         assert each.p <= each.holm <= min(1.0, len(counted) * each.p)
         assert (each.verdict in (HOLDS, REVERSED)) == (each.p < 0.05)
-    held = [each for each in told if each.verdict == HOLDS]
+    held = [each for each in data if each.verdict == HOLDS]
     also = [each for each in held if each.holm < 0.05]
-    assert summing_up(told, 16).startswith(
-        f"{len(held)} of {len(told)} claims hold by their own interval, {len(also)} of"
+    assert summing_up(data, 16).startswith(
+        f"{len(held)} of {len(data)} claims hold by their own interval, {len(also)} of"
     )
 
 
 def test_hidden_photos_are_told_with_their_levels(grid: Grid) -> None:
-    claim = "On photos that hide a part, encoder sites keep the subject better than decoder sites (identity right)"
+    claim = "On photos that hide a part, encoder layers keep the subject better than decoder layers (identity right)"
     assert said(rows_of(grid, seeds_law(grid)), grid, claim)[0] in ("not shown", "reversed")  # they lose less, only
 
     def filling(variant: Variant, partly: bool) -> dict[str, float]:
@@ -169,8 +169,8 @@ def test_hidden_photos_are_told_with_their_levels(grid: Grid) -> None:
     assert "difference +0.4" in figure
 
 
-@pytest.mark.parametrize(("moved", "told"), [(0.0, "holds"), (0.29, "reversed"), (0.14, "not shown")])
-def test_a_flat_start_is_an_equivalence_not_a_missing_difference(grid: Grid, moved: float, told: str) -> None:
+@pytest.mark.parametrize(("moved", "data"), [(0.0, "holds"), (0.29, "reversed"), (0.14, "not shown")])
+def test_a_flat_start_is_an_equivalence_not_a_missing_difference(grid: Grid, moved: float, data: str) -> None:
     """The final step moves the mean by 0.3: a start that moves it by less than half of that hardly matters."""
     starts, final = position(grid, "start", "decoder"), position(grid, "final", "decoder")
 
@@ -178,13 +178,13 @@ def test_a_flat_start_is_an_equivalence_not_a_missing_difference(grid: Grid, mov
         value = 0.3 * final.get(variant.name, 1.0) + moved * starts.get(variant.name, 0.0)
         return dict.fromkeys(MEASURES, value)
 
-    noise = 0.002 if told != "not shown" else 0.05
+    noise = 0.002 if data != "not shown" else 0.05
     claim = "decoder: the start step hardly matters for image alignment"
     verdict, figure = said(rows_of(grid, law, noise, hidden=False), grid, claim)
-    assert verdict == told
+    assert verdict == data
     # Its figure shows it: the margin lies above 0, below, or about it.
     low, high = map(float, re.findall(r"least margin \S+ \[(\S+), (\S+)\]", figure)[0])
-    assert {"holds": low > 0, "reversed": high < 0, "not shown": low < 0 < high}[told]
+    assert {"holds": low > 0, "reversed": high < 0, "not shown": low < 0 < high}[data]
 
 
 def test_a_wrong_recommendation_is_found_out_on_subjects_left_out(grid: Grid) -> None:
@@ -206,9 +206,9 @@ def test_a_missing_picture_leaves_its_subject_out_and_a_missing_variant_its_clai
     whole = findings(rows, grid)
     for lost in grid.variants:
         fewer = [row for row in rows if (row["variant"], row["subject"]) != (lost.name, "s0")]
-        assert [told.claim for told in findings(fewer, grid)] == [told.claim for told in whole]
+        assert [data.claim for data in findings(fewer, grid)] == [data.claim for data in whole]
     none = [row for row in rows if row["variant"] != grid.variants[0].name]
-    verdicts = [told.verdict for told in findings(none, grid)]
+    verdicts = [data.verdict for data in findings(none, grid)]
     assert "no data" in verdicts
 
 

@@ -8,18 +8,18 @@ import pytest
 import torch
 
 import samecast as sc
-from samecast.backbones.unet import UNetBackbone
-from samecast.control.denoise import denoise_targets
-from samecast.control.looking import MapBook, look_at_sources, make_looks
-from samecast.control.run import Run
-from samecast.control.session import Session
-from samecast.core.branches import Branch, Branches
+from samecast.attention.session import Session
+from samecast.core.batch import Branch, Branches
 from samecast.core.noise import seeded_noise, spherical_blend
+from samecast.engine.attention_store import AttentionStore, make_map_specs, map_sources
+from samecast.engine.denoise import denoise_targets
+from samecast.engine.run import Run
+from samecast.models.unet import UNetBackbone
 from samecast.photos import fit_photo
 from samecast.render.sources import encode, invert
 from samecast.study import lockstep
 from samecast.study.axes import BASE, Axis, Value, make_rules, parse_axis
-from samecast.study.casting import Binding, Order, orders_of
+from samecast.study.binding import Binding, Order, orders_of
 from samecast.study.estimate import estimate
 from samecast.study.folder import StudyFolder
 from samecast.study.grid import Grid, Variant, factorial
@@ -27,7 +27,7 @@ from samecast.study.job import run_study
 from samecast.study.presets import aiku
 from samecast.study.recipe import Recipe
 from samecast.study.subjects import StudySubject
-from samecast.study.unit import Bench
+from samecast.study.unit import ExecutionConfig
 from tests.study.conftest import SIZE, STEPS, Counted, Create, assert_same_picture, subject_of, subjects_of
 
 
@@ -36,10 +36,10 @@ def alone(recipe: Recipe, subject: StudySubject, order: Order, backbone: UNetBac
     """One run by the engine that renders, with an inversion of its own."""
     binding = Binding(recipe, backbone)
     settings, cast = recipe.settings, order.cast
-    crossed = [bound.site for bound in backbone.cross_attention()]
-    looks = make_looks(order.variant.rules, crossed, binding.schedule, cast.noun)
-    session = Session(backbone, frozenset(site for look in looks for site in look.sites))
-    caption = binding.caption(cast, looks)
+    crossed = [bound.layer for bound in backbone.cross_attention()]
+    map_specs = make_map_specs(order.variant.rules, crossed, binding.schedule, cast.noun)
+    session = Session(backbone, frozenset(layer for map_spec in map_specs for layer in map_spec.layers))
+    caption = binding.caption(cast, map_specs)
     texts = {text: backbone.encode_prompts([text])[0] for text in ("", cast.prompt, caption)}
     run = Run(backbone, session, binding.schedule, binding.plan(order.variant.rules), texts)
     sources, target = (Branch("source", 0, cast.caption),), Branch("target", 0, cast.prompt)
@@ -48,9 +48,9 @@ def alone(recipe: Recipe, subject: StudySubject, order: Order, backbone: UNetBac
         trajectory = invert(
             run, sources, encode(run, [photo]), settings, rows=8, counter=lambda stage, rounds: lambda: None
         )
-        book = MapBook(looks, backbone) if looks else None
-        if book is not None and any(rule.masks_sources for rule in order.variant.rules):
-            look_at_sources(run, book, trajectory, caption, rows=4)
+        store = AttentionStore(map_specs, backbone) if map_specs else None
+        if store is not None and any(rule.masks_sources for rule in order.variant.rules):
+            map_sources(run, store, trajectory, caption, rows=4)
         first = trajectory.latents[0, 0]
         start = spherical_blend(first, seeded_noise((4, SIZE // 4, SIZE // 4), cast.seed), settings.noise_share)
         return denoise_targets(
@@ -59,7 +59,7 @@ def alone(recipe: Recipe, subject: StudySubject, order: Order, backbone: UNetBac
             start[None],
             trajectory,
             same_start=settings.noise_share == 0,
-            book=book,
+            store=store,
             advance=lambda: None,
         )[0]
 
@@ -74,8 +74,8 @@ def check_against_alone(folder: StudyFolder, backbone: UNetBackbone, every: int 
     return checked
 
 
-def run(folder: StudyFolder, backbone: UNetBackbone, **bench: object) -> int:
-    ran = run_study(folder, Bench(folder.path, **bench), backbone=backbone)  # type: ignore[arg-type]
+def run(folder: StudyFolder, backbone: UNetBackbone, **execution: object) -> int:
+    ran = run_study(folder, ExecutionConfig(folder.path, **execution), backbone=backbone)  # type: ignore[arg-type]
     assert not ran.failed
     assert all(tally.failed == 0 for tally in ran.tallies)
     return sum(tally.evaluations for tally in ran.tallies)
@@ -110,12 +110,12 @@ def test_lockstep_gives_what_each_run_gives_alone(create: Create, backbone: UNet
 def test_masactrls_pairing_gives_what_each_run_gives_alone_and_other_pictures(
     create: Create, backbone: UNetBackbone
 ) -> None:
-    grid = factorial([parse_axis("final=4,10"), parse_axis("sites=encoder,decoder")], {"start": 1}, STEPS)
+    grid = factorial([parse_axis("final=4,10"), parse_axis("layers=encoder,decoder")], {"start": 1}, STEPS)
     folder, matched = create(grid, pairing="masactrl"), create(grid, name="matched")
-    told = predicted(folder, backbone)
+    data = predicted(folder, backbone)
     with Counted(backbone) as rows:
         run(folder, backbone)
-    assert rows.total == told
+    assert rows.total == data
     assert check_against_alone(folder, backbone) == 8
     run(matched, backbone)
     pairs = [
@@ -127,7 +127,7 @@ def test_masactrls_pairing_gives_what_each_run_gives_alone_and_other_pictures(
 
 def test_masked_rules_too_whose_masks_are_made_on_the_way(create: Create, backbone: UNetBackbone) -> None:
     axes = ("maps=none,encoder,@8", "threshold=0.3,otsu", "final=5:11:5")
-    grid = factorial([parse_axis(words) for words in axes], {"start": 2, "sites": "all"}, STEPS)
+    grid = factorial([parse_axis(words) for words in axes], {"start": 2, "layers": "all"}, STEPS)
     folder = create(grid)
     run(folder, backbone)
     assert check_against_alone(folder, backbone, every=2) == 12
@@ -141,14 +141,14 @@ def test_captioned_photos_and_no_guidance_are_counted_and_give_what_each_run_giv
 ) -> None:
     # All read at the same steps: elsewhere a captioned photo is inverted in a batch of one row instead of two, and
     # untrained weights make a picture's difference of that rounding within ten steps.
-    grid = factorial([parse_axis("maps=none,encoder"), parse_axis("sites=encoder,decoder")], {"start": 1}, STEPS)
+    grid = factorial([parse_axis("maps=none,encoder"), parse_axis("layers=encoder,decoder")], {"start": 1}, STEPS)
     subject = replace(rex, prompts=rex.prompts[:1], source_prompt=caption)
     folder = create(grid, [subject], guidance_scale=guidance_scale)
-    told = predicted(folder, backbone)
+    data = predicted(folder, backbone)
     with Counted(backbone) as rows:
         assert run(folder, backbone) == rows.total
     # With a caption the inversion's own evaluations show the subject, save at the first step, which it has not.
-    assert rows.total - told == (1 if caption else STEPS)
+    assert rows.total - data == (1 if caption else STEPS)
     assert check_against_alone(folder, backbone) == 4
 
 
@@ -163,7 +163,7 @@ def test_seeds_are_repeats_where_the_start_is_random(create: Create, backbone: U
 
 
 def test_where_memory_does_not_suffice_the_batch_halves_and_goes_on(create: Create, backbone: UNetBackbone) -> None:
-    grid = factorial([parse_axis("final=4:11:1"), parse_axis("sites=encoder,decoder")], {"start": 1}, STEPS)
+    grid = factorial([parse_axis("final=4:11:1"), parse_axis("layers=encoder,decoder")], {"start": 1}, STEPS)
     whole, cut = create(grid, name="whole"), create(grid, name="cut")
     run(whole, backbone)
     with Counted(backbone, most=7) as rows:
@@ -173,14 +173,14 @@ def test_where_memory_does_not_suffice_the_batch_halves_and_goes_on(create: Crea
         assert_same_picture(backbone, cut.latent(order.key), whole.latent(order.key))
     none = create(grid, name="none")
     with Counted(backbone, most=1):
-        assert run_study(none, Bench(none.path), backbone=backbone).failed == 1
+        assert run_study(none, ExecutionConfig(none.path), backbone=backbone).failed == 1
     assert "not suffice for a single picture" in none.failures()[0]["reason"]
 
 
 def test_calls_stay_as_short_as_checkpoints_ask(
     create: Create, backbone: UNetBackbone, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    grid = factorial([parse_axis("final=4:11:1"), parse_axis("sites=encoder,decoder")], {"start": 1}, STEPS)
+    grid = factorial([parse_axis("final=4:11:1"), parse_axis("layers=encoder,decoder")], {"start": 1}, STEPS)
     clock = [0.0]
 
     def take_time(module: object, args: tuple[torch.Tensor, ...]) -> None:
@@ -205,7 +205,7 @@ def test_other_errors_of_the_denoiser_are_not_taken_for_memory(create: Create, b
     folder = create(factorial([parse_axis("final=4,10")], {"start": 1}, STEPS))
     handle = backbone.denoiser.register_forward_pre_hook(fail)
     try:
-        assert run_study(folder, Bench(folder.path), backbone=backbone).failed == 1
+        assert run_study(folder, ExecutionConfig(folder.path), backbone=backbone).failed == 1
     finally:
         handle.remove()
     (failure,) = folder.failures()
@@ -213,7 +213,7 @@ def test_other_errors_of_the_denoiser_are_not_taken_for_memory(create: Create, b
 
 
 def test_each_value_of_each_axis_changes_the_picture(create: Create, backbone: UNetBackbone, rex: StudySubject) -> None:
-    base: dict[str, Value] = {"start": 1, "sites": "all", "maps": "encoder", "threshold": 0.3}
+    base: dict[str, Value] = {"start": 1, "layers": "all", "maps": "encoder", "threshold": 0.3}
     with_self: dict[str, Value] = {"sources": "self,source"}
     axes: list[tuple[Axis, dict[str, Value]]] = [
         (parse_axis(words), beside)
@@ -222,7 +222,7 @@ def test_each_value_of_each_axis_changes_the_picture(create: Create, backbone: U
             ("final=5,10", {}),
             ("skip=none,2", {}),
             ("stride=none,2", {}),
-            ("sites=all,encoder,decoder", {}),
+            ("layers=all,encoder,decoder", {}),
             ("sources=source,source+self", {}),
             ("mode=separate,subject,weigh", with_self),
             ("maps=none,encoder,decoder", {}),

@@ -17,25 +17,25 @@ from safetensors.torch import load_file
 
 import samecast as sc
 from samecast.attention.modes import Separate
-from samecast.backbones.unet import UNetBackbone
-from samecast.control.rule import Rule, Rules
+from samecast.attention.rule import Rule, Rules
 from samecast.disk import LOCK, locked
 from samecast.errors import SamecastError
 from samecast.experiments.executors import Watch
+from samecast.models.unet import UNetBackbone
 from samecast.study import recipe as study_recipe
 from samecast.study.axes import parse_axis
-from samecast.study.casting import orders_of
+from samecast.study.binding import orders_of
 from samecast.study.folder import BEGUN, STUDY, StudyFolder, Unreadable
 from samecast.study.grid import Grid, factorial
 from samecast.study.job import run_study, status
-from samecast.study.lockstep import Lineage, Lockstep
+from samecast.study.lockstep import Lockstep, Node
 from samecast.study.presets import aiku
 from samecast.study.publish import publish
 from samecast.study.recipe import Cast, picture_facts, picture_key
 from samecast.study.scoring import scorer_facts
 from samecast.study.subjects import StudySubject, read_subjects
 from samecast.study.table import CSV, PARQUET, Rows, load_table, write_table
-from samecast.study.unit import Bench
+from samecast.study.unit import ExecutionConfig
 from tests.study.conftest import STEPS, Counted, Create, assert_same_picture, recipe_of, subject_of, subjects_of
 
 KILLS = 50
@@ -43,11 +43,11 @@ KILLS = 50
 
 @pytest.fixture
 def small() -> Grid:
-    return factorial([parse_axis("final=4,7,10"), parse_axis("sites=encoder,decoder")], {"start": 1}, STEPS)
+    return factorial([parse_axis("final=4,7,10"), parse_axis("layers=encoder,decoder")], {"start": 1}, STEPS)
 
 
 def run(folder: StudyFolder, backbone: UNetBackbone, checkpoint: float = 60.0) -> None:
-    run_study(folder, Bench(folder.path, checkpoint=checkpoint), backbone=backbone)
+    run_study(folder, ExecutionConfig(folder.path, checkpoint=checkpoint), backbone=backbone)
 
 
 def keys(folder: StudyFolder) -> set[str]:
@@ -85,9 +85,9 @@ def killed_at(folder: StudyFolder, backbone: UNetBackbone, seconds: float) -> bo
             os._exit(code)
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
-        ended, told = os.waitpid(child, os.WNOHANG)
+        ended, data = os.waitpid(child, os.WNOHANG)
         if ended:
-            assert os.waitstatus_to_exitcode(told) == 0
+            assert os.waitstatus_to_exitcode(data) == 0
             return True
         time.sleep(0.001)
     os.kill(child, signal.SIGKILL)
@@ -115,7 +115,7 @@ def test_kill_9_at_50_random_moments_loses_nothing_that_was_finished(
             now = stamps(folder)
             assert finished.items() <= now.items()  # nothing finished was made again
             finished = now
-            resumed += any(told.state == "in progress" for told in status(folder))
+            resumed += any(data.state == "in progress" for data in status(folder))
         run(folder, backbone, checkpoint=0.0)
         assert finished.items() <= stamps(folder).items()
         assert keys(folder) == keys(whole) == set(stamps(folder))
@@ -133,7 +133,7 @@ def test_a_subject_in_progress_goes_on_from_its_checkpoint(
     """Also in the middle of a step, where a step takes several batches."""
     whole, stopped = create(small, name="whole"), create(small, name="stopped")
     with Counted(backbone) as all_rows:
-        run_study(whole, Bench(whole.path, rows=rows), backbone=backbone)
+        run_study(whole, ExecutionConfig(whole.path, rows=rows), backbone=backbone)
 
     class Stop(KeyboardInterrupt):
         pass
@@ -144,11 +144,14 @@ def test_a_subject_in_progress_goes_on_from_its_checkpoint(
 
     with Counted(backbone) as first, pytest.raises(Stop):
         run_study(
-            stopped, Bench(stopped.path, rows=rows, checkpoint=0.0), backbone=backbone, watch=Watch(progress=stop)
+            stopped,
+            ExecutionConfig(stopped.path, rows=rows, checkpoint=0.0),
+            backbone=backbone,
+            watch=Watch(progress=stop),
         )
-    assert [told.state for told in status(stopped)] == ["in progress"]
+    assert [data.state for data in status(stopped)] == ["in progress"]
     with Counted(backbone) as second:
-        run_study(stopped, Bench(stopped.path, rows=rows, checkpoint=0.0), backbone=backbone)
+        run_study(stopped, ExecutionConfig(stopped.path, rows=rows, checkpoint=0.0), backbone=backbone)
     assert first.total + second.total - all_rows.total <= max(all_rows.calls)  # one batch was done twice at most
     for key in keys(whole):
         assert_same_picture(backbone, stopped.latent(key), whole.latent(key))
@@ -167,7 +170,7 @@ def test_an_inversion_goes_on_where_it_was_interrupted(create: Create, small: Gr
             raise Stop
 
     with Counted(backbone) as first, pytest.raises(Stop):
-        run_study(stopped, Bench(stopped.path, checkpoint=0.0), backbone=backbone, watch=Watch(progress=stop))
+        run_study(stopped, ExecutionConfig(stopped.path, checkpoint=0.0), backbone=backbone, watch=Watch(progress=stop))
     assert first.total == 6
     check_whole(stopped)
     with Counted(backbone) as second:
@@ -179,7 +182,7 @@ def test_an_inversion_goes_on_where_it_was_interrupted(create: Create, small: Gr
 
 def test_maps_seen_so_far_are_part_of_a_checkpoint(create: Create, backbone: UNetBackbone) -> None:
     axes = (parse_axis("maps=encoder,decoder"), parse_axis("final=8,10"))
-    grid = factorial(axes, {"start": 5, "sites": "all", "threshold": "otsu"}, STEPS)
+    grid = factorial(axes, {"start": 5, "layers": "all", "threshold": "otsu"}, STEPS)
     whole, stopped = create(grid, name="whole"), create(grid, name="stopped")
     run(whole, backbone)
 
@@ -191,7 +194,7 @@ def test_maps_seen_so_far_are_part_of_a_checkpoint(create: Create, backbone: UNe
             raise Stop
 
     with pytest.raises(Stop):
-        run_study(stopped, Bench(stopped.path, checkpoint=0.0), backbone=backbone, watch=Watch(progress=stop))
+        run_study(stopped, ExecutionConfig(stopped.path, checkpoint=0.0), backbone=backbone, watch=Watch(progress=stop))
     run(stopped, backbone)
     for key in keys(whole):
         assert_same_picture(backbone, stopped.latent(key), whole.latent(key))
@@ -214,9 +217,9 @@ def test_what_is_finished_is_not_made_again(create: Create, small: Grid, backbon
 
 
 def test_one_run_that_is_not_finite_leaves_the_others_finished(create: Create, backbone: UNetBackbone) -> None:
-    base = {"start": 2, "sites": "all", "sources": "source,self", "mode": "weigh", "maps": "encoder", "threshold": 0.3}
+    base = {"start": 2, "layers": "all", "sources": "source,self", "mode": "weigh", "maps": "encoder", "threshold": 0.3}
     folder = create(factorial([parse_axis("weight=1,2,1e39")], base, STEPS))  # beyond float32: infinite
-    ran = run_study(folder, Bench(folder.path), backbone=backbone)
+    ran = run_study(folder, ExecutionConfig(folder.path), backbone=backbone)
     assert [(tally.made, tally.failed) for tally in ran.tallies] == [(4, 2)]
     assert {(f["variant"], "not finite" in f["reason"]) for f in folder.failures()} == {("weight 1e+39", True)}
     rows = Rows(folder, scorer_facts("diorama", "none"))
@@ -228,8 +231,8 @@ def test_what_failed_is_tried_again_when_the_study_goes_on(
 ) -> None:
     folder = create(small)
 
-    def broken(lockstep: Lockstep, lineages: object, step: int) -> list[Lineage]:
-        moved = advance(lockstep, lineages, step)
+    def broken(lockstep: Lockstep, nodes: object, step: int) -> list[Node]:
+        moved = advance(lockstep, nodes, step)
         return [
             replace(one, latent=one.latent * (float("nan") if step == 8 and not at else 1))
             for at, one in enumerate(moved)
@@ -238,7 +241,7 @@ def test_what_failed_is_tried_again_when_the_study_goes_on(
     advance = Lockstep._advance
     with monkeypatch.context() as patch:
         patch.setattr(Lockstep, "_advance", broken)
-        failed = run_study(folder, Bench(folder.path, checkpoint=0.0), backbone=backbone).tallies[0].failed
+        failed = run_study(folder, ExecutionConfig(folder.path, checkpoint=0.0), backbone=backbone).tallies[0].failed
     assert failed == len(folder.failures()) > 0
     run(folder, backbone)
     assert not folder.failures()
@@ -250,9 +253,9 @@ def test_what_memory_does_not_hold_of_the_photos_is_computed_again(
 ) -> None:
     kept, again = (create(small, name=str(limit), source_memory=limit) for limit in (1.0, 0.0))
     with Counted(backbone) as few:
-        run_study(kept, Bench(kept.path, rows=6), backbone=backbone)
+        run_study(kept, ExecutionConfig(kept.path, rows=6), backbone=backbone)
     with Counted(backbone) as many:
-        run_study(again, Bench(again.path, rows=6), backbone=backbone)
+        run_study(again, ExecutionConfig(again.path, rows=6), backbone=backbone)
     assert few.total < many.total
     assert max(few.calls) == 6
     assert max(many.calls) == 5  # of which one is the photo's
@@ -295,9 +298,9 @@ def test_shuffled_listings_give_the_same_table(
         write_table(Rows(folder, facts), lambda row: None)
         tables.append((folder.path / CSV).read_text())
         rows = load_table(folder.path / PARQUET)
-        told = list(csv.DictReader(tables[-1].splitlines()))
-        assert [row["key"] for row in rows] == [row["key"] for row in told]
-        assert [row["text_alignment"] for row in rows] == [float(row["text_alignment"]) for row in told]
+        data = list(csv.DictReader(tables[-1].splitlines()))
+        assert [row["key"] for row in rows] == [row["key"] for row in data]
+        assert [row["text_alignment"] for row in rows] == [float(row["text_alignment"]) for row in data]
         assert len(rows) == 24
     assert tables[0] == tables[1]
 
@@ -307,7 +310,7 @@ def test_what_killed_processes_left_half_written_goes(create: Create, backbone: 
     leftover = folder.path / ".writing" / "x1.png"
     leftover.parent.mkdir()
     leftover.write_bytes(b"half")
-    run_study(folder, Bench(folder.path), backbone=backbone)
+    run_study(folder, ExecutionConfig(folder.path), backbone=backbone)
     assert not leftover.parent.exists()
 
 
@@ -319,8 +322,8 @@ def test_100_000_random_configurations_have_keys_of_their_own(backbone: UNetBack
         for others in ({"guidance_scale": 1.5}, {"guidance_rescale": 0.7}, {"init": 0.5}, {"negative_prompt": "dog"})
         for dtype in ("float32", "float16")
     ]
-    told, found = set[tuple[int, Cast, Rules]](), set[str]()
-    while len(told) < 100_000:
+    data, found = set[tuple[int, Cast, Rules]](), set[str]()
+    while len(data) < 100_000:
         number = draw.randrange(len(recipes))
         recipe = recipes[number]
         photos = tuple(f"sha256:{draw.randrange(4)}" for _ in range(draw.randrange(1, 3)))
@@ -328,13 +331,13 @@ def test_100_000_random_configurations_have_keys_of_their_own(backbone: UNetBack
         seed = draw.randrange(50) if recipe.settings.noise_share else 0
         cast = Cast(photos, draw.choice(("a dog", "a dog ", "a cat", "a,dog")), seed, "", draw.choice(("", "dog")))
         steps = sc.Steps(draw.randrange(50), draw.choice((None, 50, 0.5)), draw.choice((None, 2)))
-        site = draw.randrange(16)
-        sites = draw.choice((str(site), f"0,{site}", f"decoder,{site}"))
+        layer = draw.randrange(16)
+        layers = draw.choice((str(layer), f"0,{layer}", f"decoder,{layer}"))
         sources = draw.choice((("source",), ("self", "source"), ("source", "self")))
-        told.add((number, cast, (Rule("targets", sources, sites, steps),) * draw.randrange(1, 3)))
-    for number, cast, rules in told:
+        data.add((number, cast, (Rule("targets", sources, layers, steps),) * draw.randrange(1, 3)))
+    for number, cast, rules in data:
         found.add(picture_key(recipes[number], cast, rules))
-    assert len(found) == len(told)
+    assert len(found) == len(data)
 
 
 def test_all_that_changes_a_picture_changes_its_key(backbone: UNetBackbone) -> None:
@@ -345,7 +348,7 @@ def test_all_that_changes_a_picture_changes_its_key(backbone: UNetBackbone) -> N
         (recipe, replace(cast, photos=("sha256:1",)), (Rule(),)),
         (recipe, replace(cast, prompt="a cat"), (Rule(),)),
         (recipe, replace(cast, caption="a photo"), (Rule(),)),
-        (recipe, cast, (Rule(sites="encoder"),)),
+        (recipe, cast, (Rule(layers="encoder"),)),
         (recipe, cast, (Rule(steps=sc.Steps(4, 8)),)),
         (recipe, cast, ()),
         (recipe, cast, (Rule(mode=Separate(sc.SubjectTokens())),)),
@@ -366,7 +369,7 @@ def test_all_that_changes_a_picture_changes_its_key(backbone: UNetBackbone) -> N
         (replace(recipe, dtype="float16"), cast, (Rule(),)),
         (replace(recipe, lora=(("a", "sha256:2"),)), cast, (Rule(),)),
     ]
-    assert len({picture_key(*told) for told in changed}) == len(changed)
+    assert len({picture_key(*data) for data in changed}) == len(changed)
     # The seed counts only where anything is random, the noun only where somebody looks for it, the path never.
     assert picture_facts(recipe, replace(cast, seed=1), ()) == picture_facts(recipe, cast, ())
     assert picture_facts(recipe, replace(cast, noun="cat"), ()) == picture_facts(recipe, cast, ())
@@ -377,9 +380,9 @@ def test_all_that_changes_a_picture_changes_its_key(backbone: UNetBackbone) -> N
 
 def test_the_recipe_survives_its_file(create: Create) -> None:
     folder = create(aiku(STEPS))
-    told = folder.recipe()
-    assert asdict(told) == asdict(StudyFolder(folder.path).recipe())
-    assert [v.rules for v in told.grid.variants] == [v.rules for v in aiku(STEPS).variants]
+    data = folder.recipe()
+    assert asdict(data) == asdict(StudyFolder(folder.path).recipe())
+    assert [v.rules for v in data.grid.variants] == [v.rules for v in aiku(STEPS).variants]
     create(aiku(STEPS))  # the very same study again: it goes on
 
 
@@ -493,7 +496,7 @@ def test_a_damaged_subject_is_told_as_damaged(create: Create, small: Grid, text:
     (found,) = folder.subjects()
     assert isinstance(found, Unreadable)
     assert "\n" not in found.reason
-    assert [told.state for told in status(StudyFolder(folder.path))] == ["damaged"]
+    assert [data.state for data in status(StudyFolder(folder.path))] == ["damaged"]
 
 
 @pytest.mark.parametrize(
@@ -520,8 +523,8 @@ def test_a_recipe_that_was_changed_by_hand_is_held_to_its_types(
     create: Create, small: Grid, field: str, value: object
 ) -> None:
     folder = create(small)
-    told = json.loads((folder.path / STUDY).read_text())
-    (folder.path / STUDY).write_text(json.dumps(told | {field: value}))
+    data = json.loads((folder.path / STUDY).read_text())
+    (folder.path / STUDY).write_text(json.dumps(data | {field: value}))
     with pytest.raises(SamecastError) as caught:
         folder.recipe()
     assert "\n" not in str(caught.value)

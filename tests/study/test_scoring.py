@@ -37,7 +37,7 @@ CAST = Cast(("a",), "a dog", 0)
 
 
 def scored(scorers: Scorers, subject: StudySubject, wanted: list[Judged]) -> dict[str, dict[str, Any]]:
-    return {key: told for part in scorers.score(subject, wanted) for key, told in part.items()}
+    return {key: data for part in scorers.score(subject, wanted) for key, data in part.items()}
 
 
 def pictures(count: int) -> list[Image.Image]:
@@ -75,9 +75,9 @@ def test_each_distinct_picture_is_looked_at_once() -> None:
 def test_the_truth_is_the_probes_and_hidden_photos_are_judged_by_whole_ones() -> None:
     whole, partly = bundled(128, subjects=1, prompts=2, hidden=True)
     scorers = load_scorers("diorama", "")
-    told = case(0)
+    data = case(0)
     right = whole.judged[0]  # a render of the subject: identity right, whatever the scene
-    found = scored(scorers, partly, [("a", told.tasks[0].prompt, right)])["a"]
+    found = scored(scorers, partly, [("a", data.tasks[0].prompt, right)])["a"]
     assert found["identity"] is True
     assert found["both"] == (found["identity"] and found["scene"])
     assert found["image_alignment"] == pytest.approx(1, abs=1e-5)

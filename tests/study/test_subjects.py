@@ -31,7 +31,7 @@ def annotation(tmp_path: Path, photo: Image.Image) -> Path:
     return tmp_path / "annotation.json"
 
 
-def told(subjects: tuple[StudySubject, ...]) -> list[tuple[object, ...]]:
+def data(subjects: tuple[StudySubject, ...]) -> list[tuple[object, ...]]:
     return [
         (s.name, s.prompts, s.class_noun, s.source_prompt, [pixel_hash(photo) for photo in s.references])
         for s in subjects
@@ -46,9 +46,9 @@ def test_the_seeds_annotation_and_its_extensions_are_read(annotation: Path) -> N
 
 
 def test_shuffled_listings_are_the_same_subjects(annotation: Path) -> None:
-    before = told(read_subjects(annotation))
+    before = data(read_subjects(annotation))
     annotation.write_text(json.dumps(ENTRIES[::-1]))
-    assert told(read_subjects(annotation)) == before
+    assert data(read_subjects(annotation)) == before
 
 
 def test_a_folder_of_subjects_is_read(tmp_path: Path, photo: Image.Image) -> None:

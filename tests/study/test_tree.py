@@ -6,18 +6,18 @@ from dataclasses import dataclass
 
 import pytest
 
-from samecast.control.plan import Plan, make_plan
-from samecast.control.rule import Rules
-from samecast.control.rules import masactrl, masactrl_union
-from samecast.core.sites import Site
+from samecast.attention.methods import masactrl, masactrl_union
+from samecast.attention.plan import Plan, make_plan
+from samecast.attention.rule import Rules
+from samecast.core.layers import Layer
 from samecast.core.tokens import SubjectTokens
 from samecast.errors import SamecastError
 from samecast.study.grid import Grid, factorial, only, runs_of
 from samecast.study.presets import aiku, fitted, full, masks, preset_grid
 from samecast.study.tree import action_at, history, measure
 
-SITES = tuple(
-    Site(f"{stage}.{at}", index, "self", stage, side, 2)
+LAYERS = tuple(
+    Layer(f"{stage}.{at}", index, "self", stage, side, 2)
     for index, (stage, at, side) in enumerate(
         [("down", n, s) for n, s in enumerate((64, 64, 32, 32, 16, 16))]
         + [("mid", 0, 8)]
@@ -35,23 +35,23 @@ class FullTimeline:
 
 
 def plan(rules: Rules, steps: int = 50) -> Plan:
-    return make_plan(rules, SITES, FullTimeline(steps), 1)
+    return make_plan(rules, LAYERS, FullTimeline(steps), 1)
 
 
 def histories(grid: Grid, steps: int = 50) -> list[tuple[object, ...]]:
     return [history(plan(variant.rules, steps), range(steps)) for variant in grid.variants]
 
 
-def test_presets_fit_models_with_other_numbers_of_sites() -> None:
+def test_presets_fit_models_with_other_numbers_of_layers() -> None:
     grid, xl = aiku(), fitted(aiku(), 70)
     assert fitted(grid, 16) == grid
     assert [variant.name for variant in xl.variants] == [variant.name for variant in grid.variants]
     assert xl.views == grid.views
-    told = {"0-7": "0-34", "10-15": "44-69", "0-7,10-15": "0-34,44-69"}
+    data = {"0-7": "0-34", "10-15": "44-69", "0-7,10-15": "0-34,44-69"}
     for ours, theirs in zip(grid.variants, xl.variants, strict=True):
-        assert [told[rule.sites] for rule in ours.rules] == [rule.sites for rule in theirs.rules]
+        assert [data[rule.layers] for rule in ours.rules] == [rule.layers for rule in theirs.rules]
     rules = [rule for variant in fitted(masks(), 70).variants for rule in variant.rules]
-    found = {rule.tokens.sites for rule in rules if isinstance(rule.tokens, SubjectTokens)}
+    found = {rule.tokens.layers for rule in rules if isinstance(rule.tokens, SubjectTokens)}
     assert found == {"encoder", "mid", "decoder", "0-12", "13-25", "31-43", "44-56", "57-69"}
 
 
@@ -78,13 +78,13 @@ def test_the_layer_types_of_the_seed_are_a_strip_of_their_own() -> None:
     for steps in (10, 50):
         seed, ours = (preset_grid("aiku", steps, only_seed=only_seed) for only_seed in (True, False))
         assert seed == aiku(steps, beyond=False)
-        (view,) = (view for view in seed.views if view.axis == "sites")
+        (view,) = (view for view in seed.views if view.axis == "layers")
         named = {variant.name: variant for variant in seed.variants}
         assert [value for value, _ in view.points] == ["decoder", "encoder"]
         for value, name in view.points:
             fields = named[name].fields
-            assert (fields["sites"], fields["final"], fields["skip"]) == (value, steps, None)
-        (view,) = (view for view in ours.views if view.axis == "sites")
+            assert (fields["layers"], fields["final"], fields["skip"]) == (value, steps, None)
+        (view,) = (view for view in ours.views if view.axis == "layers")
         assert [value for value, _ in view.points] == ["decoder", "encoder", "both", "no control"]
     assert runs_of(preset_grid("aiku", 50, only_seed=True)) == 44
     with pytest.raises(SamecastError, match="only the preset aiku"):
@@ -124,24 +124,24 @@ def test_histories_forget_what_makes_no_difference_yet() -> None:
     assert action_at(early, 10) == action_at(late, 10) != ()
     assert action_at(early, 25) == () != action_at(late, 25)
     assert action_at(plan(masactrl(4)), 10) != action_at(plan(masactrl_union(4)), 10)
-    assert history(plan(masactrl(sites="10-12") + masactrl(sites="13-15")), range(50)) == history(
-        plan(masactrl(sites="10-15")), range(50)
+    assert history(plan(masactrl(layers="10-12") + masactrl(layers="13-15")), range(50)) == history(
+        plan(masactrl(layers="10-15")), range(50)
     )
 
 
 def test_short_runs_keep_the_presets_shares() -> None:
     size = measure(histories(aiku(10), 10))
     assert size.deepest == 10
-    assert {v.fields["final"] for v in aiku(10).variants if v.fields["sites"] == "both"} == {4, 5, 6, 7, 8, 9, 10}
+    assert {v.fields["final"] for v in aiku(10).variants if v.fields["layers"] == "both"} == {4, 5, 6, 7, 8, 9, 10}
 
 
-def test_a_factorial_has_a_view_for_each_axis_and_set_of_sites() -> None:
+def test_a_factorial_has_a_view_for_each_axis_and_set_of_layers() -> None:
     from samecast.study.axes import parse_axis
 
-    grid = factorial((parse_axis("final=20:51:10"), parse_axis("sites=decoder,0-7")), {}, 50)
+    grid = factorial((parse_axis("final=20:51:10"), parse_axis("layers=decoder,0-7")), {}, 50)
     assert len(grid.variants) == 8
     assert {(view.axis, view.series) for view in grid.views} == {
         ("final", "decoder"),
         ("final", "0-7"),
-        ("sites", "all"),
+        ("layers", "all"),
     }

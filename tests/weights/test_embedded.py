@@ -52,9 +52,9 @@ def test_every_part_loads_in_single_precision(pipeline):
     assert {parameter.dtype for part in parts for parameter in part.parameters()} == {torch.float32}
 
 
-def test_the_denoiser_has_the_sites_of_stable_diffusion_one():
-    sites = samecast.load().backbone.self_attention()
-    assert [bound.site.stage for bound in sites] == ["down"] * 6 + ["mid"] + ["up"] * 9
+def test_the_denoiser_has_the_layers_of_stable_diffusion_one():
+    layers = samecast.load().backbone.self_attention()
+    assert [bound.layer.stage for bound in layers] == ["down"] * 6 + ["mid"] + ["up"] * 9
 
 
 def test_all_weights_are_safetensors_of_forty_megabytes_at_most():
@@ -130,7 +130,7 @@ def test_its_index_tells_the_guidance_that_suits_it_and_diffusers_passes_over_th
     assert ("guidance" in caplog.text) == heard
 
 
-def test_new_pictures_take_their_colours_from_the_photo_that_decoder_sites_read():
+def test_new_pictures_take_their_colours_from_the_photo_that_decoder_layers_read():
     """The mechanism in small; `docs/benchmark.md` has it in full."""
     model, probe, off = samecast.load(), load_probe(), {"alone": [], "reading": []}
     for subject in cases(4):

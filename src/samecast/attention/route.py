@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 from samecast.attention.modes import Mode, Read, Reader
-from samecast.core.branches import Layout, Place
+from samecast.core.batch import Layout, Place
 
 _READ = Read()
 

@@ -28,8 +28,8 @@ from torch.overrides import TorchFunctionMode
 from samecast.attention.attend import States, attend
 from samecast.attention.modes.base import Part
 from samecast.attention.route import Route
+from samecast.core.layers import Layer
 from samecast.core.maps import probabilities
-from samecast.core.sites import Site
 from samecast.errors import SamecastError
 
 _ATTENTION = torch.nn.functional.scaled_dot_product_attention
@@ -72,14 +72,14 @@ class Catch(TorchFunctionMode):
     """Catches a layer's call of attention while the layer computes.
 
     Args:
-        site: the layer.
+        layer: the layer.
         task: what it is to do.
         hidden: the states that entered it, (row, token, channel).
     """
 
-    def __init__(self, site: Site, task: Task, hidden: Tensor) -> None:
+    def __init__(self, layer: Layer, task: Task, hidden: Tensor) -> None:
         super().__init__()
-        self.site, self.task, self.hidden = site, task, hidden
+        self.layer, self.task, self.hidden = layer, task, hidden
         self.outcome = Outcome()
         self.calls = 0
 
@@ -111,10 +111,10 @@ class Catch(TorchFunctionMode):
         if task.route is None:
             return func(query, key, value, attn_mask=mask, **given)
         if mask is not None or given.get("is_causal"):
-            raise SamecastError(f"layer {self.site.name} got an attention mask, which routed attention does not take")
+            raise SamecastError(f"layer {self.layer.name} got an attention mask, which routed attention does not take")
         if self.calls > 1:
             raise SamecastError(
-                f"layer {self.site.name} calls attention more than once, so that it is unclear which call to route:"
+                f"layer {self.layer.name} calls attention more than once, so that it is unclear which call to route:"
                 " unload what installed its processor first"
             )
 
@@ -123,7 +123,7 @@ class Catch(TorchFunctionMode):
 
         return attend(batch, task.kept, task.route, attention)
 
-    def check(self, layer: Any) -> None:
+    def check(self, module: Any) -> None:
         """Makes sure that the call came by.
 
         Raises:
@@ -131,32 +131,32 @@ class Catch(TorchFunctionMode):
         """
         if not self.calls:
             raise SamecastError(
-                f"layer {self.site.name} computed without calling scaled_dot_product_attention, so that it cannot be"
-                f" controlled: its {type(layer.processor).__name__} must be replaced by diffusers' AttnProcessor2_0"
+                f"layer {self.layer.name} computed without calling scaled_dot_product_attention, so that it cannot be"
+                f" controlled: its {type(module.processor).__name__} must be replaced by diffusers' AttnProcessor2_0"
             )
 
 
-def plain_processor(layer: Any, site: Site) -> Any:
+def plain_processor(module: Any, layer: Layer) -> Any:
     """The processor that a layer is to have while attached: its own, or the plain one that computes the same.
 
     Raises:
         SamecastError: it computes with another backend, whose calls cannot be caught.
     """
-    processor = layer.processor
+    processor = module.processor
     if isinstance(processor, _EQUIVALENT):
         return AttnProcessor2_0()
     backend = getattr(processor, "_attention_backend", None)
     name = str(getattr(backend, "value", backend))
     if backend is not None and name not in _NATIVE_BACKENDS:
         raise SamecastError(
-            f"layer {site.name} uses the attention backend {name!r}, whose calls cannot be routed: call"
+            f"layer {layer.name} uses the attention backend {name!r}, whose calls cannot be routed: call"
             " set_attention_backend('native') first"
         )
     return processor
 
 
-def hidden_states(layer: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Tensor:
+def hidden_states(module: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Tensor:
     """The states that enter a layer, off its arguments."""
     if args:
         return args[0]
-    return kwargs[next(iter(inspect.signature(layer.forward).parameters))]
+    return kwargs[next(iter(inspect.signature(module.forward).parameters))]

@@ -90,17 +90,17 @@ def build(kind: type[_T], data: object, name: str, *, needed: Sequence[str] = ()
     """
     if not isinstance(data, Mapping):
         raise SamecastError(f"{name} must be an object of {', '.join(_names(kind))}; got {shown(data)}")
-    told = cast(Mapping[str, Any], data)
+    record = cast(Mapping[str, Any], data)
     known = _names(kind)
-    if not spare and (unknown := [key for key in told if key not in known]):
+    if not spare and (unknown := [key for key in record if key not in known]):
         raise SamecastError(f"{name} has no {shown(unknown[0])}; it has {', '.join(known)}")
     of = {field.name: field for field in fields(cast(Any, kind))}
     required = [each for each in known if of[each].default is MISSING and of[each].default_factory is MISSING]
     for key in (*required, *needed):
-        if key not in told:
+        if key not in record:
             raise SamecastError(f"{name} must tell its {key}; got {shown(data)}")
     hints = get_type_hints(kind, include_extras=True)
-    values = {key: _built(hints[key], told[key], f"{name}: {key}") for key in known if key in told}
+    values = {key: _built(hints[key], record[key], f"{name}: {key}") for key in known if key in record}
     try:
         return kind(**values)
     except SamecastError as error:
@@ -284,8 +284,8 @@ def _instance(of: Any) -> _Kind:
             raise _OtherError
         return value
 
-    told = of.__name__
-    return _Kind(f"{told} ({', '.join(_names(cast(type, of)))})" if is_dataclass(of) else f"a {told}", keep)
+    record = of.__name__
+    return _Kind(f"{record} ({', '.join(_names(cast(type, of)))})" if is_dataclass(of) else f"a {record}", keep)
 
 
 _PLAIN: dict[Any, Callable[[Within | None], _Kind]] = {

@@ -10,16 +10,16 @@ import sys
 from collections.abc import Callable, Sequence
 from importlib import import_module
 
-from samecast.cli.console import CONSOLE, OutputError, complain, drop_output, sound_streams
+from samecast.cli.console import CONSOLE, OutputError, drop_output, report_error, sound_streams
 from samecast.cli.options import Options
 from samecast.cli.options.compare import CompareOptions
 from samecast.cli.options.concept import CompressOptions, ConvertOptions, MergeOptions, ShowOptions
 from samecast.cli.options.demo import DemoOptions
 from samecast.cli.options.diorama import BenchmarkOptions, PhotosOptions, SheetOptions
+from samecast.cli.options.layers import LayersOptions
 from samecast.cli.options.learn import SharedOptions
 from samecast.cli.options.masks import MasksOptions
 from samecast.cli.options.render import RenderOptions
-from samecast.cli.options.sites import SitesOptions
 from samecast.cli.options.study import StudyOptions, StudyReportOptions, StudyStatusOptions
 from samecast.cli.options.tune import TuneOptions
 from samecast.cli.parsing import parse
@@ -34,7 +34,7 @@ _COMMANDS: dict[type, tuple[str, str]] = {  # by module and function
     StudyReportOptions: ("study_status", "run_report"),
     TuneOptions: ("tune", "run_tune"),
     DemoOptions: ("demo", "run_demo"),
-    SitesOptions: ("sites", "run_sites"),
+    LayersOptions: ("layers", "run_layers"),
     ShowOptions: ("concept", "run_concept"),
     MergeOptions: ("concept", "run_concept"),
     CompressOptions: ("concept", "run_concept"),
@@ -63,7 +63,7 @@ def main(words: Sequence[str] | None = None) -> int:
         finally:
             _flush()
     except OutputError as error:
-        complain(f"what was to be printed cannot be: {error}")
+        report_error(f"what was to be printed cannot be: {error}")
         drop_output()
         return MISTAKE
 
@@ -72,7 +72,7 @@ def _answer(words: Sequence[str]) -> int:
     try:
         return _run(parse(words or ["--help"]))
     except SamecastError as error:
-        complain(str(error))
+        report_error(str(error))
         return MISTAKE
     except KeyboardInterrupt as stop:
         CONSOLE.print(str(stop) or "interrupted; what was finished is kept, and nothing is half-written")
@@ -80,14 +80,14 @@ def _answer(words: Sequence[str]) -> int:
     except (MemoryError, RuntimeError) as error:
         if not _is_out_of_memory(error):
             raise
-        complain(f"memory does not suffice: lower --size or the number of pictures at once ({error})")
+        report_error(f"memory does not suffice: lower --size or the number of pictures at once ({error})")
         return MISTAKE
 
 
 def _is_out_of_memory(error: Exception) -> bool:
     """Whether memory ran out: torch says so in an error of its own on accelerators, and in words on the CPU."""
-    told = str(error).lower()
-    return isinstance(error, MemoryError) or "out of memory" in told or "can't allocate memory" in told
+    data = str(error).lower()
+    return isinstance(error, MemoryError) or "out of memory" in data or "can't allocate memory" in data
 
 
 def _flush() -> None:

@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from samecast.cli.console import RESULTS, quiet_libraries, remark, stages, working
+from samecast.cli.console import RESULTS, notify, quiet_libraries, stages, working
 from samecast.cli.options.concept import CompressOptions, ConvertOptions, MergeOptions, ShowOptions
 from samecast.disk import check_writable, write_new_bytes
 from samecast.errors import SamecastError
@@ -34,7 +34,7 @@ def _show(options: ShowOptions) -> None:
     from samecast.concepts.formats import describe_format, read_concept
 
     concept = read_concept(options.concept, pickles=False)
-    tell = _teller()
+    tell = _reporter()
     tell("format", describe_format(options.concept, pickles=False))
     tell("architecture", architecture_of(concept))
     for word, token in concept.tokens.items():
@@ -62,7 +62,7 @@ def _merge(options: MergeOptions) -> None:
     with stages() as report:
         merged, merging = merge(concepts, model, captions=captions, progress=report)
     place = write_new_bytes(options.out, concept_bytes(merged))
-    tell = _teller()
+    tell = _reporter()
     tell("words", " ".join(merged.tokens))
     tell("each kept to", f"{merging.error:.1e} of what it makes of its word, alone and in 'photo of a ...'")
     tell(
@@ -83,7 +83,7 @@ def _compress(options: CompressOptions) -> None:
     with stages() as report:
         small, lost = compress(concept, model, keep=options.keep, progress=report)
     place = write_new_bytes(options.out, concept_bytes(small))
-    tell = _teller()
+    tell = _reporter()
     ranks = [layer.rank for layer in lost.layers]
     tell("ranks", f"{min(ranks)} to {max(ranks)}")
     tell("error", f"{lost.error:.1%} of the change; at worst {lost.worst.error:.1%}, in {lost.worst.name}")
@@ -95,7 +95,7 @@ def _convert(options: ConvertOptions) -> None:
     from samecast.concepts.formats import describe_format, read_concept, write_concept
 
     concept = read_concept(options.concept, pickles=True, word=options.word, rename=_renaming(options.rename))
-    tell = _teller()
+    tell = _reporter()
     tell("read", describe_format(options.concept, pickles=True))
     if options.to in ("peft", "kohya"):
         concept = _as_lora(concept, options, tell)
@@ -131,19 +131,19 @@ def _as_whole(concept: "Concept", options: ConvertOptions) -> "Concept":
 
 def _base_model(name: str, concepts: "list[Concept]", device: str) -> "Model":
     """The model that was named, or the embedded one where the concepts say that they were learned on that."""
-    from samecast.backbones.loading import EMBEDDED
-    from samecast.concepts.apply import doubts
+    from samecast.concepts.apply import fit_warnings
+    from samecast.models.loading import EMBEDDED
     from samecast.render import load
 
     known = {concept.base.id for concept in concepts}
     if not name and known != {EMBEDDED}:
-        told = " and ".join(sorted(known - {""})) or "a model that the file does not name"
-        raise SamecastError(f"this takes the model that was learned on ({told}): give it with --model")
+        data = " and ".join(sorted(known - {""})) or "a model that the file does not name"
+        raise SamecastError(f"this takes the model that was learned on ({data}): give it with --model")
     with working("loading the model"):
         quiet_libraries()
         model = load(name or EMBEDDED, device=device, dtype="float32")
-    for doubt in doubts(model, [(concept, 1.0) for concept in concepts]):
-        remark(doubt)
+    for warning in fit_warnings(model, [(concept, 1.0) for concept in concepts]):
+        notify(warning)
     return model
 
 
@@ -170,7 +170,7 @@ def _kinds(concept: "Concept") -> Counter[str]:
     return counted
 
 
-def _teller() -> Any:
+def _reporter() -> Any:
     """Prints a heading once for all lines below it, and the lines beside it."""
     last = ""
 

@@ -124,12 +124,12 @@ def drop_output() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-def complain(message: str) -> None:
+def report_error(message: str) -> None:
     """One line for one mistake, on stderr."""
     CONSOLE.print(Text.assemble(("samecast:", "bold red"), " ", printable(" ".join(message.split()))), soft_wrap=True)
 
 
-def remark(message: str) -> None:
+def notify(message: str) -> None:
     """Something worth knowing that stops nothing, on stderr."""
     CONSOLE.print(Text.assemble(("note:", "yellow"), " ", printable(message)), soft_wrap=True)
 
@@ -182,9 +182,9 @@ def stages(*, shown: bool = True) -> Generator[Report]:
         name = printable(STAGES.get(stage, stage))
         if stage not in bars:
             bars[stage] = progress.add_task(name, total=total, loss="")
-        told = "" if loss is None else f"loss {loss:.4f}"
-        progress.update(bars[stage], completed=done, total=total, loss=told)
-        latest = f"{name} {done}/{total} {told}".strip()
+        data = "" if loss is None else f"loss {loss:.4f}"
+        progress.update(bars[stage], completed=done, total=total, loss=data)
+        latest = f"{name} {done}/{total} {data}".strip()
 
     with progress, _heartbeat(lambda: latest if shown else ""):
         yield report
@@ -200,8 +200,8 @@ def _heartbeat(status: Callable[[], str]) -> Generator[None]:
 
     def beat() -> None:
         while not ended.wait(HEARTBEAT_SECONDS):
-            if told := status():
-                CONSOLE.print(f"{told} ({time.monotonic() - began:.0f} s)", soft_wrap=True)
+            if data := status():
+                CONSOLE.print(f"{data} ({time.monotonic() - began:.0f} s)", soft_wrap=True)
 
     thread = threading.Thread(target=beat, name="heartbeat", daemon=True)
     thread.start()

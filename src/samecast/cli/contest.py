@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from rich.table import Table
 
-from samecast.cli.console import RESULTS, quiet_libraries, remark, working
+from samecast.cli.console import RESULTS, notify, quiet_libraries, working
 from samecast.cli.executors import ExecutorOptions, device_here, make_executor
-from samecast.cli.watching import tell_failures, watching
+from samecast.cli.watching import report_failures, watching
 from samecast.errors import SamecastError
 
 if TYPE_CHECKING:
@@ -66,11 +66,11 @@ def contested(options: ContestOptions, contest: "Contest", asked: Asked) -> "tup
             quiet_libraries()
             if executor is not None and contest.dtype == "auto":
                 # What `auto` comes to is for the workers' devices to say, and part of every key.
-                dtype = executor.ask(partial(settled_dtype, options.device, contest.dtype), Watch(message=remark))
+                dtype = executor.ask(partial(settled_dtype, options.device, contest.dtype), Watch(message=notify))
                 contest = replace(contest, dtype=dtype)
             benchmark = replace(contest, device=device_here(options)).benchmark()
         if options.dry_run:
-            _tell(options.out, contest, benchmark, asked)
+            _show(options.out, contest, benchmark, asked)
             return None
         from samecast.compare.job import run_contest
 
@@ -81,11 +81,11 @@ def contested(options: ContestOptions, contest: "Contest", asked: Asked) -> "tup
 
             given: dict[str, Any] = {"executor": executor, "watch": showing.watch(), "finished": finished}
             found = run_contest(options.out, contest, benchmark, asked.cases, asked.methods, asked.pairs, **given)
-    tell_failures(found.failures, options.out / "failures")
+    report_failures(found.failures, options.out / "failures")
     return benchmark, found
 
 
-def _tell(out: Path, contest: "Contest", benchmark: "Benchmark", asked: Asked) -> None:
+def _show(out: Path, contest: "Contest", benchmark: "Benchmark", asked: Asked) -> None:
     from samecast.compare.duos import WAYS, Duos
     from samecast.compare.job import units_of
 

@@ -5,7 +5,7 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from samecast.cli.console import RESULTS, quiet_libraries, remark, stages, working
+from samecast.cli.console import RESULTS, notify, quiet_libraries, stages, working
 from samecast.cli.options.learn import (
     CustomDiffusionOptions,
     DreamboothOptions,
@@ -61,9 +61,9 @@ def run_learn(options: SharedOptions) -> None:
     if not devices.is_main:
         return
     if done.found:
-        remark(f"{done.file.parent} holds this run already, finished: nothing was done")
+        notify(f"{done.file.parent} holds this run already, finished: nothing was done")
     elif done.file.parent.absolute() != out.absolute():
-        remark(f"{out} holds another run and was left alone")
+        notify(f"{out} holds another run and was left alone")
     words = " ".join(f"{subject.token} {subject.noun}".strip() for subject in subjects[:1])
     RESULTS.print(
         f"{done.file} ({done.file.stat().st_size / 1e6:.1f} MB, {done.steps} steps in {done.seconds:.0f} s, loss"

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import samecast as sc
 from samecast.checked import as_text
-from samecast.cli.console import RESULTS, quiet_libraries, remark, stages, working
+from samecast.cli.console import RESULTS, notify, quiet_libraries, stages, working
 from samecast.cli.options.masks import MasksOptions
 from samecast.core.steps import Steps
 from samecast.core.tokens import SubjectTokens
@@ -28,7 +28,7 @@ def run_masks(options: MasksOptions) -> None:
         raise SamecastError("say what to look for: --noun dog, or --words with --source-prompt")
     for photo in options.references:
         open_photo(photo)
-    tokens = SubjectTokens(options.words, options.sites, Steps(options.start, options.final), options.threshold)
+    tokens = SubjectTokens(options.words, options.layers, Steps(options.start, options.final), options.threshold)
     settings = sc.RenderSettings(
         steps=options.steps, size=options.size, fit=options.fit, source_prompt=options.source_prompt
     )
@@ -55,7 +55,7 @@ def run_masks(options: MasksOptions) -> None:
             found.map.save(place.path / f"map{suffix}.png")
             found.mask.save(place.path / f"mask{suffix}.png")
             overlay(reference, found.mask).save(place.path / f"overlay{suffix}.png")
-        told = {
+        data = {
             "caption": search.caption,
             "tokens": asdict(tokens),
             "steps": options.steps,
@@ -65,11 +65,11 @@ def run_masks(options: MasksOptions) -> None:
                 for photo, found in zip(options.references, search.masks, strict=True)
             ],
         }
-        (place.path / "masks.json").write_text(json.dumps(told, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        (place.path / "masks.json").write_text(json.dumps(data, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     for warning in search.warnings:
-        remark(warning)
+        notify(warning)
     if place.final != out.absolute():
-        remark(f"{out} is there already and was left alone")
+        notify(f"{out} is there already and was left alone")
     for photo, found in zip(options.references, search.masks, strict=True):
         RESULTS.print(
             f"{photo.name}: {found.phrase!r} covers {found.coverage:.1%} (threshold {found.threshold:.2f})",

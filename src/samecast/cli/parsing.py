@@ -17,10 +17,10 @@ from samecast.cli.options.compare import CompareOptions
 from samecast.cli.options.concept import ConceptOptions
 from samecast.cli.options.demo import DemoOptions
 from samecast.cli.options.diorama import DioramaOptions
+from samecast.cli.options.layers import LayersOptions
 from samecast.cli.options.learn import LearnOptions
 from samecast.cli.options.masks import MasksOptions
 from samecast.cli.options.render import RenderOptions
-from samecast.cli.options.sites import SitesOptions
 from samecast.cli.options.study import StudyOptions, StudyReportOptions, StudyStatusOptions
 from samecast.cli.options.tune import TuneOptions
 from samecast.errors import SamecastError
@@ -43,7 +43,7 @@ _COMMANDS: dict[str, Any] = {
     "study report": StudyReportOptions,
     "tune": TuneOptions,
     "demo": DemoOptions,
-    "sites": SitesOptions,
+    "layers": LayersOptions,
     "concept": ConceptOptions,
     "compare": CompareOptions,
     "diorama": DioramaOptions,
@@ -61,13 +61,13 @@ _Any = (
     | Annotated[
         DemoOptions, tyro.conf.subcommand("demo", description="One subject, six prompts, four settings, judged.")
     ]
-    | Annotated[SitesOptions, tyro.conf.subcommand("sites", description="List the attention layers of a model.")]
+    | Annotated[LayersOptions, tyro.conf.subcommand("layers", description="List the attention layers of a model.")]
     | Annotated[
         ConceptOptions,
         tyro.conf.subcommand("concept", description="Show, merge, compress and convert what was learned."),
     ]
     | Annotated[CompareOptions, tyro.conf.subcommand("compare", description="Compare training, attention and both.")]
-    | Annotated[DioramaOptions, tyro.conf.subcommand("diorama", description="Look at the embedded world.")]
+    | Annotated[DioramaOptions, tyro.conf.subcommand("diorama", description="MapSpec at the embedded world.")]
 )
 _RULE = re.compile(r"^[\s│|]*[─-]{8,}[\s│|]*$|^[╭╰]")
 _SUGGESTION = re.compile(r"(--[\w-]+)")
@@ -154,8 +154,8 @@ def _near(word: str, known: Sequence[str], before: str = "") -> str:
 def _commands_of(first: str) -> list[str]:
     """The commands below one, by name."""
     beside = [name.partition(" ")[2] for name in _COMMANDS if name.startswith(f"{first} ")]
-    told = get_type_hints(_COMMANDS[first], include_extras=True).get("command")
-    return beside + [member.__metadata__[0].name for member in get_args(told)]
+    data = get_type_hints(_COMMANDS[first], include_extras=True).get("command")
+    return beside + [member.__metadata__[0].name for member in get_args(data)]
 
 
 def _summary(box: str) -> str:

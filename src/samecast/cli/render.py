@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import samecast as sc
-from samecast.cli.console import RESULTS, quiet_libraries, remark, stages, working
+from samecast.attention.methods import METHODS
+from samecast.attention.rule import Rules
+from samecast.attention.rule_files import read_rules
+from samecast.cli.console import RESULTS, notify, quiet_libraries, stages, working
 from samecast.cli.options.render import RenderOptions
 from samecast.cli.runs import Run, compare, recorded, run_again
-from samecast.control.rule import Rules
-from samecast.control.rule_files import read_rules
-from samecast.control.rules import METHODS
 from samecast.core.prompts import check_prompts
 from samecast.disk import check_writable
 from samecast.errors import SamecastError
@@ -24,7 +24,7 @@ from samecast.photos import looks_like_photo, open_photo
 from samecast.records import save_run, slug
 
 _log = logging.getLogger(__name__)
-_OF_METHODS = ("start", "final", "skip", "stride", "sites", "weight", "dropout", "anchor", "consistency")
+_OF_METHODS = ("start", "final", "skip", "stride", "layers", "weight", "dropout", "anchor", "consistency")
 
 
 def run_render(options: RenderOptions) -> bool:
@@ -39,9 +39,9 @@ def run_render(options: RenderOptions) -> bool:
     with working("loading the model"):
         if not options.verbose:
             quiet_libraries()
-        model, doubts = _load(run)
-    for doubt in doubts:
-        remark(doubt)
+        model, fit_warnings = _load(run)
+    for warning in fit_warnings:
+        notify(warning)
     _log.info("model %s", model.backbone.identity)
     _log.info("rules %s", run.rules)
     _log.info("settings %s", run.settings)
@@ -56,11 +56,11 @@ def run_render(options: RenderOptions) -> bool:
         )
     folder = save_run(result, run.out)
     for warning in result.warnings:
-        remark(warning)
+        notify(warning)
     if folder != run.out.absolute():
-        remark(f"{run.out} is there already and was left alone")
+        notify(f"{run.out} is there already and was left alone")
     if run.settings.check_inversion or options.verbose:
-        _tell_quality(result)
+        _show_quality(result)
     count = len(result.renders)
     quality = "" if result.source_psnr is None else f", the photo reproduced at {result.source_psnr:.1f} dB"
     beside = "".join(
@@ -88,7 +88,7 @@ def _load(run: Run) -> tuple["sc.Model", list[str]]:
     return model, [str(one.message) for one in caught if issubclass(one.category, sc.SamecastWarning)]
 
 
-def _tell_quality(result: "sc.RenderResult") -> None:
+def _show_quality(result: "sc.RenderResult") -> None:
     """How well each photo survived, and whether all measures could be taken."""
     from samecast.render.quality import lpips_missing
 
@@ -204,11 +204,11 @@ def rules_of(options: RenderOptions) -> Rules:
         if name not in signature(method).parameters:
             takers = [other.replace("_", "-") for other, of in METHODS.items() if name in signature(of).parameters]
             raise SamecastError(f"--{name} has no effect with --method {options.method}: it is for {', '.join(takers)}")
-    looked = {"phrase": options.map_words, "sites": options.map_sites, "threshold": options.threshold}
+    looked = {"phrase": options.map_words, "layers": options.map_layers, "threshold": options.threshold}
     tokens: dict[str, Any] = {name: value for name, value in looked.items() if value is not None}
     takes = signature(method).parameters.get("tokens")
     if tokens and takes is None:
-        flags = {"phrase": "--map-words", "sites": "--map-sites", "threshold": "--threshold"}
+        flags = {"phrase": "--map-words", "layers": "--map-layers", "threshold": "--threshold"}
         raise SamecastError(
             f"{flags[next(iter(tokens))]} has no effect with --method {options.method}, which does not look for the"
             " subject; masactrl-auto-masked and dream-matcher do"
@@ -221,7 +221,7 @@ def rules_of(options: RenderOptions) -> Rules:
 def _rules_in(options: RenderOptions, file: Path) -> Rules:
     """The rules of a file, which leaves nothing for the method's options to say."""
     default = RenderOptions()
-    spoken = ("method", *_OF_METHODS, "map_words", "map_sites", "threshold")
+    spoken = ("method", *_OF_METHODS, "map_words", "map_layers", "threshold")
     given = [f"--{name.replace('_', '-')}" for name in spoken if getattr(options, name) != getattr(default, name)]
     if given:
         raise SamecastError(f"--rules tells all that {', '.join(given)} would: leave one of them out")

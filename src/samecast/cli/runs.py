@@ -8,11 +8,11 @@ from typing import Annotated, Any
 from PIL import Image
 
 import samecast as sc
+from samecast.attention.rule import Rules
+from samecast.attention.rule_files import rules_from_data
 from samecast.checked import Within, build, check_fields
-from samecast.cli.console import RESULTS, remark
+from samecast.cli.console import RESULTS, notify
 from samecast.cli.options.render import RenderOptions
-from samecast.control.rule import Rules
-from samecast.control.rule_files import rules_from_data
 from samecast.errors import SamecastError
 from samecast.records import Record, differing, drift, read_record
 
@@ -100,36 +100,36 @@ def run_again(record: Record, options: RenderOptions) -> Run:
     """The run that a record describes, with the threads it had; the process takes them."""
     import torch
 
-    told = build(_Told, record.provenance, "the record", spare=True)
-    identity = build(_ToldModel, told.model, "the record's model", spare=True)
+    data = build(_Told, record.provenance, "the record", spare=True)
+    identity = build(_ToldModel, data.model, "the record's model", spare=True)
     concepts = [build(_ToldConcept, each, "the record's concept", spare=True) for each in identity.concepts]
     if not all(concept.path for concept in concepts):
         raise SamecastError("the record is of a concept that came from memory, not from a file: it cannot be repeated")
     same = options.model == RenderOptions.model
     run = Run(
         model=identity.id if same else options.model,
-        device=told.device,
-        dtype=told.dtype,
+        device=data.device,
+        dtype=data.dtype,
         lora=tuple(path for path, _ in identity.lora),
         concepts=tuple((concept.path, concept.strength) for concept in concepts),
-        subject=sc.Subject(record.references, told.class_noun, record.reference_masks) if record.references else None,
-        prompts=told.prompts,
-        rules=rules_from_data(told.rules, "the record: "),
-        settings=told.settings,
+        subject=sc.Subject(record.references, data.class_noun, record.reference_masks) if record.references else None,
+        prompts=data.prompts,
+        rules=rules_from_data(data.rules, "the record: "),
+        settings=data.settings,
         out=options.out or record.folder.with_name(f"{record.folder.resolve().name}-again"),
         # One for each picture; render wants one for each prompt.
-        target_masks=record.target_masks[:: told.settings.images_per_prompt],
+        target_masks=record.target_masks[:: data.settings.images_per_prompt],
         revision=None if identity.revision.startswith("sha256:") else identity.revision,
-        prediction_type=told.prediction_type if same else options.prediction_type,
+        prediction_type=data.prediction_type if same else options.prediction_type,
     )
-    torch.set_num_threads(told.threads)
+    torch.set_num_threads(data.threads)
     return run
 
 
 def compare(record: Record, result: "sc.RenderResult") -> bool:
     """Tell whether a repeated run gave the recorded pictures, and what was not as it was then."""
     for line in drift(record, result.provenance):
-        remark(line)
+        notify(line)
     different = differing(record, result)
     if not different:
         RESULTS.print("bit for bit the recorded pictures")

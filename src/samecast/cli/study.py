@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 from rich.table import Table
 
 from samecast.checked import read_yaml
-from samecast.cli.console import RESULTS, quiet_libraries, remark, working
+from samecast.cli.console import RESULTS, notify, quiet_libraries, working
 from samecast.cli.executors import device_here, make_executor
 from samecast.cli.options.study import StudyOptions
-from samecast.cli.watching import tell_failures, watching
+from samecast.cli.watching import report_failures, watching
 from samecast.disk import absolute, check_writable, lasting
 from samecast.errors import SamecastError
 from samecast.study.axes import BASE, parse_axis, read_axis, read_value
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from samecast.study.folder import StudyFolder
     from samecast.study.recipe import Recipe
     from samecast.study.subjects import StudySubject
-    from samecast.study.unit import Bench, StudyUnit, Tally
+    from samecast.study.unit import ExecutionConfig, StudyUnit, Tally
 
 _WITH_RESUME = ("resume", "model", "executor", "workers", "address", "wait", "batch_rows", "checkpoint", "device")
 """What may be told again of a study that goes on: where its model lies now, and how to work."""
@@ -46,12 +46,12 @@ def run_study_command(options: StudyOptions) -> bool:
     executor = make_executor(options)
     with working("loading the model"):
         from samecast.study.folder import StudyFolder
-        from samecast.study.unit import Bench
+        from samecast.study.unit import ExecutionConfig
 
         quiet_libraries()
         place = absolute(options.resume or options.out)
         moved = options.model if options.resume and options.model != StudyOptions.model else ""
-        bench = Bench(place, moved, options.device, options.batch_rows, options.checkpoint)
+        execution = ExecutionConfig(place, moved, options.device, options.batch_rows, options.checkpoint)
         folder = StudyFolder(place)
         model: Model | None = None
         if grid is None:
@@ -68,12 +68,12 @@ def run_study_command(options: StudyOptions) -> bool:
                 grid = fitted(grid, len(model.backbone.self_attention()))
             recipe = _asked(options, grid)
             if options.dry_run:
-                _tell_estimate(*_settled(options, recipe, given, model), model)
+                _show_estimate(*_settled(options, recipe, given, model), model)
                 return True
             _create(options, folder, recipe, given, model, executor)
         if executor is not None:
             model = None
-        return _run(folder, bench, model, executor)
+        return _run(folder, execution, model, executor)
 
 
 def _check(options: StudyOptions) -> None:
@@ -89,8 +89,8 @@ def _check(options: StudyOptions) -> None:
             raise SamecastError(f"--resume goes on with a study as it was: leave out {', '.join(given)}")
     if options.annotations is not None:
         default = StudyOptions()
-        told = ("subjects", "prompts", "repeats", "hidden")
-        given = [f"--{name}" for name in told if getattr(options, name) != getattr(default, name)]
+        data = ("subjects", "prompts", "repeats", "hidden")
+        given = [f"--{name}" for name in data if getattr(options, name) != getattr(default, name)]
         if given:
             raise SamecastError(f"{', '.join(given)} choose among the bundled subjects; annotations tell their own")
     if options.repeats > 1 and options.photos == "first":
@@ -110,22 +110,22 @@ def grid_of(options: StudyOptions) -> Grid:
     axes = [parse_axis(words) for words in options.axis]
     base: dict[str, Any] = {}
     if options.config is not None:
-        told = _read_config(options.config)
-        axes += [read_axis(field, values) for field, values in told.get("axes", {}).items()]
-        base = {field: read_value(field, value) for field, value in told.get("base", {}).items()}
+        data = _read_config(options.config)
+        axes += [read_axis(field, values) for field, values in data.get("axes", {}).items()]
+        base = {field: read_value(field, value) for field, value in data.get("base", {}).items()}
     if not axes:
         return preset_grid(options.preset or "aiku", options.steps, only_seed=options.only_seed)
     return factorial(axes, base, options.steps)
 
 
 def _read_config(file: Path) -> dict[str, Any]:
-    told = read_yaml(file, "YAML file of axes")
-    sound = isinstance(told, dict) and set(told) <= {"axes", "base"}
-    if not sound or not all(isinstance(part, dict) for part in told.values()) or not told.get("axes"):
+    data = read_yaml(file, "YAML file of axes")
+    sound = isinstance(data, dict) and set(data) <= {"axes", "base"}
+    if not sound or not all(isinstance(part, dict) for part in data.values()) or not data.get("axes"):
         raise SamecastError(
             f"{str(file)!r} must hold `axes` and may hold `base`, each field: values, of {', '.join(BASE)}"
         )
-    return told
+    return data
 
 
 def _read_subjects(options: StudyOptions) -> "tuple[StudySubject, ...]":
@@ -136,7 +136,7 @@ def _read_subjects(options: StudyOptions) -> "tuple[StudySubject, ...]":
     several = [subject.name for subject in subjects if len(subject.references) > 1]
     if several and options.photos == "first":
         others = f" and {len(several) - 1} more" * (len(several) > 1)
-        remark(f"of the photos of {several[0]}{others} only the first is read: --photos each or together reads all")
+        notify(f"of the photos of {several[0]}{others} only the first is read: --photos each or together reads all")
     return subjects
 
 
@@ -205,13 +205,15 @@ def _create(
     dtype = ""
     if executor is not None:
         # What `auto` comes to is for the workers' devices to say.
-        dtype = executor.ask(partial(settled_dtype, options.device, options.dtype), Watch(message=remark))
+        dtype = executor.ask(partial(settled_dtype, options.device, options.dtype), Watch(message=notify))
     recipe, subjects = _settled(options, recipe, given, model, dtype)
     with working("checking the scorers and reading the photos"):
         write_down(folder, recipe, subjects)
 
 
-def _run(folder: "StudyFolder", bench: "Bench", model: "Model | None", executor: "RayExecutor | None") -> bool:
+def _run(
+    folder: "StudyFolder", execution: "ExecutionConfig", model: "Model | None", executor: "RayExecutor | None"
+) -> bool:
     from samecast.study.job import run_study
     from samecast.study.publish import publish
 
@@ -221,43 +223,45 @@ def _run(folder: "StudyFolder", bench: "Bench", model: "Model | None", executor:
             showing.finished(outcome.unit.name, count, total)
 
         backbone = None if model is None else model.backbone
-        ran = run_study(folder, bench, executor=executor, backbone=backbone, watch=showing.watch(), finished=finished)
+        ran = run_study(
+            folder, execution, executor=executor, backbone=backbone, watch=showing.watch(), finished=finished
+        )
     made, failed, evaluations = (
         sum(getattr(tally, name) for tally in ran.tallies) for name in ("made", "failed", "evaluations")
     )
     # Before the table, which a full disk may not take.
-    told = f", {failed} not made" if failed else ""
-    told += f", {ran.failed} units failed" if ran.failed else ""
-    RESULTS.print(f"{made} pictures made, {ran.kept} kept{told}, {evaluations} evaluations")
+    data = f", {failed} not made" if failed else ""
+    data += f", {ran.failed} units failed" if ran.failed else ""
+    RESULTS.print(f"{made} pictures made, {ran.kept} kept{data}, {evaluations} evaluations")
     with working("drawing"):
         found = publish(folder)
     RESULTS.print(f"{found.count} rows of scores")
     for name in ("index.html", "scores.parquet", "scores.csv", "figures"):
         RESULTS.print(str(folder.path / name), markup=False)
     failures = folder.failures()
-    tell_failures(failures, folder.path / "failures")
+    report_failures(failures, folder.path / "failures")
     return not failures and not found.missing
 
 
-def _tell_estimate(recipe: "Recipe", subjects: "tuple[StudySubject, ...]", model: "Model") -> None:
+def _show_estimate(recipe: "Recipe", subjects: "tuple[StudySubject, ...]", model: "Model") -> None:
     from samecast.study.estimate import estimate
 
     with working("timing a few calls"):
-        told = estimate(recipe, subjects, model.backbone)
+        data = estimate(recipe, subjects, model.backbone)
     table = Table(title="what it would take", title_justify="left", show_header=False)
     table.add_column()
     table.add_column(justify="right")
     for name, value in (
-        ("subjects", f"{told.subjects}"),
-        ("runs for each picture's prompt and photo", f"{told.runs:,}"),
-        ("of these distinct", f"{told.distinct:,}"),
-        ("nodes of the tree they share", f"{told.nodes:,}"),
-        ("trees", f"{told.trees:,}"),
-        ("evaluations", f"{told.evaluations:,}"),
-        ("evaluations, each run alone", f"{told.alone:,}"),
-        ("minutes of denoising here", f"{told.seconds / 60:.1f}"),
-        ("memory for a photo's trajectory", f"{told.trajectory_bytes / 2**20:,.0f} MiB"),
-        ("memory for a full batch", f"{told.batch_bytes / 2**20:,.0f} MiB"),
+        ("subjects", f"{data.subjects}"),
+        ("runs for each picture's prompt and photo", f"{data.runs:,}"),
+        ("of these distinct", f"{data.distinct:,}"),
+        ("nodes of the tree they share", f"{data.nodes:,}"),
+        ("trees", f"{data.trees:,}"),
+        ("evaluations", f"{data.evaluations:,}"),
+        ("evaluations, each run alone", f"{data.alone:,}"),
+        ("minutes of denoising here", f"{data.seconds / 60:.1f}"),
+        ("memory for a photo's trajectory", f"{data.trajectory_bytes / 2**20:,.0f} MiB"),
+        ("memory for a full batch", f"{data.batch_bytes / 2**20:,.0f} MiB"),
     ):
         table.add_row(name, value)
     RESULTS.print(table)

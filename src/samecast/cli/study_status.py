@@ -5,7 +5,7 @@ from rich.table import Table
 
 from samecast.cli.console import RESULTS, quiet_libraries, working
 from samecast.cli.options.study import StudyReportOptions, StudyStatusOptions
-from samecast.cli.watching import tell_failures
+from samecast.cli.watching import report_failures
 from samecast.disk import check_writable
 
 _MOST_SUBJECTS = 40
@@ -23,23 +23,23 @@ def run_status(options: StudyStatusOptions) -> None:
     folder = StudyFolder(options.folder)
     counts, done, total = dict[str, int](), 0, 0
     shown, finished = list[Status](), list[Status]()
-    for told in status(folder):
-        counts[told.state] = counts.get(told.state, 0) + 1
-        done, total = done + told.done, total + told.total
-        among = finished if told.finished else shown
+    for data in status(folder):
+        counts[data.state] = counts.get(data.state, 0) + 1
+        done, total = done + data.done, total + data.total
+        among = finished if data.finished else shown
         if len(among) < _MOST_SUBJECTS:
-            among.append(told)
+            among.append(data)
     everything = sum(counts.values()) <= _MOST_SUBJECTS
     table = Table()
     for heading in ("subject", "finished", "of", "state"):
         table.add_column(heading, justify="left" if heading in ("subject", "state") else "right")
-    for told in sorted(shown + finished, key=lambda told: told.name) if everything else shown:
-        table.add_row(escape(told.name), str(told.done), str(told.total), told.state)
+    for data in sorted(shown + finished, key=lambda data: data.name) if everything else shown:
+        table.add_row(escape(data.name), str(data.done), str(data.total), data.state)
     if table.row_count:
         RESULTS.print(table)
     states = ", ".join(f"{count} {state}" for state, count in counts.items())
     RESULTS.print(f"{sum(counts.values())} subjects: {states}; {done:,} of {total:,} pictures")
-    tell_failures(folder.failures(), folder.path / "failures")
+    report_failures(folder.failures(), folder.path / "failures")
     if done < total:
         RESULTS.print(f"samecast study --resume {options.folder}", markup=False)
 

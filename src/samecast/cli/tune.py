@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING
 
 from rich.table import Table
 
-from samecast.cli.console import RESULTS, quiet_libraries, remark, working
+from samecast.attention.rule_files import rules_file
+from samecast.cli.console import RESULTS, notify, quiet_libraries, working
 from samecast.cli.executors import device_here, lasting, make_executor
 from samecast.cli.options.tune import TuneOptions
 from samecast.cli.render import split_inputs
 from samecast.cli.watching import watching
-from samecast.control.rule_files import rules_file
-from samecast.control.targets import expand
 from samecast.core.prompts import check_prompts
 from samecast.disk import absolute, check_writable, locked, sweep, write_text
+from samecast.engine.targets import expand
 from samecast.photos import open_photo
 from samecast.study.axes import parse_axis
 from samecast.study.grid import factorial
@@ -49,13 +49,13 @@ def run_tune(options: TuneOptions) -> bool:
         from samecast.study.scoring import NO_DINO
         from samecast.study.subjects import StudySubject
         from samecast.study.tune import candidates, tune
-        from samecast.study.unit import Bench
+        from samecast.study.unit import ExecutionConfig
 
         quiet_libraries()
         model = sc.load(options.model, device=device_here(options))
     axes = tuple(parse_axis(words) for words in options.axis)
-    sites = len(model.backbone.self_attention())
-    grid = factorial(axes, {}, options.steps) if axes else fitted(candidates(options.steps), sites)
+    layers = len(model.backbone.self_attention())
+    grid = factorial(axes, {}, options.steps) if axes else fitted(candidates(options.steps), layers)
     settings = sc.RenderSettings(
         steps=options.steps,
         guidance_scale=options.guidance,
@@ -63,13 +63,13 @@ def run_tune(options: TuneOptions) -> bool:
         init=options.init,
         size=options.size,
     )
-    told = tuple(dict.fromkeys(expand(prompt, options.noun) for prompt in prompts))
-    subject = StudySubject(Path(references[0]).stem, told, photos, options.noun)
+    data = tuple(dict.fromkeys(expand(prompt, options.noun) for prompt in prompts))
+    subject = StudySubject(Path(references[0]).stem, data, photos, options.noun)
     repeat = "each" if len(photos) > 1 else "first"
     name = lasting(options.model)
     recipe = Recipe(grid, settings, name, "", "", photos=repeat, seeds=options.seeds, clip=options.clip, dino=NO_DINO)
     if options.dry_run:
-        _tell_rounds(recipe, subject)
+        _show_rounds(recipe, subject)
         return True
     with locked(out), watching("units") as showing, nullcontext() if executor is None else executor:
         sweep([out])
@@ -80,13 +80,13 @@ def run_tune(options: TuneOptions) -> bool:
             subject,
             model.backbone,
             weight=options.favour,
-            bench=Bench(out, device=options.device),
+            execution=ExecutionConfig(out, device=options.device),
             executor=executor,
             dtype=dtype,
             watch=showing.watch(),
-            round_done=_tell_round,
+            round_done=_show_round,
         )
-    _tell_front(found)
+    _show_front(found)
     last = found.rounds[-1]
     text, image = last.points[found.chosen.name]
     why = {
@@ -107,15 +107,15 @@ def run_tune(options: TuneOptions) -> bool:
     file = options.out / "rules.json"
     RESULTS.print(f"chosen: {found.chosen.name}; samecast render ... --rules {file}")
     if found.failed:
-        remark(f"{found.failed} pictures or units could not be made: see the folders failures in {out}")
+        notify(f"{found.failed} pictures or units could not be made: see the folders failures in {out}")
     return not found.failed
 
 
-def _tell_round(done: "Round") -> None:
-    remark(f"{len(done.candidates)} candidates tried on {done.extent}")
+def _show_round(done: "Round") -> None:
+    notify(f"{len(done.candidates)} candidates tried on {done.extent}")
 
 
-def _tell_rounds(recipe: "Recipe", subject: "StudySubject") -> None:
+def _show_rounds(recipe: "Recipe", subject: "StudySubject") -> None:
     from samecast.study.tune import extent_of, rounds_of
 
     table = Table(title="what it would take: rounds, as long as none fails", title_justify="left")
@@ -126,7 +126,7 @@ def _tell_rounds(recipe: "Recipe", subject: "StudySubject") -> None:
     RESULTS.print(table)
 
 
-def _tell_front(found: "Tuning") -> None:
+def _show_front(found: "Tuning") -> None:
     table = Table(title="the best trade-offs; text and image are cosines of CLIP", title_justify="left")
     for heading in ("setting", "text", "image"):
         table.add_column(heading, justify="left" if heading == "setting" else "right")

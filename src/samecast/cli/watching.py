@@ -10,7 +10,7 @@ from typing import Any
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from samecast.cli.console import CONSOLE, remark
+from samecast.cli.console import CONSOLE, notify
 from samecast.experiments.executors import Watch
 
 HEARTBEAT = 60.0
@@ -36,7 +36,7 @@ class Showing:
 
     def watch(self) -> Watch:
         """What a runner tells."""
-        return Watch(progress=self._progress, message=remark)
+        return Watch(progress=self._progress, message=notify)
 
     def finished(self, unit: str, count: int, total: int) -> None:
         """One unit has ended; so many have, of so many."""
@@ -61,7 +61,7 @@ class Showing:
         if CONSOLE.is_terminal or time.monotonic() - self._said < HEARTBEAT:
             return
         self._said = time.monotonic()
-        CONSOLE.print(", ".join(told for told in (self._count, self._latest) if told), markup=False)
+        CONSOLE.print(", ".join(data for data in (self._count, self._latest) if data), markup=False)
 
 
 @contextmanager
@@ -79,11 +79,11 @@ def watching(what: str) -> Generator[Showing]:
         yield Showing(what, bars)
 
 
-def tell_failures(failures: Sequence[Mapping[str, Any]], place: Path) -> None:
+def report_failures(failures: Sequence[Mapping[str, Any]], place: Path) -> None:
     """The first of what failed, and where the rest is told."""
     for failure in failures[:_MOST_FAILURES]:
         kind = "" if failure["kind"] in ("", "SamecastError") else f"{failure['kind']}: "
         tries = f" (tried {failure['tries']} times)" if failure.get("tries", 1) > 1 else ""
-        remark(f"not made: {failure['unit']}: {kind}{failure['reason']}{tries}")
+        notify(f"not made: {failure['unit']}: {kind}{failure['reason']}{tries}")
     if len(failures) > _MOST_FAILURES:
-        remark(f"{len(failures) - _MOST_FAILURES} more are told in {place}")
+        notify(f"{len(failures) - _MOST_FAILURES} more are told in {place}")

@@ -14,10 +14,10 @@ from typing import Any
 
 from PIL import Image
 
+from samecast.attention.rule_files import rules_to_data
 from samecast.checked import build, check_fields, read_json
 from samecast.compare.learnt import Costs, knowing, naming
 from samecast.compare.methods import Method
-from samecast.control.rule_files import rules_to_data
 from samecast.core.settings import RenderSettings
 from samecast.diorama.benchmark import BENCHMARK_VERSION, Case, judge
 from samecast.diorama.probe import Probe, Verdict
@@ -104,8 +104,8 @@ class Benchmark:
             facts["photos"] = method.photos
         if method.drawn:
             facts["drawn"] = True
-        told = json.dumps(facts, sort_keys=True, default=str)
-        return f"{case.name}-{method.name}-{sha256(told.encode()).hexdigest()[:12]}"
+        data = json.dumps(facts, sort_keys=True, default=str)
+        return f"{case.name}-{method.name}-{sha256(data.encode()).hexdigest()[:12]}"
 
     def place(self, folder: Path, case: Case, method: Method, other: Case | None = None) -> Path:
         """Where a subject under a method is kept in a run's folder; arguments as for `key`."""
@@ -128,7 +128,7 @@ class Benchmark:
         Raises:
             SamecastError: a part of it is damaged.
         """
-        places = (self.place(folder, *of) for of in company(cases, methods))
+        places = (self.place(folder, *of) for of in pairings(cases, methods))
         return [judgement for place in places if place.is_dir() for judgement in _read(place)]
 
     def facts(self, settings: RenderSettings) -> dict[str, Any]:
@@ -243,7 +243,7 @@ class _Unit:
         check_fields(self)
 
 
-def company(cases: Sequence[Case], methods: Sequence[Method]) -> Iterator[tuple[Case, Method, Case]]:
+def pairings(cases: Sequence[Case], methods: Sequence[Method]) -> Iterator[tuple[Case, Method, Case]]:
     """Each subject under each method, with the subject whose photo a shuffled method reads.
 
     Raises:
@@ -257,5 +257,5 @@ def company(cases: Sequence[Case], methods: Sequence[Method]) -> Iterator[tuple[
 
 
 def _read(place: Path) -> list[Judgement]:
-    told = build(_Unit, read_json(place / "unit.json", "finished unit"), f"{str(place)!r} is damaged: it")
-    return [build(Judgement, entry, f"{str(place)!r} is damaged: a judgement") for entry in told.judgements]
+    data = build(_Unit, read_json(place / "unit.json", "finished unit"), f"{str(place)!r} is damaged: it")
+    return [build(Judgement, entry, f"{str(place)!r} is damaged: a judgement") for entry in data.judgements]

@@ -116,8 +116,8 @@ class Duos:
         """A name for the unit, made of everything that its pictures and verdicts depend on."""
         learning = None if way == "prompt" else asdict(self.learning)
         facts = self.benchmark.facts(self.benchmark.settled) | {"way": way, "learning": learning}
-        told = json.dumps(facts, sort_keys=True, default=str)
-        return f"{case.name}-{way}-{sha256(told.encode()).hexdigest()[:12]}"
+        data = json.dumps(facts, sort_keys=True, default=str)
+        return f"{case.name}-{way}-{sha256(data.encode()).hexdigest()[:12]}"
 
     def _unit(self, folder: Path, place: Path, case: DuoCase, way: Way, progress: Progress | None) -> None:
         model, tasks = self.benchmark.model, case.tasks[: self.benchmark.prompts]

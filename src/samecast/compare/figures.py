@@ -62,17 +62,17 @@ def headline(judgements: Sequence[Judgement], methods: Iterable[Method]) -> str:
         return mean(judgements, method.name, "both").value
 
     best, other = max(joined, key=both), max(single, key=both)
-    told = (
+    data = (
         f"{best.title}: {in_percent(mean(judgements, best.name, 'both'))} *both* right; the best of the others,"
         f" {other.title}: {in_percent(mean(judgements, other.name, 'both'))}. That is"
         f" {_more(judgements, best, other)}."
     )
     for reading in single:
         if reading.rules and reading != other:
-            told += f" Over {reading.title} it is {_more(judgements, best, reading)}."
+            data += f" Over {reading.title} it is {_more(judgements, best, reading)}."
     for perfect in (method for method in methods if method.drawn):
-        told += f" Of perfect pictures the probe grants {in_percent(mean(judgements, perfect.name, 'both'))}."
-    return told
+        data += f" Of perfect pictures the probe grants {in_percent(mean(judgements, perfect.name, 'both'))}."
+    return data
 
 
 def _more(judgements: Sequence[Judgement], method: Method, over: Method) -> str:

@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from samecast.compare.benchmark import Benchmark, Judgement, company
+from samecast.compare.benchmark import Benchmark, Judgement, pairings
 from samecast.compare.duos import WAYS, DuoJudgement, Duos
 from samecast.compare.methods import Method
 from samecast.core.settings import RenderSettings
@@ -22,7 +22,7 @@ from samecast.experiments.executors import Executor, Watch
 from samecast.experiments.executors.local import LocalExecutor
 from samecast.experiments.runner import failures, run_units
 from samecast.experiments.store import Store, content_key
-from samecast.experiments.work import Outcome, Progress, tell_nobody
+from samecast.experiments.work import Outcome, Progress, no_progress
 from samecast.learn.settings import LearnSettings
 from samecast.render import load
 from samecast.score.alignment import load_clip, load_vit
@@ -101,7 +101,7 @@ def units_of(
     """
     found: list[ContestUnit] = []
     grouped: dict[tuple[str, LearnSettings | str], list[tuple[Case, Method, Case]]] = {}
-    for case, method, other in company(cases, methods):
+    for case, method, other in pairings(cases, methods):
         grouped.setdefault((case.name, method.learning or method.name), []).append((case, method, other))
     for (name, _), parts in grouped.items():
         places = tuple(benchmark.place(folder, *part) for part in parts)
@@ -133,7 +133,7 @@ class ContestWorker:
     """
 
     def __init__(
-        self, folder: Path, contest: Contest, progress: Progress = tell_nobody, benchmark: Benchmark | None = None
+        self, folder: Path, contest: Contest, progress: Progress = no_progress, benchmark: Benchmark | None = None
     ) -> None:
         if not (folder / LOCK).is_file():
             raise SamecastError(f"this worker does not see {str(folder)!r}: put it on storage that all share")
@@ -148,13 +148,13 @@ class ContestWorker:
             SamecastError: it cannot be made, or the model or the judges are others here than where it was told.
         """
 
-        def told(stage: str, done: int, total: int) -> None:
+        def data(stage: str, done: int, total: int) -> None:
             self._progress(f"{unit.name}: {stage}", done, total)
 
-        steps = [partial(self._benchmark.finish, self._folder, *part, told) for part in unit.parts]
+        steps = [partial(self._benchmark.finish, self._folder, *part, data) for part in unit.parts]
         places = [self._benchmark.place(self._folder, *part) for part in unit.parts]
         if unit.pair is not None and self._duos is not None:
-            steps = [partial(self._duos.finish, self._folder, unit.pair, way, told) for way in WAYS]
+            steps = [partial(self._duos.finish, self._folder, unit.pair, way, data) for way in WAYS]
             places = [self._duos.place(self._folder, unit.pair, way) for way in WAYS]
         if tuple(places) != unit.places:
             raise SamecastError("this worker has another model, or other judges, than the job was told for")
@@ -216,9 +216,9 @@ def run_contest(
     with store.locked():
         waiting = [unit for unit in units if not unit.finished]
         run_units(store, waiting, make, executor or LocalExecutor(), watch, finished)
-    told = {failure["key"]: failure for failure in failures(store)}
+    data = {failure["key"]: failure for failure in failures(store)}
     return Contested(
         benchmark.judgements(store.path, cases, methods),
         [] if duos is None else duos.judgements(store.path, pairs),
-        [told[unit.key] for unit in units if unit.key in told and not unit.finished],
+        [data[unit.key] for unit in units if unit.key in data and not unit.finished],
     )

@@ -92,7 +92,7 @@ def learnt(
                 replace_picture(photo, own / f"{number}.png")
         known.append(from_folder(own, case.noun, token=token))
 
-    def told(stage: str, done: int, total: int, loss: float | None) -> None:
+    def data(stage: str, done: int, total: int, loss: float | None) -> None:
         if progress is not None:
             progress(f"{label} {settings.method}: {stage}", done, total)
 
@@ -103,5 +103,5 @@ def learnt(
         place / settings.method,
         watching=Watching(show_every=0),
         class_folder=folder / "class",
-        progress=told,
+        progress=data,
     )

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, replace
 
-from samecast.control.rules import Rules, masactrl, masactrl_union
+from samecast.attention.methods import Rules, masactrl, masactrl_union
 from samecast.learn.settings import LearnSettings, default_settings
 
 FULL_RUN = 50
@@ -51,8 +51,8 @@ def placements(steps: int = FULL_RUN) -> tuple[Method, ...]:
         Method("prompt", "prompt alone", ()),
         Method("decoder", f"decoder 10-15, {whole}", reading),
         Method("decoder-25", f"decoder 10-15, {half}", masactrl(start, middle)),
-        Method("encoder", f"encoder 0-7, {whole}", masactrl(start, sites="0-7")),
-        Method("all", f"all sites 0-15, {whole}", masactrl(start, sites="0-15")),
+        Method("encoder", f"encoder 0-7, {whole}", masactrl(start, layers="0-7")),
+        Method("all", f"all layers 0-15, {whole}", masactrl(start, layers="0-15")),
         Method("union", f"decoder 10-15 and oneself, {whole}", masactrl_union(start)),
         Method("shuffled", f"decoder 10-15, {whole}, another subject's photo", reading, shuffled=True),
     )

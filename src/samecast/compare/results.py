@@ -43,7 +43,7 @@ def write_results(
     rows = csv.DictWriter(table, list(judgements[0].row()), lineterminator="\n")
     rows.writeheader()
     rows.writerows(judgement.row() for judgement in judgements)
-    told = {
+    data = {
         "benchmark": BENCHMARK_VERSION,
         "world": WORLD_VERSION,
         "model": asdict(benchmark.model.backbone.identity),
@@ -54,7 +54,7 @@ def write_results(
         "methods": {method.name: {"title": method.title, **means[method.name]} for method in methods},
     }
     write_text(folder / "scores.csv", table.getvalue())
-    write_text(folder / "summary.json", json.dumps(told, indent=2) + "\n")
+    write_text(folder / "summary.json", json.dumps(data, indent=2) + "\n")
     replace_picture(draw_grid(_grid(folder, judgements, methods)), folder / "grid.png")
     return means
 

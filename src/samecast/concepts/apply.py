@@ -15,13 +15,13 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor
 
-from samecast.backbones.base import ConceptUse, ModelIdentity
 from samecast.concepts.architectures import architecture_of
 from samecast.concepts.concept import Change, Concept, Value
 from samecast.concepts.places import find_parameter, find_pipeline
 from samecast.concepts.strength import check_strength
 from samecast.concepts.words import add_words, check_words
 from samecast.errors import SamecastError
+from samecast.models.base import ConceptUse, ModelIdentity
 
 Weighted = Sequence[tuple[Concept, float]]
 """Concepts, each with its strength."""
@@ -38,15 +38,15 @@ class Applied:
     Args:
         concepts: which, and how strongly.
         token_ids: by text encoder and modifier token, the rows of the embedding matrix that are its vectors.
-        doubts: what may be wrong, each in one line: a concept that was learned on other weights.
+        fit_warnings: what may be wrong, each in one line: a concept that was learned on other weights.
     """
 
     def __init__(
-        self, concepts: Weighted, token_ids: Mapping[str, Mapping[str, tuple[int, ...]]], doubts: Sequence[str]
+        self, concepts: Weighted, token_ids: Mapping[str, Mapping[str, tuple[int, ...]]], fit_warnings: Sequence[str]
     ) -> None:
         self.concepts = tuple(concepts)
         self.token_ids = token_ids
-        self.doubts = tuple(doubts)
+        self.fit_warnings = tuple(fit_warnings)
         self._undo = ExitStack()
 
     @property
@@ -105,8 +105,8 @@ def apply_concepts(model: Any, concepts: Weighted) -> Applied:
         for write in writes:
             undo.callback(_restore(write.parameter))
             _write(write)
-        applied = Applied(concepts, token_ids, doubts(model, concepts))
-        _tell(model, concepts, undo)
+        applied = Applied(concepts, token_ids, fit_warnings(model, concepts))
+        _show(model, concepts, undo)
         _ACTIVE[pipeline.unet] = applied
         undo.callback(_ACTIVE.pop, pipeline.unet)
         applied.hold(undo.pop_all())
@@ -198,7 +198,7 @@ def _restore(parameter: torch.nn.Parameter) -> Callable[[], None]:
     return restore
 
 
-def _tell(model: Any, concepts: Weighted, undo: ExitStack) -> None:
+def _show(model: Any, concepts: Weighted, undo: ExitStack) -> None:
     """Lets a backbone say of itself that the concepts are in it, for provenance."""
     backbone = getattr(model, "backbone", model)
     identity = getattr(backbone, "identity", None)
@@ -208,7 +208,7 @@ def _tell(model: Any, concepts: Weighted, undo: ExitStack) -> None:
         backbone.identity = replace(identity, concepts=uses)
 
 
-def doubts(model: Any, concepts: Weighted) -> list[str]:
+def fit_warnings(model: Any, concepts: Weighted) -> list[str]:
     """What may be wrong about concepts in a model, each in one line: they were learned on other weights."""
     identity = getattr(getattr(model, "backbone", model), "identity", None)
     revision: str = getattr(identity, "revision", "")

@@ -29,8 +29,8 @@ def check_concept(concept: "Concept") -> None:
         raise SamecastError("a concept needs at least one modifier token or one changed parameter; this has none")
     for word, token in concept.tokens.items():
         _check_token(word, token)
-    for name, told in (("id", concept.base.id), ("revision", concept.base.revision), ("family", concept.base.family)):
-        _check_text(name, told)
+    for name, data in (("id", concept.base.id), ("revision", concept.base.revision), ("family", concept.base.family)):
+        _check_text(name, data)
     if concept.base.family not in ("sd", "xl"):
         raise SamecastError(f"the concept is of a model of the family {concept.base.family!r:.40}; expected sd or xl")
     _check_together(concept)
@@ -57,9 +57,9 @@ def is_word(word: str) -> bool:
     return _WORD.fullmatch(word) is not None
 
 
-def _check_text(name: str, told: object) -> None:
-    if not isinstance(told, str):
-        raise SamecastError(f"the concept's base has the {name} {told!r:.60}; expected text")
+def _check_text(name: str, data: object) -> None:
+    if not isinstance(data, str):
+        raise SamecastError(f"the concept's base has the {name} {data!r:.60}; expected text")
 
 
 def _check_numbers(name: str, tensor: Tensor) -> None:

@@ -36,12 +36,12 @@ def parse_concept(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) ->
         SamecastError: the file is damaged, or of another version.
     """
     try:
-        told = json.loads(metadata[KEY])
-        json.dumps(told, ensure_ascii=False, allow_nan=False).encode()  # NaN and half letters could not be written
-        if told["format"] != FORMAT:
-            raise SamecastError(f"it is of format {told['format']!r:.20}; this version of samecast reads {FORMAT}")
-        nouns: dict[str, str] = {str(word): str(noun) for word, noun in told["tokens"].items()}
-        alphas: dict[str, float] = {str(name): float(alpha) for name, alpha in told["alphas"].items()}
+        data = json.loads(metadata[KEY])
+        json.dumps(data, ensure_ascii=False, allow_nan=False).encode()  # NaN and half letters could not be written
+        if data["format"] != FORMAT:
+            raise SamecastError(f"it is of format {data['format']!r:.20}; this version of samecast reads {FORMAT}")
+        nouns: dict[str, str] = {str(word): str(noun) for word, noun in data["tokens"].items()}
+        alphas: dict[str, float] = {str(name): float(alpha) for name, alpha in data["alphas"].items()}
         vectors: dict[str, dict[str, Tensor]] = {word: {} for word in nouns}
         changed: dict[str, dict[str, Tensor]] = {}
         for key, tensor in tensors.items():
@@ -54,8 +54,8 @@ def parse_concept(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) ->
         return Parts(
             tokens={word: ModifierToken(vectors[word], noun) for word, noun in nouns.items()},
             changes={name: _change(of, alphas.get(name)) for name, of in changed.items()},
-            base=Base(**told["base"]),
-            training=dict(told["training"]),
+            base=Base(**data["base"]),
+            training=dict(data["training"]),
         )
     except SamecastError:
         raise
@@ -69,14 +69,14 @@ def _describe(concept: Concept) -> str:
         for name, change in concept.changes.items()
         if isinstance(change, LowRank) and change.alpha is not None
     }
-    told: dict[str, Any] = {
+    data: dict[str, Any] = {
         "format": FORMAT,
         "tokens": {word: token.class_noun for word, token in concept.tokens.items()},
         "alphas": alphas,
         "base": asdict(concept.base),
         "training": dict(concept.training),
     }
-    return json.dumps(told, ensure_ascii=False, allow_nan=False)
+    return json.dumps(data, ensure_ascii=False, allow_nan=False)
 
 
 def _change(tensors: Mapping[str, Tensor], alpha: float | None) -> Change:

@@ -1,1 +1,1 @@
-"""Pure tensors and frozen data: branches, routing, steps, sites, DDIM, noise. Knows no model."""
+"""Pure tensors and frozen data: branches, routing, steps, layers, DDIM, noise. Knows no model."""

@@ -1,4 +1,4 @@
-"""Which tokens: masks of the subject, brought to the size of a site, and what they allow.
+"""Which tokens: masks of the subject, brought to the size of a layer, and what they allow.
 
 With hard masks MasaCtrl's two softmaxes and blend (arXiv 2304.08465, section 4.2: foreground queries read foreground
 keys, background queries background keys) are one attention in which query i may read key j when

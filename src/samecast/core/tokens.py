@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from samecast.checked import check_fields
-from samecast.core.sites import Site
+from samecast.core.layers import Layer
 from samecast.core.steps import Steps
 from samecast.errors import SamecastError
 
@@ -22,7 +22,7 @@ class SubjectTokens:
     Args:
         phrase: the words whose maps are taken, as they stand in the prompt; every sub-token of every occurrence. Empty
             is the subject's class noun.
-        sites: cross-attention sites, as `select_sites` reads it. Empty is MasaCtrl's choice: those at a quarter of the
+        layers: cross-attention layers, as `select_layers` reads it. Empty is MasaCtrl's choice: those at a quarter of the
             latent's side, or the two finest levels where latents are smaller than 64.
         steps: at which maps are taken. A target's mask at a step is made of the maps of the steps before it.
         threshold: of the normalised map, from 0 to 1, or `otsu`, which chooses one for each map. MasaCtrl's is 0.1.
@@ -32,7 +32,7 @@ class SubjectTokens:
     """
 
     phrase: str = ""
-    sites: str = ""
+    layers: str = ""
     steps: Steps = field(default_factory=Steps)
     threshold: Threshold = "otsu"
 
@@ -41,12 +41,12 @@ class SubjectTokens:
         if not isinstance(self.threshold, str) and not 0 < self.threshold < 1:
             raise SamecastError(f"threshold must be between 0 and 1, or 'otsu'; got {self.threshold!r}")
 
-    def selector(self, sites: Sequence[Site]) -> str:
-        """The sites to take maps of, given all there are."""
-        if self.sites:
-            return self.sites
-        sides = {site.resolution for site in sites}
+    def selector(self, layers: Sequence[Layer]) -> str:
+        """The layers to take maps of, given all there are."""
+        if self.layers:
+            return self.layers
+        sides = {layer.resolution for layer in layers}
         if max(sides) < _LARGE_LATENT:
             return "@1/1,@1/2"
-        # XL does not attend at its latent's own side: its finest site is at half of it.
+        # XL does not attend at its latent's own side: its finest layer is at half of it.
         return "@1/4" if max(sides) // 4 in sides else "@1/2"

@@ -53,7 +53,7 @@ def _article(words: str) -> str:
 def facts(spec: Spec) -> dict[str, str]:
     """Return every attribute of a picture that words can say."""
     identity, scene = spec.identity, spec.scene
-    told = {
+    data = {
         "kind": identity.kind,
         "colour": colour_word(identity.base),
         "pattern": identity.pattern,
@@ -62,7 +62,7 @@ def facts(spec: Spec) -> dict[str, str]:
         "view": scene.view,
         "background": scene.background,
     }
-    return {name: value for name, value in told.items() if value not in ("", "none")}
+    return {name: value for name, value in data.items() if value not in ("", "none")}
 
 
 def caption(spec: Spec, rng: np.random.Generator, bare: float = 0.12) -> Caption:
@@ -72,12 +72,12 @@ def caption(spec: Spec, rng: np.random.Generator, bare: float = 0.12) -> Caption
     others tell at least one. So a bare noun says nothing of an accessory: dropped one by one, looks would be missing
     more often where there is none to tell, and guidance to the power of 7.5 takes that for "without".
     """
-    told, looks = facts(spec), dict[str, str]()
+    data, map_specs = facts(spec), dict[str, str]()
     wordless = rng.uniform() < bare
-    while not wordless and not looks:
-        looks = {name: told[name] for name in LOOKS if name in told and rng.uniform() < 0.65}
+    while not wordless and not map_specs:
+        map_specs = {name: data[name] for name in LOOKS if name in data and rng.uniform() < 0.65}
     kept = {name for name, share in SCENE_WORDS.items() if rng.uniform() < share}
-    states = {name: value for name, value in told.items() if name == "kind" or name in looks or name in kept}
+    states = {name: value for name, value in data.items() if name == "kind" or name in map_specs or name in kept}
     return Caption(phrase(states, spec.scene.distance, rng), states)
 
 

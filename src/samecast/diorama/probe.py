@@ -183,8 +183,8 @@ class ProbeNetwork(nn.Module):
             weights = weights / weights.sum(-1, keepdim=True)
             seen = weights @ lab
             spread = ((weights @ lab.square()) - seen.square()).clamp(min=1e-8).sqrt()
-            told = torch.cat([features.float(), seen.flatten(1), spread.flatten(1)], dim=1)
-            colours = self.colours(told) + seen.flatten(1)
+            data = torch.cat([features.float(), seen.flatten(1), spread.flatten(1)], dim=1)
+            colours = self.colours(data) + seen.flatten(1)
         return words, colours.view(-1, 2, 3), parts
 
 

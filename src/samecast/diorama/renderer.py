@@ -107,7 +107,7 @@ def _drawn(spec: Spec, canvas: _Canvas) -> Picture:
     sun = np.array([scene.sun * 0.75, -0.62, 0.95])
     sun /= np.linalg.norm(sun)
     light = np.array([cos(yaw) * sun[0] + sin(yaw) * sun[1], -sin(yaw) * sun[0] + cos(yaw) * sun[1], sun[2]])
-    look = np.array(
+    map_spec = np.array(
         [PATTERNS.index(identity.pattern), identity.pattern_scale, identity.pattern_phase], dtype=np.float64
     )
     shape = (canvas.size, canvas.size * (2 if canvas.wide else 1))
@@ -119,7 +119,7 @@ def _drawn(spec: Spec, canvas: _Canvas) -> Picture:
         palette(scene.background),
         materials,
         BACKGROUNDS.index(scene.background),
-        look,
+        map_spec,
         camera,
         light,
         canvas.supersampling,

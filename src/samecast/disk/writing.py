@@ -114,7 +114,7 @@ def replace_picture(image: Image.Image, path: Path) -> None:
     replace_file(path, _saving(image))
 
 
-def save_tensors(tensors: "Mapping[str, Tensor]", path: Path, told: Mapping[str, str]) -> None:
+def save_tensors(tensors: "Mapping[str, Tensor]", path: Path, data: Mapping[str, str]) -> None:
     """Writes tensors and texts as safetensors, for `replace_file` or a folder that is being written.
 
     Raises:
@@ -124,7 +124,7 @@ def save_tensors(tensors: "Mapping[str, Tensor]", path: Path, told: Mapping[str,
     from safetensors.torch import save_file
 
     try:
-        save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, path, dict(told))
+        save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, path, dict(data))
     except SafetensorError as error:
         raise OSError(f"{error}") from error
 

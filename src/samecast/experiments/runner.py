@@ -85,16 +85,16 @@ def run_units(
     return Ended(tuple(results), failed)
 
 
-def _keep(store: Store, kind: str, key: str, told: dict[str, Any]) -> None:
+def _keep(store: Store, kind: str, key: str, data: dict[str, Any]) -> None:
     """A full disk must not stop what needs no disk."""
     try:
-        store.write(kind, key, told)
+        store.write(kind, key, data)
     except SamecastError as error:
         _log.warning("%s", error)
 
 
 def failures(store: Store) -> Iterator[dict[str, Any]]:
     """All failures that are kept, in order of their keys, each with `key`, `unit`, `kind` and `reason`."""
-    for key, told in store.every(FAILURES):
-        if isinstance(told.get("reason"), str):
-            yield {"key": key, "kind": "", "unit": "", **told}
+    for key, data in store.every(FAILURES):
+        if isinstance(data.get("reason"), str):
+            yield {"key": key, "kind": "", "unit": "", **data}

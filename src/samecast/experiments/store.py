@@ -65,9 +65,9 @@ class Store:
         except OSError as error:
             raise SamecastError(f"cannot write {str(final)!r}: {error.strerror or error}") from None
 
-    def write(self, kind: str, key: str, told: Mapping[str, Any]) -> None:
+    def write(self, kind: str, key: str, data: Mapping[str, Any]) -> None:
         """Writes data; errors as for `put`."""
-        text = json.dumps(dict(told), ensure_ascii=False) + "\n"
+        text = json.dumps(dict(data), ensure_ascii=False) + "\n"
         self.put(kind, key, lambda part: part.write_text(text, encoding="utf-8"))
 
     def read(self, kind: str, key: str) -> dict[str, Any] | None:
@@ -78,9 +78,9 @@ class Store:
         """All keys of a kind with their data, in order of the keys; what cannot be read is left out."""
         for shard in sorted(self._shards(kind)):
             for file in sorted(shard.glob("*.json")):
-                told = _read(file)
-                if told is not None:
-                    yield file.stem, told
+                data = _read(file)
+                if data is not None:
+                    yield file.stem, data
 
     def _shards(self, kind: str) -> Iterator[Path]:
         with contextlib.suppress(OSError):
@@ -128,10 +128,10 @@ class Store:
 
 def _read(file: Path) -> dict[str, Any] | None:
     try:
-        told: Any = json.loads(file.read_bytes())
+        data: Any = json.loads(file.read_bytes())
     except (OSError, ValueError, RecursionError):
         return None
-    return told if isinstance(told, dict) else None
+    return data if isinstance(data, dict) else None
 
 
 def content_key(facts: Mapping[str, Any]) -> str:
@@ -140,8 +140,8 @@ def content_key(facts: Mapping[str, Any]) -> str:
     Raises:
         SamecastError: they hold something that JSON does not.
     """
-    told = json.dumps(facts, sort_keys=True, separators=(",", ":"), allow_nan=False, default=_odd)
-    return sha256(told.encode()).hexdigest()[:32]
+    data = json.dumps(facts, sort_keys=True, separators=(",", ":"), allow_nan=False, default=_odd)
+    return sha256(data.encode()).hexdigest()[:32]
 
 
 def joined_key(*keys: str) -> str:

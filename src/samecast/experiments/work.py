@@ -130,5 +130,5 @@ def check_code(wanted: str) -> None:
         )
 
 
-def tell_nobody(name: str, done: int, total: int) -> None:
+def no_progress(name: str, done: int, total: int) -> None:
     """Progress that nobody asks for."""

@@ -45,8 +45,8 @@ def class_pictures(
         SamecastError: the folder cannot be written.
     """
     how = [asdict(model.backbone.identity), caption, size, STEPS, model.backbone.default_guidance]
-    told = json.dumps(how, sort_keys=True)
-    place = folder / f"{slug(caption)}-{sha256(told.encode()).hexdigest()[:12]}"
+    data = json.dumps(how, sort_keys=True)
+    place = folder / f"{slug(caption)}-{sha256(data.encode()).hexdigest()[:12]}"
     files = [place / f"{seed:04d}.png" for seed in range(count)]
     for chunk, first in enumerate(range(0, count, _TOGETHER)):
         wanted = files[first : first + _TOGETHER]

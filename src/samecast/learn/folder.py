@@ -52,10 +52,10 @@ def _is_ours(folder: Path, key: str) -> bool:
 
 
 def _record(folder: Path) -> dict[str, Any]:
-    told = read_json(folder / RECORD, "record of a learning: delete it, or choose another --out")
-    if not isinstance(told, dict):
+    data = read_json(folder / RECORD, "record of a learning: delete it, or choose another --out")
+    if not isinstance(data, dict):
         raise SamecastError(f"{str(folder / RECORD)!r} is damaged: delete it, or choose another --out")
-    return told
+    return data
 
 
 def read_finished(folder: Path) -> Finished:

@@ -8,7 +8,6 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from samecast.backbones.fingerprint import file_revision
 from samecast.checked import as_text
 from samecast.concepts.concept import Base, Concept
 from samecast.disk import all_below, check_writable, expanded, is_file, locked, sweep, write_text
@@ -23,6 +22,7 @@ from samecast.learn.objective import Objective
 from samecast.learn.settings import LearnSettings
 from samecast.learn.trained import Trained, training
 from samecast.learn.watch import Watch, Watching
+from samecast.models.fingerprint import file_revision
 from samecast.render import Model
 
 Progress = Callable[[str, int, int, float | None], None]
@@ -79,14 +79,14 @@ def learn(
     """
     check_tokens(subjects)
     devices, watching = devices or Devices(), watching or Watching()
-    told: Progress = progress or (lambda stage, done, total, loss: None)
+    data: Progress = progress or (lambda stage, done, total, loss: None)
     _check_precision(model, settings)
     settings = replace(settings, size=settings.size or model.backbone.default_size)
     facts = _facts(model, subjects, settings, devices)
     key = sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
     check_writable(out, "folder")
     folder = find_place(expanded(out), key)
-    run = _Run(model, settings, folder, watching, devices, told, facts, key)
+    run = _Run(model, settings, folder, watching, devices, data, facts, key)
     check_writable(run.file, "file")
     if not run.is_finished:
         find_optimizer(settings.optimizer)  # before class pictures are made
@@ -107,7 +107,7 @@ class _Run:
     folder: Path
     watching: Watching
     devices: Devices
-    told: Progress
+    data: Progress
     facts: dict[str, Any]
     key: str
 
@@ -128,8 +128,8 @@ class _Run:
 
     def finished(self) -> Learned:
         """What was learned by an earlier call."""
-        told = read_finished(self.folder)
-        return Learned(Concept.load(self.file), self.file, told.steps, told.seconds, told.losses[-1][1], found=True)
+        data = read_finished(self.folder)
+        return Learned(Concept.load(self.file), self.file, data.steps, data.seconds, data.losses[-1][1], found=True)
 
     def learn(self, subjects: Sequence[ToLearn], class_folder: Path) -> Learned:
         """Learns, from where an earlier call was stopped."""
@@ -143,7 +143,7 @@ class _Run:
                 settings,
                 class_folder,
                 devices,
-                lambda stage, done, total: self.told(stage, done, total, None),
+                lambda stage, done, total: self.data(stage, done, total, None),
             )
         material = Material(model.backbone, settings, subjects)
         with training(model.backbone, settings, subjects) as trained:
@@ -180,7 +180,7 @@ class _Run:
         watch = Watch(self.folder, self.model, subjects, watching, int(settings.size or 0))
 
         def after(step: int, steps: int, loss: float) -> None:
-            self.told("learn", step, steps, loss)
+            self.data("learn", step, steps, loss)
             watch.loss(step, loss)
             watch.pictures(step, steps, material.computing())
 

@@ -118,12 +118,12 @@ def from_list(file: str | Path, number: int | None = None) -> tuple[ToLearn, ...
             raise SamecastError(f"entry {number} of {str(file)!r} is no group of subjects, as the first is")
     else:
         where = ""
-    told = list(enumerate(entries, start=1))
+    data = list(enumerate(entries, start=1))
     if number is not None and not grouped:
-        told = [told[number - 1]]
+        data = [data[number - 1]]
     described = {
         f"entry {at}{where} of {str(file)!r}": build(_Entry, entry, f"entry {at}{where} of {str(file)!r}", spare=True)
-        for at, entry in told
+        for at, entry in data
         if not (isinstance(entry, dict) and "prompt_filename_compose" in entry)
     }
     if not described:
@@ -165,8 +165,8 @@ def _noun_beside(folder: Path) -> str:
     about = folder / ABOUT
     if not is_file(about):
         raise SamecastError(f"say what the photos in {str(folder)!r} show, in a word: --noun dog")
-    told = read_json(about, "description of a subject")
-    return build(_About, told, repr(str(about)), spare=True).class_noun.strip()
+    data = read_json(about, "description of a subject")
+    return build(_About, data, repr(str(about)), spare=True).class_noun.strip()
 
 
 def _tokens(entries: Sequence[_Entry]) -> list[str]:
@@ -234,8 +234,8 @@ def _retrieved(folder: Path, captions: Sequence[str]) -> tuple[Sequence[Path], S
         else _find(listed, f"line {number} of {str(listed)!r}", "picture", line)
         for number, line in enumerate(read_lines(listed), start=1)
     ]
-    told = folder / "caption.txt"
-    return photos, read_lines(told) if is_file(told) else captions
+    data = folder / "caption.txt"
+    return photos, read_lines(data) if is_file(data) else captions
 
 
 def _find(file: Path, where: str, what: str, name: str) -> Path:

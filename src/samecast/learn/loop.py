@@ -17,7 +17,6 @@ from typing import Any
 import torch
 from torch import nn
 
-from samecast.backbones.finite import remedy
 from samecast.disk import replace_file, save_tensors
 from samecast.errors import SamecastError
 from samecast.learn.devices import Devices
@@ -26,6 +25,7 @@ from samecast.learn.objective import Objective
 from samecast.learn.settings import LearnSettings, Optimizer
 from samecast.learn.state import State, pack, read_state
 from samecast.learn.trained import Trained
+from samecast.models.finite import remedy
 
 _LARGEST_NORM = 1.0
 """Gradients are scaled down to it, as in diffusers' recipes."""
@@ -74,11 +74,11 @@ class Loop:
         if self.file.exists():
             self._resume(read_state(self.file, self.key))
 
-    def run(self, told: Told) -> None:
+    def run(self, data: Told) -> None:
         """Takes the steps that are left.
 
         Args:
-            told: after each step its number from 1, how many there are, and its loss.
+            data: after each step its number from 1, how many there are, and its loss.
 
         Raises:
             SamecastError: the loss is not a number any more.
@@ -95,7 +95,7 @@ class Loop:
                     self.losses.append((self.step, sum(self.recent) / len(self.recent)))
                     self.recent.clear()
                 self._save_if_due()
-                told(self.step, self.steps, self.losses[-1][1] if self.losses else self.recent[-1])
+                data(self.step, self.steps, self.losses[-1][1] if self.losses else self.recent[-1])
                 if interrupted():
                     self.save()
                     raise KeyboardInterrupt

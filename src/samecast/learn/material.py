@@ -12,13 +12,13 @@ from jaxtyping import Bool, Float
 from PIL import Image
 from torch import Tensor
 
-from samecast.backbones.base import Backbone
-from samecast.backbones.words import says
 from samecast.learn.captions import WORDINGS, say
 from samecast.learn.draws import Draws, Pictures, Shot
 from samecast.learn.lists import ToLearn
 from samecast.learn.settings import LearnSettings
 from samecast.learn.views import in_words, show, valid_cells
+from samecast.models.base import Backbone
+from samecast.models.words import says
 from samecast.photos import load_photo
 
 

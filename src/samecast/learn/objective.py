@@ -10,11 +10,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from samecast.backbones.base import Backbone
 from samecast.core.noise import seeded_noise
 from samecast.learn.draws import Shot
 from samecast.learn.material import Material
 from samecast.learn.settings import LearnSettings
+from samecast.models.base import Backbone
 
 
 class Objective:

@@ -14,7 +14,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from samecast.backbones.base import Backbone
 from samecast.concepts.apply import apply_concepts
 from samecast.concepts.concept import Change, Concept, LowRank, ModifierToken, Value
 from samecast.concepts.places import cross_attention_parameters, find_pipeline
@@ -22,6 +21,7 @@ from samecast.errors import SamecastError
 from samecast.learn.initial import initial_token
 from samecast.learn.lists import ToLearn
 from samecast.learn.settings import LearnSettings
+from samecast.models.base import Backbone
 
 _ADAPTER = "samecast"
 _LORA_LAYERS = ("to_q", "to_k", "to_v", "to_out.0")

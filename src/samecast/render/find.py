@@ -5,15 +5,15 @@ from dataclasses import dataclass
 
 from PIL import Image
 
-from samecast.backbones.base import Backbone
-from samecast.control.looking import MapBook, look_at_sources, make_look, watch_caption
-from samecast.control.plan import Plan
-from samecast.control.run import Advance, Run
-from samecast.control.session import Session
-from samecast.control.targets import split_evenly
+from samecast.attention.plan import Plan
+from samecast.attention.session import Session
 from samecast.core.settings import RenderSettings
 from samecast.core.tokens import SubjectTokens
+from samecast.engine.attention_store import AttentionStore, make_map_spec, map_caption, map_sources
+from samecast.engine.run import Advance, Run
+from samecast.engine.targets import split_evenly
 from samecast.errors import SamecastError
+from samecast.models.base import Backbone
 from samecast.photos import fit_photo
 from samecast.render.found import FoundMask, found_masks
 from samecast.render.request import Request, opened
@@ -55,18 +55,18 @@ def find_masks(
     request = Request(subject, (), (), settings)
     size = settings.size or backbone.default_size
     shape, schedule = backbone.latent_shape(size), backbone.schedule(settings.steps)
-    crossed = [bound.site for bound in backbone.cross_attention()]
+    crossed = [bound.layer for bound in backbone.cross_attention()]
     if not tokens:
         raise SamecastError("nothing to look for: give at least one SubjectTokens")
-    looks = tuple(dict.fromkeys(make_look(each, crossed, schedule, request.noun) for each in tokens))
-    caption = request.caption or watch_caption(request.noun, looks)
-    for look in looks:
-        backbone.find_words(caption, look.phrase)
+    map_specs = tuple(dict.fromkeys(make_map_spec(each, crossed, schedule, request.noun) for each in tokens))
+    caption = request.caption or map_caption(request.noun, map_specs)
+    for map_spec in map_specs:
+        backbone.find_words(caption, map_spec.phrase)
     references = tuple(fit_photo(opened(photo), size=size, fit=settings.fit) for photo in request.photos)
-    session = Session(backbone, frozenset(site for look in looks for site in look.sites))
+    session = Session(backbone, frozenset(layer for map_spec in map_specs for layer in map_spec.layers))
     texts = {text: backbone.encode_prompts([text])[0] for text in dict.fromkeys(("", request.caption, caption))}
-    run, book = Run(backbone, session, schedule, Plan(), texts), MapBook(looks, backbone)
-    shown = book if request.caption else None  # the inversion's own evaluations show the subject, if they name it
+    run, store = Run(backbone, session, schedule, Plan(), texts), AttentionStore(map_specs, backbone)
+    shown = store if request.caption else None  # the inversion's own evaluations show the subject, if they name it
     chunks = split_evenly(request.sources(), largest_batch(shape, settings, 1))
     counter = make_counter(progress, run)
     inverted, looked = counter("invert", len(chunks)), counter("look", len(chunks))
@@ -77,9 +77,9 @@ def find_masks(
     with session:
         encoded = encode(run, references)
         for chunk in chunks:
-            trajectory = invert(run, chunk, encoded, settings, rows=len(chunk), counter=inverting, book=shown)
-            look_at_sources(run, book, trajectory, caption, rows=len(chunk), advance=looked)
-    masks = found_masks(book.masks(), looks, size)
+            trajectory = invert(run, chunk, encoded, settings, rows=len(chunk), counter=inverting, store=shown)
+            map_sources(run, store, trajectory, caption, rows=len(chunk), advance=looked)
+    masks = found_masks(store.masks(), map_specs, size)
     return MaskSearch(references, masks, caption, session.evaluations, _remarks(masks))
 
 
@@ -92,6 +92,6 @@ def _remarks(masks: Sequence[FoundMask]) -> tuple[str, ...]:
         found.append(
             f"the mask of {mask.phrase!r} in {mask.of} {mask.number} is {'almost empty' if few else 'almost full'}"
             f" ({mask.coverage:.1%} of the picture): try {'a lower' if few else 'a higher'} threshold, otsu,"
-            " or maps of other sites"
+            " or maps of other layers"
         )
     return tuple(found)

@@ -6,11 +6,11 @@ from typing import Literal
 import numpy
 from PIL import Image
 
-from samecast.control.looking import Look
-from samecast.control.plan import Masks
-from samecast.core.branches import Branch
+from samecast.attention.plan import Masks
+from samecast.core.batch import Branch
 from samecast.core.masks import SubjectMask, resize_map
 from samecast.core.tokens import SubjectTokens
+from samecast.engine.attention_store import MapSpec
 
 
 @dataclass(frozen=True)
@@ -20,7 +20,7 @@ class FoundMask:
     Args:
         of: whether the picture is a reference, or one that was made.
         number: of the picture among these, from 1.
-        tokens: what was looked for: words, sites, steps, threshold.
+        tokens: what was looked for: words, layers, steps, threshold.
         phrase: the words.
         map: the normalised map, grey, as large as the picture.
         mask: what reaches the threshold: white on black, as large as the picture.
@@ -38,15 +38,15 @@ class FoundMask:
     threshold: float
 
 
-def found_masks(masks: Masks, looks: tuple[Look, ...], size: int) -> tuple[FoundMask, ...]:
+def found_masks(masks: Masks, map_specs: tuple[MapSpec, ...], size: int) -> tuple[FoundMask, ...]:
     """The masks that a run's maps came to, references first.
 
     Args:
         masks: as `MapBook.masks` gives them.
-        looks: what was looked for.
+        map_specs: what was looked for.
         size: side of the pictures in pixels.
     """
-    phrases = {look.tokens: look.phrase for look in looks}
+    phrases = {map_spec.tokens: map_spec.phrase for map_spec in map_specs}
     keys = sorted(masks, key=lambda key: (key[1].role, key[1].index))
     return tuple(
         _draw(tokens, phrases[tokens], branch, masks[tokens, branch], size)

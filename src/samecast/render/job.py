@@ -14,26 +14,26 @@ from jaxtyping import Float
 from PIL import Image
 from torch import Tensor
 
-from samecast.backbones.base import Backbone
-from samecast.control.checks import check_one_batch
-from samecast.control.denoise import denoise_targets
-from samecast.control.given import to_subject_mask
-from samecast.control.looking import Blanks, MapBook, look_at_sources, make_looks, watch_caption
-from samecast.control.memory import GIB, Keeping, plan_keeping
-from samecast.control.plan import Masks, Plan, make_plan
-from samecast.control.run import Run
-from samecast.control.session import Session
-from samecast.control.source import Trajectory, reconstruct
-from samecast.control.targets import Target, split_evenly
-from samecast.core.branches import Branches
+from samecast.attention.plan import Masks, Plan, make_plan
+from samecast.attention.session import Session
+from samecast.core.batch import Branches
 from samecast.core.noise import seeded_noise, spherical_blend
+from samecast.engine.attention_store import AttentionStore, Blanks, make_map_specs, map_caption, map_sources
+from samecast.engine.checks import check_one_batch
+from samecast.engine.denoise import denoise_targets
+from samecast.engine.given import to_subject_mask
+from samecast.engine.memory import GIB, MemoryPlan, plan_memory
+from samecast.engine.run import Run
+from samecast.engine.source import Trajectory, reconstruct
+from samecast.engine.targets import Target, split_evenly
+from samecast.models.base import Backbone
 from samecast.render.found import found_masks
 from samecast.render.provenance import describe_model, describe_quality, describe_request, finite
 from samecast.render.quality import measure
-from samecast.render.remarks import idle_words, remarks
 from samecast.render.request import Request, read_pictures
 from samecast.render.result import Progress, Render, RenderResult
 from samecast.render.sources import encode, generate, invert, largest_batch, make_counter, source_steps
+from samecast.render.warnings import idle_words, warnings_of
 
 _log = logging.getLogger(__name__)
 
@@ -58,17 +58,17 @@ class Job:
         self.size = self.settings.size or backbone.default_size
         self.shape = backbone.latent_shape(self.size)
         schedule = backbone.schedule(self.settings.steps)
-        crossed = [bound.site for bound in backbone.cross_attention()]
-        self.looks = make_looks(request.rules, crossed, schedule, request.noun)
-        self.session = Session(backbone, frozenset(site for look in self.looks for site in look.sites))
-        plan = make_plan(request.rules, self.session.sites, schedule, len(self.targets))
+        crossed = [bound.layer for bound in backbone.cross_attention()]
+        self.map_specs = make_map_specs(request.rules, crossed, schedule, request.noun)
+        self.session = Session(backbone, frozenset(layer for map_spec in self.map_specs for layer in map_spec.layers))
+        plan = make_plan(request.rules, self.session.layers, schedule, len(self.targets))
         self.map_evaluations = self.check_evaluations = 0
-        self.book = MapBook(self.looks, backbone) if self.looks else None
-        self.watch_caption = request.caption or watch_caption(request.noun, self.looks)
-        captions = {self.watch_caption} if plan.masks_sources else set[str]()
-        for look in self.looks:
+        self.store = AttentionStore(self.map_specs, backbone) if self.map_specs else None
+        self.map_caption = request.caption or map_caption(request.noun, self.map_specs)
+        captions = {self.map_caption} if plan.masks_sources else set[str]()
+        for map_spec in self.map_specs:
             for text in captions | {target.branch.prompt for target in self.targets}:
-                backbone.find_words(text, look.phrase)
+                backbone.find_words(text, map_spec.phrase)
         groups = len(Branches((), (), self.settings.guidance).groups)
         self.rows = largest_batch(self.shape, self.settings, groups)
         together = check_one_batch(request.rules, len(self.targets), groups, self.rows)
@@ -98,17 +98,17 @@ class Job:
         autoencoder = measure(references, sources) if references else ()
         inversion = measure(references, reconstructed) if reconstructed else ()
         psnr = min((each.psnr for each in autoencoder), default=None)
-        warnings = remarks(
+        warnings = warnings_of(
             self.request,
             autoencoder=autoencoder,
             inversion=inversion,
             changed=self.session.changed,
             keeping=self.keeping,
-            # Before any mask is drawn, which asks it for a size that no site has.
+            # Before any mask is drawn, which asks it for a size that no layer has.
             blanks=self._blanks(),
             idle_words=idle_words(self.request, self.backbone),
         )
-        found = () if self.book is None else found_masks(self.book.masks(), self.looks, self.size)
+        found = () if self.store is None else found_masks(self.store.masks(), self.map_specs, self.size)
         counts = {
             "evaluations": self.session.evaluations - self.map_evaluations - self.check_evaluations,
             "map_evaluations": self.map_evaluations,
@@ -149,9 +149,9 @@ class Job:
         branches = tuple(target.branch for target in targets)
         return Branches(branches, self.sources, self.settings.guidance, self.settings.guidance_rescale)
 
-    def _plan_keeping(self, plan: Plan) -> Keeping:
+    def _plan_keeping(self, plan: Plan) -> MemoryPlan:
         """What is kept of the sources."""
-        return plan_keeping(
+        return plan_memory(
             self.backbone,
             plan,
             self._branches(()),
@@ -163,7 +163,7 @@ class Job:
     def _rows_beside(self, plan: Plan) -> int:
         """How many rows of sources join a batch of targets at the step that takes most."""
         kept = frozenset(self._kept_steps()) - self.keeping.recomputed
-        live = [step for step in plan.acting if plan.source_sites_at(step) and step not in kept]
+        live = [step for step in plan.acting if plan.source_layers_at(step) and step not in kept]
         return len(self._branches(()).layout(targets=()).rows) if live else 0
 
     def _kept_steps(self) -> range:
@@ -175,31 +175,33 @@ class Job:
     def _encode_texts(self) -> Mapping[str, Float[Tensor, "token channel"]]:
         # One at a time: a text's embedding must not depend on its company, not even in rounding.
         texts = self._branches(self.targets).layout().texts
-        watched = (self.watch_caption,) if self.looks else ()
+        watched = (self.map_caption,) if self.map_specs else ()
         return {text: self.backbone.encode_prompts([text])[0] for text in dict.fromkeys((*texts, *watched))}
 
     def _make_sources(self) -> tuple[Float[Tensor, "source channel height width"] | None, Trajectory | None]:
         """The sources' clean latents, and their trajectory where anybody needs that."""
         settings = self.settings
         # Their own evaluations show the subject, if their prompt names it.
-        book = self.book if self.run.plan.masks_sources and self.request.caption else None
+        store = self.store if self.run.plan.masks_sources and self.request.caption else None
         if self.request.generated:
-            trajectory = generate(self.run, self.sources[0], settings, self.shape, counter=self.counter, book=book)
+            trajectory = generate(self.run, self.sources[0], settings, self.shape, counter=self.counter, store=store)
             return trajectory.clean, trajectory
         if not self.pictures.references:
             return None, None
         encoded = encode(self.run, self.pictures.references)
         if not self.request.inverts:
             return encoded, None
-        trajectory = invert(self.run, self.sources, encoded, settings, rows=self.rows, counter=self.counter, book=book)
+        trajectory = invert(
+            self.run, self.sources, encoded, settings, rows=self.rows, counter=self.counter, store=store
+        )
         return trajectory.clean, trajectory
 
     def _denoise(self, trajectory: Trajectory | None) -> list[Float[Tensor, "channel height width"]]:
         """The targets' clean latents."""
         advance = self.counter("denoise", len(self.chunks))
         same_start = self.settings.noise_share == 0
-        if self.book is not None and trajectory is not None and self.run.plan.masks_sources:
-            self.map_evaluations = look_at_sources(self.run, self.book, trajectory, self.watch_caption, rows=self.rows)
+        if self.store is not None and trajectory is not None and self.run.plan.masks_sources:
+            self.map_evaluations = map_sources(self.run, self.store, trajectory, self.map_caption, rows=self.rows)
         latents: list[Tensor] = []
         for chunk in self.chunks:
             start = torch.stack([self._start(target, trajectory) for target in chunk])
@@ -210,7 +212,7 @@ class Job:
                 trajectory,
                 same_start=same_start,
                 masks=self.given_masks,
-                book=self.book,
+                store=self.store,
                 advance=advance,
             )
         return latents
@@ -239,7 +241,7 @@ class Job:
 
     def _blanks(self) -> Blanks:
         given = {key: mask.blank for key, mask in self.given_masks.items()}
-        return given if self.book is None else {**given, **self.book.blank()}
+        return given if self.store is None else {**given, **self.store.blank()}
 
     def _start(self, target: Target, trajectory: Trajectory | None) -> Float[Tensor, "channel height width"]:
         """Of several references the first gives the layout."""

@@ -7,19 +7,19 @@ from pathlib import Path
 
 import torch
 
-from samecast.backbones.base import Backbone
-from samecast.backbones.loading import EMBEDDED, load_backbone
+from samecast.attention.methods import SUBJECT, masactrl
+from samecast.attention.rule import Rule, Rules
 from samecast.concepts.apply import Applied, apply_concepts
 from samecast.concepts.concept import Concept
 from samecast.concepts.formats import read_lora_file
 from samecast.concepts.strength import check_strength, join_strength, split_strength
-from samecast.control.checks import check_rules
-from samecast.control.given import GivenMask, several_masks
-from samecast.control.rule import Rule, Rules
-from samecast.control.rules import SUBJECT, masactrl
 from samecast.core.settings import RenderSettings
 from samecast.core.tokens import SubjectTokens
+from samecast.engine.checks import check_rules
+from samecast.engine.given import GivenMask, several_masks
 from samecast.errors import SamecastError, SamecastWarning
+from samecast.models.base import Backbone
+from samecast.models.loading import EMBEDDED, load_backbone
 from samecast.render.find import MaskSearch, find_masks
 from samecast.render.job import Job
 from samecast.render.request import Request
@@ -43,7 +43,7 @@ def load(
     revision: str | None = None,
     prediction_type: str = "auto",
 ) -> "Model":
-    """Loads a model; other arguments and errors as for `samecast.backbones.loading.load_backbone`.
+    """Loads a model; other arguments and errors as for `samecast.models.loading.load_backbone`.
 
     Args:
         model: which.
@@ -65,9 +65,9 @@ def load(
     loaded = Model(load_backbone(model, device=device, dtype=dtype, revision=revision, prediction_type=prediction_type))
     if loras or others:
         loaded.applied = apply_concepts(loaded, [*loras, *others])
-        _tell_loras(loaded.backbone, loras)
-        for doubt in loaded.applied.doubts:
-            warnings.warn(doubt, SamecastWarning, stacklevel=2)
+        _show_loras(loaded.backbone, loras)
+        for warning in loaded.applied.fit_warnings:
+            warnings.warn(warning, SamecastWarning, stacklevel=2)
     return loaded
 
 
@@ -80,15 +80,15 @@ def _weighted(entry: Weighted) -> tuple[str, float]:
     return path, check_strength(strength)
 
 
-def _tell_loras(backbone: Backbone, loras: Sequence[tuple[Concept, float]]) -> None:
+def _show_loras(backbone: Backbone, loras: Sequence[tuple[Concept, float]]) -> None:
     """Names the first of the concepts that are applied as LoRAs, for provenance."""
     identity = backbone.identity
     used = zip(loras, identity.concepts, strict=False)
-    told = tuple(
+    data = tuple(
         (join_strength(one.origin, strength), use.revision if strength == 1 else f"{use.revision}:{strength!r}")
         for (one, strength), use in used
     )
-    backbone.identity = replace(identity, lora=told, concepts=identity.concepts[len(loras) :])
+    backbone.identity = replace(identity, lora=data, concepts=identity.concepts[len(loras) :])
 
 
 class Model:
@@ -150,13 +150,13 @@ class Model:
 
         Args:
             subject: its photos, each looked at by itself, and its class noun; masks of it are not used.
-            tokens: what to look for: words, sites, steps and threshold; several cost no more than one.
+            tokens: what to look for: words, layers, steps and threshold; several cost no more than one.
             settings: how to invert. `source_prompt` is the caption whose words are looked for; without one it is "a
                 photo of a" and the noun.
-            progress: told how far the work is (`invert`, `look`).
+            progress: told how far the work is (`invert`, `map_spec`).
 
         Raises:
-            SamecastError: a word is not in the caption, no site or step is selected, a photo cannot be read, or a map
+            SamecastError: a word is not in the caption, no layer or step is selected, a photo cannot be read, or a map
                 is the same everywhere.
         """
         wanted = (tokens,) if isinstance(tokens, SubjectTokens) else tuple(tokens)

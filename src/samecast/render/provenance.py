@@ -9,10 +9,10 @@ from typing import Any
 
 from PIL import Image
 
-from samecast.backbones.base import Backbone
+from samecast.attention.rule_files import rules_to_data
 from samecast.checked import as_text
-from samecast.control.rule_files import rules_to_data
-from samecast.control.targets import Target
+from samecast.engine.targets import Target
+from samecast.models.base import Backbone
 from samecast.render.quality import Fidelity
 from samecast.render.request import Pictures, Request
 

@@ -7,12 +7,12 @@ from pathlib import Path
 
 from PIL import Image
 
-from samecast.control.checks import check_masks, check_source, wanted_masks
-from samecast.control.given import GivenMask, read_mask
-from samecast.control.rule import Rules
-from samecast.control.targets import Target, expand, make_targets
-from samecast.core.branches import Branch
+from samecast.attention.rule import Rules
+from samecast.core.batch import Branch
 from samecast.core.settings import RenderSettings
+from samecast.engine.checks import check_masks, check_source, wanted_masks
+from samecast.engine.given import GivenMask, read_mask
+from samecast.engine.targets import Target, expand, make_targets
 from samecast.photos import fit_photo, open_photo
 from samecast.subject import Subject
 

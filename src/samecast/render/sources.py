@@ -9,13 +9,13 @@ from jaxtyping import Float
 from PIL import Image
 from torch import Tensor
 
-from samecast.control.looking import MapBook
-from samecast.control.run import Advance, Run
-from samecast.control.source import Level, Note, Trajectory, generate_sources, invert_references, join_trajectories
-from samecast.control.targets import split_evenly
-from samecast.core.branches import Branch, Branches
+from samecast.core.batch import Branch, Branches
 from samecast.core.noise import seeded_noise
 from samecast.core.settings import RenderSettings
+from samecast.engine.attention_store import AttentionStore
+from samecast.engine.run import Advance, Run
+from samecast.engine.source import Level, Note, Trajectory, generate_sources, invert_references, join_trajectories
+from samecast.engine.targets import split_evenly
 from samecast.render.result import Progress
 
 Counter = Callable[[str, int], Advance]
@@ -69,7 +69,7 @@ def invert(
     *,
     rows: int,
     counter: Counter,
-    book: MapBook | None = None,
+    store: AttentionStore | None = None,
     begun: Sequence[Level] = (),
     note: Note | None = None,
 ) -> Trajectory:
@@ -82,7 +82,7 @@ def invert(
         settings: how to invert.
         rows: most in one call of the denoiser.
         counter: as for `generate`.
-        book: takes the maps of the sources' own evaluations, where their caption has the words.
+        store: takes the maps of the sources' own evaluations, where their caption has the words.
         begun: what was noted of it before it was interrupted, if that took one batch.
         note: called after each step, if all go in one batch.
     """
@@ -102,14 +102,14 @@ def invert(
             pairing=settings.pairing,
             keeps=settings.replay,
             fixed_point=settings.fixed_point,
-            book=book if settings.replay else None,
+            store=store if settings.replay else None,
             begun=begun if len(chunks) == 1 else (),
             note=note if len(chunks) == 1 else None,
             advance=advance,
         )
         if not settings.replay:
             branches = replace(branches, guidance_rescale=settings.guidance_rescale)
-            inverted = generate_sources(run, branches, inverted.latents[0], book=book, advance=advance)
+            inverted = generate_sources(run, branches, inverted.latents[0], store=store, advance=advance)
         parts.append(inverted)
     return join_trajectories(parts)
 
@@ -121,7 +121,7 @@ def generate(
     shape: tuple[int, int, int],
     *,
     counter: Counter,
-    book: MapBook | None = None,
+    store: AttentionStore | None = None,
 ) -> Trajectory:
     """Generates the source from its prompt.
 
@@ -131,8 +131,8 @@ def generate(
         settings: how; the seed is that of its noise.
         shape: (channel, height, width) of a latent.
         counter: told how far the work is.
-        book: takes the maps of these evaluations, where the prompt has the words.
+        store: takes the maps of these evaluations, where the prompt has the words.
     """
     branches = Branches((), (source,), settings.guidance, settings.guidance_rescale)
     noise = seeded_noise(shape, settings.first_seed).to(run.backbone.device)
-    return generate_sources(run, branches, noise[None], book=book, advance=counter("source", 1))
+    return generate_sources(run, branches, noise[None], store=store, advance=counter("source", 1))

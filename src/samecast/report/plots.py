@@ -97,8 +97,8 @@ def scatter(clouds: Sequence[Cloud], *, x: str, y: str, axis: str, ordered: Sequ
             _draw_subjects(above, cloud, colours, markers)
             _draw_means(below, cloud, colours, ordered)
             above.set_title(_plain(cloud.title, 48))
-            told = [textwrap.fill(note, 60) for note in cloud.notes]
-            below.set_title("\n".join(told or ["means"]), fontsize=7.5, color=_FAINT)
+            data = [textwrap.fill(note, 60) for note in cloud.notes]
+            below.set_title("\n".join(data or ["means"]), fontsize=7.5, color=_FAINT)
             below.set_xlabel(x)
         for row in panels:
             row[0].set_ylabel(y)
@@ -182,8 +182,8 @@ def pairs(
         for first, second in subjects.values():
             panel.annotate("", second, first, arrowprops={"arrowstyle": "->", "color": _FAINT, "linewidth": 0.9})
         if len(subjects) <= _MOST_NAMED:
-            for place, told in _together({subject: first for subject, (first, _) in subjects.items()}).items():
-                words = "\n".join(map(_plain, told))
+            for place, data in _together({subject: first for subject, (first, _) in subjects.items()}).items():
+                words = "\n".join(map(_plain, data))
                 panel.annotate(words, place, xytext=(5, 4), textcoords="offset points", fontsize=7.5, color=_FAINT)
         for number, name in enumerate(names):
             at = [of[number] for of in subjects.values()]

@@ -5,9 +5,9 @@ from pathlib import Path
 
 from huggingface_hub import snapshot_download
 
-from samecast.backbones.fingerprint import directory_revision
-from samecast.backbones.quiet import first_line
 from samecast.errors import SamecastError
+from samecast.models.fingerprint import directory_revision
+from samecast.models.quiet import first_line
 
 _HUB_ID = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
 _FILES = ["*.json", "*.txt", "model.safetensors"]

@@ -1,9 +1,9 @@
 """Axes: which fields of a rule are varied, over which values; from words on a command line or a YAML file.
 
 final=20:51:5                     20, 25, .., 50 (as Python counts: the end is not in it)
-sites=encoder,decoder,0-7+10-15   one set of sites each; + joins selectors within a set
+layers=encoder,decoder,0-7+10-15   one set of layers each; + joins selectors within a set
 skip=none,1,2,3                   `none` leaves the field at the rule's own value
-maps=none,encoder,0-1             cross-attention sites whose maps mask the subject; none reads without a mask
+maps=none,encoder,0-1             cross-attention layers whose maps mask the subject; none reads without a mask
 threshold=0.1,otsu                of these maps
 """
 
@@ -12,11 +12,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from samecast.attention.methods import START
 from samecast.attention.modes import make_mode
 from samecast.attention.modes.base import Masked
+from samecast.attention.rule import DECODER_LAYERS, Rule, Rules
 from samecast.checked import shown
-from samecast.control.rule import DECODER_SITES, Rule, Rules
-from samecast.control.rules import START
 from samecast.core.steps import Steps
 from samecast.core.tokens import SubjectTokens, Threshold
 from samecast.errors import SamecastError
@@ -28,7 +28,7 @@ BASE: dict[str, Value] = {
     "final": None,
     "skip": None,
     "stride": None,
-    "sites": DECODER_SITES,
+    "layers": DECODER_LAYERS,
     "sources": "source",
     "mode": None,
     "maps": None,
@@ -70,19 +70,21 @@ def parse_axis(words: str) -> Axis:
     Raises:
         SamecastError: it is malformed.
     """
-    field, equals, told = words.partition("=")
-    if not equals or not told.strip():
-        raise SamecastError(f"an axis is field=values, like final=20:51:5 or sites=encoder,decoder; got {shown(words)}")
-    return read_axis(field.strip(), told.split(","))
+    field, equals, data = words.partition("=")
+    if not equals or not data.strip():
+        raise SamecastError(
+            f"an axis is field=values, like final=20:51:5 or layers=encoder,decoder; got {shown(words)}"
+        )
+    return read_axis(field.strip(), data.split(","))
 
 
-def read_axis(field: str, told: object) -> Axis:
+def read_axis(field: str, data: object) -> Axis:
     """An axis from its values, as YAML or the command line tell them: a list of values and ranges, or one of them.
 
     Raises:
         SamecastError: a value is not one of the field's.
     """
-    parts: Sequence[object] = told if isinstance(told, list) else [told]
+    parts: Sequence[object] = data if isinstance(data, list) else [data]
     values: list[Value] = []
     for part in parts:
         if isinstance(part, str) and ":" in part:
@@ -92,19 +94,19 @@ def read_axis(field: str, told: object) -> Axis:
     return Axis(field, tuple(values))
 
 
-def _range(field: str, told: str) -> list[Value]:
+def _range(field: str, data: str) -> list[Value]:
     if field not in (*_STEPS, *_WHOLE, *_REAL, "threshold"):
-        raise SamecastError(f"axis {field}: {told!r} is a range of numbers, and {field} takes words")
+        raise SamecastError(f"axis {field}: {data!r} is a range of numbers, and {field} takes words")
     try:
-        span = range(*(int(number) for number in told.split(":")))
+        span = range(*(int(number) for number in data.split(":")))
     except (ValueError, TypeError):
-        raise SamecastError(f"axis {field}: {shown(told)} is no range; write first:end or first:end:stride") from None
+        raise SamecastError(f"axis {field}: {shown(data)} is no range; write first:end or first:end:stride") from None
     if len(span[: _MOST_VALUES + 1]) > _MOST_VALUES:  # of the whole range the length may be more than a number
-        raise SamecastError(f"axis {field}: {shown(told)} has more than {_MOST_VALUES:,} values")
+        raise SamecastError(f"axis {field}: {shown(data)} has more than {_MOST_VALUES:,} values")
     return list(span)
 
 
-def read_value(field: str, told: object) -> Value:
+def read_value(field: str, data: object) -> Value:
     """One value of a field.
 
     Raises:
@@ -112,8 +114,8 @@ def read_value(field: str, told: object) -> Value:
     """
     if field not in BASE:
         raise SamecastError(f"axis {shown(field)} is no field of a rule; choose from {', '.join(BASE)}")
-    text = str(told).strip()
-    if told is None or text.lower() in ("none", "null", "~"):
+    text = str(data).strip()
+    if data is None or text.lower() in ("none", "null", "~"):
         if BASE[field] is not None:
             raise SamecastError(f"{field} cannot be none; leave it out, and it is {BASE[field]}")
         return None
@@ -126,7 +128,7 @@ def read_value(field: str, told: object) -> Value:
             return _finite(text)
     except ValueError:
         raise SamecastError(f"{field} cannot be {shown(text)}; it is a number{_or_none(field)}") from None
-    return text.replace("+", ",") if field in ("sites", "maps", "sources") else text
+    return text.replace("+", ",") if field in ("layers", "maps", "sources") else text
 
 
 def _finite(text: str) -> float:
@@ -148,22 +150,22 @@ def make_rules(fields: Mapping[str, Value], steps: int) -> Rules:
     Raises:
         SamecastError: the fields do not go together.
     """
-    told: dict[str, Any] = {**BASE, **fields}
-    span = Steps(told["start"], _last(told["final"], steps), told["skip"], told["stride"])
-    masked, mode = told["maps"] is not None, told["mode"]
-    settings = {name: told[name] for name in _REAL if told[name] is not None}
+    data: dict[str, Any] = {**BASE, **fields}
+    span = Steps(data["start"], _last(data["final"], steps), data["skip"], data["stride"])
+    masked, mode = data["maps"] is not None, data["mode"]
+    settings = {name: data[name] for name in _REAL if data[name] is not None}
     if masked:
-        settings["tokens"] = _tokens(told, steps)
+        settings["tokens"] = _tokens(data, steps)
     how = make_mode(mode or ("separate" if masked else "read"), settings)
     if isinstance(how, Masked) and not masked:
         raise SamecastError(f"mode {how.name} without masks would do nothing: give maps too, which they are made of")
-    return (Rule("targets", tuple(told["sources"].split(",")), told["sites"], span, how),)
+    return (Rule("targets", tuple(data["sources"].split(",")), data["layers"], span, how),)
 
 
-def _tokens(told: Mapping[str, Any], steps: int) -> SubjectTokens:
-    sites = "" if told["maps"] == "default" else str(told["maps"])
-    threshold: Threshold = told["threshold"]
-    return SubjectTokens("", sites, Steps(told["map_start"], _last(told["map_final"], steps)), threshold)
+def _tokens(data: Mapping[str, Any], steps: int) -> SubjectTokens:
+    layers = "" if data["maps"] == "default" else str(data["maps"])
+    threshold: Threshold = data["threshold"]
+    return SubjectTokens("", layers, Steps(data["map_start"], _last(data["map_final"], steps)), threshold)
 
 
 def _last(final: Value, steps: int) -> Any:

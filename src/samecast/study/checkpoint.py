@@ -17,18 +17,18 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from samecast.attention.attend import States
-from samecast.control.source import Level, Trajectory
-from samecast.core.branches import Branch, Place
+from samecast.core.batch import Branch, Place
 from samecast.core.tokens import SubjectTokens
 from samecast.disk import replace_file, save_tensors
+from samecast.engine.source import Level, Trajectory
 from samecast.errors import SamecastError
-from samecast.study.lockstep import Front, Lineage, Lockstep, Wish
+from samecast.study.lockstep import Frontier, Lockstep, Node, PictureJob
 
 _log = logging.getLogger(__name__)
 TRAJECTORY, LIVE, INVERSION = "trajectory.safetensors", "live.safetensors", "inversion"
 
 
-class Diary:
+class Checkpointer:
     """An inversion under way, a file for each step, written now and then.
 
     Args:
@@ -45,8 +45,8 @@ class Diary:
         """The steps that are there without a gap; none if one of them is not what is wanted now."""
         levels: list[Level] = []
         while (found := _load(self._file(len(levels)), device)) is not None:
-            tensors, told = found
-            levels.append(Level(tensors.pop("latents"), told["step"], _unflattened(tensors)))
+            tensors, data = found
+            levels.append(Level(tensors.pop("latents"), data["step"], _unflattened(tensors)))
         self._levels = levels if all(map(sound, levels)) else []
         self._written = len(self._levels)
         return tuple(self._levels)
@@ -77,8 +77,8 @@ class Diary:
 def save_trajectory(folder: Path, trajectory: Trajectory) -> None:
     """Writes the sources' latents and the states kept of them."""
     tensors = {"latents": trajectory.latents.contiguous()}
-    for step, sites in trajectory.kept.items():
-        tensors |= {f"{step}.{name}": part for name, part in _flattened(sites).items()}
+    for step, layers in trajectory.kept.items():
+        tensors |= {f"{step}.{name}": part for name, part in _flattened(layers).items()}
     rows = [[place.branch.index, place.group, row] for place, row in trajectory.kept_rows.items()]
     captions = [source.prompt for source in trajectory.sources]
     _save(folder / TRAJECTORY, tensors, {"rows": rows, "captions": captions})
@@ -90,50 +90,52 @@ def load_trajectory(folder: Path, device: torch.device) -> Trajectory | None:
     found = _load(folder / TRAJECTORY, device)
     if found is None:
         return None
-    tensors, told = found
-    sources = tuple(Branch("source", index, caption) for index, caption in enumerate(told["captions"]))
+    tensors, data = found
+    sources = tuple(Branch("source", index, caption) for index, caption in enumerate(data["captions"]))
     latents = tensors.pop("latents")
     steps: dict[int, dict[str, Tensor]] = {}
     for name, part in tensors.items():
         step, rest = name.split(".", 1)
         steps.setdefault(int(step), {})[rest] = part
-    rows = {Place(sources[index], group): row for index, group, row in told["rows"]}
+    rows = {Place(sources[index], group): row for index, group, row in data["rows"]}
     return Trajectory(sources, latents, {step: _unflattened(parts) for step, parts in steps.items()}, rows)
 
 
 def _flattened(kept: Mapping[int, States]) -> dict[str, Tensor]:
     """What is kept of layers, by `layer.part`."""
-    return {f"{site}.{name}": part.contiguous() for site, states in kept.items() for name, part in states.items()}
+    return {f"{layer}.{name}": part.contiguous() for layer, states in kept.items() for name, part in states.items()}
 
 
 def _unflattened(tensors: Mapping[str, Tensor]) -> dict[int, States]:
     found: dict[int, dict[Any, Tensor]] = {}
     for name, part in tensors.items():
-        site, kind = name.split(".")
-        found.setdefault(int(site), {})[kind] = part
+        layer, kind = name.split(".")
+        found.setdefault(int(layer), {})[kind] = part
     return dict(found)
 
 
-def save_front(folder: Path, front: Front) -> None:
+def save_frontier(folder: Path, frontier: Frontier) -> None:
     """Writes how far all lineages have come."""
     tensors: dict[str, Tensor] = {}
     keys: list[list[str]] = []
-    for number, lineage in enumerate(front.lineages):
-        tensors[f"latent.{number}"] = lineage.latent.clone()
-        keys.append([wish.key for wish in lineage.wishes])
-        if lineage.book is not None:
-            for (tokens, _), total in lineage.book.sums.items():
+    for number, node in enumerate(frontier.nodes):
+        tensors[f"latent.{number}"] = node.latent.clone()
+        keys.append([job.key for job in node.jobs])
+        if node.store is not None:
+            for (tokens, _), total in node.store.sums.items():
                 tensors[f"maps.{number}.{_named(tokens)}"] = total.clone()
-    told = {"step": front.step, "done": front.done, "keys": keys, "failed": dict(front.failed)}
-    _save(folder / LIVE, tensors, told)
+    data = {"step": frontier.step, "done": frontier.done, "keys": keys, "failed": dict(frontier.failed)}
+    _save(folder / LIVE, tensors, data)
 
 
-def load_front(folder: Path, wishes: Sequence[Wish], lockstep: Lockstep, device: torch.device) -> Front | None:
+def load_frontier(
+    folder: Path, jobs: Sequence[PictureJob], lockstep: Lockstep, device: torch.device
+) -> Frontier | None:
     """The front that was kept, for those of its wishes that are still wanted.
 
     Args:
         folder: where.
-        wishes: what is still to be made.
+        jobs: what is still to be made.
         lockstep: which is to go on with it.
         device: where latents go.
 
@@ -144,34 +146,35 @@ def load_front(folder: Path, wishes: Sequence[Wish], lockstep: Lockstep, device:
     found = _load(folder / LIVE, torch.device("cpu"))
     if found is None:
         return None
-    tensors, told = found
-    wanted = {wish.key: wish for wish in wishes}
-    lineages, done = list[Lineage](), 0
-    for number, keys in enumerate(told["keys"]):
+    tensors, data = found
+    wanted = {job.key: job for job in jobs}
+    nodes, done = list[Node](), 0
+    for number, keys in enumerate(data["keys"]):
         still = [wanted[key] for key in keys if key in wanted]
         if not still:
             continue
-        lineage = lockstep.lineage(still, tensors[f"latent.{number}"].to(device))
-        if lineage.book is not None:
+        node = lockstep.node(still, tensors[f"latent.{number}"].to(device))
+        if node.store is not None:
             seen = {
-                (look.tokens, lineage.branch): f"maps.{number}.{_named(look.tokens)}" for look in lineage.book.looks
+                (map_spec.tokens, node.branch): f"maps.{number}.{_named(map_spec.tokens)}"
+                for map_spec in node.store.map_specs
             }
-            lineage.book.restore({key: tensors[name] for key, name in seen.items() if name in tensors})
-        lineages.append(lineage)
-        done += number < int(told["done"])
-    failed = {key: why for key, why in told["failed"].items() if key in wanted}
-    covered = {wish.key for lineage in lineages for wish in lineage.wishes} | set(failed)
-    if not lineages or covered != set(wanted):
+            node.store.restore({key: tensors[name] for key, name in seen.items() if name in tensors})
+        nodes.append(node)
+        done += number < int(data["done"])
+    failed = {key: why for key, why in data["failed"].items() if key in wanted}
+    covered = {job.key for node in nodes for job in node.jobs} | set(failed)
+    if not nodes or covered != set(wanted):
         return None
-    return Front(int(told["step"]), tuple(lineages), failed, done)
+    return Frontier(int(data["step"]), tuple(nodes), failed, done)
 
 
 def _named(tokens: SubjectTokens) -> str:
     return json.dumps(asdict(tokens), sort_keys=True)
 
 
-def _save(path: Path, tensors: Mapping[str, Tensor], told: Mapping[str, Any]) -> None:
-    metadata = {"told": json.dumps(dict(told))}
+def _save(path: Path, tensors: Mapping[str, Tensor], data: Mapping[str, Any]) -> None:
+    metadata = {"told": json.dumps(dict(data))}
     replace_file(path, lambda part: save_tensors(tensors, part, metadata))
 
 

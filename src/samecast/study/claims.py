@@ -99,13 +99,13 @@ def flat(table: Cells, starts: Sequence[str], finals: Sequence[str]) -> Found:
     shifts = {name: grid[number] - grid[0] for number, name in enumerate(starts) if number}
     margins = [(name, estimate(limit - sign * shift)) for name, shift in shifts.items() for sign in (1, -1)]
     outcomes = [verdict(margin, 1) for _, margin in margins]
-    least, margin = min(margins, key=lambda told: told[1].value)
+    least, margin = min(margins, key=lambda data: data[1].value)
     against = min((min(1.0, len(margins) * margin.p) for _, margin in margins if margin.value < 0), default=1.0)
     p = max(margin.p if margin.value > 0 else 1.0 for _, margin in margins)
     outcome = NOT_SHOWN
     if TOO_FEW in outcomes:
         outcome = TOO_FEW
-    elif all(told == HOLDS for told in outcomes):
+    elif all(data == HOLDS for data in outcomes):
         outcome = HOLDS
     elif against < CHANCE:
         outcome, p = REVERSED, against

@@ -9,14 +9,14 @@ from dataclasses import dataclass
 import torch
 
 from samecast.attention.modes.base import Part
-from samecast.backbones.base import Backbone
-from samecast.control.plan import Plan
-from samecast.control.run import Run
-from samecast.control.session import Session
-from samecast.core.branches import Branch, Branches
+from samecast.attention.plan import Plan
+from samecast.attention.session import Session
+from samecast.core.batch import Branch, Branches
 from samecast.core.noise import seeded_noise
+from samecast.engine.run import Run
+from samecast.models.base import Backbone
 from samecast.render.sources import kept_steps, largest_batch
-from samecast.study.casting import Binding, Sources, orders_of, sources_of, union
+from samecast.study.binding import Binding, Sources, orders_of, sources_of, union
 from samecast.study.grid import runs_of
 from samecast.study.recipe import Recipe
 from samecast.study.subjects import StudySubject
@@ -105,7 +105,7 @@ def _plans(recipe: Recipe, binding: Binding) -> list[Plan]:
 
 def _inversion(plan: Plan, recipe: Recipe, steps: int, captioned: bool) -> int:
     """Rows that the inversion of one photo takes; with a caption also those that unconditional rows will read."""
-    kept = sum(bool(plan.source_sites_at(step)) for step in kept_steps(recipe.settings)) if captioned else 0
+    kept = sum(bool(plan.source_layers_at(step)) for step in kept_steps(recipe.settings)) if captioned else 0
     free = 0 if recipe.settings.replay else steps * (2 if captioned else 1)
     return steps * (1 + recipe.settings.fixed_point) + kept + free
 
@@ -120,7 +120,7 @@ def _beside(plan: Plan, recipe: Recipe, backbone: Backbone, size: Size, of: Sour
     most = largest_batch(backbone.latent_shape(settings.size or backbone.default_size), settings, groups)
     at_once = max(1, (most - rows) // groups)
     steps = Binding(recipe, backbone).schedule.working_steps
-    live = [plan.source_sites_at(step) and step not in kept_steps(settings) and step != steps[0] for step in steps]
+    live = [plan.source_layers_at(step) and step not in kept_steps(settings) and step != steps[0] for step in steps]
     return sum(
         rows * -(-width * len(of.casts) // at_once) for width, reads in zip(size.widths, live, strict=True) if reads
     )
@@ -138,12 +138,14 @@ def _measure(recipe: Recipe, backbone: Backbone, groups: int) -> tuple[float, in
     session = Session(backbone)
     run = Run(backbone, session, binding.schedule, plan, {"": backbone.encode_prompts([""])[0]})
     widest = {step: plan.kept_parts_at(step) for step in plan.acting}
-    keep = {site: frozenset[Part]().union(*(of.get(site, ()) for of in widest.values())) for site in _sites(widest)}
+    keep = {layer: frozenset[Part]().union(*(of.get(layer, ()) for of in widest.values())) for layer in _layers(widest)}
     with session:
         one = Branches((), (Branch("source", 0, ""),), 1.0).layout()
         noise = seeded_noise(shape, 0).to(backbone.device)
         _, states = run.evaluate(one, {one.rows[0].branch: noise}, binding.schedule.timesteps[0], keep=keep)
-        kept = sum(states[site][part].nbytes for of in widest.values() for site, parts in of.items() for part in parts)
+        kept = sum(
+            states[layer][part].nbytes for of in widest.values() for layer, parts in of.items() for part in parts
+        )
         before = _peak(backbone)
         began = 0.0
         for call in range(_CALLS + 1):  # the first one warms up
@@ -154,8 +156,8 @@ def _measure(recipe: Recipe, backbone: Backbone, groups: int) -> tuple[float, in
     return seconds, kept, max(0, _peak(backbone) - before)
 
 
-def _sites(of: Mapping[int, Mapping[int, object]]) -> set[int]:
-    return {site for sites in of.values() for site in sites}
+def _layers(of: Mapping[int, Mapping[int, object]]) -> set[int]:
+    return {layer for layers in of.values() for layer in layers}
 
 
 def _peak(backbone: Backbone) -> int:

@@ -1,4 +1,4 @@
-"""A study's figures: scatters of what each axis costs and buys, the front, and decoder sites against encoder sites."""
+"""A study's figures: scatters of what each axis costs and buys, the front, and decoder layers against encoder layers."""
 
 from collections.abc import Iterator, Sequence
 from itertools import groupby
@@ -10,7 +10,7 @@ from samecast.report.article import Statement
 from samecast.report.plots import Cloud, Interval, Point, pairs, scatter, trade_offs
 from samecast.score.statistics import Cells, Estimate, NothingInCommonError, balanced, front, levelled, shared
 from samecast.study.axes import Value
-from samecast.study.findings import SITES
+from samecast.study.findings import LAYERS
 from samecast.study.grid import Grid, View
 from samecast.study.measures import IMAGE, TEXT, Measures
 
@@ -73,14 +73,14 @@ def _cloud(view: View, text: Cells, image: Cells, found: Sequence[Statement]) ->
     x, y = levelled(text, names), levelled(image, names)
     points = {label(value): _points(text, image, name) for value, name in view.points}
     means = {label(value): (_interval(x[name]), _interval(y[name])) for value, name in view.points}
-    about = SITES if view.axis == SITES[0] else (view.axis, view.series)
+    about = LAYERS if view.axis == LAYERS[0] else (view.axis, view.series)
     return Cloud(view.series, points, means, notes(found, about))
 
 
 def notes(found: Sequence[Statement], about: tuple[str, str]) -> list[str]:
     """What was found of one thing, a line each, for a figure of it."""
-    told = (statement for statement in found if statement.about == about and statement.short)
-    return [f"{one.short}: {one.verdict}" + (f" ({one.adjusted})" if one.adjusted else "") for one in told]
+    data = (statement for statement in found if statement.about == about and statement.short)
+    return [f"{one.short}: {one.verdict}" + (f" ({one.adjusted})" if one.adjusted else "") for one in data]
 
 
 def _points(text: Cells, image: Cells, name: str) -> dict[str, Point]:
@@ -98,27 +98,27 @@ def _interval(found: Estimate) -> Interval:
     return found.value, found.low, found.high
 
 
-def site_pairs(measures: Measures, grid: Grid, found: Sequence[Statement]) -> Figure | None:
+def layer_pairs(measures: Measures, grid: Grid, found: Sequence[Statement]) -> Figure | None:
     """Encoder against decoder for each subject, at the longest span; None where the study has not both."""
     named = {view.series: view.points[-1][1] for view in grid.views if view.axis == "final"}
-    named = named or {str(value): name for view in grid.views if view.axis == "sites" for value, name in view.points}
+    named = named or {str(value): name for view in grid.views if view.axis == "layers" for value, name in view.points}
     if not {"decoder", "encoder"} <= set(named):
         return None
     text, image = measures.shown[TEXT], measures.shown[IMAGE]
-    first, second = (_points(text, image, named[site]) for site in ("decoder", "encoder"))
+    first, second = (_points(text, image, named[layer]) for layer in ("decoder", "encoder"))
     subjects = {subject: (first[subject], second[subject]) for subject in sorted(set(first) & set(second))}
     if not subjects:
         return None
     footnote = f"the first {_DRAWN} of {measures.subjects} subjects" if measures.subjects > _DRAWN else ""
     names = named["decoder"], named["encoder"]
-    return pairs(subjects, names, x=_X, y=_Y, notes=notes(found, SITES), footnote=footnote)
+    return pairs(subjects, names, x=_X, y=_Y, notes=notes(found, LAYERS), footnote=footnote)
 
 
 def best_front(measures: Measures, grid: Grid, weight: float = 0.5, scale: tuple[float, float] | None = None) -> Figure:
     """All settings and the best trade-offs among them, with intervals, the recommended one marked; `weight` and `scale`
     as for `balanced`."""
     points = measures.points
-    kinds = {variant.name: str(variant.fields.get("sites") or "decoder") for variant in grid.variants}
+    kinds = {variant.name: str(variant.fields.get("layers") or "decoder") for variant in grid.variants}
     names = front(points)
     bars: dict[str, tuple[Interval, Interval]] = {}
     for name in names:
@@ -127,7 +127,7 @@ def best_front(measures: Measures, grid: Grid, weight: float = 0.5, scale: tuple
     try:
         within = measures.intervals(names)
         bars |= {name: (_interval(x), _interval(y)) for name, (x, y) in within.items()}
-        told = _means(measures.subjects)
+        data = _means(measures.subjects)
     except NothingInCommonError:
-        told = "means over the subjects that each setting has; no subject has all of the front, so it has no intervals"
-    return trade_offs(points, kinds, bars, balanced(points, weight, scale), x=_X, y=_Y, bars=told)
+        data = "means over the subjects that each setting has; no subject has all of the front, so it has no intervals"
+    return trade_offs(points, kinds, bars, balanced(points, weight, scale), x=_X, y=_Y, bars=data)

@@ -33,7 +33,7 @@ from samecast.study.grid import Grid, View
 from samecast.study.measures import IMAGE, TEXT, Measures
 
 _IN_WORDS = {TEXT: "text alignment", IMAGE: "image alignment", "identity": "identity right", "scene": "scene right"}
-SITES = ("sites", "")
+LAYERS = ("layers", "")
 """What the claims about decoder and encoder are about."""
 Views = Mapping[tuple[str, str], View]
 
@@ -42,7 +42,7 @@ def findings(measures: Measures, grid: Grid) -> list[Statement]:
     """All statements that the scores of a study allow; none where its grid has not the AIKU study's axes."""
     tables = measures.whole
     views = {(view.axis, view.series): view for view in grid.views}
-    found = [*_sites(tables, views), *_trends(tables, views), *_starts(tables, views)]
+    found = [*_layers(tables, views), *_trends(tables, views), *_starts(tables, views)]
     found += [*_maps(tables, views), *_hidden(measures, views), *_truth(tables, views)]
     adjusted = holm([statement.p for statement in found])
     return [replace(statement, holm=p) for statement, p in zip(found, adjusted, strict=True)]
@@ -70,11 +70,11 @@ def summing_up(statements: Sequence[Statement], subjects: int) -> str:
 def _statement(claim: str, about: tuple[str, str], short: str, found: Callable[[], Found]) -> Statement:
     """A claim with what was found; where pictures are missing so that no subject can be compared, it says so."""
     try:
-        told = found()
+        data = found()
     except NothingInCommonError as error:
-        told = Found(NO_DATA, str(error))
-    p = math.nan if told.verdict == TOO_FEW else told.p
-    return Statement(claim, told.verdict, told.figure, about, short, p)
+        data = Found(NO_DATA, str(error))
+    p = math.nan if data.verdict == TOO_FEW else data.p
+    return Statement(claim, data.verdict, data.figure, about, short, p)
 
 
 def _known(table: Cells) -> bool:
@@ -85,21 +85,21 @@ def _names(view: View) -> list[str]:
     return [name for _, name in view.points]
 
 
-def _sites(tables: Tables, views: Views) -> list[Statement]:
+def _layers(tables: Tables, views: Views) -> list[Statement]:
     pair = _full_spans(views)
     if pair is None:
         return []
     decoder, encoder = pair
     return [
         _statement(
-            "Decoder sites keep the subject better than encoder sites (image alignment)",
-            SITES,
+            "Decoder layers keep the subject better than encoder layers (image alignment)",
+            LAYERS,
             "decoder keeps the subject better",
             partial(contrasted, tables[IMAGE], decoder, encoder),
         ),
         _statement(
-            "Encoder sites follow the prompt better than decoder sites (text alignment)",
-            SITES,
+            "Encoder layers follow the prompt better than decoder layers (text alignment)",
+            LAYERS,
             "encoder follows the prompt better",
             partial(contrasted, tables[TEXT], encoder, decoder),
         ),
@@ -162,8 +162,8 @@ def _maps(tables: Tables, views: Views) -> list[Statement]:
 
 
 def _hidden(measures: Measures, views: Views) -> list[Statement]:
-    """Whether encoder sites fill in what the source hides: on photos that hide a part they would keep the subject
-    better than decoder sites, and lose less against whole photos."""
+    """Whether encoder layers fill in what the source hides: on photos that hide a part they would keep the subject
+    better than decoder layers, and lose less against whole photos."""
     pair = _full_spans(views)
     if pair is None:
         return []
@@ -175,14 +175,14 @@ def _hidden(measures: Measures, views: Views) -> list[Statement]:
             continue
         found += [
             _statement(
-                f"On photos that hide a part, encoder sites keep the subject better than decoder sites"
+                f"On photos that hide a part, encoder layers keep the subject better than decoder layers"
                 f" ({_IN_WORDS[measure]})",
                 ("hidden", ""),
                 "",
                 partial(contrasted, unseen, encoder, decoder),
             ),
             _statement(
-                f"Encoder sites lose less than decoder sites where the photo hides a part ({_IN_WORDS[measure]})",
+                f"Encoder layers lose less than decoder layers where the photo hides a part ({_IN_WORDS[measure]})",
                 ("hidden", ""),
                 "",
                 partial(lost, seen, unseen, encoder, decoder),
@@ -201,7 +201,7 @@ def _truth(tables: Tables, views: Views) -> list[Statement]:
         for measure, first, second in (("identity", decoder, encoder), ("scene", encoder, decoder)):
             claim = f"The truth agrees: {first} beats {second} in {_IN_WORDS[measure]}"
             short = f"{first.split(',')[0]} is ahead in {_IN_WORDS[measure]}"
-            found.append(_statement(claim, SITES, short, partial(contrasted, tables[measure], first, second)))
+            found.append(_statement(claim, LAYERS, short, partial(contrasted, tables[measure], first, second)))
     for measure, truth in ((IMAGE, "identity"), (TEXT, "scene")):
         settings = len(tables[truth].present)
         claim = f"CLIP's {_IN_WORDS[measure]} ranks the {settings} settings as '{_IN_WORDS[truth]}' does"

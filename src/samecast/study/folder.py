@@ -81,8 +81,8 @@ class StudyFolder:
 
     def _create(self, recipe: Recipe, subjects: Iterable[StudySubject], *, new: bool) -> None:
         if (self.path / STUDY).is_file():
-            told = json.loads(json.dumps(recipe_to_data(recipe)))
-            if self._read_json(self.path / STUDY) != told or not self._same_subjects(subjects):
+            data = json.loads(json.dumps(recipe_to_data(recipe)))
+            if self._read_json(self.path / STUDY) != data or not self._same_subjects(subjects):
                 raise SamecastError(
                     f"{str(self.path)!r} holds another study: give another folder, or --resume this one"
                 )
@@ -160,21 +160,23 @@ class StudyFolder:
 
     def _subject(self, line: bytes, number: int) -> StudySubject | Unreadable:
         try:
-            told = parse_json(line.decode("utf-8"), f"line {number} of {SUBJECTS} is damaged")
-            texts = (told["name"], told["class_noun"], told["source_prompt"], *told["prompts"])
-            hashes = (*told["references"], *told["judged"])
-            sound = all(isinstance(text, str) for text in texts) and all(_HASH.fullmatch(told_of) for told_of in hashes)
-            if not sound or not told["references"] or not told["prompts"]:
+            data = parse_json(line.decode("utf-8"), f"line {number} of {SUBJECTS} is damaged")
+            texts = (data["name"], data["class_noun"], data["source_prompt"], *data["prompts"])
+            hashes = (*data["references"], *data["judged"])
+            sound = all(isinstance(text, str) for text in texts) and all(
+                _HASH.fullmatch(record_of) for record_of in hashes
+            )
+            if not sound or not data["references"] or not data["prompts"]:
                 raise ValueError("expected texts, and hashes of photos")
             return StudySubject(
-                told["name"],
-                tuple(told["prompts"]),
-                KeptPhotos(self.path, told["references"]),
-                told["class_noun"],
-                told["source_prompt"],
-                KeptPhotos(self.path, told["judged"]),
-                told["case"],
-                bool(told["hidden"]),
+                data["name"],
+                tuple(data["prompts"]),
+                KeptPhotos(self.path, data["references"]),
+                data["class_noun"],
+                data["source_prompt"],
+                KeptPhotos(self.path, data["judged"]),
+                data["case"],
+                bool(data["hidden"]),
             )
         except (KeyError, TypeError, ValueError, RecursionError) as error:
             where = f"line {number} of {SUBJECTS}"
@@ -184,13 +186,13 @@ class StudyFolder:
         """Whether a picture is there."""
         return self.store.has(RUNS, key, ".png")
 
-    def write_run(self, key: str, picture: Image.Image, latent: Tensor, told: Mapping[str, Any]) -> None:
+    def write_run(self, key: str, picture: Image.Image, latent: Tensor, data: Mapping[str, Any]) -> None:
         """One finished picture, whole or not at all."""
         self.store.put(
             LATENTS, key, lambda part: save_tensors({"latent": latent.clone()}, part, {"key": key}), ".safetensors"
         )
         facts = PngInfo()
-        facts.add_text(FACTS, json.dumps({"key": key, **told}))
+        facts.add_text(FACTS, json.dumps({"key": key, **data}))
         self.store.put(RUNS, key, lambda part: picture.save(part, pnginfo=facts), ".png")
         self.clear_failure(key)
 
@@ -221,18 +223,18 @@ class StudyFolder:
 
     def scores(self, key: str) -> dict[str, dict[str, Any]]:
         """The scores of pictures by their keys, as far as they are known."""
-        told = (self.store.read(SCORES, key) or {}).get("pictures")
-        if not isinstance(told, dict):
+        data = (self.store.read(SCORES, key) or {}).get("pictures")
+        if not isinstance(data, dict):
             return {}
-        return {name: scores for name, scores in told.items() if isinstance(scores, dict)}
+        return {name: scores for name, scores in data.items() if isinstance(scores, dict)}
 
     def write_scores(self, key: str, scores: Mapping[str, Mapping[str, Any]]) -> None:
         """All scores of one photo, prompt and seed, in place of those that were there."""
         self.store.write(SCORES, key, {"pictures": dict(scores)})
 
-    def write_failure(self, key: str, told: Mapping[str, Any]) -> None:
+    def write_failure(self, key: str, data: Mapping[str, Any]) -> None:
         """Why a picture could not be made."""
-        self.store.write("failures", key, {"unit": f"{told['subject']}, {told['variant']}", **told})
+        self.store.write("failures", key, {"unit": f"{data['subject']}, {data['variant']}", **data})
 
     def clear_failure(self, key: str) -> None:
         """Forgets a failure, for the picture is there now."""
@@ -242,11 +244,11 @@ class StudyFolder:
         """All failures, in order of their keys: of pictures, with subject and variant, and of all of a unit."""
         return list(failures(self.store))
 
-    def write_mask(self, key: str, seen: Image.Image, mask: Image.Image, told: Mapping[str, Any]) -> None:
+    def write_mask(self, key: str, seen: Image.Image, mask: Image.Image, data: Mapping[str, Any]) -> None:
         """Where maps showed the subject in a photo."""
         self.store.put(MASKS, key, seen.save, "-map.png")
         self.store.put(MASKS, key, mask.save, ".png")
-        self.store.write(MASKS, key, told)
+        self.store.write(MASKS, key, data)
 
     def masks(self) -> Iterator[tuple[str, dict[str, Any]]]:
         """What is told of each mask, by its key."""
@@ -268,15 +270,15 @@ class StudyFolder:
                 (self.path / name).symlink_to(os.path.relpath(place / name, self.path))
 
     def _read_json(self, file: Path) -> dict[str, Any]:
-        told = read_json(file, "part of a study any more: it is damaged")
-        if not isinstance(told, dict):
+        data = read_json(file, "part of a study any more: it is damaged")
+        if not isinstance(data, dict):
             raise SamecastError(f"{str(file)!r} is damaged: expected an object")
-        return told
+        return data
 
 
 def _line(subject: StudySubject, references: tuple[str, ...], judged: tuple[str, ...]) -> str:
-    told = {**described(subject), "references": references, "judged": judged}
-    return json.dumps(told, ensure_ascii=False) + "\n"
+    data = {**described(subject), "references": references, "judged": judged}
+    return json.dumps(data, ensure_ascii=False) + "\n"
 
 
 def described(subject: StudySubject) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
 
-from samecast.control.rule import Rules
+from samecast.attention.rule import Rules
 from samecast.errors import SamecastError
 from samecast.study.axes import BASE, Axis, Value, make_rules
 
@@ -15,7 +15,7 @@ class Variant:
 
     Args:
         name: of its own within the study.
-        fields: what is set, by name, for tables; `sites` is in words here where it is one of the study's sets.
+        fields: what is set, by name, for tables; `layers` is in words here where it is one of the study's sets.
         rules: that it comes to.
     """
 
@@ -30,7 +30,7 @@ class View:
 
     Args:
         axis: the field that is varied.
-        series: what stands still, in a word: mostly the set of sites.
+        series: what stands still, in a word: mostly the set of layers.
         points: each value, and the name of its variant.
     """
 
@@ -73,14 +73,14 @@ def factorial(
         axes: at least one; no field twice.
         base: fields that stand still throughout.
         steps: of a run.
-        words: what sets of sites are called; others are called as they are selected.
+        words: what sets of layers are called; others are called as they are selected.
 
     Raises:
         SamecastError: an axis is there twice, or also in `base`; or values do not go together.
     """
 
     def said(field: str, value: Value) -> Value:
-        return (words or {}).get(str(value), value) if field == "sites" else value
+        return (words or {}).get(str(value), value) if field == "layers" else value
 
     fields = [axis.field for axis in axes]
     doubled = [field for field in fields if fields.count(field) > 1 or field in base]
@@ -95,16 +95,18 @@ def factorial(
     variants: list[Variant] = []
     names: dict[tuple[Value, ...], str] = {}
     for values in product(*(axis.values for axis in axes)):
-        told = {**base, **dict(zip(fields, values, strict=True))}
-        name = ", ".join(f"{field} {said(field, told[field])}" for field in fields)
+        data = {**base, **dict(zip(fields, values, strict=True))}
+        name = ", ".join(f"{field} {said(field, data[field])}" for field in fields)
         variants.append(
-            Variant(name, {**told, "sites": said("sites", told.get("sites", BASE["sites"]))}, make_rules(told, steps))
+            Variant(
+                name, {**data, "layers": said("layers", data.get("layers", BASE["layers"]))}, make_rules(data, steps)
+            )
         )
         names[values] = name
     views = tuple(
         View(
             axis.field,
-            str(said("sites", series)) if series is not None else "all",
+            str(said("layers", series)) if series is not None else "all",
             tuple(
                 (said(axis.field, value), names[tuple(_pick(field, value, series, axis, still) for field in fields)])
                 for value in axis.values
@@ -117,16 +119,16 @@ def factorial(
 
 
 def _series(axis: Axis, axes: Sequence[Axis]) -> tuple[str | None, ...]:
-    """Sites, where they are varied too, are shown side by side."""
-    if axis.field == "sites":
+    """Layers, where they are varied too, are shown side by side."""
+    if axis.field == "layers":
         return (None,)
-    return next((tuple(map(str, other.values)) for other in axes if other.field == "sites"), (None,))
+    return next((tuple(map(str, other.values)) for other in axes if other.field == "layers"), (None,))
 
 
 def _pick(field: str, value: Value, series: str | None, axis: Axis, still: Mapping[str, Value]) -> Value:
     if field == axis.field:
         return value
-    return series if field == "sites" and series is not None else still[field]
+    return series if field == "layers" and series is not None else still[field]
 
 
 def runs_of(grid: Grid) -> int:

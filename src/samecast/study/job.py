@@ -6,22 +6,22 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from samecast.backbones.base import Backbone
-from samecast.backbones.loading import choose_device, choose_dtype
 from samecast.core.settings import RenderSettings
 from samecast.experiments.executors import Executor, Watch
 from samecast.experiments.executors.local import LocalExecutor
 from samecast.experiments.runner import FAILURES, run_units
 from samecast.experiments.work import Outcome
+from samecast.models.base import Backbone
+from samecast.models.loading import choose_device, choose_dtype
 from samecast.photos import fit_photo
-from samecast.study.casting import Binding
+from samecast.study.binding import Binding
 from samecast.study.folder import PROGRESS, StudyFolder, Unreadable
 from samecast.study.measures import KINDS
 from samecast.study.photos import LazyPhotos, Photos
 from samecast.study.recipe import Recipe
 from samecast.study.scoring import default_clip, default_dino, load_scorers, score_key, scorer_facts
 from samecast.study.subjects import StudySubject
-from samecast.study.unit import Bench, StudyUnit, Tally, Worker, orders_in, units_of
+from samecast.study.unit import ExecutionConfig, StudyUnit, Tally, Worker, orders_in, units_of
 
 
 @dataclass(frozen=True)
@@ -138,7 +138,7 @@ def settled_dtype(device: str, dtype: str) -> str:
 
 def run_study(
     folder: StudyFolder,
-    bench: Bench,
+    execution: ExecutionConfig,
     *,
     executor: Executor | None = None,
     backbone: Backbone | None = None,
@@ -149,7 +149,7 @@ def run_study(
 
     Args:
         folder: of the study.
-        bench: how to work.
+        execution: how to work.
         executor: where; None is this process.
         backbone: the model where it is loaded already, for the local executor.
         watch: who is told what meanwhile.
@@ -159,7 +159,7 @@ def run_study(
         SamecastError: somebody else works on it, or it cannot be worked on.
     """
     folder.recipe()  # before a folder is made for a lock in it
-    make = partial(Worker, bench) if backbone is None else partial(Worker, bench, backbone=backbone)
+    make = partial(Worker, execution) if backbone is None else partial(Worker, execution, backbone=backbone)
     with folder.store.locked():
         waiting, kept = list[StudyUnit](), 0
         for unit, done, scored in _standing(folder):
@@ -188,7 +188,7 @@ def _scored(folder: StudyFolder, facts: Mapping[str, Any], unit: StudyUnit, keys
     known: set[str] = set()
     for cast in unit.sources.casts:
         scores = folder.scores(score_key(facts, unit.subject, cast))
-        known |= {key for key, told in scores.items() if told.keys() >= KINDS.keys()}
+        known |= {key for key, data in scores.items() if data.keys() >= KINDS.keys()}
     return keys <= known
 
 

@@ -15,17 +15,17 @@ from jaxtyping import Float
 from torch import Tensor
 
 from samecast.attention.modes.base import Masks as MasksFrom
-from samecast.control.denoise import denoise_step
-from samecast.control.looking import Look, MapBook
-from samecast.control.plan import Masks, Plan
-from samecast.control.rule import Rule
-from samecast.control.run import Run
-from samecast.control.source import Trajectory
-from samecast.control.targets import split_evenly
-from samecast.core.branches import Branch, Branches
+from samecast.attention.plan import Masks, Plan
+from samecast.attention.rule import Rule
+from samecast.core.batch import Branch, Branches
 from samecast.core.masks import SubjectMask
 from samecast.core.noise import seeded_noise, spherical_blend
 from samecast.core.settings import RenderSettings
+from samecast.engine.attention_store import AttentionStore, MapSpec
+from samecast.engine.denoise import denoise_step
+from samecast.engine.run import Run
+from samecast.engine.source import Trajectory
+from samecast.engine.targets import split_evenly
 from samecast.errors import SamecastError
 from samecast.study.tree import action_at, split
 
@@ -35,7 +35,7 @@ LONGEST_CALL = 60.0
 
 
 @dataclass(frozen=True, eq=False)
-class Wish:
+class PictureJob:
     """One picture to make.
 
     Args:
@@ -43,49 +43,49 @@ class Wish:
         branch: prompt and negative prompt; its index is 0, for it is alone in its run.
         seed: of its noise.
         plan: who reads whom.
-        looks: what its rules want to see.
+        map_specs: what its rules want to see.
     """
 
     key: str
     branch: Branch
     seed: int
     plan: Plan
-    looks: tuple[Look, ...] = ()
+    map_specs: tuple[MapSpec, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
-class Lineage:
+class Node:
     """Wishes that have had one history so far.
 
     Args:
-        wishes: at least one; all of one prompt and seed.
+        jobs: at least one; all of one prompt and seed.
         latent: that they share.
-        book: the maps of their picture; None where no rule looks.
+        store: the maps of their picture; None where no rule looks.
     """
 
-    wishes: tuple[Wish, ...]
+    jobs: tuple[PictureJob, ...]
     latent: Float[Tensor, "channel height width"]
-    book: MapBook | None = None
+    store: AttentionStore | None = None
 
     @property
     def branch(self) -> Branch:
         """Prompt and negative prompt."""
-        return self.wishes[0].branch
+        return self.jobs[0].branch
 
 
 @dataclass(frozen=True, eq=False)
-class Front:
+class Frontier:
     """How far all have come.
 
     Args:
         step: the next step to take; the schedule's length when all is done.
-        lineages: that are still going.
+        nodes: that are still going.
         failed: why, for each wish that is not, by its key.
         done: how many lineages, from the first on, have taken the step already; these have parted for it.
     """
 
     step: int
-    lineages: tuple[Lineage, ...]
+    nodes: tuple[Node, ...]
     failed: Mapping[str, str] = field(default_factory=dict[str, str])
     done: int = 0
 
@@ -114,135 +114,135 @@ class Lockstep:
         self._pace = 0.0
         """Seconds of a row in the last call."""
 
-    def start(self, wishes: Sequence[Wish]) -> Front:
+    def start(self, jobs: Sequence[PictureJob]) -> Frontier:
         """One lineage for each prompt and seed."""
-        origins: dict[tuple[Branch, int], list[Wish]] = {}
-        for wish in wishes:
-            origins.setdefault((wish.branch, wish.seed), []).append(wish)
-        return Front(0, tuple(self.lineage(group, self._start(group[0])) for group in origins.values()))
+        origins: dict[tuple[Branch, int], list[PictureJob]] = {}
+        for job in jobs:
+            origins.setdefault((job.branch, job.seed), []).append(job)
+        return Frontier(0, tuple(self.node(group, self._start(group[0])) for group in origins.values()))
 
-    def lineage(self, wishes: Sequence[Wish], latent: Float[Tensor, "channel height width"]) -> Lineage:
+    def node(self, jobs: Sequence[PictureJob], latent: Float[Tensor, "channel height width"]) -> Node:
         """Wishes that share a latent, with an empty book where any of them looks."""
-        looks = looks_of(wishes)
-        return Lineage(tuple(wishes), latent, MapBook(looks, self._run.backbone) if looks else None)
+        map_specs = map_specs_of(jobs)
+        return Node(tuple(jobs), latent, AttentionStore(map_specs, self._run.backbone) if map_specs else None)
 
-    def run(self, front: Front) -> Iterator[Front]:
+    def run(self, frontier: Frontier) -> Iterator[Frontier]:
         """The front after each batch, and after each step that changes anything, from where it stands to the end."""
         for step in self._run.schedule.working_steps:
-            if step < front.step:
+            if step < frontier.step:
                 continue
-            if not front.done:
-                front = replace(front, step=step, lineages=tuple(self._part(front.lineages, step)))
-            while front.done < len(front.lineages):
-                front = self._advance_some(front)
-                yield front
-            front = Front(step + 1, front.lineages, front.failed)
-            yield front
+            if not frontier.done:
+                frontier = replace(frontier, step=step, nodes=tuple(self._part(frontier.nodes, step)))
+            while frontier.done < len(frontier.nodes):
+                frontier = self._advance_some(frontier)
+                yield frontier
+            frontier = Frontier(step + 1, frontier.nodes, frontier.failed)
+            yield frontier
 
-    def _start(self, wish: Wish) -> Float[Tensor, "channel height width"]:
+    def _start(self, job: PictureJob) -> Float[Tensor, "channel height width"]:
         """Of several sources the first gives the layout."""
         first = self._trajectory.latents[0, 0]
         channels, height, width = first.shape
         share = self._settings.noise_share
         if share == 0:
             return first
-        return spherical_blend(first, seeded_noise((channels, height, width), wish.seed).to(first.device), share)
+        return spherical_blend(first, seeded_noise((channels, height, width), job.seed).to(first.device), share)
 
-    def _part(self, lineages: Sequence[Lineage], step: int) -> list[Lineage]:
-        found: list[Lineage] = []
-        for lineage in lineages:
-            parts = split(lineage.wishes, {wish: action_at(wish.plan, step) for wish in lineage.wishes})
+    def _part(self, nodes: Sequence[Node], step: int) -> list[Node]:
+        found: list[Node] = []
+        for node in nodes:
+            parts = split(node.jobs, {job: action_at(job.plan, step) for job in node.jobs})
             if len(parts) == 1:
-                found.append(lineage)
+                found.append(node)
                 continue
-            for wishes in parts:
-                looks = looks_of(wishes)
-                book = lineage.book.fork(looks) if lineage.book is not None and looks else None
-                found.append(Lineage(wishes, lineage.latent, book))
+            for jobs in parts:
+                map_specs = map_specs_of(jobs)
+                store = node.store.fork(map_specs) if node.store is not None and map_specs else None
+                found.append(Node(jobs, node.latent, store))
         return found
 
-    def _advance_some(self, front: Front) -> Front:
+    def _advance_some(self, frontier: Frontier) -> Frontier:
         """One batch of those that have not taken the step yet; those that fail at it are left out."""
-        step, waiting = front.step, front.lineages[front.done :]
+        step, waiting = frontier.step, frontier.nodes[frontier.done :]
         beside = len(self._sources.layout(targets=()).rows) if self._reads_live(waiting, step) else 0
         batch = split_evenly(waiting, max(1, (self._most_rows() - beside) // self._groups))[0]
         failed: dict[str, str] = {}
-        ready: list[tuple[Lineage, Masks]] = []
-        for lineage in batch:
+        ready: list[tuple[Node, Masks]] = []
+        for node in batch:
             try:
-                ready.append((lineage, self._masks(lineage, step)))
+                ready.append((node, self._masks(node, step)))
             except SamecastError as error:
-                failed |= {wish.key: f"step {step}: {error}" for wish in lineage.wishes}
+                failed |= {job.key: f"step {step}: {error}" for job in node.jobs}
         began = time.monotonic()
         try:
             advanced = self._advance(ready, step) if ready else []
         except (RuntimeError, MemoryError) as error:
             self.rows = self._groups * fewer(len(ready), error)
-            return front
+            return frontier
         self._pace = (time.monotonic() - began) / (beside + self._groups * max(1, len(ready)))
-        sound = [lineage for lineage in advanced if bool(torch.isfinite(lineage.latent).all())]
-        for lineage in (lineage for lineage in advanced if lineage not in sound):
-            failed |= {wish.key: f"step {step} gave values that are not finite" for wish in lineage.wishes}
-        lineages = (*front.lineages[: front.done], *sound, *waiting[len(batch) :])
-        return Front(step, lineages, {**front.failed, **failed}, front.done + len(sound))
+        sound = [node for node in advanced if bool(torch.isfinite(node.latent).all())]
+        for node in (node for node in advanced if node not in sound):
+            failed |= {job.key: f"step {step} gave values that are not finite" for job in node.jobs}
+        nodes = (*frontier.nodes[: frontier.done], *sound, *waiting[len(batch) :])
+        return Frontier(step, nodes, {**frontier.failed, **failed}, frontier.done + len(sound))
 
     def _most_rows(self) -> int:
         """As many as memory allows, and time by the pace of the last call."""
         return int(min(self.rows, LONGEST_CALL / self._pace)) if self._pace > 0 else self.rows
 
-    def _reads_live(self, lineages: Sequence[Lineage], step: int) -> bool:
+    def _reads_live(self, nodes: Sequence[Node], step: int) -> bool:
         """Whether any reads a source that was not kept at a step, so that its rows join the batch."""
-        reading = any(lineage.wishes[0].plan.source_sites_at(step) for lineage in lineages)
+        reading = any(node.jobs[0].plan.source_layers_at(step) for node in nodes)
         return reading and step not in self._trajectory.kept
 
-    def _masks(self, lineage: Lineage, step: int) -> Masks:
+    def _masks(self, node: Node, step: int) -> Masks:
         """Where the subject is in the lineage's own picture, as far as this step asks."""
-        acting = lineage.book is not None and step in lineage.wishes[0].plan.acting
-        return lineage.book.masks() if acting and lineage.book is not None else {}
+        acting = node.store is not None and step in node.jobs[0].plan.acting
+        return node.store.masks() if acting and node.store is not None else {}
 
-    def _advance(self, batch: Sequence[tuple[Lineage, Masks]], step: int) -> list[Lineage]:
-        lineages = [lineage for lineage, _ in batch]
-        targets = tuple(replace(lineage.branch, index=number) for number, lineage in enumerate(lineages))
+    def _advance(self, batch: Sequence[tuple[Node, Masks]], step: int) -> list[Node]:
+        nodes = [node for node, _ in batch]
+        targets = tuple(replace(node.branch, index=number) for number, node in enumerate(nodes))
         masks: dict[tuple[MasksFrom, Branch], SubjectMask] = dict(self._source_masks)
         for target, (_, found) in zip(targets, batch, strict=True):
             masks |= {(tokens, target): mask for (tokens, _), mask in found.items()}
-        looked_at = {
-            target: lineage.book
-            for target, lineage in zip(targets, lineages, strict=True)
-            if lineage.book is not None and lineage.book.wanted_at(step)
+        mapped = {
+            target: node.store
+            for target, node in zip(targets, nodes, strict=True)
+            if node.store is not None and node.store.wanted_at(step)
         }
         latents, maps = denoise_step(
-            replace(self._run, plan=joint_plan([lineage.wishes[0].plan for lineage in lineages], step)),
+            replace(self._run, plan=joint_plan([node.jobs[0].plan for node in nodes], step)),
             replace(self._sources, targets=targets),
-            torch.stack([lineage.latent for lineage in lineages]),
+            torch.stack([node.latent for node in nodes]),
             self._trajectory,
             step,
             same_start=self._settings.noise_share == 0,
             masks=masks,
-            looked_at=tuple(looked_at),
+            mapped=tuple(mapped),
         )
         for target, seen in maps.items():
-            looked_at[target].add(step, replace(target, index=0), target.prompt, seen)
-        return [replace(lineage, latent=latent) for lineage, latent in zip(lineages, latents, strict=True)]
+            mapped[target].add(step, replace(target, index=0), target.prompt, seen)
+        return [replace(node, latent=latent) for node, latent in zip(nodes, latents, strict=True)]
 
 
-def looks_of(wishes: Sequence[Wish]) -> tuple[Look, ...]:
+def map_specs_of(jobs: Sequence[PictureJob]) -> tuple[MapSpec, ...]:
     """All that any of the wishes wants to see."""
-    return tuple(dict.fromkeys(look for wish in wishes for look in wish.looks))
+    return tuple(dict.fromkeys(map_spec for job in jobs for map_spec in job.map_specs))
 
 
 def joint_plan(plans: Sequence[Plan], step: int) -> Plan:
     """One plan for a batch at one step, in which the target at each position does as its own plan says."""
     readers: dict[int, dict[Rule, list[int]]] = {}
     for number, plan in enumerate(plans):
-        for site, acts in action_at(plan, step):
+        for layer, acts in action_at(plan, step):
             for act in acts:
-                readers.setdefault(site, {}).setdefault(act, []).append(number)
+                readers.setdefault(layer, {}).setdefault(act, []).append(number)
     if not readers:
         return Plan()
     at_step = {
-        site: tuple(replace(act, readers=tuple(numbers)) for act, numbers in acts.items())
-        for site, acts in readers.items()
+        layer: tuple(replace(act, readers=tuple(numbers)) for act, numbers in acts.items())
+        for layer, acts in readers.items()
     }
     return Plan({step: at_step})
 
@@ -288,5 +288,5 @@ def is_out_of_memory(error: Exception) -> bool:
     """Whether an error says that memory did not suffice, on any device."""
     words = str(error).lower()
     return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or any(
-        told in words for told in ("out of memory", "can't allocate memory", "not enough memory")
+        data in words for data in ("out of memory", "can't allocate memory", "not enough memory")
     )

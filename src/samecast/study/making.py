@@ -13,23 +13,30 @@ from PIL import Image
 
 from samecast.attention.attend import States
 from samecast.attention.modes.base import Masks as MasksFrom
-from samecast.control.looking import Look, MapBook, look_at_sources
-from samecast.control.memory import plan_keeping
-from samecast.control.plan import Masks
-from samecast.control.run import Advance, Run
-from samecast.control.session import Session
-from samecast.control.source import Level, Trajectory
-from samecast.core.branches import Branch, Branches
+from samecast.attention.plan import Masks
+from samecast.attention.session import Session
+from samecast.core.batch import Branch, Branches
 from samecast.core.masks import SubjectMask
+from samecast.engine.attention_store import AttentionStore, MapSpec, map_sources
+from samecast.engine.memory import plan_memory
+from samecast.engine.run import Advance, Run
+from samecast.engine.source import Level, Trajectory
 from samecast.errors import SamecastError
 from samecast.experiments.store import content_key
 from samecast.render.found import found_masks
 from samecast.render.provenance import describe_model
 from samecast.render.sources import encode, invert, largest_batch, source_steps
-from samecast.study.casting import Order, union
-from samecast.study.checkpoint import TRAJECTORY, Diary, load_front, load_trajectory, save_front, save_trajectory
+from samecast.study.binding import Order, union
+from samecast.study.checkpoint import (
+    TRAJECTORY,
+    Checkpointer,
+    load_frontier,
+    load_trajectory,
+    save_frontier,
+    save_trajectory,
+)
 from samecast.study.folder import PROGRESS
-from samecast.study.lockstep import Front, Lineage, Lockstep, Wish, fewer, halving, looks_of, why_not
+from samecast.study.lockstep import Frontier, Lockstep, Node, PictureJob, fewer, halving, map_specs_of, why_not
 from samecast.study.recipe import picture_facts
 from samecast.study.subjects import StudySubject, true_masks
 from samecast.study.tree import history, measure
@@ -58,45 +65,45 @@ class Making:
         sources = self.sources = unit.sources
         self.folder, self.recipe, backbone = worker.folder, worker.recipe, worker.backbone
         self.orders = {order.key: order for order in orders}
-        self.wishes = [worker.binding.wish(order) for order in self.orders.values()]
-        self.looks = looks_of(self.wishes)
-        self.caption = worker.binding.caption(sources.casts[0], self.looks)
+        self.jobs = [worker.binding.job(order) for order in self.orders.values()]
+        self.map_specs = map_specs_of(self.jobs)
+        self.caption = worker.binding.caption(sources.casts[0], self.map_specs)
         texts = dict.fromkeys(
-            ("", subject.source_prompt, self.recipe.settings.negative_prompt, *(w.branch.prompt for w in self.wishes))
+            ("", subject.source_prompt, self.recipe.settings.negative_prompt, *(w.branch.prompt for w in self.jobs))
         )
-        if self.looks:
+        if self.map_specs:
             texts[self.caption] = None
         # One at a time: a text's embedding must not depend on its company, not even in rounding.
         embeddings = {text: backbone.encode_prompts([text])[0] for text in texts}
-        plan = union([wish.plan for wish in self.wishes])
-        settings = replace(self.recipe.settings, batch_rows=worker.bench.rows)
+        plan = union([job.plan for job in self.jobs])
+        settings = replace(self.recipe.settings, batch_rows=worker.execution.rows)
         self.branches = tuple(Branch("source", index, subject.source_prompt) for index in range(len(sources.numbers)))
         alone = Branches((), self.branches, settings.guidance)
         groups, size = len(alone.groups), settings.size or backbone.default_size
         steps, budget = source_steps(settings), settings.source_memory
-        keeping = plan_keeping(backbone, plan, alone, size=size, steps=steps, budget=budget)
+        keeping = plan_memory(backbone, plan, alone, size=size, steps=steps, budget=budget)
         self.run = Run(backbone, session, worker.binding.schedule, plan, embeddings, keeping.recomputed)
         self.rows = largest_batch(backbone.latent_shape(size), settings, groups)
         self.place = self.folder.store.folder(PROGRESS, unit.key)
 
     def work(self) -> int:
         """Makes them; returns how many evaluations went into maps of photos alone."""
-        wanted = {look for wish in self.wishes for look in wish.looks if self._masks_sources(wish)}
-        looks = tuple(look for look in self.looks if look in wanted)
-        book = MapBook(looks, self.worker.backbone) if looks else None
+        wanted = {map_spec for job in self.jobs for map_spec in job.map_specs if self._masks_sources(job)}
+        map_specs = tuple(map_spec for map_spec in self.map_specs if map_spec in wanted)
+        store = AttentionStore(map_specs, self.worker.backbone) if map_specs else None
         # A photo's own evaluations show the subject, if its caption names it.
-        trajectory = self._kept_trajectory() or self._invert(book if self.subject.source_prompt else None)
+        trajectory = self._kept_trajectory() or self._invert(store if self.subject.source_prompt else None)
         before = self.session.evaluations
-        source_masks = {} if book is None else self._look(trajectory, book)
+        source_masks = {} if store is None else self._map_spec(trajectory, store)
         maps = self.session.evaluations - before
         lockstep = Lockstep(self.run, trajectory, source_masks, self.recipe.settings, self.rows)
-        wishes = [wish for wish in self.wishes if self._has_masks(wish, source_masks)]
-        front = load_front(self.place, wishes, lockstep, self.worker.backbone.device) or lockstep.start(wishes)
-        front = self._advance(lockstep, front, trajectory)
-        for key, why in front.failed.items():
+        jobs = [job for job in self.jobs if self._has_masks(job, source_masks)]
+        frontier = load_frontier(self.place, jobs, lockstep, self.worker.backbone.device) or lockstep.start(jobs)
+        frontier = self._advance(lockstep, frontier, trajectory)
+        for key, why in frontier.failed.items():
             self._fail(key, why)
-        for lineage in front.lineages:
-            self._finish(lineage)
+        for node in frontier.nodes:
+            self._finish(node)
         return maps
 
     def _kept_trajectory(self) -> Trajectory | None:
@@ -106,24 +113,24 @@ class Making:
             return None
         return kept
 
-    def _advance(self, lockstep: Lockstep, front: Front, trajectory: Trajectory) -> Front:
+    def _advance(self, lockstep: Lockstep, frontier: Frontier, trajectory: Trajectory) -> Frontier:
         """To the end, with a checkpoint now and then."""
         steps = self.run.schedule.working_steps
         total = sum(self._nodes(steps))
-        passed = sum(self._nodes([step for step in steps if step < front.step]))
+        passed = sum(self._nodes([step for step in steps if step < frontier.step]))
         saved, kept_trajectory = time.monotonic(), (self.place / TRAJECTORY).is_file()
-        for latest in lockstep.run(front):
-            passed += len(latest.lineages) if latest.done < front.done else 0
-            front = latest
+        for latest in lockstep.run(frontier):
+            passed += len(latest.nodes) if latest.done < frontier.done else 0
+            frontier = latest
             self.worker.progress(self.unit.name, min(passed + latest.done, total), total)
-            due = time.monotonic() - saved >= self.worker.bench.checkpoint
+            due = time.monotonic() - saved >= self.worker.execution.checkpoint
             # Where anything was kept, so is the end, whatever the clock says: decoding takes its time too.
             if due or (kept_trajectory and latest.step > steps[-1]):
                 kept_trajectory = self._keep(latest, None if kept_trajectory else trajectory)
                 saved = time.monotonic()
-        return front
+        return frontier
 
-    def _keep(self, front: Front, trajectory: Trajectory | None) -> bool:
+    def _keep(self, frontier: Frontier, trajectory: Trajectory | None) -> bool:
         """A checkpoint, with the trajectory where that is not kept yet; whether all is kept.
 
         A disk that is full must not stop what needs no disk: then there is no checkpoint.
@@ -131,19 +138,19 @@ class Making:
         try:
             if trajectory is not None:
                 save_trajectory(self.place, trajectory)
-            save_front(self.place, front)
+            save_frontier(self.place, frontier)
         except SamecastError as error:
             _log.warning("%s", error)
             return trajectory is None
         return True
 
     def _nodes(self, steps: Sequence[int]) -> list[int]:
-        starts: dict[tuple[Branch, int], list[Wish]] = {}
-        for wish in self.wishes:
-            starts.setdefault((wish.branch, wish.seed), []).append(wish)
-        return [measure([history(wish.plan, steps) for wish in group]).nodes for group in starts.values()]
+        starts: dict[tuple[Branch, int], list[PictureJob]] = {}
+        for job in self.jobs:
+            starts.setdefault((job.branch, job.seed), []).append(job)
+        return [measure([history(job.plan, steps) for job in group]).nodes for group in starts.values()]
 
-    def _invert(self, book: MapBook | None) -> Trajectory:
+    def _invert(self, store: AttentionStore | None) -> Trajectory:
         photos = [self.subject.references[number] for number in self.sources.numbers]
         done = count(1)
 
@@ -152,8 +159,8 @@ class Making:
             return lambda: self.worker.progress(f"{self.unit.name}, reading the photo", next(done), total)
 
         encoded, settings = encode(self.run, photos), self.recipe.settings
-        diary = Diary(self.place, self.worker.bench.checkpoint)
-        begun = diary.read(self.worker.backbone.device, self._has_all)
+        checkpointer = Checkpointer(self.place, self.worker.execution.checkpoint)
+        begun = checkpointer.read(self.worker.backbone.device, self._has_all)
         return halving(
             min(self.rows, len(photos)),
             lambda rows: invert(
@@ -163,9 +170,9 @@ class Making:
                 settings,
                 rows=rows,
                 counter=counter,
-                book=book,
+                store=store,
                 begun=begun,
-                note=diary.note,
+                note=checkpointer.note,
             ),
         )
 
@@ -174,70 +181,70 @@ class Making:
         return level.step is None or self._has(level.step, level.kept)
 
     def _has(self, step: int, kept: Mapping[int, States]) -> bool:
-        return all(parts <= set(kept.get(site, {})) for site, parts in self.run.keeps_at(step).items())
+        return all(parts <= set(kept.get(layer, {})) for layer, parts in self.run.keeps_at(step).items())
 
-    def _look(self, trajectory: Trajectory, book: MapBook) -> Masks:
+    def _map_spec(self, trajectory: Trajectory, store: AttentionStore) -> Masks:
         """The subject in its photos, by every look that any rule asks for; a look that sees nothing is left out."""
-        rows, before = self.rows, book.fork()
+        rows, before = self.rows, store.fork()
         while True:
             try:
-                look_at_sources(self.run, book, trajectory, self.caption, rows=rows)
+                map_sources(self.run, store, trajectory, self.caption, rows=rows)
                 break
             except (RuntimeError, MemoryError) as error:
-                book, rows = before.fork(), fewer(rows, error)
+                store, rows = before.fork(), fewer(rows, error)
         found: dict[tuple[MasksFrom, Branch], SubjectMask] = {}
-        for look in book.looks:
+        for map_spec in store.map_specs:
             try:
-                found |= book.fork((look,)).masks()
+                found |= store.fork((map_spec,)).masks()
             except SamecastError:
                 continue  # its wishes fail, and say why
-        self._keep_masks(found, book.looks)
+        self._keep_masks(found, store.map_specs)
         return found
 
-    def _keep_masks(self, masks: Masks, looks: tuple[Look, ...]) -> None:
+    def _keep_masks(self, masks: Masks, map_specs: tuple[MapSpec, ...]) -> None:
         size = self.subject.references[0].width
         truth = true_masks(self.subject)
-        for found in found_masks(masks, looks, size):
+        for found in found_masks(masks, map_specs, size):
             number = self.sources.numbers[found.number - 1]
-            told = {
+            data = {
                 "subject": self.subject.name,
                 "photo": number + 1,
-                "maps": found.tokens.sites or "default",
+                "maps": found.tokens.layers or "default",
                 "threshold": found.tokens.threshold,
                 "chosen_threshold": found.threshold,
                 "coverage": found.coverage,
                 "iou": _overlap(found.mask, truth[number]) if truth else None,
                 "caption": self.caption,
             }
-            key = content_key({**told, "photo": self.sources.casts[0].photos, "revision": self.recipe.revision})
+            key = content_key({**data, "photo": self.sources.casts[0].photos, "revision": self.recipe.revision})
             try:
-                self.folder.write_mask(key, found.map, found.mask, told)
+                self.folder.write_mask(key, found.map, found.mask, data)
             except SamecastError as error:
                 _log.warning("%s", error)
 
-    def _masks_sources(self, wish: Wish) -> bool:
-        return any(rule.masks_sources for rule in self.orders[wish.key].variant.rules)
+    def _masks_sources(self, job: PictureJob) -> bool:
+        return any(rule.masks_sources for rule in self.orders[job.key].variant.rules)
 
-    def _has_masks(self, wish: Wish, masks: Masks) -> bool:
+    def _has_masks(self, job: PictureJob, masks: Masks) -> bool:
         """Whether the masks that a wish asks for were found; it fails otherwise."""
         seen = {tokens for tokens, _ in masks}
-        lacking = [look for look in wish.looks if self._masks_sources(wish) and look.tokens not in seen]
-        for look in lacking:
-            self._fail(wish.key, f"the maps of {look.phrase!r} are the same everywhere: they show no subject")
+        lacking = [map_spec for map_spec in job.map_specs if self._masks_sources(job) and map_spec.tokens not in seen]
+        for map_spec in lacking:
+            self._fail(job.key, f"the maps of {map_spec.phrase!r} are the same everywhere: they show no subject")
         return not lacking
 
-    def _finish(self, lineage: Lineage) -> None:
+    def _finish(self, node: Node) -> None:
         """One latent decoded; a picture for each wish that came to it."""
-        keys = [wish.key for wish in lineage.wishes]
+        keys = [job.key for job in node.jobs]
         try:
-            picture: Image.Image = self.worker.backbone.decode(lineage.latent[None])[0]
+            picture: Image.Image = self.worker.backbone.decode(node.latent[None])[0]
         except (SamecastError, RuntimeError, MemoryError) as error:
             for key in keys:
                 self._fail(key, why_not(error))
             return
         for key in keys:
             order = self.orders[key]
-            told = {
+            data = {
                 "subject": self.subject.name,
                 "photos": [number + 1 for number in order.numbers],
                 "variant": order.variant.name,
@@ -245,17 +252,17 @@ class Making:
                 **describe_model(self.worker.backbone),
             }
             try:
-                self.folder.write_run(key, picture, lineage.latent, told)
+                self.folder.write_run(key, picture, node.latent, data)
             except SamecastError as error:
                 self._fail(key, str(error))
 
     def _fail(self, key: str, why: str) -> None:
-        told = {"subject": self.subject.name, "variant": self.orders[key].variant.name, "reason": why}
+        data = {"subject": self.subject.name, "variant": self.orders[key].variant.name, "reason": why}
         try:
-            self.folder.write_failure(key, told)
+            self.folder.write_failure(key, data)
         except SamecastError as error:
             # The picture is missing all the same, and is counted as failed.
-            _log.warning("not made: %s, %s: %s (%s)", told["subject"], told["variant"], why, error)
+            _log.warning("not made: %s, %s: %s (%s)", data["subject"], data["variant"], why, error)
 
 
 def _overlap(mask: Image.Image, truth: NDArray[np.bool_]) -> float:

@@ -116,8 +116,8 @@ def mask_overlays(
 ) -> Iterator[tuple[str, Image.Image]]:
     """For the first subjects, what each choice of maps and threshold takes for the subject in its photo."""
     of_subject: dict[str, list[tuple[str, Mapping[str, Any]]]] = {}
-    for key, told in masks:
-        of_subject.setdefault(str(told["subject"]), []).append((key, told))
+    for key, data in masks:
+        of_subject.setdefault(str(data["subject"]), []).append((key, data))
     left = most
     for subject in _subjects(folder, lambda subject: subject.name in of_subject):
         entries = sorted(
@@ -140,8 +140,8 @@ def mask_overlays(
 def _overlays(
     folder: StudyFolder, picture: Image.Image, entries: Sequence[tuple[str, Mapping[str, Any]]]
 ) -> Iterator[Panel]:
-    for key, told in entries:
+    for key, data in entries:
         mask = _readable(partial(folder.mask, key))
         if mask is not None:
-            words = f"threshold {told['threshold']}: {told['coverage']:.0%}"
+            words = f"threshold {data['threshold']}: {data['coverage']:.0%}"
             yield Panel(overlay(picture, mask.resize(picture.size)), words)

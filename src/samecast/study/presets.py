@@ -1,6 +1,6 @@
 """Grids that are there by name: the AIKU study's, masks by the maps they are made of, and a full factorial.
 
-The AIKU study varies three axes, each alone, for two sets of sites. Spans are those of a run of 50 steps and keep their
+The AIKU study varies three axes, each alone, for two sets of layers. Spans are those of a run of 50 steps and keep their
 share of another.
 """
 
@@ -9,9 +9,9 @@ from dataclasses import replace
 from functools import partial
 from typing import Literal
 
+from samecast.attention.methods import masactrl
 from samecast.attention.modes.base import Masked
-from samecast.control.rule import Rule, Rules
-from samecast.control.rules import masactrl
+from samecast.attention.rule import Rule, Rules
 from samecast.core.tokens import SubjectTokens
 from samecast.errors import SamecastError
 from samecast.study.axes import Axis, Value, make_rules
@@ -20,15 +20,15 @@ from samecast.study.grid import Grid, Variant, View, factorial, only
 Preset = Literal["aiku", "masks", "full"]
 
 DECODER, ENCODER, BOTH = "10-15", "0-7", "0-7,10-15"
-SITE_SETS = {"decoder": DECODER, "encoder": ENCODER, "both": BOTH}
-"""The AIKU study's two sets of sites, literally (its encoder has the middle and the first decoder site in it)."""
-SITE_WORDS = {selector: name for name, selector in SITE_SETS.items()}
+LAYER_SETS = {"decoder": DECODER, "encoder": ENCODER, "both": BOTH}
+"""The AIKU study's two sets of layers, literally (its encoder has the middle and the first decoder layer in it)."""
+LAYER_WORDS = {selector: name for name, selector in LAYER_SETS.items()}
 STARTS, FINALS, SKIPS = (0, 2, 4, 6, 8, 10), (20, 25, 30, 35, 40, 45, 50), (1, 2, 3, 4, 5, 6, 7, 8, 9)
 FULL_STARTS = (0, 4, 8, 16)
 HANDOVERS = (10, 20, 30, 40)
-MAP_SITES = ("encoder", "mid", "decoder", "0-2", "3-5", "7-9", "10-12", "13-15")
+MAP_LAYERS = ("encoder", "mid", "decoder", "0-2", "3-5", "7-9", "10-12", "13-15")
 THRESHOLDS: tuple[Value, ...] = (0.1, 0.2, 0.3, "otsu")
-FULL_RUN, SITES = 50, 16
+FULL_RUN, LAYERS = 50, 16
 
 
 def preset_grid(preset: Preset, steps: int, *, only_seed: bool = False) -> Grid:
@@ -50,92 +50,92 @@ def preset_grid(preset: Preset, steps: int, *, only_seed: bool = False) -> Grid:
     return makers[preset](steps)
 
 
-def fitted(grid: Grid, sites: int) -> Grid:
-    """A preset's grid on a model with another number of sites than 16: each span of sites keeps its share of them.
+def fitted(grid: Grid, layers: int) -> Grid:
+    """A preset's grid on a model with another number of layers than 16: each span of layers keeps its share of them.
 
-    So the AIKU study's 0-7 and 10-15 become 0-34 and 44-69 of SDXL's 70: up to the first site of the decoder, and from
+    So the AIKU study's 0-7 and 10-15 become 0-34 and 44-69 of SDXL's 70: up to the first layer of the decoder, and from
     the first on that MasaCtrl's authors tried there.
     """
-    if sites == SITES:
+    if layers == LAYERS:
         return grid
 
     def rule_of(rule: Rule) -> Rule:
         mode = rule.mode
         if isinstance(mode, Masked) and isinstance(mode.tokens, SubjectTokens):
-            mode = replace(mode, tokens=replace(mode.tokens, sites=scaled_sites(mode.tokens.sites, sites)))
-        return replace(rule, sites=scaled_sites(rule.sites, sites), mode=mode)
+            mode = replace(mode, tokens=replace(mode.tokens, layers=scaled_layers(mode.tokens.layers, layers)))
+        return replace(rule, layers=scaled_layers(rule.layers, layers), mode=mode)
 
     variants = (replace(variant, rules=tuple(map(rule_of, variant.rules))) for variant in grid.variants)
     return replace(grid, variants=tuple(variants))
 
 
-def scaled_sites(selector: str, sites: int) -> str:
-    """A selector whose numbers count 16 sites, as one of more; names stay as they are."""
+def scaled_layers(selector: str, layers: int) -> str:
+    """A selector whose numbers count 16 layers, as one of more; names stay as they are."""
 
-    def part(told: str) -> str:
-        ends = told.split("-")
+    def part(data: str) -> str:
+        ends = data.split("-")
         if not all(end.isdigit() for end in ends):
-            return told
+            return data
         first, last = int(ends[0]), int(ends[-1])
-        return f"{round(first * sites / SITES)}-{round((last + 1) * sites / SITES) - 1}"
+        return f"{round(first * layers / LAYERS)}-{round((last + 1) * layers / LAYERS) - 1}"
 
-    return ",".join(part(told) for told in selector.split(","))
+    return ",".join(part(data) for data in selector.split(","))
 
 
 def aiku(steps: int = FULL_RUN, *, beyond: bool = True) -> Grid:
-    """The AIKU study's 44 runs, of which 42 are distinct: final step, start step and skip, for two sets of sites.
+    """The AIKU study's 44 runs, of which 42 are distinct: final step, start step and skip, for two sets of layers.
 
     Args:
         steps: of a run.
         beyond: add what it did not try: both sets together, the encoder's early then the decoder's, and no control.
     """
-    book, series = _Book(steps), ["decoder", "encoder"]
+    store, series = _Book(steps), ["decoder", "encoder"]
     for name in ("decoder", "encoder"):
-        book.view("final", name, [(final, {"start": 4, "final": final}) for final in FINALS])
-        book.view("start", name, [(start, {"start": start}) for start in STARTS])
-        book.view("skip", name, [(skip, {"start": 4, "skip": skip}) for skip in SKIPS])
+        store.view("final", name, [(final, {"start": 4, "final": final}) for final in FINALS])
+        store.view("start", name, [(start, {"start": start}) for start in STARTS])
+        store.view("skip", name, [(skip, {"start": 4, "skip": skip}) for skip in SKIPS])
     if beyond:
-        book.view("final", "both", [(final, {"start": 4, "final": final}) for final in FINALS])
-        book.handover()
-        book.add("no control", {"sites": "none"}, ())
+        store.view("final", "both", [(final, {"start": 4, "final": final}) for final in FINALS])
+        store.handover()
+        store.add("no control", {"layers": "none"}, ())
         series.append("both")
-    whole = [(name, named[-1]) for name in series if (named := book.named("final", name))]
+    whole = [(name, named[-1]) for name in series if (named := store.named("final", name))]
     plain = [("no control", "no control")] if beyond else []
-    book.views.append(View("sites", f"steps {book.scaled(4)}-{steps}", (*whole, *plain)))
-    return book.grid()
+    store.views.append(View("layers", f"steps {store.scaled(4)}-{steps}", (*whole, *plain)))
+    return store.grid()
 
 
 def masks(steps: int = FULL_RUN) -> Grid:
     """Which cross-attention maps should mask mutual self-attention: maps of all stages and parts, by threshold."""
-    book = _Book(steps)
-    book.add("no mask", {"maps": None, "sites": "decoder"}, make_rules({"start": book.scaled(4)}, steps))
-    for maps in MAP_SITES:
+    store = _Book(steps)
+    store.add("no mask", {"maps": None, "layers": "decoder"}, make_rules({"start": store.scaled(4)}, steps))
+    for maps in MAP_LAYERS:
         points: list[tuple[Value, str]] = []
         for threshold in THRESHOLDS:
-            fields: dict[str, Value] = {"start": book.scaled(4), "maps": maps, "threshold": threshold}
+            fields: dict[str, Value] = {"start": store.scaled(4), "maps": maps, "threshold": threshold}
             name = f"maps {maps}, threshold {threshold}"
-            book.add(name, {**fields, "sites": "decoder"}, make_rules(fields, steps))
+            store.add(name, {**fields, "layers": "decoder"}, make_rules(fields, steps))
             points.append((threshold, name))
-        book.views.append(View("threshold", f"maps {maps}", tuple(points)))
+        store.views.append(View("threshold", f"maps {maps}", tuple(points)))
     for threshold in THRESHOLDS:
-        of = [(maps, f"maps {maps}, threshold {threshold}") for maps in MAP_SITES]
-        book.views.append(View("maps", f"threshold {threshold}", ((None, "no mask"), *of)))
-    return book.grid()
+        of = [(maps, f"maps {maps}, threshold {threshold}") for maps in MAP_LAYERS]
+        store.views.append(View("maps", f"threshold {threshold}", ((None, "no mask"), *of)))
+    return store.grid()
 
 
 def full(steps: int = FULL_RUN) -> Grid:
-    """Start x final x skip x sites: 840 configurations, less those that act at no step of a shorter run."""
-    book = _Book(steps)
+    """Start x final x skip x layers: 840 configurations, less those that act at no step of a shorter run."""
+    store = _Book(steps)
     grid = factorial(
         (
-            Axis("start", tuple(dict.fromkeys(book.scaled(start) for start in FULL_STARTS))),
-            Axis("final", tuple(dict.fromkeys(book.scaled(final) for final in FINALS))),
+            Axis("start", tuple(dict.fromkeys(store.scaled(start) for start in FULL_STARTS))),
+            Axis("final", tuple(dict.fromkeys(store.scaled(final) for final in FINALS))),
             Axis("skip", (None, *SKIPS)),
-            Axis("sites", (DECODER, ENCODER, BOTH)),
+            Axis("layers", (DECODER, ENCODER, BOTH)),
         ),
         {},
         steps,
-        words=SITE_WORDS,
+        words=LAYER_WORDS,
     )
     return only(grid, [variant.name for variant in grid.variants if _act(variant.rules, steps)])
 
@@ -168,33 +168,33 @@ class _Book:
     def add(self, name: str, fields: Mapping[str, Value], rules: Rules) -> None:
         self.variants.setdefault(name, Variant(name, fields, rules))
 
-    def view(self, axis: str, sites: str, points: Sequence[tuple[Value, Mapping[str, int]]]) -> None:
+    def view(self, axis: str, layers: str, points: Sequence[tuple[Value, Mapping[str, int]]]) -> None:
         named: dict[Value, str] = {}
-        for _, told in points:
+        for _, data in points:
             fields: dict[str, Value] = {
-                field: value if field == "skip" else self.scaled(value) for field, value in told.items()
+                field: value if field == "skip" else self.scaled(value) for field, value in data.items()
             }
             fields = {"start": self.scaled(4), "final": self.steps, "skip": None, **fields}
             skipped = "" if fields["skip"] is None else f", skip {fields['skip']}"
-            name = f"{sites}, steps {fields['start']}-{fields['final']}{skipped}"
-            rules = make_rules({**fields, "sites": SITE_SETS[sites]}, self.steps)
+            name = f"{layers}, steps {fields['start']}-{fields['final']}{skipped}"
+            rules = make_rules({**fields, "layers": LAYER_SETS[layers]}, self.steps)
             if not _act(rules, self.steps):
                 continue  # in a short run, a skip may leave nothing
             self.repeats += name in self.variants
-            self.add(name, {**fields, "sites": sites}, rules)
+            self.add(name, {**fields, "layers": layers}, rules)
             named.setdefault(fields[axis], name)
-        self.views.append(View(axis, sites, tuple(named.items())))
+        self.views.append(View(axis, layers, tuple(named.items())))
 
     def handover(self) -> None:
-        """The encoder's sites early, then the decoder's."""
+        """The encoder's layers early, then the decoder's."""
         start, points = self.scaled(4), dict[Value, str]()
         for step in dict.fromkeys(self.scaled(step) for step in HANDOVERS):
             if not start < step < self.steps:
                 continue
-            rules = masactrl(start, step - 1, sites=ENCODER) + masactrl(step, sites=DECODER)
+            rules = masactrl(start, step - 1, layers=ENCODER) + masactrl(step, layers=DECODER)
             name = f"encoder to step {step - 1}, then decoder"
             fields: dict[str, Value] = {"start": start, "final": self.steps, "handover": step}
-            self.add(name, {**fields, "sites": "encoder then decoder"}, rules)
+            self.add(name, {**fields, "layers": "encoder then decoder"}, rules)
             points[step] = name
         if points:
             self.views.append(View("handover", "encoder then decoder", tuple(points.items())))

@@ -11,7 +11,7 @@ from samecast.report.page import Table
 from samecast.report.plots import save_figure
 from samecast.score.statistics import METHODS, Cells, Estimate, estimate, mean_of
 from samecast.study.claims import INTERVALS
-from samecast.study.figures import best_front, scatters, site_pairs
+from samecast.study.figures import best_front, layer_pairs, scatters
 from samecast.study.findings import findings, recommended, summing_up
 from samecast.study.folder import StudyFolder
 from samecast.study.measures import ALIGNMENTS, IMAGE, TEXT, VERDICTS, Gathering, Measures
@@ -70,7 +70,7 @@ def publish(folder: StudyFolder) -> Published:
     if rows.count:
         masks = list(folder.masks())
         plates = _draw(folder, recipe, found, samples, masks)
-        article = _article(folder, recipe, found, samples, plates, [told for _, told in masks])
+        article = _article(folder, recipe, found, samples, plates, [data for _, data in masks])
         write_text(folder.path / PAGE, article_html(article))
     return found
 
@@ -87,7 +87,7 @@ def _draw(
     for name, figure in scatters(measures, grid, found.statements):
         drawn["scatter"].append(Plate(_svg(save_figure(figure, place / name)[0])))
     drawn["front"].append(Plate(_svg(save_figure(best_front(measures, grid), place / "front")[0])))
-    pairs = site_pairs(measures, grid, found.statements)
+    pairs = layer_pairs(measures, grid, found.statements)
     if pairs is not None:
         drawn["pairs"].append(Plate(_svg(save_figure(pairs, place / "encoder-decoder")[0])))
     for kind, pictures in (
@@ -130,11 +130,11 @@ def _cell(table: Cells, variant: str) -> str:
 def mask_table(masks: Sequence[Mapping[str, Any]]) -> Table | None:
     """How well each choice of maps and threshold finds the subject in its photos; None where no rule looked."""
     found: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
-    for told in masks:
-        found.setdefault((str(told["maps"]), str(told["threshold"])), []).append(told)
+    for data in masks:
+        found.setdefault((str(data["maps"]), str(data["threshold"])), []).append(data)
     if not found:
         return None
-    known = any(told["iou"] is not None for told in masks)
+    known = any(data["iou"] is not None for data in masks)
     rows = [
         (
             maps,
@@ -145,16 +145,16 @@ def mask_table(masks: Sequence[Mapping[str, Any]]) -> Table | None:
         for (maps, threshold), of in sorted(found.items())
     ]
     columns = ("maps", "threshold", "coverage", *(("IoU with the true mask",) if known else ()))
-    subjects = len({told["subject"] for told in masks})
+    subjects = len({data["subject"] for data in masks})
     beside = f"95% intervals, {METHODS['share']}" if subjects > 1 else interval_words(1)
     return Table(columns, tuple(rows), f"masks found in the photos: means over subjects; {beside}")
 
 
 def _over_subjects(masks: Sequence[Mapping[str, Any]], measure: str) -> Estimate:
     of: dict[str, list[float]] = {}
-    for told in masks:
-        if told[measure] is not None:
-            of.setdefault(str(told["subject"]), []).append(float(told[measure]))
+    for data in masks:
+        if data[measure] is not None:
+            of.setdefault(str(data["subject"]), []).append(float(data[measure]))
     return estimate([sum(values) / len(values) for values in of.values()], "share")
 
 

@@ -6,9 +6,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+from samecast.attention.rule import Rule
+from samecast.attention.rule_files import rules_from_data, rules_to_data
 from samecast.checked import Within, build, check_fields, shown
-from samecast.control.rule import Rule
-from samecast.control.rule_files import rules_from_data, rules_to_data
 from samecast.core.settings import RenderSettings
 from samecast.core.tokens import SubjectTokens
 from samecast.errors import SamecastError
@@ -73,7 +73,7 @@ class Recipe:
     def variant_keys(self) -> tuple[tuple[str, bool], ...]:
         """For each variant the key of what it shares with all pictures of its own, and whether it looks for words."""
         return tuple(
-            (content_key(rule_facts(self, variant.rules)), rules_look(variant.rules)) for variant in self.grid.variants
+            (content_key(rule_facts(self, variant.rules)), uses_maps(variant.rules)) for variant in self.grid.variants
         )
 
 
@@ -101,16 +101,16 @@ def picture_facts(recipe: Recipe, cast: Cast, rules: Sequence[Rule]) -> dict[str
 
     The model counts by its content, not by its path; batches, device and threads change no more than rounding.
     """
-    return {**cast_facts(recipe, cast, rules_look(rules)), **rule_facts(recipe, rules)}
+    return {**cast_facts(recipe, cast, uses_maps(rules)), **rule_facts(recipe, rules)}
 
 
 def picture_key(recipe: Recipe, cast: Cast, rules: Sequence[Rule]) -> str:
     """A picture's key, of all its facts."""
-    of_rules, of_cast = rule_facts(recipe, rules), cast_facts(recipe, cast, rules_look(rules))
+    of_rules, of_cast = rule_facts(recipe, rules), cast_facts(recipe, cast, uses_maps(rules))
     return joined_key(content_key(of_rules), content_key(of_cast))
 
 
-def rules_look(rules: Sequence[Rule]) -> bool:
+def uses_maps(rules: Sequence[Rule]) -> bool:
     """Whether any rule looks for the subject's words in maps."""
     return any(isinstance(rule.tokens, SubjectTokens) for rule in rules)
 
@@ -168,7 +168,7 @@ def recipe_from_data(data: Mapping[str, Any], where: str | Path) -> Recipe:
         raise SamecastError(
             f"{str(where)!r} has format {shown(data.get('format'))}; this version reads format {FORMAT}"
         )
-    told = {name: value for name, value in data.items() if name not in ("format", "variants", "views")}
+    record = {name: value for name, value in data.items() if name not in ("format", "variants", "views")}
     of = repr(str(where))
     variants = [build(_Variant, entry, f"{of}: variant") for entry in _listed(data, "variants", of)]
     views = [build(_View, entry, f"{of}: view") for entry in _listed(data, "views", of)]
@@ -178,14 +178,14 @@ def recipe_from_data(data: Mapping[str, Any], where: str | Path) -> Recipe:
         ),
         tuple(View(each.axis, each.series, each.points) for each in views),
     )
-    return build(Recipe, {**told, "grid": grid}, of)
+    return build(Recipe, {**record, "grid": grid}, of)
 
 
 def _listed(data: Mapping[str, Any], name: str, where: str) -> list[Any]:
-    told = data.get(name)
-    if not isinstance(told, list):
-        raise SamecastError(f"{where} is damaged: {name} must be a list; got {shown(told)}")
-    return told
+    record = data.get(name)
+    if not isinstance(record, list):
+        raise SamecastError(f"{where} is damaged: {name} must be a list; got {shown(record)}")
+    return record
 
 
 @dataclass(frozen=True)

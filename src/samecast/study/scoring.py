@@ -14,12 +14,12 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from samecast.backbones.fingerprint import file_revision
-from samecast.backbones.loading import EMBEDDED as EMBEDDED_MODEL
-from samecast.backbones.quiet import quiet_libraries
 from samecast.diorama.benchmark import BENCHMARK_VERSION, case, judge
 from samecast.diorama.probe import WEIGHTS, Probe, Reading, load_probe
 from samecast.experiments.store import content_key
+from samecast.models.fingerprint import file_revision
+from samecast.models.loading import EMBEDDED as EMBEDDED_MODEL
+from samecast.models.quiet import quiet_libraries
 from samecast.records import pixel_hash
 from samecast.score.alignment import (
     EMBEDDED,
@@ -85,22 +85,22 @@ class Scorers:
         while chunk := list(islice(left, _AT_ONCE)):
             photos = photos or self._photos(subject)
             hashes = [pixel_hash(image) for _, _, image in chunk]
-            new = {told: image for told, (_, _, image) in zip(hashes, chunk, strict=True) if told not in seen}
+            new = {data: image for data, (_, _, image) in zip(hashes, chunk, strict=True) if data not in seen}
             if new:
-                seen |= dict(zip(new, self._look(subject, list(new.values()), *photos), strict=True))
+                seen |= dict(zip(new, self._map_spec(subject, list(new.values()), *photos), strict=True))
             prompts = [prompt for prompt in dict.fromkeys(prompt for _, prompt, _ in chunk) if prompt not in texts]
             if prompts:
                 texts |= dict(zip(prompts, self.clip.embed_texts(prompts), strict=True))
             yield {
-                key: self._told(subject, seen[told], prompt, texts[prompt])
-                for told, (key, prompt, _) in zip(hashes, chunk, strict=True)
+                key: self._told(subject, seen[data], prompt, texts[prompt])
+                for data, (key, prompt, _) in zip(hashes, chunk, strict=True)
             }
 
     def _photos(self, subject: StudySubject) -> tuple[Tensor, Tensor | None]:
         photos = list(photos_judged(subject))
         return self.clip.embed_images(photos), None if self.dino is None else self.dino.embed_images(photos)
 
-    def _look(
+    def _map_spec(
         self, subject: StudySubject, images: Sequence[Image.Image], photos: Tensor, photos_dino: Tensor | None
     ) -> "list[_Seen]":
         """What is to be seen in pictures whatever their prompt: one look of each model at all of them."""
@@ -126,9 +126,9 @@ class Scorers:
         """One picture's scores; what is right in it is known in the embedded world alone."""
         verdicts: dict[str, bool | None] = dict.fromkeys(VERDICTS)
         if subject.case is not None and seen.reading is not None:
-            told = case(subject.case)
-            task = next(task for task in told.tasks if task.prompt == prompt)
-            judged = judge(seen.reading, told, task)
+            data = case(subject.case)
+            task = next(task for task in data.tasks if task.prompt == prompt)
+            judged = judge(seen.reading, data, task)
             verdicts = {"identity": judged.identity, "scene": judged.scene, "both": judged.both}
         alignments = {"image_alignment": seen.image_alignment, "dino_alignment": seen.dino_alignment}
         return {"text_alignment": float(seen.features @ text), **alignments, **verdicts}
@@ -148,7 +148,7 @@ def score_key(facts: Mapping[str, Any], subject: StudySubject, cast: Cast) -> st
     """Of the scores of all pictures of one photo, prompt and seed, by one set of scorers."""
     case_of = None if subject.case is None else [subject.case, BENCHMARK_VERSION]
     # By content: where a model lies does not count.
-    asked = {role: {name: told for name, told in of.items() if name != "id"} for role, of in facts.items()}
+    asked = {role: {name: data for name, data in of.items() if name != "id"} for role, of in facts.items()}
     return content_key(
         {
             "photos": cast.photos,

@@ -18,9 +18,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from samecast.checked import build, check_fields, check_text, read_json, read_lines, read_text, shown
-from samecast.control.targets import expand
 from samecast.diorama.benchmark import case
 from samecast.disk import expanded, is_file, is_folder
+from samecast.engine.targets import expand
 from samecast.errors import SamecastError
 from samecast.photos import open_photo, photos_in
 from samecast.study.photos import LazyPhotos, Photos
@@ -78,14 +78,14 @@ def bundled(
             raise SamecastError(f"{name} must be 1 to {most} of the bundled ones; got {value}")
     found: list[StudySubject] = []
     for number in range(subjects):
-        told = case(number)
-        whole = tuple(Image.fromarray(photo.image) for photo in told.photos(size))[:photos]
-        scenes = tuple(task.prompt for task in told.tasks[:prompts])
-        found.append(StudySubject(told.name, scenes, whole, told.noun, "", whole, number))
+        data = case(number)
+        whole = tuple(Image.fromarray(photo.image) for photo in data.photos(size))[:photos]
+        scenes = tuple(task.prompt for task in data.tasks[:prompts])
+        found.append(StudySubject(data.name, scenes, whole, data.noun, "", whole, number))
         if hidden:
-            partly = tuple(Image.fromarray(photo.image) for photo in told.hidden_photos(size))[:photos]
-            name = f"{told.name}-hidden"
-            found.append(StudySubject(name, scenes, partly, told.noun, "", whole, number, hidden=True))
+            partly = tuple(Image.fromarray(photo.image) for photo in data.hidden_photos(size))[:photos]
+            name = f"{data.name}-hidden"
+            found.append(StudySubject(name, scenes, partly, data.noun, "", whole, number, hidden=True))
     return tuple(found)
 
 
@@ -93,8 +93,8 @@ def true_masks(subject: StudySubject) -> tuple[NDArray[np.bool_], ...]:
     """Where the subject is in each of its references, in the embedded world; nothing is known elsewhere."""
     if subject.case is None:
         return ()
-    told, size = case(subject.case), subject.references[0].width
-    drawn = told.hidden_photos(size) if subject.hidden else told.photos(size)
+    data, size = case(subject.case), subject.references[0].width
+    drawn = data.hidden_photos(size) if subject.hidden else data.photos(size)
     return tuple(photo.mask for photo in drawn[: len(subject.references)])
 
 

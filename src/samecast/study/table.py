@@ -14,12 +14,12 @@ import pyarrow as pa
 import pyarrow.csv as pcsv
 import pyarrow.parquet as pq
 
-from samecast.control.rule_files import rules_to_data
+from samecast.attention.rule_files import rules_to_data
 from samecast.disk import replace_file
 from samecast.errors import SamecastError
 from samecast.experiments.work import code_version
 from samecast.study.axes import BASE
-from samecast.study.casting import Order, orders_for, sources_of
+from samecast.study.binding import Order, orders_for, sources_of
 from samecast.study.folder import StudyFolder, Unreadable
 from samecast.study.grid import Variant
 from samecast.study.measures import ALIGNMENTS, KINDS, VERDICTS

@@ -10,12 +10,12 @@ from dataclasses import dataclass, replace
 from functools import cache
 from typing import TypeVar
 
-from samecast.control.plan import Plan
-from samecast.control.rule import Rule, Rules
+from samecast.attention.plan import Plan
+from samecast.attention.rule import Rule, Rules
 from samecast.core.steps import Steps
 
 Action = tuple[tuple[int, frozenset[Rule]], ...]
-"""What control does at one step: for each controlled site's index, the acts there."""
+"""What control does at one step: for each controlled layer's index, the acts there."""
 
 _Run = TypeVar("_Run", bound=Hashable)
 
@@ -26,12 +26,12 @@ def action_at(plan: Plan, step: int) -> Action:
     Where and when a rule acts otherwise does not count: of the rule only who reads whom, and how, is left.
     """
     at_step = plan.acting.get(step, {})
-    return tuple((site, _acts(at_step[site])) for site in sorted(at_step))
+    return tuple((layer, _acts(at_step[layer])) for layer in sorted(at_step))
 
 
 @cache
 def _acts(rules: Rules) -> frozenset[Rule]:
-    return frozenset(replace(rule, sites="all", steps=Steps()) for rule in rules)
+    return frozenset(replace(rule, layers="all", steps=Steps()) for rule in rules)
 
 
 def history(plan: Plan, steps: Sequence[int]) -> tuple[Action, ...]:
@@ -83,7 +83,7 @@ def measure(histories: Sequence[Sequence[Hashable]]) -> Size:
         # A node is known by its parent and what is done at it.
         children: dict[tuple[int, Hashable], int] = {}
         names = [
-            children.setdefault((name, told[step]), len(children)) for name, told in zip(names, histories, strict=True)
+            children.setdefault((name, data[step]), len(children)) for name, data in zip(names, histories, strict=True)
         ]
         widths.append(len(children))
     return Size(len(histories), widths[-1] if widths else 0, sum(widths), tuple(widths))

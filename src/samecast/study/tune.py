@@ -12,10 +12,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from samecast.backbones.base import Backbone
 from samecast.errors import SamecastError
 from samecast.experiments.executors import Executor, Watch
 from samecast.experiments.store import content_key
+from samecast.models.base import Backbone
 from samecast.score.statistics import balanced, front, widths
 from samecast.study.axes import Axis
 from samecast.study.folder import StudyFolder, described
@@ -23,12 +23,12 @@ from samecast.study.grid import Grid, Variant, factorial, only
 from samecast.study.job import prepare, run_study
 from samecast.study.measures import Measures, Points, gather
 from samecast.study.photos import hashes_of
-from samecast.study.presets import BOTH, DECODER, ENCODER, FULL_RUN, SITE_WORDS
+from samecast.study.presets import BOTH, DECODER, ENCODER, FULL_RUN, LAYER_WORDS
 from samecast.study.recipe import Recipe, recipe_to_data
 from samecast.study.scoring import scorer_facts
 from samecast.study.subjects import StudySubject
 from samecast.study.table import Rows
-from samecast.study.unit import Bench
+from samecast.study.unit import ExecutionConfig
 
 _STARTS, _FINALS = (0, 4, 10), (10, 20, 25, 30, 40, 50)
 _FEWEST = 3
@@ -94,7 +94,7 @@ class Tuning:
 
 
 def candidates(steps: int) -> Grid:
-    """The settings that are tried: three starts, six final steps, three sets of sites."""
+    """The settings that are tried: three starts, six final steps, three sets of layers."""
 
     def scaled(values: Sequence[int]) -> tuple[int, ...]:
         return tuple(dict.fromkeys(round(value * steps / FULL_RUN) for value in values))
@@ -102,9 +102,9 @@ def candidates(steps: int) -> Grid:
     axes = (
         Axis("start", scaled(_STARTS)),
         Axis("final", tuple(final for final in scaled(_FINALS) if final >= max(scaled(_STARTS)))),
-        Axis("sites", (DECODER, ENCODER, BOTH)),
+        Axis("layers", (DECODER, ENCODER, BOTH)),
     )
-    return factorial(axes, {}, steps, words=SITE_WORDS)
+    return factorial(axes, {}, steps, words=LAYER_WORDS)
 
 
 def extent_of(recipe: Recipe, subject: StudySubject) -> Extent:
@@ -128,7 +128,7 @@ def tune(
     backbone: Backbone,
     *,
     weight: float = 0.5,
-    bench: Bench | None = None,
+    execution: ExecutionConfig | None = None,
     executor: Executor | None = None,
     dtype: str = "",
     watch: Watch | None = None,
@@ -142,7 +142,7 @@ def tune(
         subject: for whom.
         backbone: the model.
         weight: of image alignment against text alignment, 0 to 1.
-        bench: how to work; its folder is not used.
+        execution: how to work; its folder is not used.
         executor: where; None is this process.
         dtype: precision that pictures are made in, by name; empty is the model's here.
         watch: who is told what meanwhile.
@@ -161,8 +161,8 @@ def tune(
         extent = most if last else extent
         asked = _asked(recipe, subject, extent)
         study, settled = _study(folder, replace(recipe, grid=grid, seeds=extent.seeds), asked, extent, backbone, dtype)
-        told = replace(bench or Bench(study.path), path=study.path)
-        run_study(study, told, executor=executor, backbone=None if executor else backbone, watch=watch)
+        data = replace(execution or ExecutionConfig(study.path), path=study.path)
+        run_study(study, data, executor=executor, backbone=None if executor else backbone, watch=watch)
         rows = Rows(study, scorer_facts(settled.clip, settled.dino))
         measures, troubles = gather(rows, [variant.name for variant in grid.variants]), len(study.failures())
         points, failed = measures.points, failed + troubles
@@ -193,8 +193,8 @@ def _study(
     """One round as a study, written down; all rounds share their pictures."""
     photos = hashes_of(asked.references), hashes_of(asked.judged)
     number = f"{len(recipe.grid.variants)} candidates {extent}".replace(",", "").replace(" ", "-")
-    told = {**recipe_to_data(recipe), "asked": described(asked), "photos": photos, "dtype": dtype}
-    name = f"{number}-{content_key(told)[:8]}"  # of another search in the same folder, another
+    data = {**recipe_to_data(recipe), "asked": described(asked), "photos": photos, "dtype": dtype}
+    name = f"{number}-{content_key(data)[:8]}"  # of another search in the same folder, another
     study, settled = prepare(folder / name, recipe, [asked], backbone, dtype=dtype)
     study.share(folder)
     return study, settled

@@ -10,15 +10,15 @@ from pathlib import Path
 
 import torch
 
-from samecast.backbones.base import Backbone
-from samecast.control.session import Session
+from samecast.attention.session import Session
 from samecast.errors import SamecastError
 from samecast.experiments.store import content_key
-from samecast.experiments.work import Progress, tell_nobody
+from samecast.experiments.work import Progress, no_progress
+from samecast.models.base import Backbone
 from samecast.render import Model, load
-from samecast.study.casting import Binding, Order, Sources, orders_for, sources_of
+from samecast.study.binding import Binding, Order, Sources, orders_for, sources_of
 from samecast.study.folder import PROGRESS, StudyFolder, Unreadable, shared_everywhere
-from samecast.study.lockstep import looks_of
+from samecast.study.lockstep import map_specs_of
 from samecast.study.making import Making
 from samecast.study.recipe import Cast, Recipe
 from samecast.study.scoring import Judged, Scorers, load_scorers, score_key
@@ -92,7 +92,7 @@ class Tally:
 
 
 @dataclass(frozen=True)
-class Bench:
+class ExecutionConfig:
     """How to work, none of which changes a picture; small and picklable, so that it can be sent to workers.
 
     Args:
@@ -114,7 +114,7 @@ class Worker:
     """Makes and scores units of one study. Loads the model once.
 
     Args:
-        bench: how to work.
+        execution: how to work.
         progress: told how far a unit is.
         backbone: the model, where it is loaded already.
 
@@ -122,14 +122,16 @@ class Worker:
         SamecastError: the study is not to be seen from here, or the model is not the one that the study is of.
     """
 
-    def __init__(self, bench: Bench, progress: Progress = tell_nobody, backbone: Backbone | None = None) -> None:
-        if not shared_everywhere(bench.path):
+    def __init__(
+        self, execution: ExecutionConfig, progress: Progress = no_progress, backbone: Backbone | None = None
+    ) -> None:
+        if not shared_everywhere(execution.path):
             raise SamecastError(
-                f"this worker does not see {str(bench.path)!r}: put the study on storage that all share"
+                f"this worker does not see {str(execution.path)!r}: put the study on storage that all share"
             )
-        self.bench, self.folder, self.progress = bench, StudyFolder(bench.path), progress
+        self.execution, self.folder, self.progress = execution, StudyFolder(execution.path), progress
         self.recipe = self.folder.recipe()
-        self.backbone = backbone or load_study_model(bench, self.folder).backbone
+        self.backbone = backbone or load_study_model(execution, self.folder).backbone
         if self.backbone.identity.revision != self.recipe.revision:
             raise SamecastError(
                 f"{self.backbone.identity.id!r} is not the model of this study any more: it was"
@@ -150,7 +152,7 @@ class Worker:
         orders = list(orders_in(self.recipe, unit))
         keys = {order.key for order in orders}
         before = {key for key in keys if self.folder.is_finished(key)}
-        session, maps = Session(self.backbone, self._map_sites(orders)), 0
+        session, maps = Session(self.backbone, self._map_layers(orders)), 0
         if before != keys:
             waiting = [order for order in orders if order.key not in before]
             with session:
@@ -163,9 +165,9 @@ class Worker:
         made = len(finished - before)
         return Tally(unit.name, made, len(before & finished), len(keys - finished), session.evaluations, maps)
 
-    def _map_sites(self, orders: Sequence[Order]) -> frozenset[int]:
-        wishes = [self.binding.wish(order) for order in orders]
-        return frozenset(site for look in looks_of(wishes) for site in look.sites)
+    def _map_layers(self, orders: Sequence[Order]) -> frozenset[int]:
+        jobs = [self.binding.job(order) for order in orders]
+        return frozenset(layer for map_spec in map_specs_of(jobs) for layer in map_spec.layers)
 
     def _score(self, subject: StudySubject, cast: Cast, orders: Sequence[Order]) -> None:
         """What is finished and not scored yet; kept now and then, as it may be much."""
@@ -190,15 +192,17 @@ class Worker:
                 except SamecastError as error:
                     self.folder.discard(order.key)
                     reason = f"{error}; it is made again when the study goes on"
-                    told = {"subject": subject.name, "variant": order.variant.name, "reason": reason}
-                    self.folder.write_failure(order.key, told)
+                    data = {"subject": subject.name, "variant": order.variant.name, "reason": reason}
+                    self.folder.write_failure(order.key, data)
                     continue
                 yield order.key, order.cast.prompt, image
 
 
-def load_study_model(bench: Bench, folder: StudyFolder) -> Model:
+def load_study_model(execution: ExecutionConfig, folder: StudyFolder) -> Model:
     """The study's model, from where the bench or the recipe says."""
     recipe = folder.recipe()
     revision = None if recipe.revision.startswith("sha256:") else recipe.revision
     lora = [path for path, _ in recipe.lora]
-    return load(bench.model or recipe.model, device=bench.device, dtype=recipe.dtype, lora=lora, revision=revision)
+    return load(
+        execution.model or recipe.model, device=execution.device, dtype=recipe.dtype, lora=lora, revision=revision
+    )

@@ -14,7 +14,7 @@ from samecast.study.measures import Measures
 from samecast.study.publish import FIGURES, PAGE, Published, interval_words, variant_table
 
 BEGIN, END = "<!-- findings: written by `samecast study report` -->", "<!-- end of findings -->"
-_SHOWN = ("front", "scatter-final", "scatter-skip", "scatter-start", "scatter-sites", "encoder-decoder")
+_SHOWN = ("front", "scatter-final", "scatter-skip", "scatter-start", "scatter-layers", "encoder-decoder")
 
 
 def write_up(folder: StudyFolder, found: Published, file: Path) -> None:
@@ -50,8 +50,8 @@ def _markdown(folder: StudyFolder, found: Published, figures: list[str]) -> str:
     prompts, photos, hidden = _extent(folder)
     also = " (and as many that hide a part, for the claims on these)" * hidden
     table = variant_table(measures, recipe)
-    told = _telling(measures, recipe.grid)
-    shown = [row for row in table.rows if row[0] in told]
+    data = _reporting(measures, recipe.grid)
+    shown = [row for row in table.rows if row[0] in data]
     lines = [
         f"{measures.subjects} subjects, {prompts:g} prompts and {photos:g} photos each{also},"
         f" {recipe.seeds} seed, {len(recipe.grid.variants)} settings, {recipe.settings.steps} steps, guidance"
@@ -100,7 +100,7 @@ def _extent(folder: StudyFolder) -> tuple[float, float, bool]:
     )
 
 
-def _telling(measures: Measures, grid: Grid) -> set[str]:
+def _reporting(measures: Measures, grid: Grid) -> set[str]:
     """The settings that tell most of a study: few enough to read."""
     ends = {point[1] for view in grid.views for point in (view.points[0], view.points[-1])}
     on_axes = {name for view in grid.views for _, name in view.points}

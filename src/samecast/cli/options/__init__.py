@@ -8,10 +8,10 @@ from samecast.cli.options.compare import CompareOptions
 from samecast.cli.options.concept import CompressOptions, ConvertOptions, MergeOptions, ShowOptions
 from samecast.cli.options.demo import DemoOptions
 from samecast.cli.options.diorama import BenchmarkOptions, PhotosOptions, SheetOptions
+from samecast.cli.options.layers import LayersOptions
 from samecast.cli.options.learn import SharedOptions
 from samecast.cli.options.masks import MasksOptions
 from samecast.cli.options.render import RenderOptions
-from samecast.cli.options.sites import SitesOptions
 from samecast.cli.options.study import StudyOptions, StudyReportOptions, StudyStatusOptions
 from samecast.cli.options.tune import TuneOptions
 
@@ -19,7 +19,7 @@ Options = (
     RenderOptions
     | SharedOptions
     | MasksOptions
-    | SitesOptions
+    | LayersOptions
     | SheetOptions
     | PhotosOptions
     | BenchmarkOptions

@@ -120,7 +120,7 @@ class BenchmarkOptions:
 
 @dataclass(frozen=True)
 class DioramaOptions:
-    """Look at the embedded world."""
+    """MapSpec at the embedded world."""
 
     command: (
         Annotated[SheetOptions, tyro.conf.subcommand("sheet")]

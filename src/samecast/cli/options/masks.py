@@ -17,7 +17,7 @@ class MasksOptions:
     reference.png. For example:
 
       samecast masks rex.png --noun dog
-      samecast masks rex.png --noun dog --sites encoder --threshold otsu
+      samecast masks rex.png --noun dog --layers encoder --threshold otsu
       samecast masks rex.png --source-prompt "a red dog on a sofa" --words "red dog" --start 10 --final 30
     """
 
@@ -35,9 +35,9 @@ class MasksOptions:
     source_prompt: Annotated[str, arg(metavar="TEXT", help_behavior_hint="(default: a photo of a NOUN)")] = ""
     """Caption of the photo."""
 
-    sites: Annotated[str, arg(metavar="SITES", help_behavior_hint="(default: MasaCtrl's)")] = ""
+    layers: Annotated[str, arg(metavar="LAYERS", help_behavior_hint="(default: MasaCtrl's)")] = ""
     """Cross-attention layers whose maps are taken: encoder, mid, decoder, numbers, names like up.3-8, or sizes like
-    @16; commas join. `samecast sites` lists them."""
+    @16; commas join. `samecast layers` lists them."""
 
     start: Annotated[int | float, arg(metavar="STEP")] = 0
     """First denoising step whose maps are taken; 0.5 is the middle of the run."""

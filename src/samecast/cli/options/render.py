@@ -80,9 +80,9 @@ class RenderOptions:
     stride: Annotated[int | None, arg(metavar="INT", help_behavior_hint="(default: 1)")] = None
     """Read the source only at every Nth step from --start on."""
 
-    sites: Annotated[str | None, arg(metavar="SITES", help_behavior_hint="(default: the method's)")] = None
+    layers: Annotated[str | None, arg(metavar="LAYERS", help_behavior_hint="(default: the method's)")] = None
     """Attention layers that read the source: encoder, mid, decoder, numbers, names like up.3-8, or sizes like @16;
-    commas join. `samecast sites` lists them."""
+    commas join. `samecast layers` lists them."""
 
     rules: Annotated[Path | None, arg(metavar="RULES.JSON", help_behavior_hint="")] = None
     """Rules from a file, which `samecast tune` wrote or you did (docs/rules.md), in place of --method and all that goes
@@ -91,8 +91,8 @@ class RenderOptions:
     map_words: Annotated[str | None, arg(metavar="TEXT", help_behavior_hint="(default: the noun)")] = None
     """For masactrl-auto-masked and dream-matcher: the words of the prompts whose attention maps show the subject."""
 
-    map_sites: Annotated[str | None, arg(metavar="SITES", help_behavior_hint="(default: MasaCtrl's)")] = None
-    """For those: the cross-attention layers whose maps are taken; written as for --sites."""
+    map_layers: Annotated[str | None, arg(metavar="LAYERS", help_behavior_hint="(default: MasaCtrl's)")] = None
+    """For those: the cross-attention layers whose maps are taken; written as for --layers."""
 
     threshold: Annotated[
         float | Literal["otsu"] | None, arg(metavar="0-1|otsu", help_behavior_hint="(default: the method's)")

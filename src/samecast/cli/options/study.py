@@ -36,7 +36,7 @@ class StudyOptions:
       samecast study --preset aiku
       samecast study annotation.json --preset aiku --model path/to/stable-diffusion-v1-4 --out aiku
       samecast study --preset aiku --only-seed --pairing masactrl --out seed
-      samecast study --axis final=20:51:5 --axis sites=encoder,decoder,10-12,13-15 --out sites
+      samecast study --axis final=20:51:5 --axis layers=encoder,decoder,10-12,13-15 --out layers
       samecast study --preset full --dry-run
       samecast study --resume aiku
       samecast study status aiku
@@ -50,8 +50,8 @@ class StudyOptions:
     preset: Annotated[
         Literal["aiku", "masks", "full"] | None, arg(metavar="NAME", help_behavior_hint="(default: aiku)")
     ] = None
-    """aiku: 44 settings by final step, start step and skip, for decoder and encoder sites; masks: by the maps that mask
-    the subject; full: start x final x skip x sites, 840 settings."""
+    """aiku: 44 settings by final step, start step and skip, for decoder and encoder layers; masks: by the maps that mask
+    the subject; full: start x final x skip x layers, 840 settings."""
 
     only_seed: Annotated[On, arg(help_behavior_hint="")] = False
     """With --preset aiku: only what the AIKU study itself ran, without the settings that are added to it here."""
@@ -61,7 +61,7 @@ class StudyOptions:
     multiply."""
 
     config: Annotated[Path | None, arg(metavar="FILE.YAML", help_behavior_hint="")] = None
-    """Axes and fixed fields as YAML: `axes: {final: [20, 30], sites: [encoder, decoder]}` and `base: {start: 4}`."""
+    """Axes and fixed fields as YAML: `axes: {final: [20, 30], layers: [encoder, decoder]}` and `base: {start: 4}`."""
 
     out: Annotated[Path, arg(aliases=("-o",), metavar="FOLDER")] = Path("study")
     """Folder of the study."""

@@ -43,7 +43,7 @@ class TuneOptions:
     """Photos of the subject, then prompts, as for `samecast render`."""
 
     axis: Annotated[tyro.conf.UseAppendAction[tuple[str, ...]], arg(metavar="FIELD=VALUES")] = ()
-    """The candidates, as for `samecast study`; by default three starts, six final steps and three sets of sites."""
+    """The candidates, as for `samecast study`; by default three starts, six final steps and three sets of layers."""
 
     favour: Annotated[float, arg(metavar="0-1"), Within(0, 1)] = 0.5
     """What counts: 0 is text alignment alone, 1 image alignment alone."""

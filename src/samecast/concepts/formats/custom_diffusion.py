@@ -33,9 +33,9 @@ def read_official(data: Mapping[str, Any]) -> Parts:
     """Reads Adobe's `delta.bin`."""
     if "text_encoder" in data:
         raise SamecastError("it holds a whole text encoder beside the concept, which samecast does not read")
-    told: Any = data.get("modifier_token") or {}
+    record: Any = data.get("modifier_token") or {}
     words: dict[str, ModifierToken] = {}
-    for word, vectors in _mapping(told, "modifier_token").items():
+    for word, vectors in _mapping(record, "modifier_token").items():
         both = vectors if isinstance(vectors, list | tuple) else [vectors]
         single = [isinstance(vector, Tensor) and vector.numel() == vector.shape[-1] for vector in both]
         if not 1 <= len(both) <= 2 or not all(single):

@@ -15,7 +15,7 @@ from torch import Tensor
 from samecast.concepts.concept import TEXT_ENCODERS, Base, Concept, LowRank, ModifierToken, Value
 from samecast.concepts.formats.lora_keys import LoraKey, Side, parse_key
 from samecast.concepts.formats.names import family_of, to_compvis
-from samecast.concepts.formats.peft import adapter_settings, told_alphas
+from samecast.concepts.formats.peft import adapter_alphas, adapter_settings
 from samecast.concepts.formats.textual_inversion import read_textual_inversion
 from samecast.concepts.parts import Parts
 from samecast.errors import SamecastError
@@ -78,7 +78,7 @@ def read_lora(data: Mapping[str, Any], metadata: Mapping[str, str]) -> Parts:
             )
         pairs.setdefault(name, _Pair()).add(side, str(key), tensor.detach())
     factors = {name: _factors(name, pair) for name, pair in pairs.items()}
-    alphas = _alphas(pairs) | told_alphas(metadata, {name: down.shape[0] for name, (_, down) in factors.items()})
+    alphas = _alphas(pairs) | adapter_alphas(metadata, {name: down.shape[0] for name, (_, down) in factors.items()})
     changes = {name: LowRank(up, down, alphas.get(name)) for name, (up, down) in factors.items()}
     tokens: dict[str, ModifierToken] = {}
     for word, vectors in bundled.items():

@@ -23,9 +23,9 @@ def notes(concept: Concept, word: str = "") -> dict[str, str]:
         word: where the file holds one.
     """
     nouns = {name: token.class_noun for name, token in concept.tokens.items() if token.class_noun}
-    told = {NOUNS: json.dumps(nouns, ensure_ascii=False)} if nouns else {}
-    told |= {BASE: json.dumps(asdict(concept.base), ensure_ascii=False)} if concept.base.id else {}
-    return told | ({WORD: word} if word else {})
+    data = {NOUNS: json.dumps(nouns, ensure_ascii=False)} if nouns else {}
+    data |= {BASE: json.dumps(asdict(concept.base), ensure_ascii=False)} if concept.base.id else {}
+    return data | ({WORD: word} if word else {})
 
 
 def with_notes(parts: Parts, metadata: Mapping[str, str]) -> Parts:

@@ -26,7 +26,7 @@ _CHANGES_THE_MODEL = ("pissa", "olora", "corda", "loftq", "lora_ga")
 """Initialisations that take a part out of the model's own weights: without that step the LoRA does not fit them."""
 
 
-def told_alphas(metadata: Mapping[str, str], ranks: Mapping[str, int]) -> dict[str, float]:
+def adapter_alphas(metadata: Mapping[str, str], ranks: Mapping[str, int]) -> dict[str, float]:
     """The alphas that a file's metadata tells, so that alpha / rank is the scale; none where it tells nothing.
 
     Args:
@@ -39,8 +39,8 @@ def told_alphas(metadata: Mapping[str, str], ranks: Mapping[str, int]) -> dict[s
     if METADATA not in metadata:
         return {}
     try:
-        told: dict[str, Any] = json.loads(metadata[METADATA])
-        settings = {part: _settings(told, part) for part in ("unet", *TEXT_ENCODERS)}
+        data: dict[str, Any] = json.loads(metadata[METADATA])
+        settings = {part: _settings(data, part) for part in ("unet", *TEXT_ENCODERS)}
         until = time.monotonic() + _PATIENCE
         return {
             name: alpha
@@ -59,25 +59,25 @@ def adapter_settings(by_part: Mapping[str, Mapping[str, LowRank]]) -> dict[str, 
     Args:
         by_part: of each part of the pipeline, the changes by the layer's path.
     """
-    told: dict[str, Any] = {}
+    data: dict[str, Any] = {}
     for part, changes in by_part.items():
         ranks = {path: change.rank for path, change in changes.items()}
         alphas = {path: change.rank if change.alpha is None else change.alpha for path, change in changes.items()}
         rank, alpha = (Counter(values.values()).most_common(1)[0][0] for values in (ranks, alphas))
-        told |= {
+        data |= {
             f"{part}.r": rank,
             f"{part}.lora_alpha": alpha,
             f"{part}.rank_pattern": {path: value for path, value in ranks.items() if value != rank},
             f"{part}.alpha_pattern": {path: value for path, value in alphas.items() if value != alpha},
             f"{part}.target_modules": sorted(changes),
         }
-    return {METADATA: json.dumps(told, sort_keys=True), "format": "pt"}
+    return {METADATA: json.dumps(data, sort_keys=True), "format": "pt"}
 
 
-def _settings(told: Mapping[str, Any], part: str) -> dict[str, Any]:
+def _settings(data: Mapping[str, Any], part: str) -> dict[str, Any]:
     """The settings of one part: diffusers puts its name before each, PEFT and a single part's file do not."""
-    own = {key.removeprefix(f"{part}."): value for key, value in told.items() if key.startswith(f"{part}.")}
-    plain = {key: value for key, value in told.items() if key.partition(".")[0] not in ("unet", *TEXT_ENCODERS)}
+    own = {key.removeprefix(f"{part}."): value for key, value in data.items() if key.startswith(f"{part}.")}
+    plain = {key: value for key, value in data.items() if key.partition(".")[0] not in ("unet", *TEXT_ENCODERS)}
     return own or plain
 
 
@@ -87,9 +87,9 @@ def _alpha(settings: Mapping[str, Any], name: str, rank: int, until: float) -> f
     if kind != "LORA" or settings.get("fan_in_fan_out") or start.startswith(_CHANGES_THE_MODEL):
         what = kind if kind != "LORA" else "fan_in_fan_out" if settings.get("fan_in_fan_out") else start
         raise SamecastError(f"its settings say {what!r:.40}, which samecast does not read: expected plain LoRA")
-    told_rank = _setting(settings, name, "rank_pattern", "r", until)
-    if told_rank not in (None, rank):
-        raise SamecastError(f"its settings give {name} the rank {told_rank:g}, and its matrices have {rank}")
+    adapter_rank = _setting(settings, name, "rank_pattern", "r", until)
+    if adapter_rank not in (None, rank):
+        raise SamecastError(f"its settings give {name} the rank {adapter_rank:g}, and its matrices have {rank}")
     alpha = _setting(settings, name, "alpha_pattern", "lora_alpha", until)
     return alpha * rank**0.5 if alpha is not None and settings.get("use_rslora") else alpha
 

@@ -92,10 +92,10 @@ def _with_settings(path: Path, contents: Contents) -> Contents:
     try:
         if settings.stat().st_size > _LARGEST_CONFIG:
             raise SamecastError(f"the {CONFIG_NAME} beside it is too large to be one")
-        told = settings.read_text(encoding="utf-8-sig")
+        record = settings.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise SamecastError(f"the {CONFIG_NAME} beside it cannot be read: {' '.join(str(error).split())}") from None
-    return replace(contents, metadata={**contents.metadata, METADATA: told})
+    return replace(contents, metadata={**contents.metadata, METADATA: record})
 
 
 def _recognise(contents: Contents) -> tuple[str, Callable[[], Parts]]:

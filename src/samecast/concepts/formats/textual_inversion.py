@@ -44,11 +44,11 @@ def read_textual_inversion(data: Any, name: str) -> Parts:
     if isinstance(data, Tensor):
         return Parts({name: _token({_FIRST: data}, name)})
     if "string_to_param" in data:
-        told: Any = data["string_to_param"]
-        if not isinstance(told, Mapping) or len(told) != 1:
+        record: Any = data["string_to_param"]
+        if not isinstance(record, Mapping) or len(record) != 1:
             raise SamecastError("its string_to_param does not hold one embedding")
         word = str(data.get("name") or name)
-        return Parts({word: _token({_FIRST: next(iter(told.values()))}, word)})
+        return Parts({word: _token({_FIRST: next(iter(record.values()))}, word)})
     _check_places(data)
     for places in (_PAIR, _PIVOTAL):
         if set(data) & set(places):
@@ -84,9 +84,9 @@ def write_a1111(concept: Concept) -> dict[str, bytes]:
         if _SECOND in token.vectors:
             raise SamecastError("A1111's own layout has one text encoder; choose textual-inversion, which it reads too")
         vectors = token.vectors[_FIRST].detach().cpu().clone().contiguous()
-        told = {"string_to_token": {"*": 265}, "string_to_param": {"*": vectors}, "name": word, "step": 0}
+        record = {"string_to_token": {"*": 265}, "string_to_param": {"*": vectors}, "name": word, "step": 0}
         buffer = io.BytesIO()
-        torch.save({**told, "sd_checkpoint": None, "sd_checkpoint_name": None}, buffer)
+        torch.save({**record, "sd_checkpoint": None, "sd_checkpoint_name": None}, buffer)
         files[f"{word}.pt"] = buffer.getvalue()
     if not files:
         raise SamecastError("this concept has no modifier token, so that there is nothing to write for A1111")

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, Self, TypeVar
 
-from samecast.experiments.work import AnyUnit, Make, Outcome, Progress, Result, tell_nobody
+from samecast.experiments.work import AnyUnit, Make, Outcome, Progress, Result, no_progress
 
 Answer = TypeVar("Answer")
 
@@ -27,7 +27,7 @@ class Watch:
         message: what is waited for, and what is odd about a worker; a line each.
     """
 
-    progress: Progress = tell_nobody
+    progress: Progress = no_progress
     begun: Callable[[Any], None] = _begun
     message: Callable[[str], None] = _message
 
@@ -37,7 +37,7 @@ class Executor(Protocol):
 
     def __enter__(self) -> Self: ...
 
-    def __exit__(self, *told: object) -> None: ...
+    def __exit__(self, *data: object) -> None: ...
 
     def ask(self, question: Callable[[], Answer], watch: Watch) -> Answer:
         """What a function says where units are worked on; errors as for `run`."""

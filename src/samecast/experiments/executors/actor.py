@@ -45,7 +45,7 @@ class Actor:
 
         return guarded(say)
 
-    def told(self) -> tuple[int, str, int, int] | None:
+    def data(self) -> tuple[int, str, int, int] | None:
         """How far the unit is that is worked on, after its number."""
         return self._told
 

@@ -119,10 +119,10 @@ class Cluster:
         answer, asked, said = actor.answer.remote(question, self.setup.code), time.monotonic(), False
         while not ray.wait([answer], timeout=_POLL)[0]:
             said = self.patience(asked, said)
-        told, lost = self.get(answer)
+        data, lost = self.get(answer)
         ray.kill(actor)
-        trouble = lost or told[1]
-        self.say(Failed(0, trouble) if trouble else Done(0, told[0]))
+        trouble = lost or data[1]
+        self.say(Failed(0, trouble) if trouble else Done(0, data[0]))
 
 
 class Shift:
@@ -152,12 +152,12 @@ class Shift:
             while self._waiting or self._busy():
                 self._fill()
                 for worker in self._settled():
-                    told, lost = self._cluster.get(worker.task)
+                    data, lost = self._cluster.get(worker.task)
                     worker.task = None
                     if worker.number is None:
-                        self._started(worker, lost or told)
+                        self._started(worker, lost or data)
                     else:
-                        self._ended(worker, worker.number, None if lost else told[0], lost or told[1])
+                        self._ended(worker, worker.number, None if lost else data[0], lost or data[1])
                     if worker in self._workers:
                         self._assign(worker)
                 self._hear()
@@ -231,14 +231,14 @@ class Shift:
         """How far units are, from those who have answered; and asks those who have not been asked."""
         for worker in self._workers:
             if worker.asked is None:
-                worker.asked = worker.actor.told.remote()
+                worker.asked = worker.actor.data.remote()
             elif ray.wait([worker.asked], timeout=0)[0]:
-                told, lost = self._cluster.get(worker.asked)
+                data, lost = self._cluster.get(worker.asked)
                 worker.asked = None
                 if lost is None:
                     worker.heard = time.monotonic()
-                    if told is not None and told[0] == worker.number:
-                        self._say(Told(*told[1:]))
+                    if data is not None and data[0] == worker.number:
+                        self._say(Told(*data[1:]))
 
     def _drop(self, worker: Worker) -> None:
         ray.kill(worker.actor)  # it may be only out of reach
@@ -252,11 +252,11 @@ def join(setup: Setup) -> None:
         BrokenError: it cannot be joined.
     """
     if setup.address in (None, "local"):  # without an address Ray would join any cluster that it has heard of
-        told: dict[str, Any] = {"address": "local", "num_cpus": max(setup.workers or 1, os.cpu_count() or 1)}
+        data: dict[str, Any] = {"address": "local", "num_cpus": max(setup.workers or 1, os.cpu_count() or 1)}
     else:
-        told = {"address": setup.address}
+        data = {"address": setup.address}
     try:
-        _ray.init(logging_level="ERROR", log_to_driver=False, include_dashboard=False, **told)
+        _ray.init(logging_level="ERROR", log_to_driver=False, include_dashboard=False, **data)
     except BaseException as error:
         where = f"the cluster at {setup.address}" if setup.address else f"a cluster on {platform.node()}"
         raise BrokenError(f"cannot use {where}: {_innermost(error)}") from None

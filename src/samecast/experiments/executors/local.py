@@ -16,7 +16,7 @@ class LocalExecutor:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *told: object) -> None:
+    def __exit__(self, *data: object) -> None:
         pass
 
     def ask(self, question: Callable[[], Answer], watch: Watch) -> Answer:

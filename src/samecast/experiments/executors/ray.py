@@ -70,7 +70,7 @@ class RayExecutor:
         self._entered += 1
         return self
 
-    def __exit__(self, *told: object) -> None:
+    def __exit__(self, *data: object) -> None:
         self._entered -= 1
         if self._entered == 0:
             self._leave()

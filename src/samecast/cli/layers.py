@@ -1,0 +1,24 @@
+"""`samecast layers`: what `--layers` can address in a model."""
+
+import samecast as sc
+from samecast.cli.console import RESULTS, quiet_libraries, working
+from samecast.cli.options.layers import LayersOptions
+
+_STAGES = {"down": "encoder", "mid": "mid", "up": "decoder"}
+
+
+def run_layers(options: LayersOptions) -> None:
+    """Print one line for each attention layer, in execution order.
+
+    Raises:
+        SamecastError: the model cannot be loaded.
+    """
+    with working("loading the model"):
+        quiet_libraries()
+        model = sc.load(options.model, device="cpu")
+    line = "{:>5}  {:<8} {:<8} {:>10} {:>6}"
+    RESULTS.print(line.format("index", "name", "stage", "resolution", "heads"))
+    for bound in model.backbone.self_attention():
+        layer = bound.layer
+        side = f"{layer.resolution}x{layer.resolution}"
+        RESULTS.print(line.format(layer.index, layer.name, _STAGES[layer.stage], side, layer.heads))

@@ -1,0 +1,242 @@
+"""Masks found by looking: cross-attention maps over steps, for sources before the run, for targets during it."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from jaxtyping import Float
+from torch import Tensor
+
+from samecast.attention.modes.base import Masks as MasksFrom
+from samecast.attention.plan import Masks
+from samecast.attention.rule import Rules
+from samecast.core.batch import Branch, Branches, name_of
+from samecast.core.layers import Layer, select_layers
+from samecast.core.maps import combine_maps, normalise, threshold_of
+from samecast.core.masks import Blank, Grid, SubjectMask
+from samecast.core.steps import Timeline
+from samecast.core.tokens import SubjectTokens
+from samecast.engine.run import Advance, Run
+from samecast.engine.source import Trajectory
+from samecast.engine.targets import split_evenly
+from samecast.errors import SamecastError
+from samecast.models.base import Backbone
+
+
+@dataclass(frozen=True)
+class MapSpec:
+    """What a rule wants to see, resolved to one model and run.
+
+    Args:
+        tokens: as the rule says it.
+        phrase: the words.
+        layers: indices of the cross-attention layers.
+        steps: at which maps are taken.
+    """
+
+    tokens: SubjectTokens
+    phrase: str
+    layers: frozenset[int]
+    steps: frozenset[int]
+
+
+Blanks = Mapping[tuple[MasksFrom, Branch], Mapping[Grid, Blank]]
+"""For each mask, the grids of tokens at which it separated nothing, and what it was there."""
+
+
+def blank_warnings(blanks: Blanks) -> list[str]:
+    """One line for all empty masks and one for all full ones."""
+    found: list[str] = []
+    for kind, consequence in (("empty", "nothing counts as the subject"), ("full", "everything counts as the subject")):
+        named = {name_of(branch) for (_, branch), sides in blanks.items() if kind in sides.values()}
+        places = {grid for sides in blanks.values() for grid, what in sides.items() if what == kind}
+        if named:
+            sizes = " and ".join(f"{width} x {height}" for height, width in sorted(places))
+            found.append(
+                f"the mask of {', '.join(sorted(named))} is {kind} at {sizes} tokens, where {consequence};"
+                " try another mask, threshold or finer layers"
+            )
+    return found
+
+
+class AttentionStore:
+    """The maps gathered so far, and the masks they come to.
+
+    Args:
+        map_specs: what is wanted.
+        backbone: which finds words in prompts.
+    """
+
+    def __init__(self, map_specs: Sequence[MapSpec], backbone: Backbone) -> None:
+        self.map_specs = tuple(map_specs)
+        self._backbone = backbone
+        self._sums: dict[tuple[SubjectTokens, Branch], Tensor] = {}
+        self._masks: dict[tuple[SubjectTokens, Branch], SubjectMask] = {}
+        self._blank: dict[tuple[SubjectTokens, Branch], dict[Grid, Blank]] = {}
+        self._seen: set[tuple[int, Branch]] = set()
+
+    def wanted_at(self, step: int) -> bool:
+        """Whether maps are taken at a step."""
+        return any(step in map_spec.steps for map_spec in self.map_specs)
+
+    def has(self, step: int, branch: Branch) -> bool:
+        """Whether the maps of a branch at a step are in it."""
+        return (step, branch) in self._seen
+
+    def add(self, step: int, branch: Branch, text: str, maps: Mapping[int, Float[Tensor, "_ text"]]) -> None:
+        """Takes the maps, by layer, of one branch at a step; once, however often that is evaluated.
+
+        Args:
+            step: at which they were made.
+            branch: whose picture they are of.
+            text: the prompt they were made under.
+            maps: of each layer.
+        """
+        if self.has(step, branch):
+            return
+        self._seen.add((step, branch))
+        for map_spec in self.map_specs:
+            if step in map_spec.steps:
+                columns = self._backbone.find_words(text, map_spec.phrase)
+                seen = combine_maps([maps[layer].cpu() for layer in sorted(map_spec.layers)], columns)
+                before = self._sums.get((map_spec.tokens, branch))
+                self._sums[map_spec.tokens, branch] = seen if before is None else before + seen
+                outdated = self._masks.pop((map_spec.tokens, branch), None)
+                if outdated is not None:
+                    self._blank.setdefault((map_spec.tokens, branch), {}).update(outdated.blank)
+
+    def masks(self) -> Masks:
+        """The masks of all branches that were looked at.
+
+        Raises:
+            SamecastError: a map is constant.
+        """
+        for (tokens, branch), total in self._sums.items():
+            if (tokens, branch) not in self._masks:
+                values = normalise(total, name_of(branch))
+                self._masks[tokens, branch] = SubjectMask(values, threshold_of(values, tokens.threshold))
+        return {(tokens, branch): mask for (tokens, branch), mask in self._masks.items()}
+
+    @property
+    def sums(self) -> dict[tuple[SubjectTokens, Branch], Tensor]:
+        """The maps added up so far; with `restore`, all that it takes to go on elsewhere."""
+        return dict(self._sums)
+
+    def restore(self, sums: Mapping[tuple[SubjectTokens, Branch], Tensor]) -> None:
+        """Goes on from maps that were added up elsewhere."""
+        self._sums, self._masks = dict(sums), {}
+
+    def fork(self, map_specs: Sequence[MapSpec] | None = None) -> "AttentionStore":
+        """A book that goes on from this one by itself, with all or some of its looks."""
+        map_specs = self.map_specs if map_specs is None else map_specs
+        store = AttentionStore(map_specs, self._backbone)
+        kept = {map_spec.tokens for map_spec in map_specs}
+        store.restore({key: total for key, total in self._sums.items() if key[0] in kept})
+        return store
+
+    def blank(self) -> Blanks:
+        """Where, at any step so far, a mask that was used told nothing apart."""
+        return {
+            (tokens, branch): {**self._blank.get((tokens, branch), {}), **mask.blank}
+            for (tokens, branch), mask in self._masks.items()
+        }
+
+
+def make_map_specs(rules: Rules, layers: Sequence[Layer], schedule: Timeline, noun: str) -> tuple[MapSpec, ...]:
+    """What rules want to see.
+
+    Args:
+        rules: of the run.
+        layers: the model's cross-attention layers.
+        schedule: of the run.
+        noun: the words where a rule names none.
+
+    Raises:
+        SamecastError: there are no words, no layers or no steps, or a target's mask is read before its first map.
+    """
+    map_specs: list[MapSpec] = []
+    for rule in rules:
+        if not isinstance(rule.tokens, SubjectTokens):
+            continue
+        map_spec = make_map_spec(rule.tokens, layers, schedule, noun)
+        first = min(rule.steps.select(schedule.steps))
+        if rule.masks_targets and min(map_spec.steps) >= first:
+            raise SamecastError(
+                f"a rule reads masks of the pictures at step {first}, before there is a map of them"
+                f" (maps from step {min(map_spec.steps)}): let it start later"
+            )
+        map_specs.append(map_spec)
+    return tuple(dict.fromkeys(map_specs))
+
+
+def make_map_spec(tokens: SubjectTokens, layers: Sequence[Layer], schedule: Timeline, noun: str) -> MapSpec:
+    """What is to be seen, on one model and run.
+
+    Args:
+        tokens: as it was asked for.
+        layers: the model's cross-attention layers.
+        schedule: of the run.
+        noun: the words where `tokens` names none.
+
+    Raises:
+        SamecastError: there are no words, no layers or no steps.
+    """
+    phrase = tokens.phrase.replace("{noun}", noun) or noun
+    if not phrase:
+        raise SamecastError("masks from maps need a word to look for: give the subject a class_noun, or a phrase")
+    steps = frozenset(step for step in tokens.steps.select(schedule.steps) if not schedule.is_identity(step))
+    if not steps:
+        raise SamecastError(f"maps are asked for at {tokens.steps} alone, which changes nothing under this schedule")
+    chosen = select_layers(tokens.selector(layers), layers)
+    return MapSpec(tokens, phrase, frozenset(layer.index for layer in chosen), steps)
+
+
+def map_caption(noun: str, map_specs: Sequence[MapSpec]) -> str:
+    """What is said of a photo without a caption, so that there are words to look for."""
+    return f"a photo of a {noun or ' '.join(map_spec.phrase for map_spec in map_specs[:1])}"
+
+
+def map_sources(
+    run: Run,
+    store: AttentionStore,
+    trajectory: Trajectory,
+    caption: str,
+    *,
+    rows: int,
+    advance: Advance | None = None,
+) -> int:
+    """Takes the sources' maps where the book has none yet, by rows captioned with the words, which do nothing else.
+
+    With an empty prompt a source has no word to look for; the rows run beside its own and are counted apart. With a
+    caption its own evaluations show it already, save at steps that inversion does not evaluate, such as the first.
+
+    Args:
+        run: the render's fixed parts.
+        store: what is wanted, and what is there.
+        trajectory: the sources'.
+        caption: which has the words.
+        rows: most in one call of the denoiser.
+        advance: called after each step.
+
+    Returns:
+        How many rows that took.
+    """
+    taken = 0
+    for step in sorted({step for map_spec in store.map_specs for step in map_spec.steps}):
+        lacking = [source for source in trajectory.sources if not store.has(step, source)]
+        for chunk in split_evenly(lacking, rows):
+            maps: dict[int, Tensor] = {}
+            watched = tuple(Branch("source", source.index, caption) for source in chunk)
+            latents = trajectory.latents[step][[trajectory.sources.index(source) for source in chunk]]
+            run.evaluate(
+                Branches((), watched, 1.0).layout(),
+                dict(zip(watched, latents, strict=True)),
+                run.schedule.timesteps[step],
+                map_rows=range(len(watched)),
+                maps=maps,
+            )
+            taken += len(watched)
+            for row, source in enumerate(chunk):
+                store.add(step, source, caption, {layer: values[row] for layer, values in maps.items()})
+        if advance is not None:
+            advance()
+    return taken

@@ -1,0 +1,76 @@
+"""Prompts to targets: who is to be rendered, and from which noise."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+from samecast.core.batch import Branch
+from samecast.core.prompts import check_prompts
+from samecast.core.settings import RenderSettings
+from samecast.errors import SamecastError
+
+NOUN = "{noun}"
+_Member = TypeVar("_Member")
+
+
+@dataclass(frozen=True)
+class Target:
+    """One picture to make.
+
+    Args:
+        branch: its place in the run.
+        prompt: as the user gave it.
+        seed: of its noise.
+    """
+
+    branch: Branch
+    prompt: str
+    seed: int
+
+
+def make_targets(prompts: Sequence[str], settings: RenderSettings, *, noun: str, first_seed: int) -> tuple[Target, ...]:
+    """All pictures, prompt by prompt.
+
+    Every prompt's n-th picture has the same seed, so that neither order nor number of the prompts changes a picture.
+
+    Args:
+        prompts: one scene each.
+        settings: how many pictures of each, and what they should not show.
+        noun: what `{noun}` stands for.
+        first_seed: of each prompt's first picture.
+
+    Raises:
+        SamecastError: no prompt, one that is empty or no text, or `{noun}` without a noun.
+    """
+    if isinstance(prompts, str):
+        raise SamecastError(f"prompts must be a list of texts; got the one text {prompts[:40]!r}")
+    if not prompts:
+        raise SamecastError("at least one prompt is needed; got none")
+    check_prompts(prompts)
+    negative = expand(settings.negative_prompt, noun)
+    wanted = [(prompt, first_seed + number) for prompt in prompts for number in range(settings.images_per_prompt)]
+    return tuple(
+        Target(Branch("target", index, expand(prompt, noun), negative), prompt, seed)
+        for index, (prompt, seed) in enumerate(wanted)
+    )
+
+
+def expand(text: str, noun: str) -> str:
+    """The text with `{noun}` filled in.
+
+    Raises:
+        SamecastError: it asks for a noun and there is none.
+    """
+    if NOUN in text and not noun:
+        raise SamecastError(f"{text[:40]!r} speaks of {NOUN}, but the subject has no class_noun")
+    return text.replace(NOUN, noun)
+
+
+def split_evenly(members: Sequence[_Member], largest: int) -> list[tuple[_Member, ...]]:
+    """Consecutive chunks, as few as `largest` allows and as equal as can be: a small last call wastes its overhead."""
+    if not members:
+        return []
+    count = math.ceil(len(members) / largest)
+    size = math.ceil(len(members) / count)
+    return [tuple(members[at : at + size]) for at in range(0, len(members), size)]

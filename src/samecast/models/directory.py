@@ -1,0 +1,131 @@
+"""Pipeline directories, as diffusers saves them."""
+
+import re
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import torch
+
+from samecast.checked import Within, check_value, parse_json, read_text, shown
+from samecast.errors import SamecastError
+from samecast.models.quiet import first_line
+from samecast.models.supported import check_classes, check_configs
+
+INDEX = "model_index.json"
+GUIDANCE = "_guidance_scale"
+"""Where an index may tell the scale of guidance that suits the model: diffusers passes over keys with an underscore."""
+# What samecast runs of a model directory. A safety checker, where there is one, stays on the disk.
+PARTS = ("unet", "vae", "text_encoder", "tokenizer", "scheduler")
+XL_PARTS = (*PARTS, "text_encoder_2", "tokenizer_2")
+SKIPPED: dict[str, Any] = {
+    "safety_checker": None,
+    "feature_extractor": None,
+    "image_encoder": None,
+    "requires_safety_checker": False,
+}
+XL_SKIPPED: dict[str, Any] = {"feature_extractor": None, "image_encoder": None, "add_watermarker": False}
+
+_HALF = re.compile(r"\.fp16[.-]")
+
+Family = Literal["sd", "xl"]
+
+
+def pipeline_class(family: Family) -> Any:
+    """The diffusers pipeline of a family."""
+    if family == "xl":
+        from diffusers.pipelines.stable_diffusion_xl.pipeline_stable_diffusion_xl import StableDiffusionXLPipeline
+
+        return StableDiffusionXLPipeline
+    from diffusers.pipelines.stable_diffusion.pipeline_stable_diffusion import StableDiffusionPipeline
+
+    return StableDiffusionPipeline
+
+
+def read_directory(path: Path, name: str, dtype: torch.dtype) -> Any:
+    """Loads a directory as a StableDiffusionPipeline, or a StableDiffusionXLPipeline.
+
+    Args:
+        path: the directory.
+        name: what the user called it, for messages.
+        dtype: precision to load in.
+
+    Raises:
+        SamecastError: it is incomplete, damaged, or of another family.
+    """
+    family = _check_directory(path, name)
+    skipped = XL_SKIPPED if family == "xl" else SKIPPED
+    variant = variant_of(file.relative_to(path).as_posix() for file in path.rglob("*.safetensors"))
+    try:
+        pipeline: Any = pipeline_class(family).from_pretrained(
+            str(path), dtype=dtype, use_safetensors=True, local_files_only=True, variant=variant, **skipped
+        )
+    except Exception as error:  # every broken file raises a type of its own
+        raise SamecastError(f"model {name} cannot be loaded: {first_line(error)}") from error
+    channels, latent = pipeline.unet.config.in_channels, pipeline.vae.config.latent_channels
+    if channels != latent:
+        raise SamecastError(f"model {name} takes {channels} channels for {latent}; inpainting models are not supported")
+    _keep_guidance(pipeline, path, name)
+    return pipeline
+
+
+def _keep_guidance(pipeline: Any, path: Path, name: str) -> None:
+    """Leaves in the pipeline's configuration, which diffusers strips of it, the guidance that its index tells."""
+    data = _read_index(path / INDEX, name).get(GUIDANCE)
+    if data is not None:
+        check_value(data, Annotated[float, Within(0, 1000)], f"{GUIDANCE} in {INDEX} of model {name}")
+        pipeline.register_to_config(**{GUIDANCE: float(data)})
+
+
+def variant_of(files: Iterable[str]) -> str | None:
+    """The variant to load of a pipeline: `fp16` where some part's weights are there in that precision alone.
+
+    Args:
+        files: paths within the pipeline, with `/`.
+    """
+    weights = [Path(file) for file in files if file.endswith(".safetensors")]
+    parts = {file.parent.as_posix() for file in weights} & set(XL_PARTS)
+    plain = {file.parent.as_posix() for file in weights if not _HALF.search(file.name)}
+    return "fp16" if parts - plain else None
+
+
+def _check_directory(path: Path, name: str) -> Family:
+    if not (path / INDEX).is_file():
+        raise SamecastError(f"model {name} is not a diffusers pipeline directory: it has no {INDEX}")
+    family = check_index(path / INDEX, name)
+    missing = [part for part in (XL_PARTS if family == "xl" else PARTS) if not (path / part).is_dir()]
+    if missing:
+        raise SamecastError(f"model {name} lacks {', '.join(missing)}; the download may be incomplete")
+    check_configs(path, name, second=family == "xl")
+    return family
+
+
+def check_index(index: Path, name: str) -> Family:
+    """The family, by the file that names a pipeline's parts.
+
+    Raises:
+        SamecastError: it is none that samecast runs, or the file is damaged.
+    """
+    parts = _read_index(index, name)
+    kind = shown(parts.get("_class_name", "model of another kind")).strip("'")
+    has_unet = _class_of(parts, "unet") == "UNet2DConditionModel"
+    is_xl = "text_encoder_2" in parts
+    if not has_unet or (is_xl and not kind.startswith("StableDiffusionXL")):
+        raise SamecastError(f"model {name} is a {kind}; samecast runs the Stable Diffusion 1.x, 2.x and XL families")
+    if is_xl and _class_of(parts, "text_encoder") is None:
+        raise SamecastError(f"model {name} is a refiner, which only finishes pictures; samecast runs base models")
+    check_classes(parts, name)
+    return "xl" if is_xl else "sd"
+
+
+def _read_index(index: Path, name: str) -> dict[str, Any]:
+    data = parse_json(read_text(index), f"model {name} has a damaged {INDEX}")
+    if not isinstance(data, dict):
+        raise SamecastError(f"model {name} has a damaged {INDEX}: expected an object; got {shown(data)}")
+    return data
+
+
+def _class_of(parts: dict[str, Any], part: str) -> str | None:
+    """The class that an index names for a part, which it tells as [library, class]."""
+    data = parts.get(part)
+    return str(data[1]) if isinstance(data, list) and len(data) == 2 and data[1] is not None else None

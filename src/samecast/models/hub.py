@@ -1,0 +1,62 @@
+"""Models from the Hugging Face hub."""
+
+from pathlib import Path
+from typing import Any
+
+from huggingface_hub import HfApi, get_hf_file_metadata, hf_hub_download, hf_hub_url
+from huggingface_hub.errors import LocalEntryNotFoundError, RepositoryNotFoundError
+
+from samecast.errors import SamecastError
+from samecast.models.directory import INDEX, check_index, pipeline_class, variant_of
+from samecast.models.quiet import first_line, quiet_libraries
+
+
+def download(hub_id: str, revision: str | None) -> Path:
+    """The local snapshot of a hub repository, whose folder is named after the commit. Shows the hub's own bars.
+
+    Raises:
+        SamecastError: the hub has no such model, cannot be reached, or the model is of another family.
+    """
+    try:
+        with quiet_libraries(keep_bars=True):
+            # Before gigabytes of another family come down.
+            family = check_index(_fetch_index(hub_id, revision), hub_id)
+            skipped = {"safety_checker": None} if family == "sd" else {}
+            download: Any = pipeline_class(family).download
+            variant = _variant(hub_id, revision)
+            return Path(download(hub_id, revision=revision, use_safetensors=True, variant=variant, **skipped))
+    except SamecastError:
+        raise
+    except RepositoryNotFoundError as error:
+        raise SamecastError(
+            f"model {hub_id} is no local path, and the hub has none of this name or wants you to log in (hf auth login)"
+        ) from error
+    except Exception as error:  # the hub's client raises a dozen unrelated types
+        raise SamecastError(
+            f"model {hub_id} is no local path and could not be fetched from the hub: {first_line(error)}"
+        ) from error
+
+
+def _variant(hub_id: str, revision: str | None) -> str | None:
+    """The variant to fetch. Without a connection nothing is fetched, so that it does not matter."""
+    try:
+        siblings = HfApi().model_info(hub_id, revision=revision).siblings
+    except Exception:  # as in `_fetch_index`, whose copy told that all was here before
+        return None
+    return variant_of(sibling.rfilename for sibling in siblings or ())
+
+
+def _fetch_index(hub_id: str, revision: str | None) -> Path:
+    """The file that names a hub pipeline's parts: fetched, or, without a connection, as it was fetched before.
+
+    The hub's client would try five times over half a minute before it gave up on a plane; asking for the file's
+    metadata tries once.
+    """
+    try:
+        get_hf_file_metadata(hf_hub_url(hub_id, INDEX, revision=revision))
+    except Exception as error:  # whatever it is, an earlier copy will do; without one, it is the reason
+        try:
+            return Path(hf_hub_download(hub_id, INDEX, revision=revision, local_files_only=True))
+        except LocalEntryNotFoundError:
+            raise error from None
+    return Path(hf_hub_download(hub_id, INDEX, revision=revision))

@@ -1,0 +1,291 @@
+"""Stable Diffusion 1.x and 2.x (and their miniatures): one CLIP text encoder, a conditional U-Net, a KL autoencoder.
+
+An adapter over diffusers' pipeline, which stays as it was loaded: prompts go through the pipeline's own
+`encode_prompt`, so that textual inversions and LoRAs act here as they do there.
+"""
+
+import importlib.metadata
+import platform
+from collections.abc import Iterator, Sequence
+from typing import Any, cast
+
+import torch
+from diffusers.schedulers.scheduling_ddim import DDIMScheduler
+from jaxtyping import Float, Int
+from PIL import Image
+from torch import Tensor
+
+from samecast.core.ddim import PredictionType, Schedule
+from samecast.core.layers import Kind, Layer, Stage
+from samecast.errors import SamecastError
+from samecast.models.base import AttentionLayer, BoundLayer, ModelIdentity
+from samecast.models.directory import GUIDANCE
+from samecast.models.finite import check_finite
+from samecast.models.words import find_phrase, word_starts
+
+LIBRARIES = ("samecast", "torch", "diffusers", "transformers")
+
+
+class UNetBackbone:
+    """A `StableDiffusionPipeline` behind the `Backbone` protocol.
+
+    Args:
+        pipeline: the loaded pipeline, on its device; held, never modified.
+        identity: which weights these are.
+
+    Raises:
+        SamecastError: the checkpoint predicts something that DDIM inversion is not defined for here.
+    """
+
+    customary_guidance = 7.5
+    """Scale that papers and diffusers sample this family with."""
+
+    def __init__(self, pipeline: Any, identity: ModelIdentity) -> None:
+        self.pipeline = pipeline
+        self.identity = identity
+        prediction_type: str = pipeline.scheduler.config.get("prediction_type", "epsilon")
+        if prediction_type not in ("epsilon", "v_prediction"):
+            raise SamecastError(f"model {identity.id} predicts {prediction_type!r}; expected epsilon or v_prediction")
+        self.prediction_type: PredictionType = prediction_type
+        self.image_prompts: tuple[Tensor, ...] = ()
+        """What stands for no image prompt, one row for each IP-Adapter; set while a pipeline with some is attached."""
+
+    @property
+    def device(self) -> torch.device:
+        """Where the parts compute; parts that are offloaded wait elsewhere in between."""
+        return self.pipeline._execution_device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The precision of the U-Net."""
+        return self.pipeline.unet.dtype
+
+    @property
+    def latent_dtype(self) -> torch.dtype:
+        """The precision of latents between steps: float32, or the U-Net's where that is finer."""
+        return torch.promote_types(torch.float32, self.dtype)
+
+    @property
+    def denoiser(self) -> torch.nn.Module:
+        """The U-Net."""
+        return self.pipeline.unet
+
+    @property
+    def default_size(self) -> int:
+        """The side the U-Net was made for, in pixels."""
+        side = self.pipeline.unet.config.sample_size
+        return int(side if isinstance(side, int) else side[0]) * int(self.pipeline.vae_scale_factor)
+
+    @property
+    def default_guidance(self) -> float:
+        """What the pipeline's index tells, else the custom of its family."""
+        return float(self.pipeline.config.get(GUIDANCE, self.customary_guidance))
+
+    def latent_shape(self, size: int) -> tuple[int, int, int]:
+        """(channel, height, width), refusing sizes that the U-Net cannot halve at every level."""
+        factor = int(self.pipeline.vae_scale_factor)
+        multiple = factor * 2 ** (len(self.pipeline.unet.config.block_out_channels) - 1)
+        if size % multiple:
+            nearest = max(multiple, round(size / multiple) * multiple)
+            raise SamecastError(f"size must be a multiple of {multiple} for this model; got {size}, try {nearest}")
+        return int(self.pipeline.unet.config.in_channels), size // factor, size // factor
+
+    def schedule(self, steps: int) -> Schedule:
+        """The levels that stock diffusers steps through with a DDIMScheduler of the checkpoint's configuration."""
+        trained = int(self.pipeline.scheduler.config.num_train_timesteps)
+        if steps > trained:
+            raise SamecastError(
+                f"steps must be at most {trained}, the timesteps the model was trained with; got {steps}"
+            )
+        # SD's PNDM configuration lacks clip_sample, and DDIMScheduler's default of True ruins inversion.
+        scheduler: Any = DDIMScheduler.from_config(self.pipeline.scheduler.config, clip_sample=False)
+        scheduler.set_timesteps(steps)
+        if int(scheduler.timesteps[0]) >= trained:  # steps_offset moves them up by one
+            raise SamecastError(f"steps must be below {trained} for this model's schedule; got {steps}")
+        return schedule_of(scheduler, self.prediction_type)
+
+    def noise_levels(self) -> Float[Tensor, " timestep"]:
+        """Cumulative products of the checkpoint's schedule."""
+        return self.pipeline.scheduler.alphas_cumprod.float()
+
+    def self_attention(self) -> tuple[BoundLayer, ...]:
+        """Every `attn1`, in execution order."""
+        return tuple(walk(self.pipeline.unet, "self"))
+
+    def cross_attention(self) -> tuple[BoundLayer, ...]:
+        """Every `attn2`, in execution order."""
+        return tuple(walk(self.pipeline.unet, "cross"))
+
+    def encode_prompts(self, prompts: Sequence[str]) -> Float[Tensor, "prompt token channel"]:
+        """Text embeddings; texts beyond the encoder's length are refused rather than cut."""
+        for prompt in prompts:
+            self._check_length(prompt)
+        embeddings, _ = self.pipeline.encode_prompt(list(prompts), self.device, 1, False)
+        check_finite(embeddings, "text encoder", embeddings.dtype, self.identity)
+        return embeddings.to(self.dtype)
+
+    def _check_length(self, prompt: str) -> None:
+        limit = self._text_limit
+        text = self.pipeline.maybe_convert_prompt(prompt, self.pipeline.tokenizer)
+        tokens = len(self.pipeline.tokenizer(text, verbose=False).input_ids)
+        if tokens > limit:
+            raise SamecastError(
+                f"the prompt {prompt[:40]!r}... has {tokens - 2} tokens;"
+                f" the model reads at most {limit - 2}: shorten it"
+            )
+
+    def find_words(self, prompt: str, phrase: str) -> tuple[int, ...]:
+        """Positions of a phrase's tokens in a prompt; whole words, as the tokenizer splits both."""
+        tokenizer = self.pipeline.tokenizer
+        tokens = [self._tokens(text) for text in (prompt, phrase)]
+        whole = frozenset(tokenizer.get_added_vocab())
+        found = find_phrase(tokens[0], tokens[1][1:-1], word_starts(tokens[0], whole))
+        if not found:
+            raise SamecastError(f"the word {phrase!r} is not in the prompt {prompt[:60]!r}, so no map can show it")
+        limit = self._text_limit
+        read = tuple(at for at in found if at < limit - 1)  # the last is the mark of the end
+        if not read:
+            raise SamecastError(
+                f"the word {phrase!r} comes after the {limit - 2} tokens that the model reads of the prompt"
+                f" {prompt[:40]!r}...: say it earlier"
+            )
+        return read
+
+    @property
+    def _text_limit(self) -> int:
+        """How many tokens a text has at most, marks included; of XL's two encoders both read 77."""
+        return int(self.pipeline.text_encoder.config.max_position_embeddings)
+
+    def _tokens(self, text: str) -> list[str]:
+        """What the text encoder reads, with the marks of begin and end."""
+        tokenizer = self.pipeline.tokenizer
+        return tokenizer.convert_ids_to_tokens(tokenizer(self.pipeline.maybe_convert_prompt(text, tokenizer)).input_ids)
+
+    def predict(
+        self,
+        latents: Float[Tensor, "row channel height width"],
+        timestep: int | Int[Tensor, " row"],
+        embeddings: Float[Tensor, "row token channel_text"],
+    ) -> Float[Tensor, "row channel height width"]:
+        """One call of the U-Net."""
+        prediction = self.pipeline.unet(
+            latents.to(self.dtype),
+            timestep,
+            encoder_hidden_states=embeddings,
+            added_cond_kwargs=self.added_conditions(len(latents)),
+            return_dict=False,
+        )[0]
+        return prediction.to(self.latent_dtype)
+
+    def added_conditions(self, rows: int) -> dict[str, Any]:
+        """What the U-Net is told besides the text: without an image prompt, if it has an IP-Adapter.
+
+        Raises:
+            SamecastError: it has one, and nothing is known of image prompts.
+        """
+        if getattr(self.pipeline.unet, "encoder_hid_proj", None) is None:
+            return {}
+        if not self.image_prompts:
+            raise SamecastError(
+                "the U-Net has an IP-Adapter, which needs an image prompt: call its pipeline under samecast.attach, or"
+                " unload_ip_adapter() first"
+            )
+        return {"image_embeds": [prompt.expand(rows, *prompt.shape[1:]) for prompt in self.image_prompts]}
+
+    def encode_image(self, image: Image.Image) -> Float[Tensor, "channel height width"]:
+        """Latent of a picture."""
+        vae = self.pipeline.vae
+        pixels = self.pipeline.image_processor.preprocess(image).to(self.device, vae.dtype)
+        latent = (vae.encode(pixels).latent_dist.mean * vae.config.scaling_factor)[0].to(self.latent_dtype)
+        check_finite(latent, "autoencoder", vae.dtype, self.identity)
+        return latent
+
+    def decode(self, latents: Float[Tensor, "branch channel height width"]) -> list[Image.Image]:
+        """Pictures of latents."""
+        vae = self.pipeline.vae
+        images: list[Image.Image] = []
+        for latent in latents:
+            # In its own precision, also where a training computes the rest in another.
+            with torch.autocast(self.device.type, enabled=False):
+                pixels = vae.decode((latent[None] / vae.config.scaling_factor).to(vae.dtype), return_dict=False)[0]
+            check_finite(pixels, "autoencoder", vae.dtype, self.identity)
+            images += self.pipeline.image_processor.postprocess(pixels.float(), output_type="pil")
+        return images
+
+    def describe(self) -> dict[str, Any]:
+        """Device, precision, threads and versions."""
+        return {
+            "device": str(self.device),
+            "dtype": str(self.dtype).removeprefix("torch."),
+            "prediction_type": self.prediction_type,
+            "threads": torch.get_num_threads(),
+            "versions": {"python": platform.python_version()} | {name: _version(name) for name in LIBRARIES},
+        }
+
+
+def schedule_of(scheduler: Any, prediction_type: PredictionType) -> Schedule:
+    """The noise levels that a DDIMScheduler with its timesteps set steps through."""
+    stride = scheduler.config.num_train_timesteps // scheduler.num_inference_steps
+    timesteps = [int(timestep) for timestep in scheduler.timesteps]
+    cumulative = scheduler.alphas_cumprod.tolist()
+    final = float(scheduler.final_alpha_cumprod)
+    return Schedule(
+        timesteps=tuple(timesteps),
+        alphas=tuple(cumulative[timestep] for timestep in timesteps),
+        alphas_after=tuple(cumulative[t - stride] if t >= stride else final for t in timesteps),
+        # The denoiser knows no timestep below 0; that is the level of set_alpha_to_one=False.
+        clean_timestep=max(0, timesteps[-1] - stride),
+        prediction_type=prediction_type,
+    )
+
+
+def _version(distribution: str) -> str:
+    try:
+        return importlib.metadata.version(distribution)
+    except importlib.metadata.PackageNotFoundError:
+        return "not installed as a package"
+
+
+def check_not_compiled(unet: Any) -> None:
+    """Refuses a compiled U-Net, whose attention cannot be changed.
+
+    Raises:
+        SamecastError: it, or a part of it, is compiled.
+    """
+    modules = unet.modules() if isinstance(unet, torch.nn.Module) else ()
+    if any(hasattr(part, "_orig_mod") or getattr(part, "_compiled_call_impl", None) is not None for part in modules):
+        raise SamecastError("the U-Net is compiled, which fixes its attention: use it as it was before torch.compile")
+
+
+def walk(unet: Any, kind: Kind) -> Iterator[BoundLayer]:
+    """Yield a U-Net's attention of one kind in execution order; its own lists put `mid` last.
+
+    Raises:
+        SamecastError: it is compiled, or has attention that is not in transformer blocks.
+    """
+    check_not_compiled(unet)
+    resolution = unet.config.sample_size if isinstance(unet.config.sample_size, int) else unet.config.sample_size[0]
+    index = 0
+    stages: list[tuple[Stage, list[Any]]] = [
+        ("down", list(unet.down_blocks)),
+        ("mid", [unet.mid_block] if unet.mid_block is not None else []),
+        ("up", list(unet.up_blocks)),
+    ]
+    for stage, blocks in stages:
+        within = 0
+        for block in blocks:
+            for transformer in getattr(block, "attentions", None) or ():
+                if not hasattr(transformer, "transformer_blocks"):
+                    raise SamecastError(
+                        f"this U-Net's {type(block).__name__} has attention without transformer blocks; control binds"
+                        " to U-Nets of the Stable Diffusion 1.x, 2.x and XL family"
+                    )
+                for module in transformer.transformer_blocks:
+                    attention = cast(AttentionLayer, module.attn1 if kind == "self" else module.attn2)
+                    layer = Layer(f"{stage}.{within}", index, kind, stage, resolution, attention.heads)
+                    yield BoundLayer(layer, attention)
+                    index, within = index + 1, within + 1
+            if getattr(block, "downsamplers", None):
+                resolution = (resolution + 1) // 2  # stride 2, padding 1
+            if getattr(block, "upsamplers", None):
+                resolution = resolution * 2

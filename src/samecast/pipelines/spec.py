@@ -1,0 +1,254 @@
+"""Who reads whom in a stock pipeline, as the user said it, and what that comes to in one of its calls."""
+
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
+from numbers import Integral
+from pathlib import Path
+
+from PIL import Image
+from torch import Tensor
+
+from samecast.attention.plan import Masks, Plan, make_plan
+from samecast.attention.rule import Rules
+from samecast.attention.session import Session
+from samecast.core.ddim import Schedule
+from samecast.core.layers import select_layers
+from samecast.core.tokens import SubjectTokens
+from samecast.engine.attention_store import AttentionStore, MapSpec, make_map_specs, map_caption
+from samecast.engine.checks import wanted_masks
+from samecast.engine.given import GivenMask, one_or_more, read_mask, to_subject_mask
+from samecast.errors import SamecastError
+from samecast.models.stock import (
+    PipelineCall,
+    StockTimeline,
+    check_inverts,
+    check_takes_photos,
+    schedule_from,
+    timeline_from,
+    weights_state,
+)
+from samecast.models.unet import UNetBackbone
+from samecast.photos import fit_photo, open_photo
+from samecast.pipelines.call import Batch, StockRun, lay_out
+from samecast.pipelines.replay import Replay, trace_photos
+
+Photo = str | Path | Image.Image
+Sources = int | Photo | Sequence[int | Photo]
+
+
+@dataclass(frozen=True)
+class AttachSpec:
+    """Who reads whom, checked as far as that can be done before a call.
+
+    Args:
+        rules: who reads whom, where and when.
+        sources: rows of the list of prompts.
+        photos: the sources, where they are photos, as they were opened.
+        targets: rows of the list of prompts; None is all but the sources.
+        source_masks: given, one for each source or none.
+        target_masks: given, one for each target or none.
+        class_noun: what the subject is, or nothing.
+        memory: most GiB for what is kept of photos; None is half of what is free.
+
+    Raises:
+        SamecastError: rows are named twice, or masks and rules do not go together.
+    """
+
+    rules: Rules
+    sources: tuple[int, ...]
+    photos: tuple[Image.Image, ...]
+    targets: tuple[int, ...] | None
+    source_masks: tuple[GivenMask, ...] = ()
+    target_masks: tuple[GivenMask, ...] = ()
+    class_noun: str = ""
+    memory: float | None = None
+
+    def __post_init__(self) -> None:
+        _check_rows(self.sources, "source")
+        if self.targets is not None:
+            _check_rows(self.targets, "target")
+            if not self.targets:
+                raise SamecastError("targets must name at least one row; got none")
+            if shared := sorted({*self.sources} & {*self.targets}):
+                raise SamecastError(f"row {shared[0]} is both source and target; it can be one of them")
+        given = (self.source_masks, self.target_masks)
+        for role, wants, masks in zip(("source", "target"), wanted_masks(self.rules), given, strict=True):
+            if wants and not masks:
+                raise SamecastError(f"these rules need masks of the {role}s: give {role}_masks, or let them be found")
+            if masks and not wants:
+                raise SamecastError(f"{role}_masks were given that no rule reads: leave them out, or mask the method")
+        if self.memory is not None and not self.photos:
+            raise SamecastError("source_memory was given, and no photo is a source: leave it out")
+
+    @property
+    def tokens(self) -> tuple[SubjectTokens, ...]:
+        """What rules look for in cross-attention maps."""
+        return tuple(rule.tokens for rule in self.rules if isinstance(rule.tokens, SubjectTokens))
+
+    @property
+    def _masks_sources(self) -> bool:
+        """Whether any rule looks for the subject in the sources."""
+        return any(rule.masks_sources for rule in self.rules)
+
+    def map_layers(self, backbone: UNetBackbone) -> frozenset[int]:
+        """Indices of the cross-attention layers whose maps are wanted.
+
+        Raises:
+            SamecastError: some are not there.
+        """
+        crossed = [bound.layer for bound in backbone.cross_attention()]
+        chosen = [select_layers(tokens.selector(crossed), crossed) for tokens in self.tokens]
+        return frozenset(layer.index for layers in chosen for layer in layers)
+
+    def begin(
+        self,
+        backbone: UNetBackbone,
+        session: Session,
+        call: PipelineCall,
+        sample: Tensor,
+        timestep: float,
+        replays: dict[Hashable, Replay],
+    ) -> StockRun:
+        """What it comes to in a call; photos are inverted now, unless they were before.
+
+        Args:
+            backbone: the pipeline.
+            session: attached to it.
+            call: how the batch is made up.
+            sample: what the U-Net is first called with, (row, channel, height, width).
+            timestep: at which that is.
+            replays: the photos of the last call that inverted them, by all that the inversion depends on.
+
+        Raises:
+            SamecastError: rows, steps, words or masks are not those of the call, or its scheduler cannot invert photos.
+        """
+        scheduler = backbone.pipeline.scheduler
+        timeline = timeline_from(scheduler, timestep)
+        batch = lay_out(call, self.sources, self.targets, len(self.photos))
+        number = len(batch.companies[0].targets)
+        size = self._check_size(backbone, sample)
+        masks = self._masks(batch, size)
+        map_specs = self._map_specs(backbone, timeline, batch)
+        if not self.photos:
+            plan = make_plan(self.rules, session.layers, timeline, number)
+            return StockRun(
+                call, timeline, batch, plan, masks, AttentionStore(map_specs, backbone) if map_specs else None, None
+            )
+        check_inverts(scheduler)
+        check_takes_photos(backbone.pipeline)
+        schedule = schedule_from(backbone, timeline)
+        plan = make_plan(self.rules, session.layers, schedule, number)
+        key = (schedule, size, call.guided, weights_state(backbone.pipeline))
+        if key not in replays:
+            replays.clear()
+            replays[key] = self._trace(
+                backbone, session, schedule, plan, batch, map_specs if plan.masks_sources else (), size
+            )
+        replay = replays[key]
+        store = (
+            replay.store.fork()
+            if replay.store is not None
+            else AttentionStore(map_specs, backbone)
+            if map_specs
+            else None
+        )
+        return StockRun(call, timeline, batch, plan, masks, store, replay)
+
+    def _trace(
+        self,
+        backbone: UNetBackbone,
+        session: Session,
+        schedule: Schedule,
+        plan: Plan,
+        batch: Batch,
+        map_specs: tuple[MapSpec, ...],
+        size: int,
+    ) -> Replay:
+        pairings = batch.companies[0]
+        return trace_photos(
+            backbone,
+            session,
+            schedule,
+            plan,
+            pairings.sources,
+            [fit_photo(photo, size=size, fit="crop") for photo in self.photos],
+            guidance_scale=pairings.guidance_scale,
+            memory=self.memory,
+            map_specs=map_specs,
+            caption=map_caption(self.class_noun, map_specs),
+        )
+
+    def _check_size(self, backbone: UNetBackbone, sample: Tensor) -> int:
+        """The side of the pictures in pixels; that they are square, where that matters."""
+        height, width = sample.shape[-2:]
+        if height != width and (self.photos or any(rule.tokens != "all" for rule in self.rules)):
+            what = "photos" if self.photos else "masks"
+            raise SamecastError(f"{what} need square pictures; this call's latents are {height} x {width}")
+        return width * int(backbone.pipeline.vae_scale_factor)
+
+    def _map_specs(self, backbone: UNetBackbone, timeline: StockTimeline, batch: Batch) -> tuple[MapSpec, ...]:
+        """What rules want to see; that it can be seen before it is read."""
+        crossed = [bound.layer for bound in backbone.cross_attention()]
+        map_specs = make_map_specs(self.rules, crossed, timeline, self.class_noun)
+        texts = [branch.prompt for branch in batch.companies[0].targets]
+        if self._masks_sources and self.photos:
+            texts.append(map_caption(self.class_noun, map_specs))
+        elif self._masks_sources:
+            texts += [branch.prompt for branch in batch.companies[0].sources]
+        for map_spec in map_specs:
+            for text in texts:
+                backbone.find_words(text, map_spec.phrase)
+            first = min(min(rule.steps.select(timeline.steps)) for rule in self.rules if rule.tokens == map_spec.tokens)
+            # Sources in the batch are first seen in this very call, like targets.
+            if not self.photos and min(map_spec.steps) >= first:
+                raise SamecastError(
+                    f"a rule reads masks at step {first}, before there is a map (maps from step {min(map_spec.steps)}):"
+                    " let it start later"
+                )
+        return map_specs
+
+    def _masks(self, batch: Batch, size: int) -> Masks:
+        masks: Masks = {}
+        for role, given in (("source", self.source_masks), ("target", self.target_masks)):
+            photos = [photo.size for photo in self.photos] if role == "source" and self.photos else [None] * len(given)
+            read = [
+                to_subject_mask(read_mask(mask, f"{role} {number}", size=size, fit="crop", photo=photo))
+                for number, (mask, photo) in enumerate(zip(given, photos, strict=False))
+            ]
+            for pairings in batch.companies:
+                branches = pairings.sources if role == "source" else pairings.targets
+                if given and len(given) != len(branches):
+                    raise SamecastError(f"{len(branches)} {role}s need as many {role}_masks; got {len(given)}")
+                masks = {**masks, **{("given", branch): mask for branch, mask in zip(branches, read, strict=False)}}
+        return masks
+
+
+def part_sources(sources: Sources | None, rules: Rules) -> tuple[tuple[int, ...], tuple[Image.Image, ...]]:
+    """Sources as rows of the list of prompts, and as photos, opened.
+
+    Raises:
+        SamecastError: they are both, or rules read none, or there are none to read, or a photo cannot be opened.
+    """
+    reading = any(rule.reads_source for rule in rules)
+    if sources is None:
+        return ((0,) if reading else ()), ()
+    several = one_or_more(sources, Integral, str, Path, Image.Image)
+    rows = tuple(int(source) for source in several if isinstance(source, Integral))
+    photos = tuple(
+        source if isinstance(source, Image.Image) else open_photo(source)
+        for source in several
+        if not isinstance(source, Integral)
+    )
+    if rows and photos:
+        raise SamecastError("sources must be rows of the batch or photos, not both")
+    if reading != bool(several):
+        data = "these rules read a source: name one" if reading else "no rule reads a source: leave out sources"
+        raise SamecastError(data)
+    return rows, photos
+
+
+def _check_rows(rows: Sequence[int], role: str) -> None:
+    if any(row < 0 for row in rows):
+        raise SamecastError(f"{role}s are prompts' numbers, counted from 0; got {list(rows)}")
+    if len(set(rows)) != len(rows):
+        raise SamecastError(f"{role}s must name each row once; got {list(rows)}")
