@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from samecast.attention.methods import METHODS, masactrl, masactrl_union, none
+from samecast.attention.modes import Separate
 from samecast.attention.plan import make_plan
 from samecast.attention.rule import Rule
 from samecast.attention.rule_files import rules_from_data, rules_to_data
@@ -112,6 +113,14 @@ def test_every_argument_of_every_method_changes_what_is_done(name: str, argument
 def test_every_method_survives_json(name: str) -> None:
     rules = METHODS[name]()
     assert rules_from_data(json.loads(json.dumps(rules_to_data(rules)))) == rules
+
+
+def test_files_with_the_former_name_of_layers_are_read() -> None:
+    tokens = SubjectTokens("dog", layers="decoder")
+    rules = (Rule("targets", ("source",), "10-15", mode=Separate(tokens)),)
+    former = json.loads(json.dumps(rules_to_data(rules)).replace('"layers"', '"sites"'))
+    assert "sites" in former[0] and "sites" in former[0]["mode"]["tokens"]
+    assert rules_from_data(former) == rules
 
 
 def test_readers_survive_json() -> None:

@@ -10,6 +10,8 @@ from samecast.checked import Within, build, read_json, shown
 from samecast.errors import SamecastError
 
 FORMAT = 1
+_FORMER = {"sites": "layers"}
+"""Names that older files use."""
 
 
 @dataclass(frozen=True)
@@ -59,6 +61,7 @@ def rules_file(rules: Rules, why: dict[str, Any]) -> dict[str, Any]:
 
 
 def _rule_from_data(data: object, name: str) -> Rule:
+    data = _renamed(data)
     if isinstance(data, dict) and "mode" in data:
         data = {**data, "mode": _mode_from_data(cast(object, data["mode"]), f"{name}: mode")}
     return build(Rule, data, name, needed=("sources", "layers"))
@@ -71,3 +74,10 @@ def _mode_from_data(data: object, name: str) -> Mode:
     if not isinstance(called, str) or called not in MODES:
         raise SamecastError(f"{name} must be {', '.join(MODES)}, or an object with such a name; got {shown(data)}")
     return build(MODES[called], record, f"{name} {called}")
+
+
+def _renamed(data: object) -> object:
+    """Data with the names of today, also in the objects within."""
+    if not isinstance(data, dict):
+        return data
+    return {_FORMER.get(key, key): _renamed(value) for key, value in cast(dict[Any, object], data).items()}
