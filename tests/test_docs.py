@@ -2,20 +2,21 @@
 
 import re
 import shlex
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
-import torch
 from PIL import Image
 
 import samecast as sc
 from samecast.attention.rule_files import read_rules
+from samecast.cli import main
 from samecast.cli.parsing import parse
-from samecast.concepts.concept import Concept, ModifierToken
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+FILE = re.compile(r"(?:[\w-]+/)*[\w-]+\.(?:png|jpg|json|safetensors|bin)\b")
 LINK = re.compile(r"\]\((?!https?:|#)([^)#]+)")
 
 
@@ -28,18 +29,51 @@ def blocks(language: str) -> list[object]:
     ]
 
 
-@pytest.mark.parametrize("code", blocks("python"))
-def test_python_blocks_run(code: str, photo: Image.Image, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    photo.save(tmp_path / "rex.png")
-    (tmp_path / "photos").mkdir()
-    photo.save(tmp_path / "photos" / "0.png")
-    if "rex.safetensors" in code:
-        model = sc.load()
-        width = model.backbone.pipeline.text_encoder.config.hidden_size
-        token = ModifierToken({"text_encoder": torch.ones(1, width)}, "dog")
-        Concept({"<new1>": token}).save(tmp_path / "rex.safetensors")
+QUICK = {"render": ("--steps", "26"), "masks": ("--steps", "4"), "learn": ("--steps", "2", "--class-images", "2")}
+"""What makes a command a matter of seconds, where the page does not say it itself."""
+LONG = {"study", "tune", "compare", "benchmark"}
+"""Commands that take minutes: these are parsed, and what they would write counts as written."""
+WRITES = {"--out", "-o", "--docs", "--write"}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_a_page_is_followed_from_its_top_to_its_end(
+    page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "examples").symlink_to(ROOT / "examples")
     monkeypatch.chdir(tmp_path)
-    exec(compile(code, "documentation", "exec"), {"__name__": "documentation"})
+    later: set[str] = set()
+    for kind, text in BLOCK.findall(page.read_text(encoding="utf-8")):
+        if kind == "python":
+            exec(compile(text, page.name, "exec"), {"__name__": "documentation"})
+        elif kind == "json":
+            (tmp_path / "rules.json").write_text(text)
+        elif kind == "console":
+            for line in text.splitlines():
+                follow(shlex.split(line), later)
+    capsys.readouterr()
+
+
+def follow(words: list[str], later: set[str]) -> None:
+    """Runs a command of a page, or parses it; every file that it reads is there, or an earlier command writes it."""
+    program, *words = words
+    if program == "make":
+        targets = re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
+        assert set(words) <= set(targets)
+        return
+    assert program == "samecast"
+    parse(words)
+    if any("path/to/" in word for word in words):  # the reader's own files
+        return
+    written = {word for flag, word in pairwise(words) if flag in WRITES}
+    read = {file for word in words if word not in written for file in FILE.findall(word)}
+    lacking = {file for file in read if not Path(file).exists()}
+    assert all(any(file.startswith(there) for there in later) for file in lacking), lacking
+    if LONG & set(words[:2]) or lacking:
+        later |= {*written, *({"tuned"} if words[0] == "tune" else ())}
+        return
+    quick = QUICK.get(words[0], ())
+    assert main([*words, *(quick if not set(quick) & set(words) else ())]) == 0
 
 
 @pytest.mark.parametrize("text", blocks("json"))
@@ -50,18 +84,6 @@ def test_files_of_rules_do_what_they_say(text: str, photo: Image.Image, tmp_path
     ruled, free = (sc.load().render(subject, prompts, rules=each, settings=settings) for each in (rules, ()))
     for one, other in zip(ruled.renders, free.renders, strict=True):
         assert one.image.tobytes() != other.image.tobytes()
-
-
-@pytest.mark.parametrize("text", blocks("console"))
-def test_commands_parse(text: str) -> None:
-    for line in text.splitlines():
-        program, *words = shlex.split(line)
-        if program == "make":
-            targets = re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
-            assert set(words) <= set(targets)
-        else:
-            assert program == "samecast"
-            parse(words)
 
 
 def test_the_readme_example_is_short() -> None:
@@ -75,7 +97,7 @@ def test_links_lead_somewhere(page: Path) -> None:
         assert (page.parent / target).exists(), target
 
 
-def test_the_options_that_the_readme_explains_exist() -> None:
-    for option in re.findall(r"^\| `(--[^`]+)`", (ROOT / "README.md").read_text(), re.MULTILINE):
+def test_the_options_that_the_page_explains_exist() -> None:
+    for option in re.findall(r"^\| `(--[^`]+)`", (ROOT / "docs" / "render.md").read_text(), re.MULTILINE):
         words = shlex.split(option)
         parse(["render", *words] if words[0] == "--again" else ["render", "photo.png", "a dog", *words])
