@@ -258,7 +258,7 @@ def main(asked: Consistency) -> None:
     model = sc.load(asked.model)
     methods, subjects = placements(asked.steps), cases(asked.subjects)
     settings = sc.RenderSettings(
-        steps=asked.steps, guidance_scale=asked.guidance, guidance_rescale=asked.guidance_rescale
+        num_inference_steps=asked.steps, guidance_scale=asked.guidance, guidance_rescale=asked.guidance_rescale
     )
     benchmark = Benchmark(model, load_probe(), load_clip(), load_vit(), settings, asked.prompts)
     runs: dict[bool, list[Judgement]] = {}

@@ -127,7 +127,7 @@ def map_spec(
     for noun in dict.fromkeys(photo.noun for photo in photos):
         mine = [index for index, photo in enumerate(photos) if photo.noun == noun]
         subject = sc.Subject(tuple(Image.fromarray(photos[index].picture.image) for index in mine), noun)
-        search = model.find_masks(subject, tokens, settings=sc.RenderSettings(steps=steps))
+        search = model.find_masks(subject, tokens, settings=sc.RenderSettings(num_inference_steps=steps))
         for number, index in enumerate(mine, start=1):
             masks[index] = tuple(found for found in search.masks if found.number == number)
     return [found for index in range(len(photos)) for found in masks[index]]

@@ -23,7 +23,7 @@ from rich.table import Table
 import samecast as sc
 from samecast.attention.methods import masactrl
 from samecast.cli.executors import device_here, lasting, make_executor
-from samecast.cli.options.common import WAIT, Address, Device, DryRun, ExecutorName, Wait, Workers
+from samecast.cli.options.common import ExecutorOptions
 from samecast.cli.watching import report_failures, watching
 from samecast.compare.benchmark import Judgement
 from samecast.compare.job import Contest, run_contest
@@ -117,8 +117,8 @@ def _trainings(group: Training) -> Iterator[Method]:
 
 
 @dataclass(frozen=True)
-class Settings:
-    """What to try."""
+class Settings(ExecutorOptions):
+    """What to try, on any model that knows the embedded world."""
 
     methods: tuple[str, ...] = ()
     """Of textual-inversion, lora, dreambooth, custom-diffusion, masactrl, custom-diffusion-masactrl; all by default.
@@ -130,23 +130,8 @@ class Settings:
     prompts: int = 5
     """Scenes for each."""
 
-    model: str = "diorama"
-    """Any model that knows the embedded world."""
-
     work: Path = Path("runs/settings")
     """Folder that keeps pictures, verdicts and concepts, and the means of each method's last round."""
-
-    dry_run: DryRun = False
-
-    executor: ExecutorName = "local"
-
-    workers: Workers = None
-
-    address: Address = None
-
-    wait: Wait = WAIT
-
-    device: Device = "auto"
 
 
 def rounds(subjects: int) -> list[int]:

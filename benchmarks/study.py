@@ -137,7 +137,7 @@ def main(benchmark: Benchmark) -> None:
     chosen = everything[:: max(1, len(everything) // benchmark.configurations)][: benchmark.configurations]
     clip = default_clip(benchmark.model)
     subjects = bundled(backbone.default_size, subjects=benchmark.subjects)
-    settings = sc.RenderSettings(steps=benchmark.steps)
+    settings = sc.RenderSettings(num_inference_steps=benchmark.steps)
     with tempfile.TemporaryDirectory() as place:
         recipe = Recipe(grid, settings, benchmark.model, "", "", clip=clip)
         folder, _ = prepare(Path(place) / "study", recipe, subjects, backbone)

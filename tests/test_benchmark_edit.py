@@ -29,7 +29,7 @@ def test_the_reference_takes_as_many_evaluations_as_it_is_said_to(model: sc.Mode
         latents = edit(pipeline, square, ["a dog"] * count, steps=STEPS, control=control)
         assert len(decode(pipeline, latents)) == 1 + count
         assert sum(rows) == 2 * STEPS + 2 * STEPS * (1 + count)
-        settings = sc.RenderSettings(steps=STEPS, guidance_scale=7.5)
+        settings = sc.RenderSettings(num_inference_steps=STEPS, guidance_scale=7.5)
         ours = model.render(sc.Subject((square,)), ["a dog"] * count, rules=sc.masactrl(1), settings=settings)
         assert ours.evaluations == STEPS + 2 * STEPS * count
     hook.remove()

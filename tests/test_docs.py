@@ -80,7 +80,7 @@ def follow(words: list[str], later: set[str]) -> None:
 def test_files_of_rules_do_what_they_say(text: str, photo: Image.Image, tmp_path: Path) -> None:
     (tmp_path / "rules.json").write_text(text)
     rules, subject = read_rules(tmp_path / "rules.json"), sc.Subject(references=(photo,), class_noun="dog")
-    prompts, settings = ["a dog at night", "a dog in the snow"], sc.RenderSettings(steps=26)
+    prompts, settings = ["a dog at night", "a dog in the snow"], sc.RenderSettings(num_inference_steps=26)
     ruled, free = (sc.load().render(subject, prompts, rules=each, settings=settings) for each in (rules, ()))
     for one, other in zip(ruled.renders, free.renders, strict=True):
         assert one.image.tobytes() != other.image.tobytes()

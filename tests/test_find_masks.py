@@ -13,7 +13,7 @@ from samecast.cli import main
 from samecast.render.found import overlay
 
 STEPS = 5
-QUICK = sc.RenderSettings(steps=STEPS)
+QUICK = sc.RenderSettings(num_inference_steps=STEPS)
 
 
 @pytest.fixture(scope="module")
@@ -82,7 +82,7 @@ def test_several_questions_cost_no_more_than_one(model: sc.Model, subject: sc.Su
 
 
 def test_chunks_do_not_change_the_masks(model: sc.Model, subject: sc.Subject) -> None:
-    apart = model.find_masks(subject, settings=sc.RenderSettings(steps=STEPS, batch_rows=1))
+    apart = model.find_masks(subject, settings=sc.RenderSettings(num_inference_steps=STEPS, batch_rows=1))
     together = model.find_masks(subject, settings=QUICK)
     for one, two in zip(apart.masks, together.masks, strict=True):
         gap = np.asarray(one.map, dtype=int) - np.asarray(two.map, dtype=int)

@@ -41,7 +41,9 @@ def ours(
     seen: list[torch.Tensor] = []
     vae = model.backbone.pipeline.vae  # type: ignore[attr-defined]
     hook = vae.post_quant_conv.register_forward_pre_hook(lambda module, args: seen.append(args[0].clone()))
-    given = sc.RenderSettings(steps=STEPS, guidance_scale=7.5, pairing="masactrl", replay=False, **settings)
+    given = sc.RenderSettings(
+        num_inference_steps=STEPS, guidance_scale=7.5, pairing="masactrl", replay=False, **settings
+    )
     result = model.render(subject, PROMPTS, rules=rules, settings=given, target_masks=masks)
     hook.remove()
     assert result.evaluations <= STEPS * (1 + 1 + 2 * len(PROMPTS)) + STEPS
@@ -100,10 +102,10 @@ def test_synthesis_is_masactrls(model: sc.Model) -> None:
 
 
 def test_replay_keeps_the_photo_and_free_denoising_does_not(model: sc.Model, square: Image.Image) -> None:
-    settings = sc.RenderSettings(steps=STEPS, guidance_scale=7.5)
+    settings = sc.RenderSettings(num_inference_steps=STEPS, guidance_scale=7.5)
     kept, free = (
         model.render(sc.Subject((square,)), PROMPTS, rules=sc.masactrl(2), settings=each)
-        for each in (settings, sc.RenderSettings(steps=STEPS, guidance_scale=7.5, replay=False))
+        for each in (settings, sc.RenderSettings(num_inference_steps=STEPS, guidance_scale=7.5, replay=False))
     )
     assert kept.source_psnr is not None
     assert free.source_psnr is not None

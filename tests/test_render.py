@@ -19,9 +19,9 @@ from samecast.engine.run import Run
 from samecast.engine.source import invert_references
 
 STEPS = 5
-QUICK = sc.RenderSettings(steps=STEPS)
-FRESH = sc.RenderSettings(steps=STEPS, init="noise")
-BLENDED = sc.RenderSettings(steps=STEPS, init=0.4)
+QUICK = sc.RenderSettings(num_inference_steps=STEPS)
+FRESH = sc.RenderSettings(num_inference_steps=STEPS, init="noise")
+BLENDED = sc.RenderSettings(num_inference_steps=STEPS, init=0.4)
 CONTROL = sc.masactrl(start=2)
 PROMPTS = ["a dog running", "a dog asleep", "a dog"]
 # Batch shape changes rounding (about 1e-6 per call), which may tip an 8-bit value over.
@@ -80,7 +80,9 @@ def test_without_rules_images_equal_stock_diffusers(
     latents = torch.stack([seeded_noise((4, 16, 16), 3)] * 2)
     asked: dict[str, Any] = {"num_inference_steps": STEPS, "guidance_rescale": rescale, "latents": latents}
     expected = stock(PROMPTS[:2], negative_prompt=["blue"] * 2, **asked).images
-    settings = sc.RenderSettings(steps=STEPS, init="noise", seed=3, negative_prompt="blue", guidance_rescale=rescale)
+    settings = sc.RenderSettings(
+        num_inference_steps=STEPS, init="noise", seed=3, negative_prompt="blue", guidance_rescale=rescale
+    )
     out = sc.load(directory, device="cpu").render(None, PROMPTS[:2], rules=(), settings=settings)
     for render, image in zip(out.renders, expected, strict=True):
         assert_close(render.image, image)
@@ -131,14 +133,14 @@ def test_permuting_targets_permutes_results(
 
 
 def test_an_image_does_not_depend_on_its_batch(model: sc.Model, subject: sc.Subject) -> None:
-    settings = replace(FRESH, images_per_prompt=2)
+    settings = replace(FRESH, num_images_per_prompt=2)
     together = model.render(subject, PROMPTS, rules=CONTROL, settings=settings)
     apart = model.render(subject, PROMPTS, rules=CONTROL, settings=replace(settings, batch_rows=2))
     assert together.evaluations == apart.evaluations
     assert max(map(int, apart.provenance["batch_shapes"])) == 2
     for left, right in zip(together.renders, apart.renders, strict=True):
         assert_close(left.image, right.image)
-    alone = model.render(subject, PROMPTS[2:], rules=CONTROL, settings=replace(settings, images_per_prompt=1))
+    alone = model.render(subject, PROMPTS[2:], rules=CONTROL, settings=replace(settings, num_images_per_prompt=1))
     assert_close(alone.renders[0].image, together.renders[4].image)
 
 
@@ -276,7 +278,7 @@ def test_velocity_checkpoints_render_real_photos(tiny_velocity_dir: Path, subjec
 
 CHANGES: list[dict[str, Any]] = [
     {"seed": 1},
-    {"steps": 6},
+    {"num_inference_steps": 6},
     {"guidance_scale": 3.0},
     {"guidance_rescale": 0.7},
     {"init": 0.8},
@@ -289,7 +291,7 @@ CHANGES: list[dict[str, Any]] = [
     {"replay": False},
 ]
 # How many pictures and how large have tests of their own; the rest say how to work, and change no picture.
-SHAPES, MANNERS = {"images_per_prompt", "size"}, {"check_inversion", "source_memory", "batch_rows"}
+SHAPES, MANNERS = {"num_images_per_prompt", "size"}, {"check_inversion", "source_memory", "batch_rows"}
 
 
 def test_no_setting_is_forgotten_here() -> None:
@@ -330,7 +332,7 @@ def test_size_is_the_pictures_side(model: sc.Model, subject: sc.Subject) -> None
 
 
 def test_each_prompts_images_have_consecutive_seeds(model: sc.Model, subject: sc.Subject) -> None:
-    settings = replace(FRESH, images_per_prompt=2, seed=7)
+    settings = replace(FRESH, num_images_per_prompt=2, seed=7)
     out = model.render(subject, PROMPTS[:2], rules=CONTROL, settings=settings)
     assert [(render.prompt, render.seed) for render in out.renders] == [
         (prompt, seed) for prompt in PROMPTS[:2] for seed in (7, 8)
@@ -382,8 +384,8 @@ def test_settings_without_effect_are_warned_of(model: sc.Model, subject: sc.Subj
         ({"subject": None}, "control needs a source"),
         ({"subject": None, "rules": ()}, "no source to start from"),
         ({"settings": replace(QUICK, size=100)}, "size must be a multiple of 32 for this model; got 100, try 96"),
-        ({"settings": replace(QUICK, steps=1001)}, "steps must be at most 1000"),
-        ({"settings": replace(QUICK, images_per_prompt=2)}, "would repeat one picture"),
+        ({"settings": replace(QUICK, num_inference_steps=1001)}, "steps must be at most 1000"),
+        ({"settings": replace(QUICK, num_images_per_prompt=2)}, "would repeat one picture"),
         ({"subject": sc.Subject(references=("missing.png",))}, "missing.png"),
     ],
 )

@@ -25,7 +25,7 @@ from samecast.render.request import Request
 from samecast.render.warnings import warnings_of
 
 STEPS = 5
-QUICK = sc.RenderSettings(steps=STEPS)
+QUICK = sc.RenderSettings(num_inference_steps=STEPS)
 CONTROL = sc.masactrl(2)
 SOURCE = Branch("source", 0, "")
 
@@ -114,7 +114,10 @@ def test_refined_sources_are_read_as_they_are_replayed(model: sc.Model, subject:
 @pytest.mark.parametrize("steps", [1, 2, 3, 7, 33, 60])
 def test_any_number_of_steps_inverts(model: sc.Model, subject: sc.Subject, steps: int) -> None:
     out = model.render(
-        subject, ["a dog"], rules=sc.masactrl(0), settings=sc.RenderSettings(steps=steps, check_inversion=True)
+        subject,
+        ["a dog"],
+        rules=sc.masactrl(0),
+        settings=sc.RenderSettings(num_inference_steps=steps, check_inversion=True),
     )
     assert out.evaluations == 3 * steps
     assert out.check_evaluations == steps
@@ -123,7 +126,7 @@ def test_any_number_of_steps_inverts(model: sc.Model, subject: sc.Subject, steps
 
 def test_more_steps_than_the_schedule_holds_are_one_line(model: sc.Model, subject: sc.Subject) -> None:
     with pytest.raises(sc.SamecastError, match="steps must be below 1000 for this model's schedule; got 1000"):
-        model.render(subject, ["a dog"], settings=sc.RenderSettings(steps=1000))
+        model.render(subject, ["a dog"], settings=sc.RenderSettings(num_inference_steps=1000))
 
 
 def test_checking_changes_no_picture_and_is_counted_apart(model: sc.Model, subject: sc.Subject) -> None:

@@ -18,7 +18,7 @@ from samecast.render.job import Job
 from samecast.render.request import Request
 
 STEPS = 5
-QUICK = sc.RenderSettings(steps=STEPS)
+QUICK = sc.RenderSettings(num_inference_steps=STEPS)
 PROMPTS = ["a dog running", "a small dog"]
 
 

@@ -14,8 +14,8 @@ import samecast as sc
 from samecast.attention.rule_files import rules_from_data
 
 STEPS = 5
-QUICK = sc.RenderSettings(steps=STEPS)
-FRESH = sc.RenderSettings(steps=STEPS, init="noise")
+QUICK = sc.RenderSettings(num_inference_steps=STEPS)
+FRESH = sc.RenderSettings(num_inference_steps=STEPS, init="noise")
 PROMPTS = ["a dog running", "a dog asleep", "a dog"]
 # Batch shape changes rounding (about 1e-6 per call), which may tip an 8-bit value over.
 ONE_LEVEL = 1
@@ -67,7 +67,7 @@ def test_r_references_and_n_targets_of_50_steps_take_50_r_and_100_n_evaluations(
     model: sc.Model, photo: Image.Image, references: int
 ) -> None:
     subject = sc.Subject(tuple(photo.rotate(90 * number) for number in range(references)))
-    out = model.render(subject, PROMPTS[:2], settings=sc.RenderSettings(steps=50))
+    out = model.render(subject, PROMPTS[:2], settings=sc.RenderSettings(num_inference_steps=50))
     assert out.evaluations == 50 * references + 100 * 2
 
 

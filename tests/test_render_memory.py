@@ -17,7 +17,7 @@ from samecast.render.job import Job
 from samecast.render.request import Request
 
 STEPS = 4
-QUICK = sc.RenderSettings(steps=STEPS, batch_rows=6)
+QUICK = sc.RenderSettings(num_inference_steps=STEPS, batch_rows=6)
 PROMPTS = ["a dog running", "a dog asleep", "a dog"]  # two batches, where two photos are beside them
 EVERYWHERE = sc.masactrl(0, layers="all")
 # Layers come and go over the run, so that some steps take more than others: two layers at step 1, four, and two others.

@@ -5,7 +5,7 @@
     model = sc.load()
     subject = sc.Subject(references=("rex.png",), class_noun="dog")
     out = model.render(subject, ["a dog running on the beach"], rules=sc.masactrl())
-    out.renders[0].image.save("beach.png")
+    out.save("beach")
 
 What needs torch is imported when it is first used, so that the command line answers at once.
 """
@@ -32,12 +32,15 @@ from samecast.errors import SamecastError, SamecastWarning
 from samecast.subject import Subject
 
 if TYPE_CHECKING:
+    from samecast.concepts.apply import apply_concepts
     from samecast.concepts.concept import Concept
     from samecast.pipelines.attach import attach
-    from samecast.render import Model, Render, RenderResult, load
+    from samecast.render import FoundMask, MaskSearch, Model, Render, RenderResult, load
 
 __all__ = [
     "Concept",
+    "FoundMask",
+    "MaskSearch",
     "Model",
     "Render",
     "RenderResult",
@@ -49,6 +52,7 @@ __all__ = [
     "Steps",
     "Subject",
     "SubjectTokens",
+    "apply_concepts",
     "attach",
     "consistory",
     "dream_matcher",
@@ -63,16 +67,25 @@ __all__ = [
 ]
 
 
+_LATER = {
+    "Concept": "concepts.concept",
+    "apply_concepts": "concepts.apply",
+    "attach": "control.attach",
+    **dict.fromkeys(("FoundMask", "MaskSearch", "Model", "Render", "RenderResult", "load"), "render"),
+}
+"""What brings torch, and where it is."""
+
+
 def __getattr__(name: str) -> Any:
     if name == "__version__":
         return _version()
-    if name == "attach":
-        return import_module("samecast.pipelines.attach").attach
-    if name == "Concept":
-        return import_module("samecast.concepts.concept").Concept
-    if name in ("Model", "Render", "RenderResult", "load"):
-        return getattr(import_module("samecast.render"), name)
+    if name in _LATER:
+        return getattr(import_module(f"samecast.{_LATER[name]}"), name)
     raise AttributeError(f"module 'samecast' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__, "__version__"})
 
 
 def _version() -> str:

@@ -168,7 +168,7 @@ def _render(
         Subject((photo,), class_noun=identity.kind),
         [prompt_of(identity.kind, scene) for scene in SCENES],
         rules=setting.rules,
-        settings=RenderSettings(steps=steps),
+        settings=RenderSettings(num_inference_steps=steps),
         progress=data,
     )
 
@@ -210,7 +210,7 @@ def _page(demo: Demo, photos: list[Image.Image], rows: list[Row]) -> Page:
         facts={
             "model": f"{data['model']['id']} ({data['model']['revision'][:19]})",
             "subject": f"seed {SUBJECT_SEED} of the embedded world, held out from training",
-            "steps": str(data["settings"]["steps"]),
+            "steps": str(data["settings"]["num_inference_steps"]),
             "guidance": str(data["settings"]["guidance_scale"]),
             "evaluations": str(sum(outcome.result.evaluations for outcome in demo.outcomes)),
             "seconds": f"{demo.seconds:.0f} on {data['device']}, {data['threads']} threads",

@@ -6,11 +6,12 @@ from typing import Any
 
 from PIL import Image
 
-from samecast.checked import check_text, shown
+from samecast.checked import as_text, check_text, shown
 from samecast.errors import SamecastError
+from samecast.notebook import figures_html
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Subject:
     """A subject, cast once.
 
@@ -46,3 +47,20 @@ class Subject:
             raise SamecastError("a subject needs at least one reference photo; got none")
         if self.masks and len(self.masks) != len(self.references):
             raise SamecastError(f"{len(self.references)} references need as many masks; got {len(self.masks)}")
+
+    def __repr__(self) -> str:
+        count = len(self.references)
+        noun = f"{self.class_noun!r}, " if self.class_noun else ""
+        return f"Subject({noun}{count} reference{'s' * (count != 1)}{', with masks' * bool(self.masks)})"
+
+    def _repr_html_(self) -> str:
+        from samecast.photos import open_photo
+
+        figures: list[tuple[Image.Image, str]] = []
+        for photo in self.references:
+            name = "" if isinstance(photo, Image.Image) else as_text(photo)
+            try:
+                figures.append((photo if isinstance(photo, Image.Image) else open_photo(photo), name))
+            except SamecastError as error:  # a cell shows what there is
+                return figures_html(figures, below=(repr(self), str(error)))
+        return figures_html(figures, below=(repr(self),))

@@ -31,7 +31,7 @@ def changed(record: Path, folder: Path, **provenance: Any) -> Path:
     return folder
 
 
-SETTINGS = {"steps": 2, "guidance_scale": 7.5, "seed": 0, "init": "inverted"}
+SETTINGS = {"num_inference_steps": 2, "guidance_scale": 7.5, "seed": 0, "init": "inverted"}
 
 
 @pytest.mark.parametrize(
@@ -43,7 +43,7 @@ SETTINGS = {"steps": 2, "guidance_scale": 7.5, "seed": 0, "init": "inverted"}
         ({"threads": "2"}, "threads must be"),
         ({"settings": SETTINGS | {"seed": 1.5}}, "the record: settings: seed must be a whole number"),
         ({"settings": SETTINGS | {"size": 64.0}}, "settings: size must be"),
-        ({"settings": SETTINGS | {"steps": 2.0}}, "settings: steps must be"),
+        ({"settings": SETTINGS | {"num_inference_steps": 2.0}}, "settings: num_inference_steps must be"),
         ({"settings": SETTINGS | {"init": True}}, "settings: init must be"),
         ({"settings": SETTINGS | {"source_memory": "all"}}, "settings: source_memory must be"),
         ({"settings": SETTINGS | {"sides": 3}}, "settings has no 'sides'"),

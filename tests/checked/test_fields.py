@@ -106,8 +106,8 @@ WRONG: list[tuple[type, dict[str, Any]]] = [
     (RenderSettings, {"size": 64.0}),
     (RenderSettings, {"size": "64"}),
     (RenderSettings, {"size": 10**9}),
-    (RenderSettings, {"steps": 2.0}),
-    (RenderSettings, {"steps": None}),
+    (RenderSettings, {"num_inference_steps": 2.0}),
+    (RenderSettings, {"num_inference_steps": None}),
     (RenderSettings, {"init": True}),
     (RenderSettings, {"init": None}),
     (RenderSettings, {"init": -0.1}),
@@ -122,7 +122,7 @@ WRONG: list[tuple[type, dict[str, Any]]] = [
     (RenderSettings, {"negative_prompt": None}),
     (RenderSettings, {"negative_prompt": "\ud800"}),
     (RenderSettings, {"source_prompt": ["a dog"]}),
-    (RenderSettings, {"images_per_prompt": 0.5}),
+    (RenderSettings, {"num_images_per_prompt": 0.5}),
     (RenderSettings, {"batch_rows": 10**7}),
     (RenderSettings, {"fit": ["crop"]}),
     (Steps, {"start": True}),
@@ -186,8 +186,10 @@ def test_no_dataclass_takes_what_it_does_not_say(kind: type, fields: dict[str, A
 
 
 def test_ranges_are_whole_from_end_to_end() -> None:
-    RenderSettings(seed=2**63 - 1, size=8192, steps=1000, init=1, fixed_point=20, source_memory=0, guidance_scale=0)
-    assert RenderSettings(steps=np.int32(7)).steps == 7
+    RenderSettings(
+        seed=2**63 - 1, size=8192, num_inference_steps=1000, init=1, fixed_point=20, source_memory=0, guidance_scale=0
+    )
+    assert RenderSettings(num_inference_steps=np.int32(7)).num_inference_steps == 7
     assert replace(RenderSettings(), init=0.5).noise_share == 0.5
 
 

@@ -20,7 +20,7 @@ ODD = os.fsdecode(b"a d\xe9g")
 def test_a_prompt_that_is_no_text_is_refused(prompt: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(config, "jaxtyping_disable", True)
     with pytest.raises(SamecastError, match="prompt 2"):
-        make_targets(["a dog", prompt], RenderSettings(), noun="", first_seed=0)
+        make_targets(["a dog", prompt], RenderSettings(), noun="")
 
 
 @pytest.mark.parametrize(

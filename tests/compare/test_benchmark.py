@@ -34,7 +34,7 @@ TWO = (Method("prompt", "prompt alone", ()), Method("decoder", "decoder", masact
 @pytest.fixture(scope="module")
 def benchmark(tiny_pipeline_dir: Path) -> Benchmark:
     torch.manual_seed(0)
-    settings = RenderSettings(steps=2)
+    settings = RenderSettings(num_inference_steps=2)
     return Benchmark(sc.load(tiny_pipeline_dir), Probe(ProbeNetwork()), load_clip(), load_vit(), settings, prompts=2)
 
 
@@ -88,7 +88,7 @@ def test_all_that_changes_pictures_changes_the_key(benchmark: Benchmark) -> None
         benchmark.key(case, replace(method, init="noise")),
         replace(benchmark, hidden=True).key(case, method),
         replace(benchmark, prompts=1).key(case, method),
-        replace(benchmark, settings=RenderSettings(steps=3)).key(case, method),
+        replace(benchmark, settings=RenderSettings(num_inference_steps=3)).key(case, method),
     }
     assert len(keys) == 9
 

@@ -32,7 +32,7 @@ CONTEST = Contest("the model is loaded already", RenderSettings(), 1)
 def benchmark(tiny_pipeline_dir: Path) -> Benchmark:
     torch.manual_seed(0)
     judges = Probe(ProbeNetwork()), load_clip(), load_vit()
-    return Benchmark(sc.load(tiny_pipeline_dir), *judges, RenderSettings(steps=2), prompts=1)
+    return Benchmark(sc.load(tiny_pipeline_dir), *judges, RenderSettings(num_inference_steps=2), prompts=1)
 
 
 def short_contest() -> tuple[Method, ...]:

@@ -28,7 +28,7 @@ from samecast.score.alignment import load_clip, load_vit
 def duos(tiny_pipeline_dir: Path) -> Duos:
     torch.manual_seed(0)
     judges = Probe(ProbeNetwork()), load_clip(), load_vit()
-    benchmark = Benchmark(sc.load(tiny_pipeline_dir), *judges, RenderSettings(steps=2), prompts=2)
+    benchmark = Benchmark(sc.load(tiny_pipeline_dir), *judges, RenderSettings(num_inference_steps=2), prompts=2)
     learning = replace(default_settings("custom-diffusion", embedded=True), mode="kv", steps=1, prior_weight=0.0)
     return Duos(benchmark, learning)
 

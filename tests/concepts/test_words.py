@@ -171,7 +171,9 @@ def test_a_render_knows_which_words_its_prompts_say(backbone: Any) -> None:
     model = sc.Model(backbone)
 
     def data(*prompts: str, **more: Any) -> list[str]:
-        out = model.render(None, prompts, rules=(), settings=sc.RenderSettings(steps=2, init="noise", **more))
+        out = model.render(
+            None, prompts, rules=(), settings=sc.RenderSettings(num_inference_steps=2, init="noise", **more)
+        )
         return [warning for warning in out.warnings if "concept" in warning]
 
     with Concept(make_words(backbone.pipeline, ["<Rex>", "sks"])).apply(backbone):

@@ -86,7 +86,10 @@ def test_without_rules_the_pipeline_is_itself_bit_for_bit(pipe: Any) -> None:
 
 def own_loop(model: sc.Model, rules: sc.Rules, **settings: Any) -> list[np.ndarray]:
     out = model.render(
-        settings.pop("subject", None), PROMPTS[1:], rules=rules, settings=sc.RenderSettings(steps=STEPS, **settings)
+        settings.pop("subject", None),
+        PROMPTS[1:],
+        rules=rules,
+        settings=sc.RenderSettings(num_inference_steps=STEPS, **settings),
     )
     return [np.asarray(render.image) / 255.0 for render in out.renders]
 
@@ -276,7 +279,7 @@ def test_over_its_budget_a_photo_is_evaluated_again(pipe: Any, photo: Image.Imag
 def test_a_photos_mask_is_found_as_our_own_loop_finds_it(pipe: Any, model: sc.Model, photo: Image.Image) -> None:
     rules = sc.masactrl_auto_masked(1, layers="all")
     subject, prompts = sc.Subject((photo,), "dog"), ["a dog on the beach", "the dog"]
-    settings = sc.RenderSettings(steps=STEPS, init="noise", seed=5)
+    settings = sc.RenderSettings(num_inference_steps=STEPS, init="noise", seed=5)
     out = model.render(subject, prompts, rules=rules, settings=settings)
     expected = np.stack([np.asarray(render.image) / 255.0 for render in out.renders])
     with warnings.catch_warnings(record=True) as caught:
@@ -425,7 +428,7 @@ def test_masks_that_tell_nothing_apart_are_warned_of_as_in_our_own_loop(pipe: An
     dot = torch.zeros(64, 64)
     dot[:9, :9] = 1
     rules = sc.masactrl_masked(0, layers="mid")
-    settings = sc.RenderSettings(steps=STEPS, init="noise")
+    settings = sc.RenderSettings(num_inference_steps=STEPS, init="noise")
     subject = sc.Subject((SQUARE,), "dog", masks=(dot,))
     out = model.render(subject, ["a dog"], rules=rules, settings=settings, target_masks=dot)
     data = [warning for warning in out.warnings if "mask" in warning]

@@ -10,8 +10,8 @@ from samecast.errors import SamecastError
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"steps": 0}, "steps must be a whole number from 1 to 10,000; got 0"),
-        ({"images_per_prompt": 0}, "images_per_prompt must be a whole number from 1"),
+        ({"num_inference_steps": 0}, "num_inference_steps must be a whole number from 1 to 10,000; got 0"),
+        ({"num_images_per_prompt": 0}, "num_images_per_prompt must be a whole number from 1"),
         ({"size": 0}, "size must be a whole number from 1 to 8,192 or none; got 0"),
         ({"batch_rows": 0}, "batch_rows must be a whole number from 1"),
         ({"seed": -1}, "seed must be"),

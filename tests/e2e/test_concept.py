@@ -95,7 +95,7 @@ def test_concepts_go_with_every_method(method: str, rex: Path, backbone: Any) ->
                     subject,
                     ["a <new1> dog", "a dog in snow"],
                     rules=rules,
-                    settings=sc.RenderSettings(steps=6, init="noise"),
+                    settings=sc.RenderSettings(num_inference_steps=6, init="noise"),
                     target_masks=(mask,) if of_pictures else (),
                 )
             )

@@ -59,7 +59,7 @@ def rendered(model: sc.Model, subject: sc.Subject | None, rules: sc.Rules, **set
     """Latents of pictures and sources, and the maps of masks that were found."""
     masks = settings.pop("target_masks", ())
     prompts = settings.pop("prompts", PROMPTS)
-    given = {"steps": STEPS, "guidance_scale": 7.5, "init": "inverted", **settings}
+    given = {"num_inference_steps": STEPS, "guidance_scale": 7.5, "init": "inverted", **settings}
     with decoded_latents(model.backbone.pipeline) as latents:  # type: ignore[attr-defined]
         result = model.render(subject, prompts, rules=rules, settings=sc.RenderSettings(**given), target_masks=masks)
     found = {"latents": torch.cat(latents).float(), "evaluations": torch.tensor(result.evaluations)}
@@ -85,7 +85,7 @@ def render_cases(model: sc.Model, where: str) -> dict[str, Callable[[], Named]]:
         "masactrl captioned": lambda: rendered(model, one, plain, source_prompt="a photo of a dog"),
         "masactrl pairing": lambda: rendered(model, one, plain, pairing="masactrl"),
         "masactrl fixed point": lambda: rendered(model, one, plain, fixed_point=2),
-        "masactrl noise": lambda: rendered(model, one, plain, init="noise", seed=5, images_per_prompt=2),
+        "masactrl noise": lambda: rendered(model, one, plain, init="noise", seed=5, num_images_per_prompt=2),
         "masactrl blend": lambda: rendered(model, one, plain, init=0.3, seed=5),
         "masactrl no guidance": lambda: rendered(model, one, plain, guidance_scale=1.0),
         "masactrl rescaled": lambda: rendered(model, one, plain, guidance_rescale=0.7, negative_prompt="a cat"),
@@ -164,13 +164,13 @@ def study_case(directory: Path, folder: Path) -> Named:
 
     model = in_float64(directory)
     grid = factorial([parse_axis("final=3,6"), parse_axis("layers=encoder,10-15")], {"start": 2}, STEPS)
-    settings = sc.RenderSettings(steps=STEPS, guidance_scale=7.5, size=32)
+    settings = sc.RenderSettings(num_inference_steps=STEPS, guidance_scale=7.5, size=32)
     recipe = Recipe(grid, settings, str(model.backbone.identity.id), "", "", clip="diorama")
     subject = StudySubject("rex", tuple(PROMPTS), (photo(),), "dog")
     study, recipe = prepare(folder / "study", recipe, [subject], model.backbone)
     run_study(study, ExecutionConfig(study.path), backbone=model.backbone)
     found: Named = {}
-    for order in orders_of(recipe, study.subject("rex")):
+    for order in orders_of(recipe, next(iter(study.subjects()))):
         found[f"{order.variant.name}, {order.cast.prompt}"] = study.latent(order.key).float()
     for row in Rows(study, scorer_facts(recipe.clip, recipe.dino)):
         scores = [row["text_alignment"], row["image_alignment"]]

@@ -8,7 +8,7 @@ import pytest
 
 from samecast.cli import main
 from samecast.cli.learn import settings_of
-from samecast.cli.options.learn import SharedOptions
+from samecast.cli.options.learn import LearnOptions
 from samecast.cli.parsing import parse
 from samecast.concepts.concept import Concept
 from samecast.learn.settings import default_settings
@@ -37,9 +37,9 @@ def test_learning_leaves_a_concept_and_says_how_to_use_it(
 
 
 def test_options_become_settings() -> None:
-    def of(*words: str) -> SharedOptions:
+    def of(*words: str) -> LearnOptions:
         options = parse(["learn", *words, "--photos", "x"])
-        assert isinstance(options, SharedOptions)
+        assert isinstance(options, LearnOptions)
         return options
 
     assert settings_of(of("lora")) == default_settings("lora", embedded=True)

@@ -269,7 +269,7 @@ def test_xl_learns_several_subjects_on_both_text_encoders(
             begin = getattr(pipeline, encoder).get_input_embeddings().weight[ids].mean(0)
             assert (vector[0] - begin).norm() > 1e-3, (word, encoder)
     loaded = sc.load(tiny_xl_dir, concepts=[done.file])
-    prompt, plain = RenderSettings(steps=2, init="noise"), "a <new3> mug"
+    prompt, plain = RenderSettings(num_inference_steps=2, init="noise"), "a <new3> mug"
     learnt = loaded.render(None, [plain], rules=(), settings=prompt).renders[0].image
     before = model.render(None, ["a mug"], rules=(), settings=prompt).renders[0].image
     assert learnt.tobytes() != before.tobytes()

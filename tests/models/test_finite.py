@@ -12,7 +12,7 @@ import samecast as sc
 from samecast.models.base import ConceptUse, ModelIdentity
 from samecast.models.finite import remedy
 
-QUICK = sc.RenderSettings(steps=3)
+QUICK = sc.RenderSettings(num_inference_steps=3)
 
 
 @pytest.fixture
@@ -50,14 +50,16 @@ def test_a_broken_denoiser_is_found_at_the_first_step(
     calls: list[int] = []
     model.backbone.denoiser.register_forward_hook(lambda *args: calls.append(1))
     with pytest.raises(sc.SamecastError, match="the denoiser gave values that are not finite"):
-        model.render(sc.Subject((photo,), "dog"), ["a dog"], settings=sc.RenderSettings(steps=3, **settings))
+        model.render(
+            sc.Subject((photo,), "dog"), ["a dog"], settings=sc.RenderSettings(num_inference_steps=3, **settings)
+        )
     assert len(calls) <= 2
 
 
 def test_a_generated_source_is_checked_too(model: sc.Model) -> None:
     spoil(model.backbone.denoiser)
     with pytest.raises(sc.SamecastError, match="the denoiser gave values"):
-        model.render(None, ["a dog"], settings=sc.RenderSettings(steps=3, source_prompt="a dog"))
+        model.render(None, ["a dog"], settings=sc.RenderSettings(num_inference_steps=3, source_prompt="a dog"))
 
 
 def test_a_photo_in_a_stock_pipeline_is_checked_too(model: sc.Model, photo: Image.Image) -> None:

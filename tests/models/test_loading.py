@@ -38,7 +38,9 @@ def test_half_precision_on_disk_runs_in_single_precision(copy: Path) -> None:
     backbone.pipeline.save_pretrained(copy.parent / "half")
     restored = load_backbone(copy.parent / "half", device="cpu")
     assert restored.encode_prompts(["a dog"]).dtype == torch.float32
-    out = sc.Model(restored).render(None, ["a dog"], rules=(), settings=sc.RenderSettings(steps=1, init="noise"))
+    out = sc.Model(restored).render(
+        None, ["a dog"], rules=(), settings=sc.RenderSettings(num_inference_steps=1, init="noise")
+    )
     assert out.provenance["dtype"] == "float32"
 
 
@@ -71,7 +73,7 @@ def test_the_variant_is_chosen_by_what_there_is(files: list[str], expected: str 
 
 def test_bfloat16_renders(tiny_pipeline_dir: Path) -> None:
     model = sc.load(tiny_pipeline_dir, device="cpu", dtype="bfloat16")
-    out = model.render(None, ["a dog"], rules=(), settings=sc.RenderSettings(steps=1, init="noise"))
+    out = model.render(None, ["a dog"], rules=(), settings=sc.RenderSettings(num_inference_steps=1, init="noise"))
     assert out.provenance["dtype"] == "bfloat16"
 
 
@@ -208,7 +210,7 @@ def lora_file(tiny_pipeline_dir: Path, tmp_path_factory: pytest.TempPathFactory)
 
 
 def test_lora_changes_images_and_is_recorded(tiny_pipeline_dir: Path, lora_file: Path) -> None:
-    settings = sc.RenderSettings(steps=2, source_prompt="a dog")
+    settings = sc.RenderSettings(num_inference_steps=2, source_prompt="a dog")
     rules = sc.masactrl(start=0)
     plain = sc.load(tiny_pipeline_dir, device="cpu").render(None, ["a cat"], rules=rules, settings=settings)
     for lora in (lora_file, lora_file.parent):

@@ -52,7 +52,7 @@ def stock(pipeline: Any, prompts: list[str], *seeds: int, **options: Any) -> np.
 def own(
     model: sc.Model, subject: sc.Subject | None, prompts: list[str], rules: sc.Rules, **settings: Any
 ) -> np.ndarray:
-    out = model.render(subject, prompts, rules=rules, settings=sc.RenderSettings(steps=STEPS, **settings))
+    out = model.render(subject, prompts, rules=rules, settings=sc.RenderSettings(num_inference_steps=STEPS, **settings))
     return np.stack([np.asarray(render.image) for render in out.renders]) / 255.0
 
 
@@ -137,7 +137,7 @@ def test_a_prompt_beyond_the_encoders_length_is_refused(model: sc.Model) -> None
 
 
 def test_a_real_photo_is_inverted_replayed_and_read(model: sc.Model, subject: sc.Subject) -> None:
-    settings = sc.RenderSettings(steps=STEPS)
+    settings = sc.RenderSettings(num_inference_steps=STEPS)
     out = model.render(subject, ["a {noun} running"], rules=sc.masactrl(0, layers=LATE), settings=settings)
     plain = model.render(subject, ["a {noun} running"], rules=(), settings=settings)
     assert out.evaluations == 3 * STEPS

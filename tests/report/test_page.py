@@ -9,8 +9,9 @@ import numpy
 import pytest
 from PIL import Image
 
+from samecast.notebook import data_uri
 from samecast.report.article import Article, Plate, Section, article_html
-from samecast.report.page import Page, Table, data_uri, page_html
+from samecast.report.page import Page, Table, page_html
 from samecast.report.panels import Mark, Panel, Row
 
 

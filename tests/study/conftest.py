@@ -33,14 +33,22 @@ def rex(photo: Image.Image) -> StudySubject:
 
 def recipe_of(backbone: UNetBackbone, grid: Grid | None = None, **others: Any) -> Recipe:
     settings = sc.RenderSettings(
-        steps=others.pop("steps", STEPS),
+        num_inference_steps=others.pop("steps", STEPS),
         init=others.pop("init", "inverted"),
         guidance_scale=others.pop("guidance_scale", 7.5),
         source_memory=others.pop("source_memory", None),
         pairing=others.pop("pairing", "matched"),
         size=SIZE,
     )
-    return Recipe(grid or aiku(settings.steps), settings, str(backbone.identity.id), "", "", clip="diorama", **others)
+    return Recipe(
+        grid or aiku(settings.num_inference_steps),
+        settings,
+        str(backbone.identity.id),
+        "",
+        "",
+        clip="diorama",
+        **others,
+    )
 
 
 Create = Callable[..., StudyFolder]

@@ -317,7 +317,7 @@ def test_what_killed_processes_left_half_written_goes(create: Create, backbone: 
 def test_100_000_random_configurations_have_keys_of_their_own(backbone: UNetBackbone) -> None:
     draw, base = random.Random(0), recipe_of(backbone)
     recipes = [
-        replace(base, settings=replace(base.settings, steps=steps, **others), dtype=dtype)
+        replace(base, settings=replace(base.settings, num_inference_steps=steps, **others), dtype=dtype)
         for steps in range(51, 56)
         for others in ({"guidance_scale": 1.5}, {"guidance_rescale": 0.7}, {"init": 0.5}, {"negative_prompt": "dog"})
         for dtype in ("float32", "float16")
@@ -502,8 +502,8 @@ def test_a_damaged_subject_is_told_as_damaged(create: Create, small: Grid, text:
 @pytest.mark.parametrize(
     ("field", "value"),
     [
-        ("settings", {"steps": "10"}),
-        ("settings", {"steps": 2.0}),
+        ("settings", {"num_inference_steps": "10"}),
+        ("settings", {"num_inference_steps": 2.0}),
         ("settings", []),
         ("seeds", 1.5),
         ("seeds", 10**18),

@@ -1,23 +1,27 @@
 """The named methods: short functions that return rules. Nothing else in the code knows a method by name.
 
 Methods are tuples and add up, also over time: `masactrl(0, 9, layers="encoder") + masactrl(10, layers="decoder")` reads
-in the encoder first, then in the decoder. All of them take the same answers to where and when:
+in the encoder first, then in the decoder. All of them take the same answers to where and when, which `masactrl` tells.
 
-    start: first step that acts; a float is a fraction of the run.
-    final: last step that acts, inclusive; None is the last of the run. The AIKU study found 20-25 of 50 best.
-    skip: None or 1..9: step j acts when `j % 10 >= skip`.
-    layers: where, such as `10-15`, `encoder`, `@16` or `up.3-8,mid`. The default is for the 16 layers of Stable Diffusion
-        1.x and 2.x; of XL's 70 MasaCtrl's authors take those from 44, 54 or 64 on (`64-69`).
-    stride: None, or of the span every Nth step acts.
+A method's signature is its options too: `samecast render --method NAME` takes what its parameters say, with the help of
+their docstring.
 """
 
 from collections.abc import Callable
+from typing import Annotated
 
 from samecast.attention.modes import Align, Match, Separate, SubjectOnly, Weigh
 from samecast.attention.modes.match import CONSISTENCY
 from samecast.attention.rule import DECODER_LAYERS, Rule, Rules
+from samecast.checked import Option
 from samecast.core.steps import Steps
 from samecast.core.tokens import SubjectTokens
+
+Start = Annotated[int | float, Option(metavar="STEP")]
+Final = Annotated[int | float | None, Option(metavar="STEP", default="the last")]
+Skip = Annotated[int | None, Option(metavar="1-9", default="none")]
+Layers = Annotated[str, Option(metavar="LAYERS")]
+Stride = Annotated[int | None, Option(default="1")]
 
 START = 4 / 50
 """Where MasaCtrl's authors begin, step 4 of 50, as a share of the run: of 20 steps it is step 2, of 4 step 1."""
@@ -36,26 +40,37 @@ def none() -> Rules:
 
 
 def masactrl(
-    start: int | float = START,
-    final: int | float | None = None,
-    skip: int | None = None,
-    layers: str = DECODER_LAYERS,
-    stride: int | None = None,
+    start: Start = START,
+    final: Final = None,
+    skip: Skip = None,
+    layers: Layers = DECODER_LAYERS,
+    stride: Stride = None,
 ) -> Rules:
     """MasaCtrl (Cao et al., ICCV 2023, arXiv 2304.08465, section 4.1): targets read the source's keys and values.
 
     The layout forms first (steps before `start`) and in the early layers; what comes after only queries the source. The
     defaults are the paper's: from step 4 of 50, at the decoder's last six layers. Of several references all are read.
+
+    Args:
+        start: first step that reads the source. A later one keeps more of the prompt's layout. A decimal is a fraction
+            of the run: 0.5 is its middle.
+        final: last step that reads the source. 20 to 25 of 50 follows the prompt more closely, as the AIKU study found;
+            a decimal is a fraction of the run.
+        skip: of every ten steps, skip the first N.
+        layers: attention layers that read the source: encoder, mid, decoder, numbers, names like up.3-8, or sizes like
+            @16; commas join. `samecast layers` lists them. The default is for the 16 layers of Stable Diffusion 1.x and
+            2.x; of XL's 70 MasaCtrl's authors take those from 44, 54 or 64 on (64-69).
+        stride: read the source only at every Nth step from the first on.
     """
     return (Rule("targets", ("source",), layers, Steps(start, final, skip, stride)),)
 
 
 def masactrl_union(
-    start: int | float = START,
-    final: int | float | None = None,
-    skip: int | None = None,
-    layers: str = DECODER_LAYERS,
-    stride: int | None = None,
+    start: Start = START,
+    final: Final = None,
+    skip: Skip = None,
+    layers: Layers = DECODER_LAYERS,
+    stride: Stride = None,
 ) -> Rules:
     """MasaCtrl's union: targets read the source and themselves in one softmax, so that they may keep what is their own.
 
@@ -65,11 +80,11 @@ def masactrl_union(
 
 
 def masactrl_masked(
-    start: int | float = START,
-    final: int | float | None = None,
-    skip: int | None = None,
-    layers: str = DECODER_LAYERS,
-    stride: int | None = None,
+    start: Start = START,
+    final: Final = None,
+    skip: Skip = None,
+    layers: Layers = DECODER_LAYERS,
+    stride: Stride = None,
 ) -> Rules:
     """MasaCtrl with given masks (section 4.2): subject reads subject, background reads background.
 
@@ -80,11 +95,11 @@ def masactrl_masked(
 
 
 def masactrl_auto_masked(
-    start: int | float = START,
-    final: int | float | None = None,
-    skip: int | None = None,
-    layers: str = DECODER_LAYERS,
-    stride: int | None = None,
+    start: Start = START,
+    final: Final = None,
+    skip: Skip = None,
+    layers: Layers = DECODER_LAYERS,
+    stride: Stride = None,
     tokens: SubjectTokens = SUBJECT,
 ) -> Rules:
     """MasaCtrl with masks from cross-attention maps (section 4.2): subject reads subject, background background.
@@ -98,30 +113,34 @@ def masactrl_auto_masked(
 
 
 def style_aligned(
-    start: int | float = 0,
-    final: int | float | None = None,
-    skip: int | None = None,
-    layers: str = "all",
-    stride: int | None = None,
-    anchor: int | None = None,
+    start: Start = 0,
+    final: Final = None,
+    skip: Skip = None,
+    layers: Layers = "all",
+    stride: Stride = None,
+    anchor: Annotated[int | None, Option(default="the source")] = None,
 ) -> Rules:
     """StyleAligned (Hertz et al., CVPR 2024, arXiv 2312.02133, section 3.2): shared attention with AdaIN.
 
     Each target reads the anchor and itself; its queries and keys take on the anchor's mean and deviation first, so that
     the anchor's keys are not outdone by its own. The paper's anchor is the first image of the batch; ours is the source
-    unless `anchor` is the number of a picture. Arguments else as for `masactrl`; the paper acts everywhere, always.
+    unless `anchor` is the number of a picture. The paper acts everywhere, always.
+
+    Args:
+        start, final, skip, layers, stride: as for `masactrl`.
+        anchor: the picture, counted from 0, that all others follow in place of the source.
     """
     source = "source" if anchor is None else anchor
     return (Rule("targets", (source, "self"), layers, Steps(start, final, skip, stride), Align()),)
 
 
 def consistory(
-    start: int | float = 0.02,
-    final: int | float | None = None,
-    skip: int | None = None,
-    layers: str = "decoder",
-    stride: int | None = None,
-    dropout: float = 0.5,
+    start: Start = 0.02,
+    final: Final = None,
+    skip: Skip = None,
+    layers: Layers = "decoder",
+    stride: Stride = None,
+    dropout: Annotated[float, Option(metavar="0-1")] = 0.5,
 ) -> Rules:
     """ConsiStory (Tewel et al., SIGGRAPH 2024, arXiv 2402.03286, section 3.1): subject-driven shared self-attention.
 
@@ -131,18 +150,18 @@ def consistory(
 
     Args:
         start, final, skip, layers, stride: as for `masactrl`; the paper shares in the decoder.
-        dropout: share of others' subject tokens left out; 0.5 in the paper and in what was built after it.
+        dropout: share of the other pictures' subject that is left out at random; 0.5 in the paper.
     """
     steps = Steps(start, final, skip, stride)
     return (Rule("targets", ("targets",), layers, steps, SubjectOnly("given", dropout)),)
 
 
 def free_custom(
-    start: int | float = 0,
-    final: int | float | None = None,
-    skip: int | None = None,
-    layers: str = DECODER_LAYERS,
-    stride: int | None = None,
+    start: Start = 0,
+    final: Final = None,
+    skip: Skip = None,
+    layers: Layers = DECODER_LAYERS,
+    stride: Stride = None,
     weight: float = 3.0,
 ) -> Rules:
     """FreeCustom (Ding et al., CVPR 2024, arXiv 2405.13870, section 3.3): several references with weighted masks.
@@ -153,18 +172,18 @@ def free_custom(
 
     Args:
         start, final, skip, layers, stride: as for `masactrl`; the paper acts in the last two of seven blocks, always.
-        weight: of the references; 3 in the authors' configurations, and 1 for oneself.
+        weight: what multiplies the keys and values of the subject in the references; 3 in the authors' configurations.
     """
     steps = Steps(start, final, skip, stride)
     return (Rule("targets", ("source", "self"), layers, steps, Weigh("given", weight)),)
 
 
 def dream_matcher(
-    start: int | float = START,
-    final: int | float | None = None,
-    skip: int | None = None,
-    layers: str = DECODER_LAYERS,
-    stride: int | None = None,
+    start: Start = START,
+    final: Final = None,
+    skip: Skip = None,
+    layers: Layers = DECODER_LAYERS,
+    stride: Stride = None,
     tokens: SubjectTokens = MATCHED,
     consistency: float = CONSISTENCY,
 ) -> Rules:
@@ -179,7 +198,8 @@ def dream_matcher(
         start, final, skip, layers, stride: as for `masactrl`; the defaults are the paper's.
         tokens: which words, cross-attention layers and steps show where the target's subject is; the paper's threshold
             is 0.05.
-        consistency: how far from a token the way to its match and back may lead; 0.4 in the authors' code.
+        consistency: how far from a token the way to its match and back may lead for the match to count; 0.4 in the
+            authors' code.
     """
     steps = Steps(start, final, skip, stride)
     return (Rule("targets", ("source", "self"), layers, steps, Match(tokens, consistency)),)
@@ -196,4 +216,4 @@ METHODS: dict[str, Callable[..., Rules]] = {
     "free_custom": free_custom,
     "dream_matcher": dream_matcher,
 }
-"""The named methods, by the name that the command line takes."""
+"""The named methods, by name; on the command line with hyphens."""

@@ -6,23 +6,31 @@ refuse in one line. Nothing that passes can overflow, recurse without end, or fa
 """
 
 from samecast.checked.fields import RAW, Within, build, check_fields, check_value
+from samecast.checked.options import GROUPS, Group, Leaf, Option, Takes, leaves, renamed
 from samecast.checked.text import MOST_DEPTH, parse_json, read_json, read_lines, read_text, read_yaml
 from samecast.checked.values import as_text, check_text, one_line, shown
 
 __all__ = [
+    "GROUPS",
     "MOST_DEPTH",
     "RAW",
+    "Group",
+    "Leaf",
+    "Option",
+    "Takes",
     "Within",
     "as_text",
     "build",
     "check_fields",
     "check_text",
     "check_value",
+    "leaves",
     "one_line",
     "parse_json",
     "read_json",
     "read_lines",
     "read_text",
     "read_yaml",
+    "renamed",
     "shown",
 ]

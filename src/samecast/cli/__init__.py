@@ -7,43 +7,13 @@ called, for they bring torch.
 
 import logging
 import sys
-from collections.abc import Callable, Sequence
-from importlib import import_module
+from collections.abc import Sequence
 
 from samecast.cli.console import CONSOLE, OutputError, drop_output, report_error, sound_streams
-from samecast.cli.options import Options
-from samecast.cli.options.compare import CompareOptions
-from samecast.cli.options.concept import CompressOptions, ConvertOptions, MergeOptions, ShowOptions
-from samecast.cli.options.demo import DemoOptions
-from samecast.cli.options.diorama import BenchmarkOptions, PhotosOptions, SheetOptions
-from samecast.cli.options.layers import LayersOptions
-from samecast.cli.options.learn import SharedOptions
-from samecast.cli.options.masks import MasksOptions
-from samecast.cli.options.render import RenderOptions
-from samecast.cli.options.study import StudyOptions, StudyReportOptions, StudyStatusOptions
-from samecast.cli.options.tune import TuneOptions
-from samecast.cli.parsing import parse
+from samecast.cli.parsing import parse, runner_of
+from samecast.cli.words import Command
 from samecast.errors import SamecastError
 
-_COMMANDS: dict[type, tuple[str, str]] = {  # by module and function
-    RenderOptions: ("render", "run_render"),
-    SharedOptions: ("learn", "run_learn"),
-    MasksOptions: ("masks", "run_masks"),
-    StudyOptions: ("study", "run_study_command"),
-    StudyStatusOptions: ("study_status", "run_status"),
-    StudyReportOptions: ("study_status", "run_report"),
-    TuneOptions: ("tune", "run_tune"),
-    DemoOptions: ("demo", "run_demo"),
-    LayersOptions: ("layers", "run_layers"),
-    ShowOptions: ("concept", "run_concept"),
-    MergeOptions: ("concept", "run_concept"),
-    CompressOptions: ("concept", "run_concept"),
-    ConvertOptions: ("concept", "run_concept"),
-    CompareOptions: ("compare", "run_compare"),
-    BenchmarkOptions: ("benchmark", "run_benchmark"),
-    PhotosOptions: ("diorama", "run_photos"),
-    SheetOptions: ("diorama", "run_sheet"),
-}
 DONE, DIFFERS, MISTAKE, INTERRUPTED = 0, 1, 2, 130
 
 
@@ -97,12 +67,10 @@ def _flush() -> None:
         raise OutputError(error.strerror or str(error)) from error
 
 
-def _run(options: Options) -> int:
-    """Run what the options ask for; a command that finds a difference returns False."""
-    _set_up_logging(verbose=isinstance(options, RenderOptions) and options.verbose)
-    module, name = next(_COMMANDS[kind] for kind in type(options).__mro__ if kind in _COMMANDS)
-    run: Callable[[Options], bool | None] = getattr(import_module(f"samecast.cli.{module}"), name)
-    return DIFFERS if run(options) is False else DONE
+def _run(options: Command) -> int:
+    """Run what the options ask for."""
+    _set_up_logging(verbose=getattr(options, "verbose", False))
+    return DIFFERS if runner_of(options)(options) is False else DONE
 
 
 def _set_up_logging(*, verbose: bool) -> None:

@@ -17,20 +17,13 @@ def run_benchmark(options: BenchmarkOptions) -> bool:
     """
     from samecast.compare.methods import placements
 
-    methods = chosen_methods(placements(options.steps), options.methods)
+    methods = chosen_methods(placements(options.settings.num_inference_steps), options.methods)
     check_writable(options.out, "folder")
     from samecast.compare.job import Contest
     from samecast.compare.results import write_results
-    from samecast.core.settings import RenderSettings
     from samecast.diorama.benchmark import cases
 
-    settings = RenderSettings(
-        steps=options.steps,
-        guidance_scale=options.guidance,
-        guidance_rescale=options.guidance_rescale,
-        init=options.init,
-    )
-    contest = Contest(lasting(options.model), settings, options.prompts, options.hidden, options.device)
+    contest = Contest(lasting(options.model), options.settings, options.prompts, options.hidden, options.device)
     ran = contested(options, contest, Asked(cases(options.subjects), methods))
     if ran is None:
         return True

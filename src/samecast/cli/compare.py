@@ -23,7 +23,9 @@ def run_compare(options: CompareOptions) -> bool:
     """
     from samecast.compare.methods import contest
 
-    methods = contest(embedded=options.model == "diorama", steps=options.steps, learn_steps=options.learn_steps)
+    methods = contest(
+        embedded=options.model == "diorama", steps=options.settings.num_inference_steps, learn_steps=options.learn_steps
+    )
     chosen = chosen_methods(methods, options.methods)
     check_writable(options.out, "folder")
     if options.docs is not None:
@@ -33,18 +35,16 @@ def run_compare(options: CompareOptions) -> bool:
     from samecast.compare.job import Contest
     from samecast.compare.page import duo_table, table_of, write_page
     from samecast.compare.results import write_results
-    from samecast.core.settings import RenderSettings
     from samecast.diorama.benchmark import cases, duo_case
     from samecast.learn.settings import default_settings
 
-    settings = RenderSettings(
-        steps=options.steps, guidance_scale=options.guidance, guidance_rescale=options.guidance_rescale
-    )
     learning = default_settings("custom-diffusion", embedded=options.model == "diorama")
     # The closed form of merging is of keys and values alone.
     duos = replace(learning, mode="kv", steps=options.learn_steps)
     asked = Asked(cases(options.subjects), chosen, [duo_case(number) for number in range(options.pairs)])
-    job = Contest(lasting(options.model), settings, options.prompts, device=options.device, dtype="float32", duos=duos)
+    job = Contest(
+        lasting(options.model), options.settings, options.prompts, device=options.device, dtype="float32", duos=duos
+    )
     ran = contested(options, job, asked)
     if ran is None:
         return True

@@ -14,22 +14,12 @@ if TYPE_CHECKING:
     from samecast.render import Model
 
 
-def run_concept(options: ShowOptions | MergeOptions | CompressOptions | ConvertOptions) -> None:
-    """Do what was asked for, and tell what came of it.
+def run_show(options: ShowOptions) -> None:
+    """Tell what is in a file.
 
     Raises:
-        SamecastError: a file cannot be read or written, or is not what it should be.
+        SamecastError: it cannot be read.
     """
-    if isinstance(options, ShowOptions):
-        return _show(options)
-    folder = isinstance(options, ConvertOptions) and not options.out.suffix
-    check_writable(options.out, "new folder" if folder else "new file")
-    if isinstance(options, MergeOptions):
-        return _merge(options)
-    return _compress(options) if isinstance(options, CompressOptions) else _convert(options)
-
-
-def _show(options: ShowOptions) -> None:
     from samecast.concepts.architectures import architecture_of
     from samecast.concepts.formats import describe_format, read_concept
 
@@ -50,7 +40,13 @@ def _show(options: ShowOptions) -> None:
     tell("size", _size(concept.size))
 
 
-def _merge(options: MergeOptions) -> None:
+def run_merge(options: MergeOptions) -> None:
+    """Make one concept of several, and tell how well each is kept.
+
+    Raises:
+        SamecastError: they cannot be merged, or the file cannot be written.
+    """
+    check_writable(options.out, "new file")
     from samecast.concepts.captions import read_captions
     from samecast.concepts.concept import Concept
     from samecast.concepts.file import concept_bytes
@@ -73,7 +69,13 @@ def _merge(options: MergeOptions) -> None:
     tell("written", str(place))
 
 
-def _compress(options: CompressOptions) -> None:
+def run_compress(options: CompressOptions) -> None:
+    """Make a concept smaller, and tell what that loses.
+
+    Raises:
+        SamecastError: it cannot be compressed, or the file cannot be written.
+    """
+    check_writable(options.out, "new file")
     from samecast.concepts.compress import compress
     from samecast.concepts.concept import Concept
     from samecast.concepts.file import concept_bytes
@@ -91,7 +93,13 @@ def _compress(options: CompressOptions) -> None:
     tell("written", str(place))
 
 
-def _convert(options: ConvertOptions) -> None:
+def run_convert(options: ConvertOptions) -> None:
+    """Read a concept of any tool and write it for another.
+
+    Raises:
+        SamecastError: a file cannot be read or written, or is not what it should be.
+    """
+    check_writable(options.out, "new file" if options.out.suffix else "new folder")
     from samecast.concepts.formats import describe_format, read_concept, write_concept
 
     concept = read_concept(options.concept, pickles=True, word=options.word, rename=_renaming(options.rename))

@@ -17,23 +17,11 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
+from samecast.notebook import STAGES
+
 HEARTBEAT_SECONDS = 30.0
 """How often a line tells how far the work is, where no bar can be drawn."""
 
-STAGES = {
-    "invert": "reading the photo",
-    "source": "making the source",
-    "look": "looking",
-    "denoise": "rendering",
-    "check": "checking inversion",
-    "decode": "developing",
-    "captions": "reading captions",
-    "merge": "merging",
-    "compress": "decomposing",
-    "class": "class pictures",
-    "learn": "learning",
-}
-"""How the stages of the work are called in front of people."""
 _CONTROL = ("Cc", "Cs", "Zl", "Zp")
 _TURNING = "\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
 """They turn the direction of what follows, and can make one name look like another."""

@@ -5,12 +5,14 @@ from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
 
 from samecast.cli.console import RESULTS, notify, quiet_libraries, working
-from samecast.cli.executors import ExecutorOptions, device_here, make_executor
+from samecast.cli.executors import device_here, make_executor
+from samecast.cli.options.compare import CompareOptions
+from samecast.cli.options.diorama import BenchmarkOptions
 from samecast.cli.watching import report_failures, watching
 from samecast.errors import SamecastError
 
@@ -22,11 +24,7 @@ if TYPE_CHECKING:
     from samecast.experiments.work import Outcome
 
 
-class ContestOptions(ExecutorOptions, Protocol):
-    """The options of either command."""
-
-    @property
-    def out(self) -> Path: ...  # noqa: D102
+ContestOptions = BenchmarkOptions | CompareOptions
 
 
 @dataclass(frozen=True)

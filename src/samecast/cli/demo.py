@@ -21,7 +21,7 @@ def run_demo(options: DemoOptions) -> None:
         quiet_libraries()
         model = sc.load(options.model, device=options.device)
     with stages() as report:
-        done = demo.run_demo(model, options.out, steps=options.steps, progress=report)
+        done = demo.run_demo(model, options.out, steps=options.settings.num_inference_steps, progress=report)
     found = done.table()
     shown = Table(title=found.caption, title_justify="left")
     for column in found.columns:

@@ -1,30 +1,13 @@
 """Where a long job is worked on, from the options that its commands have in common."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
-from samecast.cli.options.common import WAIT
+from samecast.cli.options.common import ExecutorOptions
 from samecast.errors import SamecastError
 
 if TYPE_CHECKING:
     from samecast.experiments.executors.ray import RayExecutor
-
-
-class ExecutorOptions(Protocol):
-    """The options of a command that works through many units."""
-
-    @property
-    def executor(self) -> str: ...  # noqa: D102
-    @property
-    def workers(self) -> int | None: ...  # noqa: D102
-    @property
-    def address(self) -> str | None: ...  # noqa: D102
-    @property
-    def wait(self) -> float: ...  # noqa: D102
-    @property
-    def device(self) -> str: ...  # noqa: D102
-    @property
-    def dry_run(self) -> bool: ...  # noqa: D102
 
 
 def make_executor(options: ExecutorOptions) -> "RayExecutor | None":
@@ -34,7 +17,7 @@ def make_executor(options: ExecutorOptions) -> "RayExecutor | None":
         SamecastError: options of a cluster are given without one, one is out of range, or nobody is at its address.
     """
     if options.executor == "local":
-        if options.workers or options.address or options.wait != WAIT:
+        if options.workers or options.address or options.wait != ExecutorOptions.wait:
             raise SamecastError("--workers, --address and --wait go with --executor ray")
         return None
     from samecast.experiments.executors.ray import RayExecutor

@@ -1,36 +1,24 @@
 """`samecast learn`: options to settings, a bar with the loss, and where the concept is."""
 
 import shlex
-from dataclasses import fields, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from samecast.cli.console import RESULTS, notify, quiet_libraries, stages, working
-from samecast.cli.options.learn import (
-    CustomDiffusionOptions,
-    DreamboothOptions,
-    LoraOptions,
-    SharedOptions,
-    TextualInversionOptions,
-)
+from samecast.cli.options.common import EMBEDDED
+from samecast.cli.options.learn import LearnOptions
 from samecast.disk import check_writable
 from samecast.errors import SamecastError
+from samecast.learn.settings import LearnSettings, default_settings
 from samecast.photos import open_photo
 from samecast.records import slug
 
 if TYPE_CHECKING:
     from samecast.learn.lists import ToLearn
-    from samecast.learn.settings import LearnSettings, Method
-
-_METHODS: dict[type[SharedOptions], "Method"] = {
-    CustomDiffusionOptions: "custom-diffusion",
-    TextualInversionOptions: "textual-inversion",
-    LoraOptions: "lora",
-    DreamboothOptions: "dreambooth",
-}
 
 
-def run_learn(options: SharedOptions) -> None:
+def run_learn(options: LearnOptions) -> None:
     """Learn, write the folder, say where the concept is and how to use it.
 
     Raises:
@@ -51,7 +39,7 @@ def run_learn(options: SharedOptions) -> None:
 
         quiet_libraries()
         devices = find_devices(options.device)
-        model = load(options.model, device=devices.device or options.device, dtype=options.precision)
+        model = load(options.model, device=devices.device or options.device, dtype=settings.precision)
     watching = Watching(options.show_every, options.show, options.tensorboard)
     try:
         with stages(shown=devices.is_main) as report:
@@ -69,51 +57,40 @@ def run_learn(options: SharedOptions) -> None:
         f"{done.file} ({done.file.stat().st_size / 1e6:.1f} MB, {done.steps} steps in {done.seconds:.0f} s, loss"
         f" {done.loss:.3f})",
     )
-    on = "" if options.model == "diorama" else f" --model {shlex.quote(options.model)}"
+    on = "" if options.model == EMBEDDED else f" --model {shlex.quote(options.model)}"
     RESULTS.print(
         f"samecast render --concept {shlex.quote(str(done.file))}{on} --method none --init noise"
         f' "a {words} on the beach"',
     )
 
 
-def settings_of(options: SharedOptions) -> "LearnSettings":
+def settings_of(options: LearnOptions) -> LearnSettings:
     """The settings that the options come to.
 
     Raises:
-        SamecastError: one is out of its range.
+        SamecastError: one is out of its range, or without effect.
     """
-    from samecast.learn.settings import LearnSettings, default_settings
-
-    # The name of the embedded model, written out: its module brings torch.
-    defaults = default_settings(_METHODS[type(options)], embedded=options.model == "diorama")
-    given: dict[str, Any] = {
-        field.name: getattr(options, field.name)
-        for field in fields(LearnSettings)
-        if getattr(options, field.name, None) is not None
-    }
-    given["flip"] = not options.no_flip
-    given["varied"] = options.varied or defaults.varied
-    settings = replace(defaults, **given)
-    _check_idle(options, settings)
-    return settings
-
-
-def _check_idle(options: SharedOptions, settings: "LearnSettings") -> None:
-    """Refuses options that would do nothing."""
+    data = options.data("settings")
+    settings = options.settings
+    if options.model != EMBEDDED:
+        settings = replace(default_settings(options.method, embedded=False), **data)
+    no_prior = "" if settings.preserves else "there is no prior to preserve: add --prior-weight 1"
+    if no_prior and options.class_photos is not None:
+        raise SamecastError(f"--class-photos has no effect: {no_prior}")
     reasons = {
-        "class_photos": "" if settings.preserves else "there is no prior to preserve: add --prior-weight 1",
-        "class_images": "" if settings.preserves else "there is no prior to preserve: add --prior-weight 1",
+        "class_images": no_prior,
         "views": "" if settings.augment == "scale" else "photos are not augmented: add --augment scale",
     }
     if settings.method == "textual-inversion":
         idle = "textual inversion trains no weights; its rate is --token-rate"
         reasons |= {"learning_rate": idle, "weight_decay": idle}
     for name, reason in reasons.items():
-        if reason and getattr(options, name, None) is not None:
+        if reason and name in data:
             raise SamecastError(f"--{name.replace('_', '-')} has no effect: {reason}")
+    return settings
 
 
-def subjects_of(options: SharedOptions) -> "tuple[ToLearn, ...]":
+def subjects_of(options: LearnOptions) -> "tuple[ToLearn, ...]":
     """The subjects that the options name.
 
     Raises:
@@ -127,16 +104,15 @@ def subjects_of(options: SharedOptions) -> "tuple[ToLearn, ...]":
         if options.entry is not None:
             raise SamecastError("--entry picks from a list: it goes with --list, not with --photos")
         return (from_folder(options.photos, options.noun, token=options.token, class_folder=options.class_photos),)
-    default = SharedOptions()
-    wrong = [name for name in ("noun", "token", "class_photos") if getattr(options, name) != getattr(default, name)]
+    wrong = [flag for path, flag in options.given.items() if path[0] in ("noun", "token", "class_photos")]
     if wrong or options.list is None:
-        raise SamecastError(f"a list says that itself: leave out --{wrong[0].replace('_', '-')}")
+        raise SamecastError(f"a list says that itself: leave out {wrong[0]}")
     return from_list(options.list, options.entry)
 
 
-def _name(options: SharedOptions, subjects: "tuple[ToLearn, ...]") -> str:
+def _name(options: LearnOptions, subjects: "tuple[ToLearn, ...]") -> str:
     where = options.photos or subjects[0].photos[0].parent
     names = (
         [slug(where.absolute().name)] if len(subjects) == 1 else [slug(each.noun or each.token) for each in subjects]
     )
-    return "-".join([*names, _METHODS[type(options)]])
+    return "-".join([*names, options.method])

@@ -1,15 +1,13 @@
 """`samecast masks`: where a model sees the subject of a photo, as pictures and a number."""
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import samecast as sc
 from samecast.checked import as_text
 from samecast.cli.console import RESULTS, notify, quiet_libraries, stages, working
 from samecast.cli.options.masks import MasksOptions
-from samecast.core.steps import Steps
-from samecast.core.tokens import SubjectTokens
 from samecast.disk import check_writable, writing_folder
 from samecast.errors import SamecastError
 from samecast.photos import open_photo
@@ -24,14 +22,11 @@ def run_masks(options: MasksOptions) -> None:
     """
     if not options.references:
         raise SamecastError("give a photo: samecast masks photo.png --noun dog")
-    if not options.noun and not options.words:
-        raise SamecastError("say what to look for: --noun dog, or --words with --source-prompt")
+    if not options.noun and not options.tokens.phrase:
+        raise SamecastError("say what to look for: --noun dog, or --map-words with --source-prompt")
     for photo in options.references:
         open_photo(photo)
-    tokens = SubjectTokens(options.words, options.layers, Steps(options.start, options.final), options.threshold)
-    settings = sc.RenderSettings(
-        steps=options.steps, size=options.size, fit=options.fit, source_prompt=options.source_prompt
-    )
+    tokens, settings = replace(options.tokens, steps=options.steps), options.settings
     out = options.out or Path("masks") / slug(options.references[0].stem)
     check_writable(out)
     with working("loading the model"):
@@ -58,7 +53,7 @@ def run_masks(options: MasksOptions) -> None:
         data = {
             "caption": search.caption,
             "tokens": asdict(tokens),
-            "steps": options.steps,
+            "num_inference_steps": settings.num_inference_steps,
             "model": asdict(model.backbone.identity),
             "masks": [
                 {"reference": as_text(photo), "coverage": found.coverage, "threshold": found.threshold}

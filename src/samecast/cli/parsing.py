@@ -5,24 +5,15 @@ import difflib
 import io
 import os
 import re
-from collections.abc import Sequence
-from typing import Annotated, Any, get_args, get_type_hints
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, make_dataclass
+from importlib import import_module
+from typing import Annotated, Any, Union
 
 import tyro
 
-from samecast.checked import check_fields
-from samecast.cli.console import OutputError
-from samecast.cli.options import Options
-from samecast.cli.options.compare import CompareOptions
-from samecast.cli.options.concept import ConceptOptions
-from samecast.cli.options.demo import DemoOptions
-from samecast.cli.options.diorama import DioramaOptions
-from samecast.cli.options.layers import LayersOptions
-from samecast.cli.options.learn import LearnOptions
-from samecast.cli.options.masks import MasksOptions
-from samecast.cli.options.render import RenderOptions
-from samecast.cli.options.study import StudyOptions, StudyReportOptions, StudyStatusOptions
-from samecast.cli.options.tune import TuneOptions
+from samecast.cli.console import RESULTS, OutputError
+from samecast.cli.words import Command, parser_of, read_words
 from samecast.errors import SamecastError
 
 DESCRIPTION = """Cast a subject once, render it in any scene.
@@ -34,46 +25,66 @@ For example:
   samecast learn custom-diffusion --photos rex --noun dog    learn a subject from a few photos
   samecast render --help                                     all that it can be told
 """
-_COMMANDS: dict[str, Any] = {
-    "render": RenderOptions,
-    "learn": LearnOptions,
-    "masks": MasksOptions,
-    "study": StudyOptions,
-    "study status": StudyStatusOptions,
-    "study report": StudyReportOptions,
-    "tune": TuneOptions,
-    "demo": DemoOptions,
-    "layers": LayersOptions,
-    "concept": ConceptOptions,
-    "compare": CompareOptions,
-    "diorama": DioramaOptions,
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A command.
+
+    Args:
+        options: module and name of its dataclass, in `samecast.cli.options`.
+        run: module and name of what does it, in `samecast.cli`.
+        about: what it does, in a few words.
+    """
+
+    options: str
+    run: str
+    about: str
+
+
+COMMANDS = {
+    "render": Entry("render.RenderOptions", "render.run_render", "Render the subject of a photo in new scenes."),
+    "learn custom-diffusion": Entry(
+        "learn.CustomDiffusionOptions", "learn.run_learn", "Keys and values of cross-attention."
+    ),
+    "learn textual-inversion": Entry("learn.TextualInversionOptions", "learn.run_learn", "A token alone."),
+    "learn lora": Entry("learn.LoraOptions", "learn.run_learn", "Low-rank additions to all attention."),
+    "learn dreambooth": Entry("learn.DreamboothOptions", "learn.run_learn", "The whole denoiser."),
+    "masks": Entry("masks.MasksOptions", "masks.run_masks", "Find the subject of a photo, and draw its mask."),
+    "study": Entry(
+        "study.StudyOptions", "study.run_study_command", "Run a grid of settings, scored, plotted, written up."
+    ),
+    "study status": Entry("study.StudyStatusOptions", "study_status.run_status", "Tell how far a study is."),
+    "study report": Entry(
+        "study.StudyReportOptions", "study_status.run_report", "Make a study's table, figures and page anew."
+    ),
+    "tune": Entry("tune.TuneOptions", "tune.run_tune", "Search the rules that suit one subject."),
+    "demo": Entry("demo.DemoOptions", "demo.run_demo", "One subject, six prompts, four settings, judged."),
+    "layers": Entry("layers.LayersOptions", "layers.run_layers", "List the attention layers of a model."),
+    "concept show": Entry("concept.ShowOptions", "concept.run_show", "Tell what is in a file."),
+    "concept merge": Entry("concept.MergeOptions", "concept.run_merge", "Make one concept of several."),
+    "concept compress": Entry("concept.CompressOptions", "concept.run_compress", "Make a concept smaller."),
+    "concept convert": Entry("concept.ConvertOptions", "concept.run_convert", "Read and write other tools' files."),
+    "compare": Entry("compare.CompareOptions", "compare.run_compare", "Compare training, attention and both."),
+    "diorama sheet": Entry("diorama.SheetOptions", "diorama.run_sheet", "Draw a contact sheet."),
+    "diorama photos": Entry("diorama.PhotosOptions", "diorama.run_photos", "Draw photos of a subject."),
+    "diorama benchmark": Entry(
+        "diorama.BenchmarkOptions", "benchmark.run_benchmark", "Compare methods on held-out subjects."
+    ),
 }
-_Any = (
-    Annotated[RenderOptions, tyro.conf.subcommand("render", description="Render the subject of a photo in new scenes.")]
-    | Annotated[LearnOptions, tyro.conf.subcommand("learn", description="Learn a subject from photos.")]
-    | Annotated[
-        MasksOptions, tyro.conf.subcommand("masks", description="Find the subject of a photo, and draw its mask.")
-    ]
-    | Annotated[
-        StudyOptions, tyro.conf.subcommand("study", description="Run a grid of settings, scored, plotted, written up.")
-    ]
-    | Annotated[TuneOptions, tyro.conf.subcommand("tune", description="Search the rules that suit one subject.")]
-    | Annotated[
-        DemoOptions, tyro.conf.subcommand("demo", description="One subject, six prompts, four settings, judged.")
-    ]
-    | Annotated[LayersOptions, tyro.conf.subcommand("layers", description="List the attention layers of a model.")]
-    | Annotated[
-        ConceptOptions,
-        tyro.conf.subcommand("concept", description="Show, merge, compress and convert what was learned."),
-    ]
-    | Annotated[CompareOptions, tyro.conf.subcommand("compare", description="Compare training, attention and both.")]
-    | Annotated[DioramaOptions, tyro.conf.subcommand("diorama", description="MapSpec at the embedded world.")]
-)
+GROUPS = {
+    "learn": "Learn a subject from photos: a concept file comes out, for `samecast render --concept`.",
+    "concept": "Show, merge, compress and convert what was learned of a subject.",
+    "diorama": "MapSpec at the embedded world.",
+}
+"""What commands have in common that are called by two words."""
+DROPPED: dict[str, dict[str, str]] = {"masks": {"--words": "--map-words", "--layers": "--map-layers"}}
+"""Options by the names they had in samecast 0.1, with those they have now."""
 _RULE = re.compile(r"^[\s│|]*[─-]{8,}[\s│|]*$|^[╭╰]")
 _SUGGESTION = re.compile(r"(--[\w-]+)")
 
 
-def parse(words: Sequence[str]) -> Options:
+def parse(words: Sequence[str]) -> Command:
     """Read the words of a command line.
 
     Args:
@@ -88,43 +99,82 @@ def parse(words: Sequence[str]) -> Options:
         OutputError: it could not be printed.
     """
     if list(words) in (["--version"], ["-V"]):
-        _print_version()
-    command = next((" ".join(words[:n]) for n in (2, 1) if words[:n] and " ".join(words[:n]) in _COMMANDS), "")
+        RESULTS.print(f"samecast {import_module('samecast').__version__}")
+        raise SystemExit(0)
+    name = next((" ".join(words[:n]) for n in (2, 1) if words[:n] and " ".join(words[:n]) in COMMANDS), "")
+    if not name:
+        return _listed(words)
+    kind, rest = options_of(name), list(words[len(name.split()) :])
+    for word in rest:
+        flag = word.partition("=")[0]
+        if flag in DROPPED.get(name, {}):
+            raise SamecastError(f"{flag} is called {DROPPED[name][flag]} now (see samecast {name} --help)")
+    typed = _parsed(words, name, parser_of(kind), None, rest)
+    if (meant := _meant(words)) and not os.path.lexists(words[1]):  # taken for the annotations of a study
+        raise SamecastError(meant)
+    return read_words(kind, typed)
+
+
+def options_of(name: str) -> type[Command]:
+    """The dataclass of a command's options."""
+    return _attribute("samecast.cli.options", COMMANDS[name].options)
+
+
+def runner_of(options: Command) -> Callable[[Any], bool | None]:
+    """What does the command of some options; it returns False where it finds a difference or a failure."""
+    kind = type(options)
+    data = f"{kind.__module__.rpartition('.')[2]}.{kind.__name__}"
+    return _attribute("samecast.cli", next(entry.run for entry in COMMANDS.values() if entry.options == data))
+
+
+def _attribute(package: str, place: str) -> Any:
+    module, _, name = place.partition(".")
+    return getattr(import_module(f"{package}.{module}"), name)
+
+
+def _listed(words: Sequence[str]) -> Command:
+    """Answers what names no command yet: help lists the commands, and all else is a mistake."""
+    group = words[0] if words and words[0] in GROUPS else ""
+    below = _below(group)
+    stubs = [
+        Annotated[make_dataclass(name, []), tyro.conf.subcommand(name, description=data)]
+        for name, data in below.items()
+    ]
+    description = GROUPS.get(group, DESCRIPTION)
+    _parsed(words, group, Union[tuple(stubs)], description, list(words[bool(group) :]))  # noqa: UP007
+    raise SamecastError(f"{' '.join(words)} is no command; there are {', '.join(below)}")
+
+
+def _parsed(words: Sequence[str], name: str, kind: Any, description: str | None, rest: Sequence[str]) -> Any:
     complaint = io.StringIO()
     try:
         with contextlib.redirect_stderr(complaint):
-            options = tyro.cli(
-                _COMMANDS.get(command, _Any),
-                prog=f"samecast {command}".strip(),
-                description=None if command else DESCRIPTION,
-                args=list(words[len(command.split()) :]),
-                config=(
-                    tyro.conf.OmitArgPrefixes,
-                    tyro.conf.OmitSubcommandPrefixes,
-                    tyro.conf.HelptextFromCommentsOff,
-                ),
+            return tyro.cli(
+                kind,
+                prog=f"samecast {name}".strip(),
+                description=description,
+                args=list(rest),
+                config=(tyro.conf.OmitSubcommandPrefixes, tyro.conf.HelptextFromCommentsOff, tyro.conf.DisallowNone),
             )
     except OSError as error:
         raise OutputError(error.strerror or str(error)) from error
     except SystemExit as stop:
         if stop.code in (None, 0):
             raise
-        where = f"samecast {command} --help" if command else "samecast --help"
+        where = f"samecast {name} --help" if name else "samecast --help"
         raise SamecastError(f"{_meant(words) or _summary(complaint.getvalue())} (see {where})") from None
-    if (meant := _meant(words)) and not os.path.lexists(words[1]):  # taken for the annotations of a study
-        raise SamecastError(meant)
-    chosen = options.command if isinstance(options, DioramaOptions | ConceptOptions | LearnOptions) else options
-    check_fields(chosen, lambda name: f"--{name.replace('_', '-')}")
-    return chosen
 
 
-def _print_version() -> None:
-    from importlib import import_module
-
-    from samecast.cli.console import RESULTS
-
-    RESULTS.print(f"samecast {import_module('samecast').__version__}")
-    raise SystemExit(0)
+def _below(group: str) -> dict[str, str]:
+    """What may follow: below a group its commands, else commands and groups, each with what it does."""
+    found: dict[str, str] = {}
+    for name, entry in COMMANDS.items():
+        first, _, second = name.partition(" ")
+        if group and first == group and second:
+            found[second] = entry.about
+        elif not group:
+            found.setdefault(first, GROUPS.get(first, entry.about))
+    return found
 
 
 def _meant(words: Sequence[str]) -> str:
@@ -132,10 +182,10 @@ def _meant(words: Sequence[str]) -> str:
     named = [word for word in words[:2] if not word.startswith("-")]
     if not named:
         return ""
-    first, known = named[0], [name for name in _COMMANDS if " " not in name]
+    first, known = named[0], list(_below(""))
     if first not in known:
         return f"there is no command {first!r}{_near(first, known)}; there are {', '.join(known)}"
-    second = _commands_of(first)
+    second = list(_below(first))
     if len(named) < 2 or named[1] in second or not second:
         return ""
     near = _near(named[1], second, before=f"{first} ")
@@ -149,13 +199,6 @@ def _meant(words: Sequence[str]) -> str:
 def _near(word: str, known: Sequence[str], before: str = "") -> str:
     found = difflib.get_close_matches(word.lower(), known, n=1)
     return f"; did you mean samecast {before}{found[0]}?" if found else ""
-
-
-def _commands_of(first: str) -> list[str]:
-    """The commands below one, by name."""
-    beside = [name.partition(" ")[2] for name in _COMMANDS if name.startswith(f"{first} ")]
-    data = get_type_hints(_COMMANDS[first], include_extras=True).get("command")
-    return beside + [member.__metadata__[0].name for member in get_args(data)]
 
 
 def _summary(box: str) -> str:

@@ -6,12 +6,9 @@ torch comes with `sc.load`, after everything that can be checked without it, so 
 import logging
 import warnings
 from dataclasses import replace
-from inspect import signature
 from pathlib import Path
-from typing import Any
 
 import samecast as sc
-from samecast.attention.methods import METHODS
 from samecast.attention.rule import Rules
 from samecast.attention.rule_files import read_rules
 from samecast.cli.console import RESULTS, notify, quiet_libraries, stages, working
@@ -19,12 +16,12 @@ from samecast.cli.options.render import RenderOptions
 from samecast.cli.runs import Run, compare, recorded, run_again
 from samecast.core.prompts import check_prompts
 from samecast.disk import check_writable
+from samecast.engine.choices import DEFAULT, make_rules
 from samecast.errors import SamecastError
 from samecast.photos import looks_like_photo, open_photo
-from samecast.records import save_run, slug
+from samecast.records import slug
 
 _log = logging.getLogger(__name__)
-_OF_METHODS = ("start", "final", "skip", "stride", "layers", "weight", "dropout", "anchor", "consistency")
 
 
 def run_render(options: RenderOptions) -> bool:
@@ -54,7 +51,7 @@ def run_render(options: RenderOptions) -> bool:
             target_masks=run.target_masks,
             progress=report,
         )
-    folder = save_run(result, run.out)
+    folder = result.save(run.out)
     for warning in result.warnings:
         notify(warning)
     if folder != run.out.absolute():
@@ -102,13 +99,13 @@ def _show_quality(result: "sc.RenderResult") -> None:
 def _run_of(options: RenderOptions) -> Run:
     """The run that the options describe; what can be wrong without a model is found here."""
     rules = rules_of(options)
-    free = options.init in ("noise", 1.0) and not any(rule.reads_source for rule in rules)
+    free = options.settings.noise_share == 1 and not any(rule.reads_source for rule in rules)
     if options.reference:
         references, prompts = tuple(str(photo) for photo in options.reference), options.inputs
         if not prompts:
             raise SamecastError('give a prompt beside --reference, such as "a dog running on the beach"')
     else:
-        references, prompts = split_inputs(options.inputs, without=free or bool(options.source_prompt))
+        references, prompts = split_inputs(options.inputs, without=free or bool(options.settings.source_prompt))
     check_prompts(prompts)
     for photo in (*references, *options.mask, *options.target_mask):
         open_photo(photo)
@@ -128,23 +125,10 @@ def _run_of(options: RenderOptions) -> Run:
         subject=sc.Subject(references, options.noun, options.mask) if references else None,
         prompts=tuple(spelt(prompt) for prompt in prompts),
         rules=rules,
-        settings=sc.RenderSettings(
-            steps=options.steps,
-            guidance_scale=options.guidance,
-            guidance_rescale=options.guidance_rescale,
-            seed=options.seed,
-            init=options.init,
-            negative_prompt=spelt(options.negative_prompt),
-            images_per_prompt=options.images_per_prompt,
-            size=options.size,
-            fit=options.fit,
-            source_prompt=spelt(options.source_prompt),
-            pairing=options.pairing,
-            replay=not options.no_replay,
-            fixed_point=options.fixed_point,
-            check_inversion=options.check_inversion,
-            source_memory=options.source_memory,
-            batch_rows=options.batch_rows,
+        settings=replace(
+            options.settings,
+            negative_prompt=spelt(options.settings.negative_prompt),
+            source_prompt=spelt(options.settings.source_prompt),
         ),
         out=options.out or Path("renders") / name,
         target_masks=options.target_mask,
@@ -194,35 +178,11 @@ def rules_of(options: RenderOptions) -> Rules:
     Raises:
         SamecastError: an option has no effect with the method, or is out of range.
     """
+    flags = {path[1]: flag for path, flag in options.given.items() if path[0] == "method"}
     if options.rules is not None:
-        return _rules_in(options, options.rules)
-    given: dict[str, Any] = {name: getattr(options, name) for name in _OF_METHODS if getattr(options, name) is not None}
-    if options.method == "none" and given:
-        raise SamecastError(f"--{next(iter(given))} has no effect with --method none: leave one of them out")
-    method = METHODS[options.method.replace("-", "_")]
-    for name in given:
-        if name not in signature(method).parameters:
-            takers = [other.replace("_", "-") for other, of in METHODS.items() if name in signature(of).parameters]
-            raise SamecastError(f"--{name} has no effect with --method {options.method}: it is for {', '.join(takers)}")
-    looked = {"phrase": options.map_words, "layers": options.map_layers, "threshold": options.threshold}
-    tokens: dict[str, Any] = {name: value for name, value in looked.items() if value is not None}
-    takes = signature(method).parameters.get("tokens")
-    if tokens and takes is None:
-        flags = {"phrase": "--map-words", "layers": "--map-layers", "threshold": "--threshold"}
-        raise SamecastError(
-            f"{flags[next(iter(tokens))]} has no effect with --method {options.method}, which does not look for the"
-            " subject; masactrl-auto-masked and dream-matcher do"
-        )
-    if tokens and takes is not None:
-        given["tokens"] = replace(takes.default, **tokens)
-    return method(**given)
-
-
-def _rules_in(options: RenderOptions, file: Path) -> Rules:
-    """The rules of a file, which leaves nothing for the method's options to say."""
-    default = RenderOptions()
-    spoken = ("method", *_OF_METHODS, "map_words", "map_layers", "threshold")
-    given = [f"--{name.replace('_', '-')}" for name in spoken if getattr(options, name) != getattr(default, name)]
-    if given:
-        raise SamecastError(f"--rules tells all that {', '.join(given)} would: leave one of them out")
-    return read_rules(file)
+        if flags:
+            raise SamecastError(f"--rules tells all that {', '.join(flags.values())} would: leave one of them out")
+        return read_rules(options.rules)
+    given = options.data("method")
+    method: str = given.pop("method", DEFAULT)
+    return make_rules(method, given, flags)

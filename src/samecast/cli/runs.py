@@ -1,7 +1,7 @@
 """A run as it was asked for; and `--again`, which takes it from a record."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -42,15 +42,8 @@ def recorded(options: RenderOptions) -> Record | None:
     """The record to repeat, if that is what was asked for."""
     if options.again is None:
         return None
-    default = RenderOptions()
-    given = [
-        field.name
-        for field in fields(options)
-        if field.name not in _WITH_AGAIN and getattr(options, field.name) != getattr(default, field.name)
-    ]
-    if given:
-        names = ", ".join(f"--{name.replace('_', '-')}" if name != "inputs" else "a photo or prompt" for name in given)
-        raise SamecastError(f"--again repeats a run as it was: leave out {names}")
+    if given := options.flags(*_WITH_AGAIN):
+        raise SamecastError(f"--again repeats a run as it was: leave out {', '.join(given)}")
     return read_record(options.again)
 
 
@@ -118,7 +111,7 @@ def run_again(record: Record, options: RenderOptions) -> Run:
         settings=data.settings,
         out=options.out or record.folder.with_name(f"{record.folder.resolve().name}-again"),
         # One for each picture; render wants one for each prompt.
-        target_masks=record.target_masks[:: data.settings.images_per_prompt],
+        target_masks=record.target_masks[:: data.settings.num_images_per_prompt],
         revision=None if identity.revision.startswith("sha256:") else identity.revision,
         prediction_type=data.prediction_type if same else options.prediction_type,
     )

@@ -1,7 +1,6 @@
 """`samecast study`: a grid of settings, run, or the rest of it."""
 
 from contextlib import nullcontext
-from dataclasses import fields
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -78,21 +77,11 @@ def run_study_command(options: StudyOptions) -> bool:
 
 def _check(options: StudyOptions) -> None:
     """What can be wrong before anything is loaded."""
-    if options.resume is not None:
-        default = StudyOptions()
-        given = [
-            f"--{field.name.replace('_', '-')}"
-            for field in fields(options)
-            if field.name not in _WITH_RESUME and getattr(options, field.name) != getattr(default, field.name)
-        ]
-        if given:
-            raise SamecastError(f"--resume goes on with a study as it was: leave out {', '.join(given)}")
-    if options.annotations is not None:
-        default = StudyOptions()
-        data = ("subjects", "prompts", "repeats", "hidden")
-        given = [f"--{name}" for name in data if getattr(options, name) != getattr(default, name)]
-        if given:
-            raise SamecastError(f"{', '.join(given)} choose among the bundled subjects; annotations tell their own")
+    if options.resume is not None and (given := options.flags(*_WITH_RESUME)):
+        raise SamecastError(f"--resume goes on with a study as it was: leave out {', '.join(given)}")
+    data = [f"--{name}" for name in ("subjects", "prompts", "repeats", "hidden") if (name,) in options.given]
+    if options.annotations is not None and data:
+        raise SamecastError(f"{', '.join(data)} choose among the bundled subjects; annotations tell their own")
     if options.repeats > 1 and options.photos == "first":
         raise SamecastError(f"of {options.repeats} photos only the first would be read: add --photos each or together")
 
@@ -114,8 +103,8 @@ def grid_of(options: StudyOptions) -> Grid:
         axes += [read_axis(field, values) for field, values in data.get("axes", {}).items()]
         base = {field: read_value(field, value) for field, value in data.get("base", {}).items()}
     if not axes:
-        return preset_grid(options.preset or "aiku", options.steps, only_seed=options.only_seed)
-    return factorial(axes, base, options.steps)
+        return preset_grid(options.preset or "aiku", options.settings.num_inference_steps, only_seed=options.only_seed)
+    return factorial(axes, base, options.settings.num_inference_steps)
 
 
 def _read_config(file: Path) -> dict[str, Any]:
@@ -141,22 +130,12 @@ def _read_subjects(options: StudyOptions) -> "tuple[StudySubject, ...]":
 
 
 def _asked(options: StudyOptions, grid: Grid) -> "Recipe":
-    import samecast as sc
     from samecast.study.recipe import Recipe
 
-    settings = sc.RenderSettings(
-        steps=options.steps,
-        guidance_scale=options.guidance,
-        guidance_rescale=options.guidance_rescale,
-        seed=options.seed,
-        init=options.init,
-        size=options.size,
-        pairing=options.pairing,
-    )
     named = options.preset or ("own axes" if options.axis or options.config else "aiku")
     return Recipe(
         grid,
-        settings,
+        options.settings,
         lasting(options.model),
         revision="",
         dtype="",
@@ -182,7 +161,7 @@ def _settled(
     if subjects is None:
         with working("drawing the bundled subjects"):
             subjects = bundled(
-                options.size or model.backbone.default_size,
+                options.settings.size or model.backbone.default_size,
                 subjects=options.subjects,
                 prompts=options.prompts,
                 photos=options.repeats,

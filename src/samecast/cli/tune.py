@@ -55,19 +55,15 @@ def run_tune(options: TuneOptions) -> bool:
         model = sc.load(options.model, device=device_here(options))
     axes = tuple(parse_axis(words) for words in options.axis)
     layers = len(model.backbone.self_attention())
-    grid = factorial(axes, {}, options.steps) if axes else fitted(candidates(options.steps), layers)
-    settings = sc.RenderSettings(
-        steps=options.steps,
-        guidance_scale=options.guidance,
-        guidance_rescale=options.guidance_rescale,
-        init=options.init,
-        size=options.size,
-    )
+    steps = options.settings.num_inference_steps
+    grid = factorial(axes, {}, steps) if axes else fitted(candidates(steps), layers)
     data = tuple(dict.fromkeys(expand(prompt, options.noun) for prompt in prompts))
     subject = StudySubject(Path(references[0]).stem, data, photos, options.noun)
     repeat = "each" if len(photos) > 1 else "first"
     name = lasting(options.model)
-    recipe = Recipe(grid, settings, name, "", "", photos=repeat, seeds=options.seeds, clip=options.clip, dino=NO_DINO)
+    recipe = Recipe(
+        grid, options.settings, name, "", "", photos=repeat, seeds=options.seeds, clip=options.clip, dino=NO_DINO
+    )
     if options.dry_run:
         _show_rounds(recipe, subject)
         return True

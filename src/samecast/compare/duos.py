@@ -182,7 +182,7 @@ class Duos:
                 list(prompts),
                 height=side,
                 width=2 * side,
-                num_inference_steps=settings.steps,
+                num_inference_steps=settings.num_inference_steps,
                 guidance_scale=settings.guidance,
                 guidance_rescale=settings.guidance_rescale,
                 generator=[torch.Generator().manual_seed(seed) for seed in seeds],

@@ -101,7 +101,7 @@ def _page(
     identity = backbone.identity
     table, pairs = tables[0], tables[1] if len(tables) > 1 else None
     command = f"samecast compare --subjects {_count(table)} --pairs {_count(pairs)} --prompts {benchmark.prompts}"
-    command += f" --steps {settings.steps}" + (f" --learn-steps {learn_steps}" if learn_steps else "")
+    command += f" --steps {settings.num_inference_steps}" + (f" --learn-steps {learn_steps}" if learn_steps else "")
     command += f" --methods {' '.join(methods)}" if methods else ""
     if settings.guidance != backbone.default_guidance:
         command += f" --guidance {settings.guidance:g}"

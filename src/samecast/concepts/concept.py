@@ -21,6 +21,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from samecast.errors import SamecastError
+from samecast.notebook import table_html
 
 if TYPE_CHECKING:
     from samecast.concepts.apply import Applied
@@ -120,7 +121,7 @@ class Base:
     family: Family = "sd"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Concept:
     """What was learned of one subject or of several.
 
@@ -145,6 +146,19 @@ class Concept:
         from samecast.concepts.checks import check_concept
 
         check_concept(self)
+
+    def __repr__(self) -> str:
+        words = ", ".join(self.tokens) or "no words"
+        return f"Concept({words}; {len(self.changes)} changed parameters, {self.size / 1e6:.1f} MB)"
+
+    def _repr_html_(self) -> str:
+        record = {
+            "words": ", ".join(self.tokens),
+            "changed parameters": len(self.changes),
+            "size": f"{self.size:,} bytes",
+        }
+        based = f"{self.base.id or 'a model that the file does not name'} ({self.base.family}) {self.base.revision}"
+        return table_html("samecast concept", {**record, "learned on": based.strip(), **self.training})
 
     @property
     def size(self) -> int:

@@ -1,12 +1,23 @@
-"""How to render: one frozen object that is the schema, the command line and the provenance at once."""
+"""How to render: one frozen object that is the schema, the command line and the provenance at once.
+
+Names are those of diffusers' pipelines where these have the same thing.
+"""
 
 from dataclasses import dataclass, replace
 from typing import Annotated, Literal
 
-from samecast.checked import Within, check_fields
+from samecast.checked import Option, Within, check_fields
+from samecast.errors import SamecastError
 
 Fit = Literal["crop", "pad"]
 Pairing = Literal["matched", "masactrl"]
+Seed = Annotated[int, Within(0, 2**63 - 1)]
+
+RENAMED = {
+    "steps": "num_inference_steps",
+    "images_per_prompt": "num_images_per_prompt",
+}
+"""Names that settings had in samecast 0.1, in whose records and studies they stand."""
 
 
 @dataclass(frozen=True)
@@ -17,66 +28,86 @@ class RenderSettings:
         SamecastError: a value is of another type, or out of its range.
     """
 
-    steps: Annotated[int, Within(1, 10_000)] = 50
+    num_inference_steps: Annotated[int, Within(1, 10_000), Option("sampling", aliases=("--steps",))] = 50
     """Denoising steps. More is slower and finer; 50 is what the literature uses."""
 
-    guidance_scale: Annotated[float, Within(0, 1000)] | None = None
-    """How strongly the prompt is followed (classifier-free guidance). 1 or less switches it off and halves the work;
-    None is what the model is usually sampled with, as `Backbone.default_guidance` tells."""
+    guidance_scale: Annotated[
+        Annotated[float, Within(0, 1000)] | None,
+        Option(
+            "sampling",
+            aliases=("--guidance",),
+            metavar="SCALE",
+            default="the model's: 5 for the embedded model and XL, 7.5 for Stable Diffusion 1.x and 2.x",
+        ),
+    ] = None
+    """How closely the prompt is followed (classifier-free guidance). 1 or less switches it off and halves the work."""
 
-    guidance_rescale: Annotated[float, Within(0, 1)] = 0.0
+    guidance_rescale: Annotated[float, Within(0, 1), Option("advanced")] = 0.0
     """How far guidance is kept from raising contrast, 0 (not) to 1: the share of each guided prediction that is brought
     back to the deviation of the conditional one (Lin et al. 2024, section 3.4)."""
 
-    seed: Annotated[int, Within(0, 2**63 - 1)] | None = None
-    """Seed of the noise, 0 by default. Has no effect with init=inverted on a photo, where nothing is random."""
+    seed: Annotated[
+        Seed | tuple[Seed, ...] | None, Option("sampling", metavar="INT", default="0", given_as=int | None)
+    ] = None
+    """Seed of the noise: picture n of each prompt uses seed + n. Has no effect with init=inverted on a photo, where
+    nothing is random."""
 
-    init: Literal["inverted", "noise"] | Annotated[float, Within(0, 1)] = "inverted"
+    init: Annotated[
+        Literal["inverted", "noise"] | Annotated[float, Within(0, 1)],
+        Option("sampling", metavar="inverted|noise|0-1"),
+    ] = "inverted"
     """Where the new pictures start: `inverted` keeps the layout of the reference, `noise` makes a new one for each
     seed, and a number from 0 (inverted) to 1 (noise) blends the two."""
 
-    negative_prompt: str = ""
+    negative_prompt: Annotated[str, Option("sampling")] = ""
     """What the pictures should not show."""
 
-    images_per_prompt: Annotated[int, Within(1, 10_000)] = 1
-    """Pictures for each prompt; the n-th uses seed + n."""
+    num_images_per_prompt: Annotated[int, Within(1, 10_000), Option("sampling", aliases=("--images-per-prompt",))] = 1
+    """Pictures for each prompt; more than one needs init=noise or a blend."""
 
-    size: Annotated[int, Within(1, 8192)] | None = None
-    """Side of the square pictures in pixels; None is the size the model was made for."""
+    size: Annotated[
+        Annotated[int, Within(1, 8192)] | None, Option("sampling", metavar="PIXELS", default="the model's")
+    ] = None
+    """Side of the square pictures in pixels."""
 
-    fit: Fit = "crop"
+    fit: Annotated[Fit, Option("subject")] = "crop"
     """How a photo that is not square is made square: `crop` its centre, or `pad` its short sides."""
 
-    source_prompt: str = ""
+    source_prompt: Annotated[str, Option("subject")] = ""
     """Caption of the reference. Without a photo, the reference is generated from it."""
 
-    pairing: Pairing = "matched"
+    pairing: Annotated[Pairing, Option("advanced")] = "matched"
     """Which timestep inversion tells the denoiser: `matched` to the latent it is given (least work), or the next one,
-    as `masactrl`'s code does (one more evaluation for each controlled step)."""
+    as the code of MasaCtrl and of the AIKU study does (one more evaluation for each controlled step)."""
 
-    replay: bool = True
-    """Whether a photo is replayed: at every step its latent is the one that inversion passed through, so that it ends
-    as the photo, exactly, and costs nothing more. Without, it is denoised freely from the inverted latent, as
-    `masactrl`'s code does, for one more evaluation at each step."""
+    replay: Annotated[bool, Option("advanced")] = True
+    """Replay photos: at every step a photo's latent is the one that inversion passed through, so that it ends as the
+    photo, exactly, and costs nothing more. `--no-replay` denoises it freely from the inverted latent, as MasaCtrl's
+    code does, for one more evaluation at each step."""
 
-    fixed_point: Annotated[int, Within(0, 20)] = 0
+    fixed_point: Annotated[int, Within(0, 20), Option("advanced")] = 0
     """Fixed-point refinements of each inversion step: each costs one more evaluation for each step and photo, and
     brings the inverted latent closer to one that denoises to the photo. 1 to 3 is what pays."""
 
-    check_inversion: bool = False
+    check_inversion: Annotated[bool, Option("advanced")] = False
     """Measure the inversion: denoise the inverted photo freely and compare, for one evaluation more for each step and
     photo. Changes no picture."""
 
-    source_memory: Annotated[float, Within(0, 2**20)] | None = None
+    source_memory: Annotated[
+        Annotated[float, Within(0, 2**20)] | None,
+        Option("advanced", metavar="GIB", default="half of what is free"),
+    ] = None
     """Most memory, in GiB, for what is kept of the sources for the pictures to read; beyond it the sources are computed
-    again beside the pictures, a row for each step and batch. None is half of what is free."""
+    again beside the pictures, a row for each step and batch."""
 
-    batch_rows: Annotated[int, Within(1, 10_000)] | None = None
-    """Most rows in one call of the denoiser, to bound memory; a picture takes two under guidance. None chooses by size,
-    and a source that has to be computed beside the pictures comes on top."""
+    batch_rows: Annotated[Annotated[int, Within(1, 10_000)] | None, Option("advanced", default="by size")] = None
+    """Most rows in one call of the denoiser, to bound memory; a picture takes two under guidance. A source that has to
+    be computed beside the pictures comes on top."""
 
     def __post_init__(self) -> None:
         check_fields(self)
+        if self.seed == ():
+            raise SamecastError("seed must be one number, or at least one; got none")
 
     def settled(self, guidance_scale: float) -> "RenderSettings":
         """These settings with the model's scale of guidance where they leave it to the model."""
@@ -84,8 +115,25 @@ class RenderSettings:
 
     @property
     def first_seed(self) -> int:
-        """The seed of each prompt's first picture."""
-        return self.seed or 0
+        """The seed of each prompt's first picture; of several seeds the first."""
+        return self.seed[0] if isinstance(self.seed, tuple) else self.seed or 0
+
+    def seeds(self, prompts: int) -> tuple[int, ...]:
+        """The seed of each picture of so many prompts, prompt by prompt.
+
+        Raises:
+            SamecastError: several seeds are given, and they are not one for each picture.
+        """
+        count = self.num_images_per_prompt
+        if not isinstance(self.seed, tuple):
+            return tuple(self.first_seed + number for _ in range(prompts) for number in range(count))
+        if len(self.seed) not in (count, count * prompts):
+            each = f"{count} pictures of each prompt" if count > 1 else "one picture of each prompt"
+            raise SamecastError(
+                f"{len(self.seed)} seeds for {prompts} prompts with {each}: give one seed, {count} (for each picture of"
+                f" a prompt) or {count * prompts} (for each picture)"
+            )
+        return self.seed if len(self.seed) == count * prompts else self.seed * prompts
 
     @property
     def guidance(self) -> float:

@@ -7,7 +7,7 @@ of 50 steps 0.5 is step 25, in one of 20 steps it is step 10. A fraction above 0
 from dataclasses import dataclass
 from typing import Annotated, Protocol, runtime_checkable
 
-from samecast.checked import Within, check_fields
+from samecast.checked import Option, Within, check_fields
 from samecast.errors import SamecastError
 
 SKIP_PERIOD = 10
@@ -33,21 +33,25 @@ class Steps:
     """A span of denoising steps, thinned by a stride or by the AIKU study's skip; or a list of steps.
 
     Args:
-        start: first step that acts; a float from 0 to 1 is a fraction of the run.
-        final: last step that acts, inclusive; None is the last step of the run, and a fraction of 1.0 too.
-        skip: None or 0: every step of the span acts. 1..9: step j acts when `j % 10 >= skip`, so that skip=1 omits
-            steps 0, 10, 20, ... and skip=9 keeps only 9, 19, 29, ...
-        stride: of the span, every Nth step acts, from `start` on; None is every one.
+        start: first step that acts; a decimal from 0 to 1 is a fraction of the run.
+        final: last step that acts, inclusive; a fraction of 1.0 is the last step of the run.
+        skip: of every ten steps, skip the first N: skip=1 omits steps 0, 10, 20, ... and skip=9 keeps only 9, 19,
+            29, ...
+        stride: of the span, every Nth step acts, from `start` on.
         only: these very steps, ascending; goes with none of the others.
 
     Raises:
         SamecastError: the span is empty or a value is out of range.
     """
 
-    start: Annotated[int | float, Within(0, _MOST)] = 0
-    final: Annotated[int | float, Within(0, _MOST)] | None = None
-    skip: Annotated[int, Within(0, SKIP_PERIOD - 1)] | None = None
-    stride: Annotated[int, Within(1, _MOST)] | None = None
+    start: Annotated[int | float, Within(0, _MOST), Option("method", metavar="STEP")] = 0
+    final: Annotated[
+        Annotated[int | float, Within(0, _MOST)] | None, Option("method", metavar="STEP", default="the last")
+    ] = None
+    skip: Annotated[
+        Annotated[int, Within(0, SKIP_PERIOD - 1)] | None, Option("method", metavar="1-9", default="none")
+    ] = None
+    stride: Annotated[Annotated[int, Within(1, _MOST)] | None, Option("method", default="1")] = None
     only: tuple[Annotated[int, Within(0, _MOST)], ...] | None = None
 
     def __post_init__(self) -> None:

@@ -2,9 +2,9 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Annotated, Literal
 
-from samecast.checked import check_fields
+from samecast.checked import Option, check_fields
 from samecast.core.layers import Layer
 from samecast.core.steps import Steps
 from samecast.errors import SamecastError
@@ -20,21 +20,22 @@ class SubjectTokens:
     """Which maps say where the subject is.
 
     Args:
-        phrase: the words whose maps are taken, as they stand in the prompt; every sub-token of every occurrence. Empty
-            is the subject's class noun.
-        layers: cross-attention layers, as `select_layers` reads it. Empty is MasaCtrl's choice: those at a quarter of the
-            latent's side, or the two finest levels where latents are smaller than 64.
+        phrase: the words whose maps are taken, as they stand in the prompt; every sub-token of every occurrence. By
+            default the subject's class noun.
+        layers: cross-attention layers whose maps are taken, written as for `layers` of a rule. By default MasaCtrl's
+            choice: those at a quarter of the latent's side, or the two finest levels where latents are below 64.
         steps: at which maps are taken. A target's mask at a step is made of the maps of the steps before it.
-        threshold: of the normalised map, from 0 to 1, or `otsu`, which chooses one for each map. MasaCtrl's is 0.1.
+        threshold: attention threshold for the subject, of the normalised map, from 0 to 1, or `otsu`, which chooses
+            one for each map. MasaCtrl's is 0.1.
 
     Raises:
         SamecastError: a value is of another type, or the threshold is out of range.
     """
 
-    phrase: str = ""
-    layers: str = ""
+    phrase: Annotated[str, Option("method", name="map-words", default="the noun")] = ""
+    layers: Annotated[str, Option("method", name="map-layers", metavar="LAYERS", default="MasaCtrl's choice")] = ""
     steps: Steps = field(default_factory=Steps)
-    threshold: Threshold = "otsu"
+    threshold: Annotated[Threshold, Option("method", metavar="0-1|otsu")] = "otsu"
 
     def __post_init__(self) -> None:
         check_fields(self)

@@ -23,10 +23,10 @@ def check_source(rules: Rules, settings: RenderSettings, *, source: bool) -> Non
             raise SamecastError("control needs a source to read: give a subject with a photo, or a source_prompt")
         if settings.noise_share < 1:
             raise SamecastError("there is no source to start from: give a subject or a source_prompt, or init='noise'")
-    if settings.images_per_prompt > 1 and settings.noise_share == 0:
+    if settings.num_images_per_prompt > 1 and settings.noise_share == 0:
         raise SamecastError(
-            f"images_per_prompt={settings.images_per_prompt} would repeat one picture: with init='inverted' nothing is"
-            " random; use init='noise' or a blend such as 0.3"
+            f"num_images_per_prompt={settings.num_images_per_prompt} would repeat one picture: with init='inverted'"
+            " nothing is random; use init='noise' or a blend such as 0.3"
         )
 
 

@@ -29,19 +29,20 @@ class Target:
     seed: int
 
 
-def make_targets(prompts: Sequence[str], settings: RenderSettings, *, noun: str, first_seed: int) -> tuple[Target, ...]:
+def make_targets(prompts: Sequence[str], settings: RenderSettings, *, noun: str, shift: int = 0) -> tuple[Target, ...]:
     """All pictures, prompt by prompt.
 
-    Every prompt's n-th picture has the same seed, so that neither order nor number of the prompts changes a picture.
+    Every prompt's n-th picture has the same seed, so that neither order nor number of the prompts changes a picture;
+    unless the settings give each picture a seed of its own.
 
     Args:
         prompts: one scene each.
         settings: how many pictures of each, and what they should not show.
         noun: what `{noun}` stands for.
-        first_seed: of each prompt's first picture.
+        shift: added to every seed.
 
     Raises:
-        SamecastError: no prompt, one that is empty or no text, or `{noun}` without a noun.
+        SamecastError: no prompt, one that is empty or no text, `{noun}` without a noun, or seeds for other pictures.
     """
     if isinstance(prompts, str):
         raise SamecastError(f"prompts must be a list of texts; got the one text {prompts[:40]!r}")
@@ -49,10 +50,11 @@ def make_targets(prompts: Sequence[str], settings: RenderSettings, *, noun: str,
         raise SamecastError("at least one prompt is needed; got none")
     check_prompts(prompts)
     negative = expand(settings.negative_prompt, noun)
-    wanted = [(prompt, first_seed + number) for prompt in prompts for number in range(settings.images_per_prompt)]
+    wanted = [prompt for prompt in prompts for _ in range(settings.num_images_per_prompt)]
+    seeds = settings.seeds(len(prompts))
     return tuple(
-        Target(Branch("target", index, expand(prompt, noun), negative), prompt, seed)
-        for index, (prompt, seed) in enumerate(wanted)
+        Target(Branch("target", index, expand(prompt, noun), negative), prompt, seed + shift)
+        for index, (prompt, seed) in enumerate(zip(wanted, seeds, strict=True))
     )
 
 

@@ -52,7 +52,12 @@ def class_pictures(
         wanted = files[first : first + _TOGETHER]
         if chunk % devices.count == devices.index and not all(file.is_file() for file in wanted):
             settings = RenderSettings(
-                steps=STEPS, seed=first, init="noise", images_per_prompt=len(wanted), size=size, batch_rows=_TOGETHER
+                num_inference_steps=STEPS,
+                seed=first,
+                init="noise",
+                num_images_per_prompt=len(wanted),
+                size=size,
+                batch_rows=_TOGETHER,
             )
             made = model.render(None, [caption], rules=(), settings=settings)
             for file, render in zip(wanted, made.renders, strict=True):

@@ -6,19 +6,20 @@ size, has its own.
 """
 
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
-from samecast.checked import Within, check_fields
+from samecast.checked import Option, Within, check_fields
 from samecast.core.settings import Fit
 from samecast.errors import SamecastError
 
 Method = Literal["custom-diffusion", "textual-inversion", "lora", "dreambooth"]
+METHODS: tuple[Method, ...] = get_args(Method)
 Mode = Literal["kv", "crossattn"]
 Precision = Literal["float32", "float16", "bfloat16"]
 Optimizer = Literal["adamw", "adamw8bit"]
 Augment = Literal["scale", "none"]
 _Count = Annotated[int, Within(1, 10_000_000)]
-_Rate = Annotated[float, Within(0, 1000)]
+_Rate = Annotated[float, Within(0, 1000), Option(metavar="RATE")]
 
 
 @dataclass(frozen=True)
@@ -36,11 +37,11 @@ class LearnSettings:
     mode: Mode = "kv"
     """For custom-diffusion: `kv` trains keys and values of cross-attention, `crossattn` queries and outputs too."""
 
-    steps: _Count | None = None
-    """How many steps to take; None is as many as show each subject `photos_seen` photos."""
+    steps: Annotated[_Count | None, Option(default="as many as show --photos-seen photos")] = None
+    """How many steps to take."""
 
     photos_seen: _Count = 1000
-    """How many photos are shown of each subject in all, where `steps` does not say otherwise."""
+    """How many photos are shown of each subject in all, where no number of steps is given."""
 
     batch: Annotated[int, Within(1, 10_000)] = 2
     """Photos in one call of the denoiser, on each device. With prior preservation as many class pictures go with
@@ -69,33 +70,33 @@ class LearnSettings:
     `none` shows them as they are."""
 
     flip: bool = True
-    """Show every other photo mirrored."""
+    """Show every other photo mirrored; `--no-flip` is for what has writing on it."""
 
     varied: bool = False
     """Say captions that begin with "a photo of" in ten ways, so that a token is not tied to one sentence."""
 
-    initializer: str = ""
-    """Words at whose mean embedding a modifier token begins; empty takes a rare word, or the noun."""
+    initializer: Annotated[str, Option(default="a rare word, or the noun")] = ""
+    """Words at whose mean embedding a modifier token begins."""
 
     views: Annotated[int, Within(0, 100_000)] = 0
-    """Different augmented views of each photo, encoded once and kept; 0 makes a new one each time."""
+    """With augment=scale: different views of each photo, encoded once and kept; 0 makes a new one each time."""
 
     rank: Annotated[int, Within(1, 4096)] = 4
     """For lora: rank of the additions."""
 
-    optimizer: Optimizer = "adamw"
+    optimizer: Annotated[Optimizer, Option("advanced")] = "adamw"
     """AdamW, or with 8-bit moments (on CUDA, with the extra `8bit`)."""
 
-    precision: Precision = "float32"
+    precision: Annotated[Precision, Option("advanced")] = "float32"
     """Of frozen weights and of computing; what is trained is always held in float32."""
 
-    checkpointing: bool = False
+    checkpointing: Annotated[bool, Option("advanced")] = False
     """Compute activations twice instead of keeping them: less memory, about a third more time."""
 
-    size: Annotated[int, Within(1, 8192)] | None = None
-    """Side of the pictures in pixels; None is the size the model was made for."""
+    size: Annotated[Annotated[int, Within(1, 8192)] | None, Option(metavar="PIXELS", default="the model's")] = None
+    """Side of the pictures in pixels."""
 
-    fit: Fit = "crop"
+    fit: Annotated[Fit, Option("subject")] = "crop"
     """How a photo becomes square: cut to its centre, or padded with white."""
 
     seed: Annotated[int, Within(0, 2**32 - 1)] = 0

@@ -85,6 +85,11 @@ class Backbone(Protocol):
     identity: ModelIdentity
 
     @property
+    def pipeline(self) -> Any:
+        """The stock diffusers pipeline behind the adapter."""
+        ...
+
+    @property
     def device(self) -> torch.device:
         """Where the model lives."""
         ...
@@ -160,6 +165,12 @@ class Backbone(Protocol):
 
     def encode_image(self, image: Image.Image) -> Float[Tensor, "channel height width"]:
         """The latent of a square RGB picture: the mean of the VAE's posterior, scaled."""
+        ...
+
+    def decode_pixels(
+        self, latents: Float[Tensor, "branch channel height width"]
+    ) -> Float[Tensor, "branch 3 height_pixel width_pixel"]:
+        """Pictures of latents before rounding, from 0 to 1, float32 on the CPU; one at a time, as `decode`."""
         ...
 
     def decode(self, latents: Float[Tensor, "branch channel height width"]) -> list[Image.Image]:

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any, cast
 
 import torch
+from diffusers.image_processor import VaeImageProcessor
 from diffusers.schedulers.scheduling_ddim import DDIMScheduler
 from jaxtyping import Float, Int
 from PIL import Image
@@ -200,17 +201,23 @@ class UNetBackbone:
         check_finite(latent, "autoencoder", vae.dtype, self.identity)
         return latent
 
-    def decode(self, latents: Float[Tensor, "branch channel height width"]) -> list[Image.Image]:
-        """Pictures of latents."""
+    def decode_pixels(
+        self, latents: Float[Tensor, "branch channel height width"]
+    ) -> Float[Tensor, "branch 3 height_pixel width_pixel"]:
+        """Pictures of latents before rounding."""
         vae = self.pipeline.vae
-        images: list[Image.Image] = []
+        found: list[Tensor] = []
         for latent in latents:
             # In its own precision, also where a training computes the rest in another.
             with torch.autocast(self.device.type, enabled=False):
                 pixels = vae.decode((latent[None] / vae.config.scaling_factor).to(vae.dtype), return_dict=False)[0]
             check_finite(pixels, "autoencoder", vae.dtype, self.identity)
-            images += self.pipeline.image_processor.postprocess(pixels.float(), output_type="pil")
-        return images
+            found.append(self.pipeline.image_processor.postprocess(pixels.float(), output_type="pt").cpu())
+        return torch.cat(found)
+
+    def decode(self, latents: Float[Tensor, "branch channel height width"]) -> list[Image.Image]:
+        """Pictures of latents."""
+        return to_pictures(self.decode_pixels(latents)) if len(latents) else []
 
     def describe(self) -> dict[str, Any]:
         """Device, precision, threads and versions."""
@@ -221,6 +228,11 @@ class UNetBackbone:
             "threads": torch.get_num_threads(),
             "versions": {"python": platform.python_version()} | {name: _version(name) for name in LIBRARIES},
         }
+
+
+def to_pictures(pixels: Float[Tensor, "branch 3 height width"]) -> list[Image.Image]:
+    """Pictures of pixels from 0 to 1, rounded to 8 bits as diffusers does."""
+    return VaeImageProcessor.numpy_to_pil(VaeImageProcessor.pt_to_numpy(pixels))
 
 
 def schedule_of(scheduler: Any, prediction_type: PredictionType) -> Schedule:

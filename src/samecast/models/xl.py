@@ -77,10 +77,12 @@ class XLBackbone(UNetBackbone):
         with self._precise_vae():
             return super().encode_image(image)
 
-    def decode(self, latents: Float[Tensor, "branch channel height width"]) -> list[Image.Image]:
-        """Pictures of latents."""
+    def decode_pixels(
+        self, latents: Float[Tensor, "branch channel height width"]
+    ) -> Float[Tensor, "branch 3 height_pixel width_pixel"]:
+        """Pictures of latents before rounding."""
         with self._precise_vae():
-            return super().decode(latents)
+            return super().decode_pixels(latents)
 
     @contextmanager
     def _precise_vae(self) -> Generator[None]:

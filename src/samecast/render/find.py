@@ -14,8 +14,9 @@ from samecast.engine.run import Advance, Run
 from samecast.engine.targets import split_evenly
 from samecast.errors import SamecastError
 from samecast.models.base import Backbone
+from samecast.notebook import figures_html
 from samecast.photos import fit_photo
-from samecast.render.found import FoundMask, found_masks
+from samecast.render.found import FoundMask, found_masks, overlay
 from samecast.render.request import Request, opened
 from samecast.render.result import Progress
 from samecast.render.sources import encode, invert, largest_batch, make_counter
@@ -24,7 +25,7 @@ from samecast.subject import Subject
 ALMOST_ALL, ALMOST_NONE = 0.9, 0.01
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class MaskSearch:
     """What one call of `Model.find_masks` gave.
 
@@ -42,6 +43,16 @@ class MaskSearch:
     evaluations: int
     warnings: tuple[str, ...]
 
+    def __repr__(self) -> str:
+        return f"MaskSearch({', '.join(map(repr, self.masks))})"
+
+    def _repr_html_(self) -> str:
+        figures = [
+            (overlay(self.references[mask.number - 1], mask.mask), f"{mask.phrase} ({mask.coverage:.1%})")
+            for mask in self.masks
+        ]
+        return figures_html(figures, below=(f"warning: {warning}" for warning in self.warnings))
+
 
 def find_masks(
     backbone: Backbone,
@@ -54,7 +65,7 @@ def find_masks(
     settings = settings.settled(backbone.default_guidance)
     request = Request(subject, (), (), settings)
     size = settings.size or backbone.default_size
-    shape, schedule = backbone.latent_shape(size), backbone.schedule(settings.steps)
+    shape, schedule = backbone.latent_shape(size), backbone.schedule(settings.num_inference_steps)
     crossed = [bound.layer for bound in backbone.cross_attention()]
     if not tokens:
         raise SamecastError("nothing to look for: give at least one SubjectTokens")

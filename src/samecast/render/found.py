@@ -11,9 +11,10 @@ from samecast.core.batch import Branch
 from samecast.core.masks import SubjectMask, resize_map
 from samecast.core.tokens import SubjectTokens
 from samecast.engine.attention_store import MapSpec
+from samecast.notebook import figures_html
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class FoundMask:
     """Where cross-attention maps show the subject in one picture.
 
@@ -36,6 +37,12 @@ class FoundMask:
     mask: Image.Image
     coverage: float
     threshold: float
+
+    def __repr__(self) -> str:
+        return f"FoundMask({self.phrase!r} in {self.of} {self.number}, {self.coverage:.1%} of it)"
+
+    def _repr_html_(self) -> str:
+        return figures_html([(self.map, f"map of {self.phrase!r} in {self.of} {self.number}"), (self.mask, repr(self))])
 
 
 def found_masks(masks: Masks, map_specs: tuple[MapSpec, ...], size: int) -> tuple[FoundMask, ...]:

@@ -27,6 +27,7 @@ from samecast.engine.run import Run
 from samecast.engine.source import Trajectory, reconstruct
 from samecast.engine.targets import Target, split_evenly
 from samecast.models.base import Backbone
+from samecast.models.unet import to_pictures
 from samecast.render.found import found_masks
 from samecast.render.provenance import describe_model, describe_quality, describe_request, finite
 from samecast.render.quality import measure
@@ -57,7 +58,7 @@ class Job:
         self.targets, self.sources = request.targets(), request.sources()
         self.size = self.settings.size or backbone.default_size
         self.shape = backbone.latent_shape(self.size)
-        schedule = backbone.schedule(self.settings.steps)
+        schedule = backbone.schedule(self.settings.num_inference_steps)
         crossed = [bound.layer for bound in backbone.cross_attention()]
         self.map_specs = make_map_specs(request.rules, crossed, schedule, request.noun)
         self.session = Session(backbone, frozenset(layer for map_spec in self.map_specs for layer in map_spec.layers))
@@ -88,9 +89,12 @@ class Job:
             latents = self._denoise(trajectory)
             reconstructed = self._reconstruct(trajectory) if self.settings.check_inversion else ()
         renders: list[Render] = []
+        pixels: list[Tensor] = []
         for target, latent in zip(self.targets, latents, strict=True):
-            image = self.backbone.decode(latent[None])[0]
-            renders.append(Render(image, target.branch.prompt, target.seed))
+            decoded = self.backbone.decode_pixels(latent[None])
+            renders.append(Render(to_pictures(decoded)[0], target.branch.prompt, target.seed))
+            if self.request.output_type in ("np", "pt"):
+                pixels.append(decoded)
             self.progress("decode", len(renders), len(self.targets))
         sources = () if clean_sources is None else tuple(self.backbone.decode(clean_sources))
         # A generated source has no reference to be held against.
@@ -136,6 +140,9 @@ class Job:
             reference_masks=self.pictures.reference_masks,
             target_masks=self.pictures.target_masks,
             found_masks=found,
+            latents=torch.stack(latents),
+            pixels=torch.cat(pixels) if pixels else None,
+            output_type=self.request.output_type,
             **counts,
         )
 
@@ -169,7 +176,7 @@ class Job:
     def _kept_steps(self) -> range:
         """The steps that the sources' pass evaluates."""
         if self.request.generated:
-            return range(self.settings.steps)
+            return range(self.settings.num_inference_steps)
         return source_steps(self.settings) if self.request.inverts else range(0)
 
     def _encode_texts(self) -> Mapping[str, Float[Tensor, "token channel"]]:

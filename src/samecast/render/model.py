@@ -4,6 +4,7 @@ import warnings
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -20,11 +21,17 @@ from samecast.engine.given import GivenMask, several_masks
 from samecast.errors import SamecastError, SamecastWarning
 from samecast.models.base import Backbone
 from samecast.models.loading import EMBEDDED, load_backbone
+from samecast.notebook import reporting, table_html
+from samecast.render.asked import Generators, output_type_of, settings_of
 from samecast.render.find import MaskSearch, find_masks
 from samecast.render.job import Job
 from samecast.render.request import Request
-from samecast.render.result import Progress, RenderResult
+from samecast.render.result import OutputType, Progress, RenderResult
 from samecast.subject import Subject
+
+if TYPE_CHECKING:
+    from diffusers.pipelines.stable_diffusion.pipeline_stable_diffusion import StableDiffusionPipeline
+    from diffusers.pipelines.stable_diffusion_xl.pipeline_stable_diffusion_xl import StableDiffusionXLPipeline
 
 MASACTRL = masactrl()
 
@@ -112,8 +119,11 @@ class Model:
         *,
         rules: Rules | Rule = MASACTRL,
         settings: RenderSettings | None = None,
+        generator: Generators | None = None,
+        output_type: OutputType = "pil",
         target_masks: GivenMask | Sequence[GivenMask] = (),
-        progress: Progress | None = None,
+        progress: Progress | bool | None = None,
+        **changes: Any,
     ) -> RenderResult:
         """Renders the subject in new scenes.
 
@@ -123,17 +133,23 @@ class Model:
             prompts: one scene each; `{noun}` stands for the subject's class noun.
             rules: who reads whom, where and when; `()` is no control.
             settings: how to render.
+            generator: in place of a seed: picture n of each prompt takes the generator's initial seed + n; of several
+                generators each picture takes its own, or picture n of each prompt the n-th. Their state is neither used
+                nor changed, so that a picture does not depend on what was drawn before. Noise is drawn on the CPU: it
+                is what a diffusers pipeline draws with a fresh CPU generator of that seed.
+            output_type: the form of `result.images`: "pil", "np", "pt" or "latent", as in diffusers.
             target_masks: where the subject is to be in each prompt's pictures, for rules that take given masks: one for
                 each prompt, or one for all.
-            progress: told how far the work is.
+            progress: told how far the work is; True shows bars, in a notebook or a terminal.
+            **changes: fields of the settings by name, such as `num_inference_steps=20, guidance_scale=5.0`.
 
         Raises:
             SamecastError: a prompt, setting, rule or photo cannot be used; said in one line before any work is done.
         """
-        request = Request(
-            subject, prompts, check_rules(rules), settings or RenderSettings(), several_masks(target_masks)
-        )
-        return Job(self.backbone, request, progress).work()
+        asked = settings_of(settings, changes, generator)
+        form, masks = output_type_of(output_type), several_masks(target_masks)
+        with reporting(progress) as report:
+            return Job(self.backbone, Request(subject, prompts, check_rules(rules), asked, masks, form), report).work()
 
     @torch.inference_mode()
     def find_masks(
@@ -142,7 +158,8 @@ class Model:
         tokens: SubjectTokens | Sequence[SubjectTokens] = SUBJECT,
         *,
         settings: RenderSettings | None = None,
-        progress: Progress | None = None,
+        progress: Progress | bool | None = None,
+        **changes: Any,
     ) -> MaskSearch:
         """Looks for the subject in its photos, in cross-attention maps on their inversion.
 
@@ -153,11 +170,38 @@ class Model:
             tokens: what to look for: words, layers, steps and threshold; several cost no more than one.
             settings: how to invert. `source_prompt` is the caption whose words are looked for; without one it is "a
                 photo of a" and the noun.
-            progress: told how far the work is (`invert`, `map_spec`).
+            progress: told how far the work is (`invert`, `map_spec`); True shows bars.
+            **changes: fields of the settings by name.
 
         Raises:
             SamecastError: a word is not in the caption, no layer or step is selected, a photo cannot be read, or a map
                 is the same everywhere.
         """
         wanted = (tokens,) if isinstance(tokens, SubjectTokens) else tuple(tokens)
-        return find_masks(self.backbone, subject, wanted, settings or RenderSettings(), progress)
+        asked = settings_of(settings, changes, None)
+        with reporting(progress) as report:
+            return find_masks(self.backbone, subject, wanted, asked, report)
+
+    @property
+    def pipeline(self) -> "StableDiffusionPipeline | StableDiffusionXLPipeline":
+        """The stock diffusers pipeline that the model consists of, to call as it is or under `samecast.attach`."""
+        return self.backbone.pipeline
+
+    def __repr__(self) -> str:
+        return f"Model({self.backbone.identity.id!r}, {', '.join(map(str, self._facts().values()))})"
+
+    def _facts(self) -> dict[str, str]:
+        backbone = self.backbone
+        return {
+            "pipeline": type(self.pipeline).__name__,
+            "pictures": f"{backbone.default_size} x {backbone.default_size}",
+            "device": str(backbone.device),
+            "precision": str(backbone.dtype).removeprefix("torch."),
+        }
+
+    def _repr_html_(self) -> str:
+        identity = self.backbone.identity
+        applied = [path for path, _ in identity.lora] + [word for use in identity.concepts for word in use.words]
+        more = {"revision": identity.revision, "self-attention layers": len(self.backbone.self_attention())}
+        more |= {"applied": ", ".join(applied)} if applied else {}
+        return table_html(f"samecast model {identity.id}", {**self._facts(), **more})

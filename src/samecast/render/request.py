@@ -14,6 +14,7 @@ from samecast.engine.checks import check_masks, check_source, wanted_masks
 from samecast.engine.given import GivenMask, read_mask
 from samecast.engine.targets import Target, expand, make_targets
 from samecast.photos import fit_photo, open_photo
+from samecast.render.result import OutputType
 from samecast.subject import Subject
 
 
@@ -27,6 +28,7 @@ class Request:
         rules: who reads whom.
         settings: how to render.
         target_masks: where the subject is to be in each prompt's pictures.
+        output_type: the form of the result's pictures.
 
     Raises:
         SamecastError: rules or settings need a source that is not there, or would repeat one picture.
@@ -37,6 +39,7 @@ class Request:
     rules: Rules
     settings: RenderSettings
     target_masks: tuple[GivenMask, ...] = ()
+    output_type: OutputType = "pil"
 
     def __post_init__(self) -> None:
         check_source(self.rules, self.settings, source=self.subject is not None or self.generated)
@@ -70,8 +73,7 @@ class Request:
     def targets(self) -> tuple[Target, ...]:
         """The pictures to make; errors as for `make_targets`."""
         # A generated source takes the seed itself, so that fresh noise is not its noise again.
-        first_seed = self.settings.first_seed + self.generated
-        return make_targets(self.prompts, self.settings, noun=self.noun, first_seed=first_seed)
+        return make_targets(self.prompts, self.settings, noun=self.noun, shift=int(self.generated))
 
     def sources(self) -> tuple[Branch, ...]:
         """One branch for each photo, or the one that is generated; one also where nobody needs it."""
@@ -116,7 +118,7 @@ def read_pictures(request: Request, size: int) -> Pictures:
     )
     masks = tuple(read(mask, f"prompt {number}", photo=None) for number, mask in enumerate(of_prompts, start=1))
     spread = masks if len(masks) != 1 else masks * prompts
-    target_masks = tuple(mask for mask in spread for _ in range(request.settings.images_per_prompt))
+    target_masks = tuple(mask for mask in spread for _ in range(request.settings.num_images_per_prompt))
     return Pictures(references, reference_masks, target_masks)
 
 

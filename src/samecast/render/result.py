@@ -1,19 +1,25 @@
 """What a render gives."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
 
 from PIL import Image
+from torch import Tensor
 
+from samecast.notebook import figures_html
+from samecast.records import result_grid, save_run
 from samecast.render.found import FoundMask
 from samecast.render.quality import Fidelity
 
 Progress = Callable[[str, int, int], None]
 """Called with the stage's name (`invert`, `source`, `denoise`, `decode`), how much is done, and how much there is."""
 
+OutputType = Literal["pil", "np", "pt", "latent"]
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, repr=False)
 class Render:
     """One picture.
 
@@ -27,10 +33,16 @@ class Render:
     prompt: str
     seed: int
 
+    def __repr__(self) -> str:
+        return f"Render({self.prompt!r}, seed {self.seed}, {self.image.width} x {self.image.height})"
 
-@dataclass(frozen=True)
+    def _repr_html_(self) -> str:
+        return figures_html([(self.image, f"{self.prompt} (seed {self.seed})")])
+
+
+@dataclass(frozen=True, repr=False)
 class RenderResult:
-    """What one call of `Model.render` gave.
+    """What one call of `Model.render` gave; in a notebook it shows its pictures.
 
     Args:
         renders: the pictures, prompt by prompt.
@@ -47,6 +59,9 @@ class RenderResult:
         check_evaluations: rows beside these that only measured the inversion.
         autoencoder: how close each of `sources` comes to its reference: what encoding and decoding alone lose.
         inversion: how close each inverted reference comes when denoised freely, if `check_inversion` asked for it.
+        latents: the pictures' clean latents, (picture, channel, height, width), scaled as the denoiser takes them.
+        pixels: the pictures before rounding, (picture, 3, height, width) from 0 to 1, if `output_type` asked for them.
+        output_type: the form of `images`.
     """
 
     renders: tuple[Render, ...]
@@ -63,6 +78,49 @@ class RenderResult:
     check_evaluations: int = 0
     autoencoder: tuple[Fidelity, ...] = ()
     inversion: tuple[Fidelity, ...] = ()
+    latents: Tensor | None = field(default=None, compare=False)
+    pixels: Tensor | None = field(default=None, compare=False)
+    output_type: OutputType = "pil"
+
+    @property
+    def images(self) -> Any:
+        """The pictures as the call asked for them, prompt by prompt, as `images` of a diffusers pipeline's output.
+
+        For `output_type="pil"`, the default, a list of RGB pictures; for "pt" a tensor (picture, 3, height, width) and
+        for "np" an array (picture, height, width, 3), both float32 from 0 to 1; for "latent" the clean latents.
+        """
+        if self.output_type == "pil" or self.pixels is None:
+            return self.latents if self.output_type == "latent" else [render.image for render in self.renders]
+        return self.pixels if self.output_type == "pt" else self.pixels.permute(0, 2, 3, 1).numpy()
+
+    def save(self, folder: str | Path) -> Path:
+        """Writes the pictures, a labelled grid and the record of the run, as the command line does.
+
+        Args:
+            folder: where; if it exists, the next free name is taken (`rex-2`, `rex-3`, ...).
+
+        Returns:
+            The folder that was written. `samecast render --again FOLDER` makes the same pictures again.
+
+        Raises:
+            SamecastError: the folder cannot be written.
+        """
+        return save_run(self, folder)
+
+    def grid(self) -> Image.Image:
+        """The source and every picture in one, each with its words below."""
+        return result_grid(self)
+
+    def __repr__(self) -> str:
+        count = len(self.renders)
+        size = f" of {self.renders[0].image.width} x {self.renders[0].image.height}" if self.renders else ""
+        return f"RenderResult({count} picture{'s' * (count != 1)}{size}, {self.evaluations} evaluations)"
+
+    def _repr_html_(self) -> str:
+        shown = "reference" if self.references else "source"
+        figures = [(image, shown) for image in self.references or self.sources]
+        figures += [(render.image, f"{render.prompt} (seed {render.seed})") for render in self.renders]
+        return figures_html(figures, below=(f"warning: {warning}" for warning in self.warnings))
 
     @property
     def source(self) -> Image.Image | None:

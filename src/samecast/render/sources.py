@@ -33,12 +33,12 @@ def largest_batch(shape: tuple[int, int, int], settings: RenderSettings, groups:
 def kept_steps(settings: RenderSettings) -> range:
     """The steps whose inputs an inversion evaluates just as a source would; none by MasaCtrl's pairing, or where the
     source is not replayed."""
-    return range(1, settings.steps) if settings.pairing == "matched" and settings.replay else range(0)
+    return range(1, settings.num_inference_steps) if settings.pairing == "matched" and settings.replay else range(0)
 
 
 def source_steps(settings: RenderSettings) -> range:
     """The steps whose inputs the sources' pass evaluates: the inversion of a photo, or its free denoising."""
-    return kept_steps(settings) if settings.replay else range(settings.steps)
+    return kept_steps(settings) if settings.replay else range(settings.num_inference_steps)
 
 
 def make_counter(progress: Progress | None, run: Run) -> Counter:

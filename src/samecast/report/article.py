@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from markupsafe import Markup
 from PIL import Image
 
-from samecast.report.page import Table, data_uri, template
+from samecast.notebook import data_uri
+from samecast.report.page import Table, template
 
 
 @dataclass(frozen=True)

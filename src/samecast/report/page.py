@@ -1,17 +1,13 @@
 """A page that needs nothing but itself: pictures inside as data, styles inside, no script, no network."""
 
-import base64
-import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 
 from jinja2 import Environment, PackageLoader, StrictUndefined, Template
-from PIL import Image
 
+from samecast.notebook import data_uri
 from samecast.report.panels import Panel, Row
-
-_LARGEST_PNG = 256
 
 
 @dataclass(frozen=True)
@@ -38,18 +34,6 @@ class Page:
 def page_html(page: Page) -> str:
     """The page as one HTML document; every text in it is escaped."""
     return template("page.html.jinja").render(page=page, columns=max((len(row.panels) for row in page.rows), default=1))
-
-
-def data_uri(image: Image.Image) -> str:
-    """A picture as a data URI: lossless up to 256 pixels, JPEG of high quality above."""
-    buffer = io.BytesIO()
-    if max(image.size) <= _LARGEST_PNG:
-        image.save(buffer, format="PNG", optimize=True)
-        kind = "png"
-    else:
-        image.convert("RGB").save(buffer, format="JPEG", quality=92, subsampling=0)
-        kind = "jpeg"
-    return f"data:image/{kind};base64,{base64.b64encode(buffer.getvalue()).decode('ascii')}"
 
 
 @cache

@@ -101,7 +101,7 @@ class Binding:
         self._recipe = recipe
         self._backbone = backbone
         self._plans: dict[Rules, Plan] = {}
-        self.schedule = backbone.schedule(recipe.settings.steps)
+        self.schedule = backbone.schedule(recipe.settings.num_inference_steps)
 
     @cached_property
     def _layers(self) -> tuple[Layer, ...]:

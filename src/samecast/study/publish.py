@@ -196,7 +196,7 @@ def _article(
         [section for section in sections if section.plates or section.statements or section.table or section.text],
         {
             "model": f"{recipe.model} ({recipe.revision[:19]}, {recipe.dtype})",
-            "steps": str(recipe.settings.steps),
+            "steps": str(recipe.settings.num_inference_steps),
             "guidance": str(recipe.settings.guidance),
             "start": str(recipe.settings.init),
             "pairing": recipe.settings.pairing,

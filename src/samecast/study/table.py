@@ -89,7 +89,7 @@ def _fixed(recipe: Recipe, facts: Mapping[str, Any]) -> Row:
         "revision": recipe.revision,
         "lora": "+".join(revision for _, revision in recipe.lora),
         "dtype": recipe.dtype,
-        "steps": settings.steps,
+        "steps": settings.num_inference_steps,
         "guidance_scale": settings.guidance,
         "guidance_rescale": settings.guidance_rescale,
         "init": str(settings.init),

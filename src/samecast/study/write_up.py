@@ -54,10 +54,10 @@ def _markdown(folder: StudyFolder, found: Published, figures: list[str]) -> str:
     shown = [row for row in table.rows if row[0] in data]
     lines = [
         f"{measures.subjects} subjects, {prompts:g} prompts and {photos:g} photos each{also},"
-        f" {recipe.seeds} seed, {len(recipe.grid.variants)} settings, {recipe.settings.steps} steps, guidance"
-        f" {recipe.settings.guidance:g}, start {recipe.settings.init}, pairing {recipe.settings.pairing}; model"
-        f" `{recipe.model}` (`{recipe.revision[:19]}`). {interval_words(measures.subjects).capitalize()}. Recommended"
-        f" by CLIP: **{recommended(measures)}**.",
+        f" {recipe.seeds} seed, {len(recipe.grid.variants)} settings, {recipe.settings.num_inference_steps} steps,"
+        f" guidance {recipe.settings.guidance:g}, start {recipe.settings.init}, pairing {recipe.settings.pairing};"
+        f" model `{recipe.model}` (`{recipe.revision[:19]}`). {interval_words(measures.subjects).capitalize()}."
+        f" Recommended by CLIP: **{recommended(measures)}**.",
         "",
         *(
             [

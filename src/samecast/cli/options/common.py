@@ -1,96 +1,68 @@
-"""Options that several commands take alike: their types, and their help where it is the same everywhere."""
+"""Options that several commands take alike, as dataclasses that the commands' own extend.
 
+Nothing in this package imports torch, so that `samecast --help` answers at once. What an option leaves at None is
+decided where it is used: by the method, by the model, by the machine.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated, Literal
 
-import tyro
+from samecast.checked import Option, Within
+from samecast.cli.words import Command
+from samecast.core.settings import RenderSettings
 
-from samecast.checked import Within
+EMBEDDED = "diorama"
+"""The embedded model's name, written out: its module brings torch."""
+DEFAULTS = RenderSettings()
+Out = Annotated[Path, Option("output", aliases=("-o",), metavar="FOLDER")]
+OutFile = Annotated[Path, Option("output", aliases=("-o",), metavar="FILE")]
 
-arg = tyro.conf.arg
 
-On = tyro.conf.FlagCreatePairsOff[bool]
-"""A switch that is off unless it is given."""
+@dataclass(frozen=True)
+class ModelOptions(Command):
+    """Which model, and where to compute."""
 
-Model = Annotated[str, arg(metavar="MODEL", help_behavior_hint="(default: the embedded model)")]
-"""Which models will do is told by each command."""
+    model: Annotated[str, Option("model", metavar="MODEL", default="diorama, the embedded model")] = EMBEDDED
+    """A diffusers directory, a .safetensors file or a hub id of the Stable Diffusion 1.x, 2.x or XL family. The
+    embedded model is a toy: it knows only small plastic-like animals and things and makes anything else look like them.
+    For photos take a real checkpoint, such as stable-diffusion-v1-5/stable-diffusion-v1-5 (a download of about 4 GB;
+    4 GB of GPU memory, or 8 GB of memory without a GPU)."""
 
-Steps = Annotated[int, arg(metavar="INT", help="Denoising steps."), Within(1, 10_000)]
+    device: Annotated[str, Option("model", metavar="auto|cpu|cuda|mps")] = "auto"
+    """Where to compute."""
 
-Guidance = Annotated[
-    float | None,
-    arg(
-        metavar="SCALE",
-        help="How closely to follow the prompt (classifier-free guidance): 7.5 is usual for Stable Diffusion, 5 for XL;"
-        " 1 is without, and twice as fast.",
-        help_behavior_hint="(default: the model's)",
-    ),
-    Within(0, 1000),
-]
 
-GuidanceRescale = Annotated[
-    float, arg(metavar="0-1", help="How far guidance is kept from raising contrast."), Within(0, 1)
-]
+@dataclass(frozen=True)
+class LoadOptions(ModelOptions):
+    """How to load a model, and what to add to it."""
 
-Init = Annotated[
-    Literal["inverted", "noise"] | float,
-    arg(
-        metavar="inverted|noise|0-1",
-        help="Where pictures start: the photo's inverted latent, which keeps its layout, fresh noise, or from 0 (photo)"
-        " to 1 (noise) between.",
-    ),
-    Within(0, 1),
-]
+    dtype: Annotated[Literal["auto", "float32", "float16", "bfloat16"], Option("model")] = "auto"
+    """Precision of the model; auto is float16 on CUDA and float32 elsewhere."""
 
-Size = Annotated[
-    int | None,
-    arg(metavar="PIXELS", help="Side of the pictures.", help_behavior_hint="(default: the model's)"),
-    Within(1, 8192),
-]
+    lora: Annotated[tuple[str, ...], Option("model", metavar="FILE[:STRENGTH]", repeated=True)] = ()
+    """A LoRA to add to the model, of diffusers, PEFT, kohya or another tool; may be repeated."""
 
-Lora = Annotated[
-    tyro.conf.UseAppendAction[tuple[str, ...]],
-    arg(
-        metavar="FILE[:STRENGTH]",
-        help="A LoRA to add to the model, of diffusers, PEFT, kohya or another tool; may be repeated.",
-    ),
-]
+    concept: Annotated[tuple[str, ...], Option("model", metavar="FILE[:STRENGTH]", repeated=True)] = ()
+    """What was learned of a subject, to apply to the model; prompts say its word: "a <new1> dog"."""
 
-Device = Annotated[str, arg(metavar="auto|cpu|cuda|mps", help="Where to compute.")]
 
-Dtype = Annotated[
-    Literal["auto", "float32", "float16", "bfloat16"],
-    arg(metavar="TYPE", help="Precision of the model: auto, float32, float16 or bfloat16."),
-]
+@dataclass(frozen=True)
+class ExecutorOptions(ModelOptions):
+    """Where to run a job of many units."""
 
-ExecutorName = Annotated[
-    Literal["local", "ray"],
-    arg(help="Where to work: in this process, or with workers of a Ray cluster, one for each device."),
-]
+    dry_run: Annotated[bool, Option("output")] = False
+    """Only tell what it would take."""
 
-Workers = Annotated[
-    int | None,
-    arg(metavar="INT", help="With --executor ray: how many workers.", help_behavior_hint="(default: one for each GPU)"),
-]
+    executor: Annotated[Literal["local", "ray"], Option("advanced")] = "local"
+    """Where to run: in this process, or with workers of a Ray cluster, one for each device."""
 
-Address = Annotated[
-    str | None,
-    arg(
-        metavar="ADDRESS",
-        help="With --executor ray: the cluster to join, host:port or auto; the folder must be on storage that all its"
-        " machines share.",
-        help_behavior_hint="(default: a cluster of its own)",
-    ),
-]
+    workers: Annotated[Annotated[int, Within(1, 100_000)] | None, Option("advanced", default="one for each GPU")] = None
+    """With --executor ray: how many workers."""
 
-Wait = Annotated[
-    float,
-    arg(
-        metavar="SECONDS",
-        help="With --executor ray: how long to wait for a cluster that does not answer or has no room, before giving"
-        " up.",
-    ),
-]
+    address: Annotated[str | None, Option("advanced", metavar="ADDRESS", default="a cluster of its own")] = None
+    """With --executor ray: the cluster to join, host:port or auto; the folder must be on storage that all its machines
+    share."""
 
-WAIT = 300.0
-
-DryRun = Annotated[On, arg(help="Only tell what it would take.", help_behavior_hint="")]
+    wait: Annotated[float, Within(0, 1e9), Option("advanced", metavar="SECONDS")] = 300.0
+    """With --executor ray: how long to wait for a cluster that does not answer or has no room, before giving up."""

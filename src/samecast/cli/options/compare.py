@@ -4,25 +4,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
-from samecast.checked import Within
-from samecast.cli.options.common import (
-    WAIT,
-    Address,
-    Device,
-    DryRun,
-    ExecutorName,
-    Guidance,
-    GuidanceRescale,
-    Model,
-    Steps,
-    Wait,
-    Workers,
-    arg,
-)
+from samecast.checked import Option, Takes, Within
+from samecast.cli.options.common import DEFAULTS, ExecutorOptions, Out
+from samecast.core.settings import RenderSettings
 
 
 @dataclass(frozen=True)
-class CompareOptions:
+class CompareOptions(ExecutorOptions):
     """Compare training, attention and both on held-out subjects of the embedded world.
 
     Textual Inversion, LoRA, DreamBooth and Custom Diffusion learn four photos of each subject; MasaCtrl reads one
@@ -33,45 +21,26 @@ class CompareOptions:
       samecast compare --subjects 8 --prompts 10 --docs docs
     """
 
-    out: Annotated[Path, arg(aliases=("-o",), metavar="FOLDER")] = Path("compare")
-    """Folder for scores.csv, summary.json, grid.png, duos.png, all pictures and all concepts."""
-
-    methods: Annotated[tuple[str, ...], arg(metavar="NAME", help_behavior_hint="(default: all)")] = ()
+    methods: Annotated[tuple[str, ...], Option("method", metavar="NAME", default="all")] = ()
     """Which of prompt, textual-inversion, lora, dreambooth, custom-diffusion, masactrl, masactrl-photos,
     custom-diffusion-masactrl."""
 
-    subjects: Annotated[int, arg(metavar="1-32"), Within(1, 32)] = 8
+    subjects: Annotated[int, Within(1, 32), Option("subject")] = 8
     """How many of the benchmark's subjects."""
 
-    prompts: Annotated[int, arg(metavar="1-20"), Within(1, 20)] = 20
+    prompts: Annotated[int, Within(1, 20), Option("subject")] = 20
     """How many scenes for each."""
 
-    pairs: Annotated[int, arg(metavar="0-16"), Within(0, 16)] = 4
+    pairs: Annotated[int, Within(0, 16), Option("subject")] = 4
     """How many pairs of subjects to show together; 0 leaves that out."""
 
-    learn_steps: Annotated[int | None, arg(metavar="INT", help_behavior_hint="(default: the method's)")] = None
+    learn_steps: Annotated[Annotated[int, Within(1)] | None, Option("method", default="the method's")] = None
     """Steps of every training."""
 
-    steps: Steps = 50
+    settings: Annotated[RenderSettings, Takes("num_inference_steps", "guidance_scale", "guidance_rescale")] = DEFAULTS
 
-    guidance: Guidance = None
+    out: Out = Path("compare")
+    """Folder for scores.csv, summary.json, grid.png, duos.png, all pictures and all concepts."""
 
-    guidance_rescale: GuidanceRescale = 0.0
-
-    docs: Annotated[Path | None, arg(metavar="FOLDER", help_behavior_hint="")] = None
+    docs: Annotated[Path | None, Option("output", metavar="FOLDER")] = None
     """Also write compare.md there, and pictures/compare.png, in place of what there is."""
-
-    dry_run: DryRun = False
-
-    executor: ExecutorName = "local"
-
-    workers: Workers = None
-
-    address: Address = None
-
-    wait: Wait = WAIT
-
-    model: Model = "diorama"
-    """Any model that `samecast render` takes, if it knows the embedded world."""
-
-    device: Device = "auto"

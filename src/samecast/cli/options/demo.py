@@ -4,12 +4,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
-from samecast.checked import Within
-from samecast.cli.options.common import Device, Model, arg
+from samecast.checked import Takes
+from samecast.cli.options.common import DEFAULTS, ModelOptions, Out
+from samecast.core.settings import RenderSettings
 
 
 @dataclass(frozen=True)
-class DemoOptions:
+class DemoOptions(ModelOptions):
     """One subject, six prompts, four settings, judged: what control does, in a minute and a half on two cores.
 
     For example:
@@ -17,13 +18,7 @@ class DemoOptions:
       samecast demo --out demo
     """
 
-    out: Annotated[Path, arg(aliases=("-o",), metavar="FOLDER")] = Path("demo")
+    out: Out = Path("demo")
     """Folder for index.html and grid.png. An earlier demo there is replaced; otherwise the next free name is taken."""
 
-    model: Model = "diorama"
-    """Any model that `samecast render` takes."""
-
-    steps: Annotated[int, arg(metavar="INT"), Within(1, 10_000)] = 50
-    """Denoising steps. The spans of control keep their share of the run."""
-
-    device: Device = "auto"
+    settings: Annotated[RenderSettings, Takes("num_inference_steps")] = DEFAULTS

@@ -4,29 +4,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
-import tyro
-
-from samecast.checked import Within
-from samecast.cli.options.common import (
-    WAIT,
-    Address,
-    Device,
-    DryRun,
-    ExecutorName,
-    Guidance,
-    GuidanceRescale,
-    Init,
-    Model,
-    On,
-    Steps,
-    Wait,
-    Workers,
-    arg,
-)
+from samecast.checked import Option, Takes, Within
+from samecast.cli.options.common import DEFAULTS, ExecutorOptions, Out, OutFile
+from samecast.cli.words import Command
+from samecast.core.settings import RenderSettings
 
 
 @dataclass(frozen=True)
-class SheetOptions:
+class SheetOptions(Command):
     """Draw a contact sheet of Diorama, the embedded world: its subjects in its scenes.
 
     For example:
@@ -34,24 +19,24 @@ class SheetOptions:
       samecast diorama sheet --seed 3 --out sheet.png
     """
 
-    out: Annotated[Path, arg(aliases=("-o",), metavar="FILE")] = Path("diorama.png")
-    """Picture to write. Where it exists, the next free name is taken."""
-
-    seed: Annotated[int, arg(metavar="INT"), Within(0)] = 0
+    seed: Annotated[int, Within(0), Option("sampling")] = 0
     """Which subjects and scenes are drawn."""
 
-    size: Annotated[int, arg(metavar="PIXELS"), Within(8, 512)] = 128
+    size: Annotated[int, Within(8, 512), Option("sampling", metavar="PIXELS")] = 128
     """Side of one picture."""
 
-    columns: Annotated[int, arg(metavar="INT"), Within(1, 40)] = 8
+    columns: Annotated[int, Within(1, 40), Option("sampling")] = 8
     """Pictures in a row."""
 
-    rows: Annotated[int, arg(metavar="INT"), Within(1, 40)] = 6
+    rows: Annotated[int, Within(1, 40), Option("sampling")] = 6
     """Rows of pictures."""
+
+    out: OutFile = Path("diorama.png")
+    """Picture to write. Where it exists, the next free name is taken."""
 
 
 @dataclass(frozen=True)
-class PhotosOptions:
+class PhotosOptions(Command):
     """Draw four photos of a held-out subject, which nothing was trained on, to learn it from.
 
     For example:
@@ -60,18 +45,18 @@ class PhotosOptions:
       samecast learn custom-diffusion --photos examples/rex
     """
 
-    out: Annotated[Path, arg(aliases=("-o",), metavar="FOLDER")] = Path("rex")
-    """Folder for the photos and subject.json. Where it exists, the next free name is taken."""
-
-    subject: Annotated[int, arg(metavar="INT"), Within(0, 10**9)] = 65
+    subject: Annotated[int, Within(0, 10**9), Option("subject")] = 65
     """Which subject; 65 is the demo's dog with blue and yellow stripes."""
 
-    size: Annotated[int, arg(metavar="PIXELS"), Within(16, 2048)] = 128
+    size: Annotated[int, Within(16, 2048), Option("sampling", metavar="PIXELS")] = 128
     """Side of a photo."""
+
+    out: Out = Path("rex")
+    """Folder for the photos and subject.json. Where it exists, the next free name is taken."""
 
 
 @dataclass(frozen=True)
-class BenchmarkOptions:
+class BenchmarkOptions(ExecutorOptions):
     """Compare methods on held-out subjects of the embedded world: same subject, scene as asked, and both.
 
     What is finished is kept in the folder: a run that was stopped goes on where it was. For example:
@@ -79,51 +64,21 @@ class BenchmarkOptions:
       samecast diorama benchmark --subjects 8 --prompts 5 --methods prompt decoder encoder
     """
 
-    out: Annotated[Path, arg(aliases=("-o",), metavar="FOLDER")] = Path("benchmark")
-    """Folder for scores.csv, summary.json, grid.png and all pictures."""
-
-    methods: Annotated[tuple[str, ...], arg(metavar="NAME", help_behavior_hint="(default: all)")] = ()
+    methods: Annotated[tuple[str, ...], Option("method", metavar="NAME", default="all")] = ()
     """Which of prompt, decoder, decoder-25, encoder, all, union, shuffled."""
 
-    subjects: Annotated[int, arg(metavar="1-32"), Within(1, 32)] = 32
+    subjects: Annotated[int, Within(1, 32), Option("subject")] = 32
     """How many of the benchmark's subjects."""
 
-    prompts: Annotated[int, arg(metavar="1-20"), Within(1, 20)] = 20
+    prompts: Annotated[int, Within(1, 20), Option("subject")] = 20
     """How many scenes for each."""
 
-    hidden: Annotated[On, arg(help_behavior_hint="")] = False
+    hidden: Annotated[bool, Option("subject")] = False
     """Read photos on which 30-60% of the subject is hidden."""
 
-    init: Init = "inverted"
-
-    steps: Steps = 50
-
-    guidance: Guidance = None
-
-    guidance_rescale: GuidanceRescale = 0.0
-
-    dry_run: DryRun = False
-
-    executor: ExecutorName = "local"
-
-    workers: Workers = None
-
-    address: Address = None
-
-    wait: Wait = WAIT
-
-    model: Model = "diorama"
-    """Any model that `samecast render` takes, if it knows the embedded world."""
-
-    device: Device = "auto"
-
-
-@dataclass(frozen=True)
-class DioramaOptions:
-    """MapSpec at the embedded world."""
-
-    command: (
-        Annotated[SheetOptions, tyro.conf.subcommand("sheet")]
-        | Annotated[PhotosOptions, tyro.conf.subcommand("photos")]
-        | Annotated[BenchmarkOptions, tyro.conf.subcommand("benchmark")]
+    settings: Annotated[RenderSettings, Takes("num_inference_steps", "guidance_scale", "guidance_rescale", "init")] = (
+        DEFAULTS
     )
+
+    out: Out = Path("benchmark")
+    """Folder for scores.csv, summary.json, grid.png and all pictures."""

@@ -2,11 +2,11 @@
 
 from dataclasses import dataclass
 
-from samecast.cli.options.common import Model
+from samecast.cli.options.common import ModelOptions
 
 
 @dataclass(frozen=True)
-class LayersOptions:
+class LayersOptions(ModelOptions):
     """List the attention layers of a model, as `--layers` addresses them.
 
     For example:
@@ -14,6 +14,3 @@ class LayersOptions:
       samecast layers
       samecast layers --model path/to/stable-diffusion-v1-4
     """
-
-    model: Model = "diorama"
-    """Any model that `samecast render` takes."""

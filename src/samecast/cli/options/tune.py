@@ -4,29 +4,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
-import tyro
-
-from samecast.checked import RAW, Within
-from samecast.cli.options.common import (
-    WAIT,
-    Address,
-    Device,
-    DryRun,
-    ExecutorName,
-    Guidance,
-    GuidanceRescale,
-    Init,
-    Model,
-    Size,
-    Steps,
-    Wait,
-    Workers,
-    arg,
-)
+from samecast.checked import RAW, Option, Takes, Within
+from samecast.cli.options.common import DEFAULTS, ExecutorOptions, Out
+from samecast.core.settings import RenderSettings
 
 
 @dataclass(frozen=True)
-class TuneOptions:
+class TuneOptions(ExecutorOptions):
     """Search the rules that suit one subject: at which steps, at which layers?
 
     Candidates share their work; the better half goes on to more prompts, until the last are tried on all prompts and
@@ -37,50 +21,29 @@ class TuneOptions:
     """
 
     inputs: Annotated[
-        tyro.conf.Positional[tuple[Annotated[str, RAW], ...]],
-        arg(metavar="REFERENCE [REFERENCE ...] PROMPT [PROMPT ...]", help_behavior_hint=""),
+        tuple[Annotated[str, RAW], ...],
+        Option(positional=True, metavar="REFERENCE [REFERENCE ...] PROMPT [PROMPT ...]"),
     ] = ()
     """Photos of the subject, then prompts, as for `samecast render`."""
 
-    axis: Annotated[tyro.conf.UseAppendAction[tuple[str, ...]], arg(metavar="FIELD=VALUES")] = ()
-    """The candidates, as for `samecast study`; by default three starts, six final steps and three sets of layers."""
-
-    favour: Annotated[float, arg(metavar="0-1"), Within(0, 1)] = 0.5
-    """What counts: 0 is text alignment alone, 1 image alignment alone."""
-
-    noun: Annotated[str, arg(metavar="WORD", help_behavior_hint="")] = ""
+    noun: Annotated[str, Option("subject", metavar="WORD")] = ""
     """What the subject is, in a word; replaces {noun} in the prompts."""
 
-    seeds: Annotated[int, arg(metavar="INT"), Within(1, 100_000)] = 1
+    axis: Annotated[tuple[str, ...], Option("method", metavar="FIELD=VALUES", repeated=True)] = ()
+    """The candidates, as for `samecast study`; by default three starts, six final steps and three sets of layers."""
+
+    favour: Annotated[float, Within(0, 1), Option("method")] = 0.5
+    """What counts: 0 is text alignment alone, 1 image alignment alone."""
+
+    seeds: Annotated[int, Within(1, 100_000), Option("sampling")] = 1
     """Pictures of each prompt in the last round; more than one needs --init noise or a blend."""
 
-    init: Init = "inverted"
+    settings: Annotated[
+        RenderSettings, Takes("num_inference_steps", "guidance_scale", "guidance_rescale", "init", "size")
+    ] = DEFAULTS
 
-    size: Size = None
-
-    steps: Steps = 50
-
-    guidance: Guidance = None
-
-    guidance_rescale: GuidanceRescale = 0.0
-
-    model: Model = "diorama"
-    """Any model that `samecast render` takes."""
-
-    clip: Annotated[str, arg(metavar="MODEL", help_behavior_hint="(default: the model's)")] = ""
+    clip: Annotated[str, Option("output", metavar="MODEL", default="the model's")] = ""
     """CLIP that scores alignment, a folder or hub id."""
 
-    out: Annotated[Path, arg(aliases=("-o",), metavar="FOLDER")] = Path("tuned")
+    out: Out = Path("tuned")
     """Folder for rules.json, front.png and all pictures. A search that was stopped goes on."""
-
-    dry_run: DryRun = False
-
-    executor: ExecutorName = "local"
-
-    workers: Workers = None
-
-    address: Address = None
-
-    wait: Wait = WAIT
-
-    device: Device = "auto"

@@ -1,0 +1,169 @@
+"""Settings as a schema: what the command line, and any form, has to know of a dataclass's fields.
+
+A setting is declared once, as a field of a frozen dataclass: its annotation gives type and range (`Within`), its value
+the default, the string below it the help, and `Option` what these leave open. Nothing here knows a command line.
+"""
+
+import ast
+import inspect
+import re
+import textwrap
+from collections.abc import Iterator, Mapping
+from dataclasses import MISSING, dataclass, fields, is_dataclass
+from functools import cache
+from itertools import pairwise
+from typing import Annotated, Any, Literal, cast, get_args, get_origin, get_type_hints
+
+from samecast.errors import SamecastError
+
+Group = Literal["subject", "method", "sampling", "model", "output", "advanced"]
+GROUPS: tuple[Group, ...] = get_args(Group)
+"""In the order of help."""
+_SECTION = re.compile(r"^\S", re.MULTILINE)
+
+
+@dataclass(frozen=True, repr=False)
+class Option:
+    """What a field's annotation does not say of the option that it is: `Annotated[int, Option(metavar="STEP")]`.
+
+    Args:
+        group: under which heading help lists it.
+        name: of the option, where it is not the field's with hyphens.
+        aliases: short names for it.
+        metavar: what its value is called in help.
+        default: in words, where it is settled later: by the method, the model or the machine.
+        help: in place of the string below the field.
+        given_as: a narrower type for what one option can say.
+        repeated: whether the option may be given several times, once for each member of a tuple.
+        positional: whether the values stand without a name.
+    """
+
+    group: Group | None = None
+    name: str = ""
+    aliases: tuple[str, ...] = ()
+    metavar: str = ""
+    default: str = ""
+    help: str = ""
+    given_as: Any = None
+    repeated: bool = False
+    positional: bool = False
+
+    def __repr__(self) -> str:
+        data = ((each.name, getattr(self, each.name), each.default) for each in fields(self))
+        return f"Option({', '.join(f'{name}={value!r}' for name, value, default in data if value != default)})"
+
+
+class Takes:
+    """Which fields of a nested dataclass are options of a command: `Annotated[RenderSettings, Takes("seed")]`."""
+
+    def __init__(self, *names: str) -> None:
+        self.names = names
+
+
+@dataclass(frozen=True)
+class Leaf:
+    """One setting of a dataclass or of those in it.
+
+    Args:
+        path: names of fields, from the outermost dataclass in.
+        annotation: of the field, with its marks.
+        default: of the field.
+        option: its marks, joined; the heading is always there.
+        help: for people.
+    """
+
+    path: tuple[str, ...]
+    annotation: Any
+    default: Any
+    option: Option
+    help: str
+
+    @property
+    def flag(self) -> str:
+        """The option's name, with hyphens, as it is typed; that of a switch that is on by default switches it off."""
+        name = self.option.name or self.path[-1].replace("_", "-")
+        return f"--no-{name}" if self.default is True else f"--{name}"
+
+
+def leaves(kind: type, default: Any = None) -> tuple[Leaf, ...]:
+    """All settings of a dataclass, those of nested dataclasses among them, in the order of their fields.
+
+    Args:
+        kind: the dataclass.
+        default: an instance whose values are the defaults, in place of the fields' own.
+    """
+    return tuple(_leaves(kind, default, ()))
+
+
+def _leaves(kind: type, default: Any, path: tuple[str, ...]) -> Iterator[Leaf]:
+    hints, data = get_type_hints(kind, include_extras=True), field_docs(kind)
+    for field in fields(cast(Any, kind)):
+        if not field.init:
+            continue
+        annotation = hints[field.name]
+        value = _default_of(field) if default is None else getattr(default, field.name)
+        marks: tuple[Any, ...] = getattr(annotation, "__metadata__", ())
+        inner = get_args(annotation)[0] if get_origin(annotation) is Annotated else annotation
+        here = (*path, field.name)
+        if isinstance(inner, type) and is_dataclass(inner):
+            taken = next((mark.names for mark in marks if isinstance(mark, Takes)), None)
+            for leaf in _leaves(inner, value, here):
+                if taken is None or leaf.path[len(here)] in taken:
+                    yield leaf
+            continue
+        option = next((mark for mark in marks if isinstance(mark, Option)), Option())
+        yield Leaf(here, annotation, value, option, option.help or data.get(field.name, ""))
+
+
+def _default_of(field: Any) -> Any:
+    return field.default if field.default_factory is MISSING else field.default_factory()
+
+
+@cache
+def field_docs(kind: type) -> dict[str, str]:
+    """What is said of each field of a dataclass, and of those it comes from: in a string below it, or under `Args`."""
+    data: dict[str, str] = {}
+    for base in reversed(kind.__mro__):
+        data |= arg_docs(base)
+        try:
+            source = inspect.getsource(base)
+        except (OSError, TypeError):
+            continue
+        (node,) = ast.parse(textwrap.dedent(source)).body
+        body = node.body if isinstance(node, ast.ClassDef) else []
+        for one, below in pairwise(body):
+            match one, below:
+                case ast.AnnAssign(target=ast.Name(id=name)), ast.Expr(value=ast.Constant(value=str(text))):
+                    data[name] = " ".join(text.split())
+                case _:
+                    continue
+    return data
+
+
+def arg_docs(of: object) -> dict[str, str]:
+    """What a docstring says under `Args` of each argument that stands there by itself, as sentences."""
+    _, _, below = (inspect.getdoc(of) or "").partition("\nArgs:\n")
+    section = _SECTION.split(below)[0]
+    entries = re.findall(r"^    (\w+): (.*(?:\n {8,}.*)*)", section, re.MULTILINE)
+    return {name: _sentence(" ".join(text.split())) for name, text in entries}
+
+
+def _sentence(text: str) -> str:
+    return text[:1].upper() + text[1:]
+
+
+def renamed(names: Mapping[str, Any], old: Mapping[str, str], what: str) -> dict[str, Any]:
+    """Data with old names of settings in place of new ones brought up to date.
+
+    Args:
+        names: the data, by name.
+        old: new names by the old ones.
+        what: the data are of, for the message.
+
+    Raises:
+        SamecastError: an old name stands beside its new one.
+    """
+    for was, now in old.items():
+        if was in names and now in names:
+            raise SamecastError(f"{what} tells {now} twice: once as {was}")
+    return {old.get(name, name): value for name, value in names.items()}
