@@ -170,7 +170,7 @@ def study_case(directory: Path, folder: Path) -> Named:
     study, recipe = prepare(folder / "study", recipe, [subject], model.backbone)
     run_study(study, ExecutionConfig(study.path), backbone=model.backbone)
     found: Named = {}
-    for order in orders_of(recipe, study.subject("rex")):
+    for order in orders_of(recipe, next(iter(study.subjects()))):
         found[f"{order.variant.name}, {order.cast.prompt}"] = study.latent(order.key).float()
     for row in Rows(study, scorer_facts(recipe.clip, recipe.dino)):
         scores = [row["text_alignment"], row["image_alignment"]]
