@@ -14,7 +14,7 @@ from samecast.attention.rule_files import rules_from_data
 from samecast.attention.session import Session
 from samecast.core.batch import Branch, Branches
 from samecast.core.noise import seeded_noise
-from samecast.engine.denoise import denoise_targets
+from samecast.engine.denoise import denoise_targets, outcome
 from samecast.engine.run import Run
 from samecast.engine.source import invert_references
 
@@ -238,7 +238,7 @@ def test_states_kept_from_inversion_equal_a_live_source(exact: sc.Model, rules: 
         assert set(kept.kept) == set(plan.acting) - {0}
         live = replace(kept, kept={})
         results = [
-            denoise_targets(run, branches, start, trajectory, same_start=False, advance=lambda: None)
+            outcome(denoise_targets(run, branches, start, trajectory, same_start=False, advance=lambda: None))
             for trajectory in (kept, live)
         ]
     torch.testing.assert_close(results[0], results[1], **ROUNDING)
@@ -264,7 +264,7 @@ def test_merging_equal_rows_changes_nothing(
         trajectory = invert_references(run, branches, reference[None], pairing="matched", advance=lambda: None)
         start = trajectory.latents[0]
         results = [
-            denoise_targets(run, branches, start, trajectory, same_start=same_start, advance=lambda: None)
+            outcome(denoise_targets(run, branches, start, trajectory, same_start=same_start, advance=lambda: None))
             for same_start in (True, False)
         ]
     torch.testing.assert_close(results[0], results[1], **ROUNDING)
@@ -383,7 +383,7 @@ def test_settings_without_effect_are_warned_of(model: sc.Model, subject: sc.Subj
         ({"rules": sc.masactrl(layers="up.9")}, "'up.9' match nothing; this model has"),
         ({"subject": None}, "control needs a source"),
         ({"subject": None, "rules": ()}, "no source to start from"),
-        ({"settings": replace(QUICK, size=100)}, "size must be a multiple of 32 for this model; got 100, try 96"),
+        ({"settings": replace(QUICK, size=101)}, "height must be a multiple of 4 for this model; got 101, try 100"),
         ({"settings": replace(QUICK, num_inference_steps=1001)}, "steps must be at most 1000"),
         ({"settings": replace(QUICK, num_images_per_prompt=2)}, "would repeat one picture"),
         ({"subject": sc.Subject(references=("missing.png",))}, "missing.png"),

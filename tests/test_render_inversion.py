@@ -17,9 +17,10 @@ from samecast.cli import main
 from samecast.core import ddim
 from samecast.core.batch import Branch, Branches
 from samecast.core.noise import seeded_noise
+from samecast.engine.denoise import reconstruct
 from samecast.engine.memory import MemoryPlan
 from samecast.engine.run import Run
-from samecast.engine.source import Trajectory, invert_references, predict_sources, reconstruct
+from samecast.engine.source import Trajectory, invert_references, predict_sources
 from samecast.render.quality import Fidelity, lpips_missing, measure
 from samecast.render.request import Request
 from samecast.render.warnings import warnings_of

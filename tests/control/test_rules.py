@@ -119,7 +119,8 @@ def test_files_with_the_former_name_of_layers_are_read() -> None:
     tokens = SubjectTokens("dog", layers="decoder")
     rules = (Rule("targets", ("source",), "10-15", mode=Separate(tokens)),)
     former = json.loads(json.dumps(rules_to_data(rules)).replace('"layers"', '"sites"'))
-    assert "sites" in former[0] and "sites" in former[0]["mode"]["tokens"]
+    assert "sites" in former[0]
+    assert "sites" in former[0]["mode"]["tokens"]
     assert rules_from_data(former) == rules
 
 

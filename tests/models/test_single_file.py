@@ -330,8 +330,8 @@ def test_a_schedule_that_ends_on_noise_begins_there(tmp_path: Path) -> None:
     schedule = load_backbone(path).schedule(10)
     assert schedule.prediction_type == "v_prediction"
     assert schedule.timesteps[0] == 999
-    assert schedule.alphas[0] < 1e-6
-    assert load_backbone(tmp_path / "model.safetensors").schedule(10).alphas[0] > 1e-3
+    assert schedule.levels[0].signal ** 2 < 1e-6
+    assert load_backbone(tmp_path / "model.safetensors").schedule(10).levels[0].signal ** 2 > 1e-3
 
 
 def test_a_level_that_lacks_a_layer_is_refused(tmp_path: Path) -> None:

@@ -12,11 +12,12 @@ from samecast.attention.session import Session
 from samecast.core.batch import Branch, Branches
 from samecast.core.noise import seeded_noise, spherical_blend
 from samecast.engine.attention_store import AttentionStore, make_map_specs, map_sources
-from samecast.engine.denoise import denoise_targets
+from samecast.engine.denoise import denoise_targets, outcome
 from samecast.engine.run import Run
+from samecast.engine.source import encode_photos
 from samecast.models.unet import UNetBackbone
 from samecast.photos import fit_photo
-from samecast.render.sources import encode, invert
+from samecast.render.sources import invert
 from samecast.study import lockstep
 from samecast.study.axes import BASE, Axis, Value, make_rules, parse_axis
 from samecast.study.binding import Binding, Order, orders_of
@@ -39,21 +40,21 @@ def alone(recipe: Recipe, subject: StudySubject, order: Order, backbone: UNetBac
     crossed = [bound.layer for bound in backbone.cross_attention()]
     map_specs = make_map_specs(order.variant.rules, crossed, binding.schedule, cast.noun)
     session = Session(backbone, frozenset(layer for map_spec in map_specs for layer in map_spec.layers))
-    caption = binding.caption(cast, map_specs)
+    caption = cast.caption or f"a photo of a {cast.noun}"
     texts = {text: backbone.encode_prompts([text])[0] for text in ("", cast.prompt, caption)}
     run = Run(backbone, session, binding.schedule, binding.plan(order.variant.rules), texts)
     sources, target = (Branch("source", 0, cast.caption),), Branch("target", 0, cast.prompt)
     with session:
         photo = fit_photo(subject.references[order.numbers[0]], size=SIZE)
         trajectory = invert(
-            run, sources, encode(run, [photo]), settings, rows=8, counter=lambda stage, rounds: lambda: None
+            run, sources, encode_photos(backbone, [photo]), settings, rows=8, counter=lambda stage, rounds: lambda: None
         )
         store = AttentionStore(map_specs, backbone) if map_specs else None
         if store is not None and any(rule.masks_sources for rule in order.variant.rules):
             map_sources(run, store, trajectory, caption, rows=4)
         first = trajectory.latents[0, 0]
         start = spherical_blend(first, seeded_noise((4, SIZE // 4, SIZE // 4), cast.seed), settings.noise_share)
-        return denoise_targets(
+        states = denoise_targets(
             run,
             Branches((target,), sources, settings.guidance_scale, settings.guidance_rescale),
             start[None],
@@ -61,7 +62,8 @@ def alone(recipe: Recipe, subject: StudySubject, order: Order, backbone: UNetBac
             same_start=settings.noise_share == 0,
             store=store,
             advance=lambda: None,
-        )[0]
+        )
+        return outcome(states)[0]
 
 
 def check_against_alone(folder: StudyFolder, backbone: UNetBackbone, every: int = 1) -> int:

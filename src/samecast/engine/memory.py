@@ -46,7 +46,13 @@ class MemoryPlan:
 
 
 def plan_memory(
-    backbone: Backbone, plan: Plan, branches: Branches, *, size: int, steps: Iterable[int], budget: float | None
+    backbone: Backbone,
+    plan: Plan,
+    branches: Branches,
+    *,
+    size: tuple[int, int],
+    steps: Iterable[int],
+    budget: float | None,
 ) -> MemoryPlan:
     """Chooses the steps to keep: as many as fit, for a step that is not kept costs the same whatever its size.
 
@@ -54,7 +60,7 @@ def plan_memory(
         backbone: the model.
         plan: who reads whom.
         branches: whose sources are kept.
-        size: side of the pictures in pixels.
+        size: height and width of the pictures in pixels.
         steps: those that the sources' pass evaluates.
         budget: most memory in GiB; None is half of what is free.
     """
@@ -71,13 +77,14 @@ def plan_memory(
     return MemoryPlan(frozenset(recomputed), kept, sum(sizes.values()))
 
 
-def _row_bytes(backbone: Backbone, parts: Mapping[int, frozenset[Part]], size: int) -> int:
+def _row_bytes(backbone: Backbone, parts: Mapping[int, frozenset[Part]], size: tuple[int, int]) -> int:
     """What one row leaves at some layers of one step."""
     total = 0
     for bound in backbone.self_attention():
-        side = -(-bound.layer.resolution * size // backbone.default_size)
+        # The layer's share of the picture's pixels along each side, rounded up as layers of stride 2 do.
+        rows, columns = (-(-bound.layer.resolution * side // backbone.default_size) for side in size)
         for part in parts.get(bound.layer.index, ()):
-            total += side**2 * (bound.module.query_dim if part == "hidden" else bound.module.inner_dim)
+            total += rows * columns * (bound.module.query_dim if part == "hidden" else bound.module.inner_dim)
     return total * backbone.dtype.itemsize
 
 

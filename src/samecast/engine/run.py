@@ -57,7 +57,7 @@ class Run:
         self,
         layout: Layout,
         latents: Mapping[Branch, Float[Tensor, "channel height width"]],
-        timestep: int,
+        timestep: int | float,
         *,
         routes: Mapping[int, Route] | None = None,
         kept: Mapping[int, States] | None = None,

@@ -12,6 +12,7 @@ from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
+from PIL import Image
 from torch import Tensor
 
 from samecast.attention.attend import States
@@ -20,6 +21,7 @@ from samecast.core import ddim
 from samecast.core.batch import Branch, Branches, Group, Layout, Place
 from samecast.core.settings import Pairing
 from samecast.engine.run import Advance, Run
+from samecast.models.base import Backbone
 
 
 @runtime_checkable
@@ -96,6 +98,11 @@ def join_trajectories(parts: Sequence[Trajectory]) -> Trajectory:
     return Trajectory(sources, torch.cat([part.latents for part in parts], dim=1), kept, rows)
 
 
+def encode_photos(backbone: Backbone, photos: Sequence[Image.Image]) -> Float[Tensor, "source channel height width"]:
+    """The latents of photos of one size."""
+    return torch.stack([backbone.encode_image(photo) for photo in photos])
+
+
 def invert_references(
     run: Run,
     branches: Branches,
@@ -166,7 +173,7 @@ def _evaluate(
     run: Run,
     layout: Layout,
     latents: Mapping[Branch, Float[Tensor, "channel height width"]],
-    at: tuple[int, int],
+    at: tuple[int, int | float],
     keep: Mapping[int, frozenset[Part]],
     store: Book | None,
 ) -> tuple[Float[Tensor, "row channel height width"], dict[int, States]]:
@@ -191,26 +198,6 @@ def predict_sources(
     at_hand = dict(zip(sources, latents, strict=True))
     prediction, _ = run.evaluate(layout, at_hand, run.schedule.timesteps[step])
     return layout.gather(prediction, sources, "conditional")
-
-
-def reconstruct(
-    run: Run,
-    sources: tuple[Branch, ...],
-    latents: Float[Tensor, "source channel height width"],
-    *,
-    advance: Advance,
-) -> Float[Tensor, "source channel height width"]:
-    """Plain DDIM inversion's reconstruction: denoises the inverted latents freely, without guidance or replay.
-
-    What it misses of the sources is the error of the inversion, which replay keeps from the sources but which targets
-    that start from the inverted latent inherit.
-    """
-    for step in run.schedule.working_steps:
-        prediction = predict_sources(run, sources, latents, step)
-        latents = ddim.denoise(latents, prediction, run.schedule, step)
-        run.check(latents)
-        advance()
-    return latents
 
 
 def generate_sources(

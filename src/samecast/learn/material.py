@@ -38,7 +38,7 @@ class Material:
         self.backbone, self.settings, self.subjects = backbone, settings, tuple(subjects)
         self.size = settings.size or backbone.default_size
         self.device = backbone.device  # kept: a pipeline walks all of its modules each time it is asked
-        self.latent_side = backbone.latent_shape(self.size)[-1]
+        self.latent_side = backbone.latent_shape(self.size, self.size)[-1]
         read = [[load_photo(path, size=self.size, fit=settings.fit) for path in each.photos] for each in subjects]
         self._photos: list[list[Image.Image]] = read
         self._latents: dict[tuple[int, int, int, int], Tensor] = {}

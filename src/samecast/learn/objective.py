@@ -35,7 +35,7 @@ class Objective:
         """The sum over samples, each a photo and perhaps a class picture; one call of the denoiser for all rows."""
         shots = [shot for sample in samples for shot in sample]
         device = self.material.device
-        shape = self.backbone.latent_shape(self.material.size)
+        shape = self.backbone.latent_shape(self.material.size, self.material.size)
         latents = torch.stack([self.material.latent(shot) for shot in shots]).to(device)
         noise = torch.stack([seeded_noise(shape, shot.noise_seed) for shot in shots]).to(device)
         timesteps = torch.tensor([shot.timestep for shot in shots])

@@ -114,8 +114,8 @@ class Backbone(Protocol):
         """Scale of classifier-free guidance that the model is usually sampled with."""
         ...
 
-    def latent_shape(self, size: int) -> tuple[int, int, int]:
-        """(channel, height, width) of the latent of a square picture.
+    def latent_shape(self, height: int, width: int) -> tuple[int, int, int]:
+        """(channel, height, width) of the latent of a picture, whose sides are given in pixels.
 
         Raises:
             SamecastError: the model cannot make pictures of this size.
@@ -157,7 +157,7 @@ class Backbone(Protocol):
     def predict(
         self,
         latents: Float[Tensor, "row channel height width"],
-        timestep: int | Int[Tensor, " row"],
+        timestep: int | float | Int[Tensor, " row"],
         embeddings: Float[Tensor, "row token channel_text"],
     ) -> Float[Tensor, "row channel height width"]:
         """One call of the denoiser, at one timestep or at one for each row; float32 in, float32 out."""

@@ -9,7 +9,7 @@ picture by picture.
 import inspect
 from collections.abc import Generator, Hashable, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -23,7 +23,8 @@ from samecast.core.ddim import Schedule
 from samecast.errors import SamecastError
 from samecast.models.base import ModelIdentity
 from samecast.models.loading import adapt
-from samecast.models.unet import UNetBackbone, check_not_compiled, schedule_of
+from samecast.models.schedules import schedule_of
+from samecast.models.unet import UNetBackbone, check_not_compiled
 
 _SAYS_THE_BATCH = {"num_images_per_prompt", "do_classifier_free_guidance"}
 
@@ -216,11 +217,4 @@ def check_takes_photos(pipeline: Any) -> None:
 
 def schedule_from(backbone: UNetBackbone, timeline: StockTimeline) -> Schedule:
     """The noise levels of a call's steps, under a scheduler that `check_inverts` has passed."""
-    whole = schedule_of(backbone.pipeline.scheduler, backbone.prediction_type)
-    begin = whole.steps - timeline.steps
-    return replace(
-        whole,
-        timesteps=whole.timesteps[begin:],
-        alphas=whole.alphas[begin:],
-        alphas_after=whole.alphas_after[begin:],
-    )
+    return schedule_of(backbone.pipeline.scheduler, backbone.prediction_type).last(timeline.steps)

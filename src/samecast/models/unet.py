@@ -22,6 +22,7 @@ from samecast.errors import SamecastError
 from samecast.models.base import AttentionLayer, BoundLayer, ModelIdentity
 from samecast.models.directory import GUIDANCE
 from samecast.models.finite import check_finite
+from samecast.models.schedules import schedule_of
 from samecast.models.words import find_phrase, word_starts
 
 LIBRARIES = ("samecast", "torch", "diffusers", "transformers")
@@ -82,14 +83,14 @@ class UNetBackbone:
         """What the pipeline's index tells, else the custom of its family."""
         return float(self.pipeline.config.get(GUIDANCE, self.customary_guidance))
 
-    def latent_shape(self, size: int) -> tuple[int, int, int]:
-        """(channel, height, width), refusing sizes that the U-Net cannot halve at every level."""
+    def latent_shape(self, height: int, width: int) -> tuple[int, int, int]:
+        """(channel, height, width), refusing what stock diffusers refuses: sides that no whole latent has."""
         factor = int(self.pipeline.vae_scale_factor)
-        multiple = factor * 2 ** (len(self.pipeline.unet.config.block_out_channels) - 1)
-        if size % multiple:
-            nearest = max(multiple, round(size / multiple) * multiple)
-            raise SamecastError(f"size must be a multiple of {multiple} for this model; got {size}, try {nearest}")
-        return int(self.pipeline.unet.config.in_channels), size // factor, size // factor
+        for name, side in (("height", height), ("width", width)):
+            if side % factor:
+                nearest = max(factor, round(side / factor) * factor)
+                raise SamecastError(f"{name} must be a multiple of {factor} for this model; got {side}, try {nearest}")
+        return int(self.pipeline.unet.config.in_channels), height // factor, width // factor
 
     def schedule(self, steps: int) -> Schedule:
         """The levels that stock diffusers steps through with a DDIMScheduler of the checkpoint's configuration."""
@@ -165,7 +166,7 @@ class UNetBackbone:
     def predict(
         self,
         latents: Float[Tensor, "row channel height width"],
-        timestep: int | Int[Tensor, " row"],
+        timestep: int | float | Int[Tensor, " row"],
         embeddings: Float[Tensor, "row token channel_text"],
     ) -> Float[Tensor, "row channel height width"]:
         """One call of the U-Net."""
@@ -233,22 +234,6 @@ class UNetBackbone:
 def to_pictures(pixels: Float[Tensor, "branch 3 height width"]) -> list[Image.Image]:
     """Pictures of pixels from 0 to 1, rounded to 8 bits as diffusers does."""
     return VaeImageProcessor.numpy_to_pil(VaeImageProcessor.pt_to_numpy(pixels))
-
-
-def schedule_of(scheduler: Any, prediction_type: PredictionType) -> Schedule:
-    """The noise levels that a DDIMScheduler with its timesteps set steps through."""
-    stride = scheduler.config.num_train_timesteps // scheduler.num_inference_steps
-    timesteps = [int(timestep) for timestep in scheduler.timesteps]
-    cumulative = scheduler.alphas_cumprod.tolist()
-    final = float(scheduler.final_alpha_cumprod)
-    return Schedule(
-        timesteps=tuple(timesteps),
-        alphas=tuple(cumulative[timestep] for timestep in timesteps),
-        alphas_after=tuple(cumulative[t - stride] if t >= stride else final for t in timesteps),
-        # The denoiser knows no timestep below 0; that is the level of set_alpha_to_one=False.
-        clean_timestep=max(0, timesteps[-1] - stride),
-        prediction_type=prediction_type,
-    )
 
 
 def _version(distribution: str) -> str:

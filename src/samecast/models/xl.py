@@ -51,7 +51,7 @@ class XLBackbone(UNetBackbone):
     def predict(
         self,
         latents: Float[Tensor, "row channel height width"],
-        timestep: int | Int[Tensor, " row"],
+        timestep: int | float | Int[Tensor, " row"],
         embeddings: Float[Tensor, "row token channel_text"],
     ) -> Float[Tensor, "row channel height width"]:
         """One call of the U-Net."""

@@ -3,19 +3,14 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-import torch
 from PIL import Image
 
 from samecast.attention.attend import States
-from samecast.attention.plan import Plan
-from samecast.attention.session import Session
-from samecast.core.batch import Branch, Branches, Place
-from samecast.core.ddim import Schedule
-from samecast.engine.attention_store import AttentionStore, MapSpec, map_sources
-from samecast.engine.memory import plan_memory
+from samecast.core.batch import Branches, Place
+from samecast.engine.attention_store import AttentionStore, map_sources
+from samecast.engine.prepare import Prepared
 from samecast.engine.run import Run
-from samecast.engine.source import Trajectory, invert_references
-from samecast.models.base import Backbone
+from samecast.engine.source import Trajectory, encode_photos, invert_references
 
 
 @dataclass(frozen=True)
@@ -55,48 +50,23 @@ class Replay:
         return states
 
 
-def trace_photos(
-    backbone: Backbone,
-    session: Session,
-    schedule: Schedule,
-    plan: Plan,
-    sources: tuple[Branch, ...],
-    photos: Sequence[Image.Image],
-    *,
-    guidance_scale: float,
-    memory: float | None,
-    map_specs: Sequence[MapSpec],
-    caption: str,
-) -> Replay:
+def trace_photos(prepared: Prepared, photos: Sequence[Image.Image], branches: Branches) -> Replay:
     """Inverts photos and keeps what is read of them at every controlled step, as far as memory allows.
 
     Matched inversion never evaluates the first step's input, where our own loop would take the sources into the batch;
     a stock pipeline's batch is closed, so that step is evaluated here.
 
     Args:
-        backbone: the pipeline.
-        session: attached to it.
-        schedule: its noise levels, from the first step that it runs.
-        plan: who reads whom.
-        sources: one branch for each photo.
-        photos: square, of the size of the pictures.
-        guidance_scale: of the targets; at most 1 is without.
-        memory: most GiB for what is kept; None is half of what is free.
-        map_specs: what rules want to see in the photos' maps.
-        caption: under which it is looked for.
+        prepared: the set-up, whose session is attached to the pipeline.
+        photos: of the size of the pictures.
+        branches: one source for each photo, and no targets.
     """
-    alone = Branches((), sources, guidance_scale)
-    keeping = plan_memory(backbone, plan, alone, size=photos[0].width, steps=range(schedule.steps), budget=memory)
-    texts = {
-        text: backbone.encode_prompts([text])[0] for text in dict.fromkeys(("", *((caption,) if map_specs else ())))
-    }
-    run = Run(backbone, session, schedule, plan, texts, keeping.recomputed)
-    encoded = torch.stack([backbone.encode_image(photo) for photo in photos])
-    trajectory = invert_references(run, alone, encoded, pairing="matched", advance=lambda: None)
-    store = AttentionStore(map_specs, backbone) if map_specs else None
+    run, store = prepared.run, prepared.store()
+    encoded = encode_photos(run.backbone, photos)
+    trajectory = invert_references(run, branches, encoded, pairing="matched", advance=lambda: None)
     if store is not None:
-        map_sources(run, store, trajectory, caption, rows=len(sources))
-    replay = Replay(run, alone, trajectory, store)
+        map_sources(run, store, trajectory, prepared.caption, rows=len(photos))
+    replay = Replay(run, branches, trajectory, store)
     if not run.keeps_at(0):
         return replay
     return replace(replay, trajectory=replace(trajectory, kept={**trajectory.kept, 0: replay.evaluate(0)}))

@@ -1,22 +1,24 @@
 """Who reads whom in a stock pipeline, as the user said it, and what that comes to in one of its calls."""
 
 from collections.abc import Hashable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from numbers import Integral
 from pathlib import Path
 
 from PIL import Image
 from torch import Tensor
 
-from samecast.attention.plan import Masks, Plan, make_plan
+from samecast.attention.plan import Masks
 from samecast.attention.rule import Rules
 from samecast.attention.session import Session
+from samecast.core.batch import Branches
 from samecast.core.ddim import Schedule
 from samecast.core.layers import select_layers
 from samecast.core.tokens import SubjectTokens
-from samecast.engine.attention_store import AttentionStore, MapSpec, make_map_specs, map_caption
+from samecast.engine.attention_store import AttentionStore
 from samecast.engine.checks import wanted_masks
 from samecast.engine.given import GivenMask, one_or_more, read_mask, to_subject_mask
+from samecast.engine.prepare import Resolved, prepare, resolve
 from samecast.errors import SamecastError
 from samecast.models.stock import (
     PipelineCall,
@@ -85,11 +87,6 @@ class AttachSpec:
         """What rules look for in cross-attention maps."""
         return tuple(rule.tokens for rule in self.rules if isinstance(rule.tokens, SubjectTokens))
 
-    @property
-    def _masks_sources(self) -> bool:
-        """Whether any rule looks for the subject in the sources."""
-        return any(rule.masks_sources for rule in self.rules)
-
     def map_layers(self, backbone: UNetBackbone) -> frozenset[int]:
         """Indices of the cross-attention layers whose maps are wanted.
 
@@ -128,55 +125,46 @@ class AttachSpec:
         number = len(batch.companies[0].targets)
         size = self._check_size(backbone, sample)
         masks = self._masks(batch, size)
-        map_specs = self._map_specs(backbone, timeline, batch)
-        if not self.photos:
-            plan = make_plan(self.rules, session.layers, timeline, number)
-            return StockRun(
-                call, timeline, batch, plan, masks, AttentionStore(map_specs, backbone) if map_specs else None, None
-            )
-        check_inverts(scheduler)
-        check_takes_photos(backbone.pipeline)
-        schedule = schedule_from(backbone, timeline)
-        plan = make_plan(self.rules, session.layers, schedule, number)
-        key = (schedule, size, call.guided, weights_state(backbone.pipeline))
+        if self.photos:
+            check_inverts(scheduler)
+            check_takes_photos(backbone.pipeline)
+        steps = schedule_from(backbone, timeline) if self.photos else timeline
+        resolved = resolve(backbone, self.rules, steps, targets=number, noun=self.class_noun)
+        self._check_looks(backbone, resolved, timeline, batch.companies[0])
+        own = AttentionStore(resolved.map_specs, backbone) if resolved.map_specs else None
+        if not isinstance(steps, Schedule):
+            return StockRun(call, timeline, batch, resolved.plan, masks, own, None)
+        key = (steps, size, call.guided, weights_state(backbone.pipeline))
         if key not in replays:
             replays.clear()
-            replays[key] = self._trace(
-                backbone, session, schedule, plan, batch, map_specs if plan.masks_sources else (), size
-            )
+            replays[key] = self._trace(backbone, session, steps, resolved, batch.companies[0], size)
         replay = replays[key]
-        store = (
-            replay.store.fork()
-            if replay.store is not None
-            else AttentionStore(map_specs, backbone)
-            if map_specs
-            else None
+        return StockRun(
+            call, timeline, batch, resolved.plan, masks, replay.store.fork() if replay.store else own, replay
         )
-        return StockRun(call, timeline, batch, plan, masks, store, replay)
 
     def _trace(
         self,
         backbone: UNetBackbone,
         session: Session,
         schedule: Schedule,
-        plan: Plan,
-        batch: Batch,
-        map_specs: tuple[MapSpec, ...],
+        resolved: Resolved,
+        pairings: Branches,
         size: int,
     ) -> Replay:
-        pairings = batch.companies[0]
-        return trace_photos(
+        alone = Branches((), pairings.sources, pairings.guidance_scale)
+        prepared = prepare(
             backbone,
-            session,
             schedule,
-            plan,
-            pairings.sources,
-            [fit_photo(photo, size=size, fit="crop") for photo in self.photos],
-            guidance_scale=pairings.guidance_scale,
+            resolved if resolved.plan.masks_sources else replace(resolved, map_specs=()),
+            alone,
+            height=size,
+            width=size,
+            session=session,
+            steps=range(schedule.steps),
             memory=self.memory,
-            map_specs=map_specs,
-            caption=map_caption(self.class_noun, map_specs),
         )
+        return trace_photos(prepared, [fit_photo(photo, size=size, fit="crop") for photo in self.photos], alone)
 
     def _check_size(self, backbone: UNetBackbone, sample: Tensor) -> int:
         """The side of the pictures in pixels; that they are square, where that matters."""
@@ -186,18 +174,15 @@ class AttachSpec:
             raise SamecastError(f"{what} need square pictures; this call's latents are {height} x {width}")
         return width * int(backbone.pipeline.vae_scale_factor)
 
-    def _map_specs(self, backbone: UNetBackbone, timeline: StockTimeline, batch: Batch) -> tuple[MapSpec, ...]:
-        """What rules want to see; that it can be seen before it is read."""
-        crossed = [bound.layer for bound in backbone.cross_attention()]
-        map_specs = make_map_specs(self.rules, crossed, timeline, self.class_noun)
-        texts = [branch.prompt for branch in batch.companies[0].targets]
-        if self._masks_sources and self.photos:
-            texts.append(map_caption(self.class_noun, map_specs))
-        elif self._masks_sources:
-            texts += [branch.prompt for branch in batch.companies[0].sources]
-        for map_spec in map_specs:
-            for text in texts:
-                backbone.find_words(text, map_spec.phrase)
+    def _check_looks(
+        self, backbone: UNetBackbone, resolved: Resolved, timeline: StockTimeline, pairings: Branches
+    ) -> None:
+        """Refuses what cannot be seen in this call's pictures, or is read before it is seen."""
+        texts = [branch.prompt for branch in pairings.targets]
+        if resolved.plan.masks_sources:
+            texts += [resolved.caption] if self.photos else [branch.prompt for branch in pairings.sources]
+        resolved.check_words(backbone, texts)
+        for map_spec in resolved.map_specs:
             first = min(min(rule.steps.select(timeline.steps)) for rule in self.rules if rule.tokens == map_spec.tokens)
             # Sources in the batch are first seen in this very call, like targets.
             if not self.photos and min(map_spec.steps) >= first:
@@ -205,7 +190,6 @@ class AttachSpec:
                     f"a rule reads masks at step {first}, before there is a map (maps from step {min(map_spec.steps)}):"
                     " let it start later"
                 )
-        return map_specs
 
     def _masks(self, batch: Batch, size: int) -> Masks:
         masks: Masks = {}

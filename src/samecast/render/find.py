@@ -6,11 +6,13 @@ from dataclasses import dataclass
 from PIL import Image
 
 from samecast.attention.plan import Plan
-from samecast.attention.session import Session
+from samecast.core.batch import Branches
 from samecast.core.settings import RenderSettings
 from samecast.core.tokens import SubjectTokens
-from samecast.engine.attention_store import AttentionStore, make_map_spec, map_caption, map_sources
-from samecast.engine.run import Advance, Run
+from samecast.engine.attention_store import AttentionStore, make_map_spec, map_sources
+from samecast.engine.prepare import Resolved, prepare
+from samecast.engine.run import Advance
+from samecast.engine.source import encode_photos
 from samecast.engine.targets import split_evenly
 from samecast.errors import SamecastError
 from samecast.models.base import Backbone
@@ -19,7 +21,7 @@ from samecast.photos import fit_photo
 from samecast.render.found import FoundMask, found_masks, overlay
 from samecast.render.request import Request, opened
 from samecast.render.result import Progress
-from samecast.render.sources import encode, invert, largest_batch, make_counter
+from samecast.render.sources import invert, make_counter
 from samecast.subject import Subject
 
 ALMOST_ALL, ALMOST_NONE = 0.9, 0.01
@@ -64,34 +66,32 @@ def find_masks(
     """Looks for the subject in its photos; arguments and errors as for `Model.find_masks`."""
     settings = settings.settled(backbone.default_guidance)
     request = Request(subject, (), (), settings)
-    size = settings.size or backbone.default_size
-    shape, schedule = backbone.latent_shape(size), backbone.schedule(settings.num_inference_steps)
+    size, schedule = settings.size or backbone.default_size, backbone.schedule(settings.num_inference_steps)
     crossed = [bound.layer for bound in backbone.cross_attention()]
     if not tokens:
         raise SamecastError("nothing to look for: give at least one SubjectTokens")
     map_specs = tuple(dict.fromkeys(make_map_spec(each, crossed, schedule, request.noun) for each in tokens))
-    caption = request.caption or map_caption(request.noun, map_specs)
-    for map_spec in map_specs:
-        backbone.find_words(caption, map_spec.phrase)
+    resolved = Resolved.of(Plan(), map_specs, request.noun, request.caption)
+    resolved.check_words(backbone, (resolved.caption,))
     references = tuple(fit_photo(opened(photo), size=size, fit=settings.fit) for photo in request.photos)
-    session = Session(backbone, frozenset(layer for map_spec in map_specs for layer in map_spec.layers))
-    texts = {text: backbone.encode_prompts([text])[0] for text in dict.fromkeys(("", request.caption, caption))}
-    run, store = Run(backbone, session, schedule, Plan(), texts), AttentionStore(map_specs, backbone)
+    alone = Branches((), request.sources(), settings.guidance)
+    prepared = prepare(backbone, schedule, resolved, alone, height=size, width=size, batch_rows=settings.batch_rows)
+    run, store = prepared.run, AttentionStore(map_specs, backbone)
     shown = store if request.caption else None  # the inversion's own evaluations show the subject, if they name it
-    chunks = split_evenly(request.sources(), largest_batch(shape, settings, 1))
+    chunks = split_evenly(request.sources(), prepared.rows)
     counter = make_counter(progress, run)
     inverted, looked = counter("invert", len(chunks)), counter("look", len(chunks))
 
     def inverting(stage: str, rounds: int) -> Advance:
         return inverted
 
-    with session:
-        encoded = encode(run, references)
+    with run.session:
+        encoded = encode_photos(backbone, references)
         for chunk in chunks:
             trajectory = invert(run, chunk, encoded, settings, rows=len(chunk), counter=inverting, store=shown)
-            map_sources(run, store, trajectory, caption, rows=len(chunk), advance=looked)
+            map_sources(run, store, trajectory, prepared.caption, rows=len(chunk), advance=looked)
     masks = found_masks(store.masks(), map_specs, size)
-    return MaskSearch(references, masks, caption, session.evaluations, _remarks(masks))
+    return MaskSearch(references, masks, prepared.caption, run.session.evaluations, _remarks(masks))
 
 
 def _remarks(masks: Sequence[FoundMask]) -> tuple[str, ...]:

@@ -1,12 +1,14 @@
 """A loaded model, and what it can be asked to do."""
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
+from torch import Tensor
 
 from samecast.attention.methods import SUBJECT, masactrl
 from samecast.attention.rule import Rule, Rules
@@ -17,6 +19,7 @@ from samecast.concepts.strength import check_strength, join_strength, split_stre
 from samecast.core.settings import RenderSettings
 from samecast.core.tokens import SubjectTokens
 from samecast.engine.checks import check_rules
+from samecast.engine.denoise import States, outcome
 from samecast.engine.given import GivenMask, several_masks
 from samecast.errors import SamecastError, SamecastWarning
 from samecast.models.base import Backbone
@@ -98,6 +101,28 @@ def _show_loras(backbone: Backbone, loras: Sequence[tuple[Concept, float]]) -> N
     backbone.identity = replace(identity, lora=data, concepts=identity.concepts[len(loras) :])
 
 
+StepCallback = Callable[["Model", int, int | float, dict[str, Any]], Any]
+"""As diffusers calls it: with the model, the step, the timestep and the latents; see `Model.render`."""
+
+
+def _returned_latents(returned: Any) -> Tensor | None:
+    """What a callback wants in the place of latents; None where it leaves them.
+
+    Raises:
+        SamecastError: it returned something else.
+    """
+    if returned is None:
+        return None
+    if not isinstance(returned, dict):
+        raise SamecastError(
+            f"callback_on_step_end must return a dictionary, with latents or empty; got a {type(returned).__name__}"
+        )
+    data = cast(dict[str, Any], returned)
+    if others := sorted(map(str, data.keys() - {"latents"})):
+        raise SamecastError(f"callback_on_step_end can replace latents, and nothing else; got {', '.join(others)}")
+    return data.get("latents")
+
+
 class Model:
     """A diffusion model that renders subjects.
 
@@ -110,8 +135,17 @@ class Model:
 
     def __init__(self, backbone: Backbone) -> None:
         self.backbone = backbone
+        self._interrupt = False
 
-    @torch.inference_mode()
+    def interrupt(self) -> None:
+        """Ends the render that is going on, from its callback, its progress or another thread.
+
+        The steps that are left are skipped: pictures that are begun are decoded as they are, and pictures that are not
+        begun are left out. `RenderResult.warnings` says how far it came. Same as `pipeline._interrupt = True` in
+        diffusers, which works here too.
+        """
+        self._interrupt = True
+
     def render(
         self,
         subject: Subject | None,
@@ -123,6 +157,7 @@ class Model:
         output_type: OutputType = "pil",
         target_masks: GivenMask | Sequence[GivenMask] = (),
         progress: Progress | bool | None = None,
+        callback_on_step_end: StepCallback | None = None,
         **changes: Any,
     ) -> RenderResult:
         """Renders the subject in new scenes.
@@ -140,16 +175,68 @@ class Model:
             output_type: the form of `result.images`: "pil", "np", "pt" or "latent", as in diffusers.
             target_masks: where the subject is to be in each prompt's pictures, for rules that take given masks: one for
                 each prompt, or one for all.
-            progress: told how far the work is; True shows bars, in a notebook or a terminal.
+            progress: called with a stage, the steps done and their number; True shows bars, in a notebook or a terminal.
+            callback_on_step_end: called as in diffusers after each denoising step of each batch of pictures, with this
+                model, the step from 0, its timestep, and `{"latents": ...}`, (picture, channel, height, width). It
+                returns a dictionary: `latents` in it take the place of the batch's. It may call `model.interrupt()`.
             **changes: fields of the settings by name, such as `num_inference_steps=20, guidance_scale=5.0`.
 
         Raises:
             SamecastError: a prompt, setting, rule or photo cannot be used; said in one line before any work is done.
+                Or the callback returns something else than latents.
+        """
+        with reporting(progress) as report:
+            states = self.states(
+                subject,
+                prompts,
+                rules=rules,
+                settings=settings,
+                generator=generator,
+                output_type=output_type,
+                target_masks=target_masks,
+                progress=report,
+                **changes,
+            )
+            return outcome(states) if callback_on_step_end is None else self._called(states, callback_on_step_end)
+
+    def _called(self, states: States[RenderResult], callback: StepCallback) -> RenderResult:
+        """Runs to the end, with a callback after each step."""
+        with torch.inference_mode(), closing(states):
+            sent: Tensor | None = None
+            while True:
+                try:
+                    state = states.send(sent)
+                except StopIteration as end:
+                    return end.value
+                sent = _returned_latents(callback(self, state.step, state.timestep, {"latents": state.latents}))
+
+    def states(
+        self,
+        subject: Subject | None,
+        prompts: Sequence[str],
+        *,
+        rules: Rules | Rule = MASACTRL,
+        settings: RenderSettings | None = None,
+        generator: Generators | None = None,
+        output_type: OutputType = "pil",
+        target_masks: GivenMask | Sequence[GivenMask] = (),
+        progress: Progress | None = None,
+        **changes: Any,
+    ) -> States[RenderResult]:
+        """Renders step by step, as a generator; arguments and errors as for `render`.
+
+        Yields:
+            The state after each denoising step of each batch of pictures: `step`, `timestep`, `latents`, and
+            `preview()`, which gives cheap pictures. Latents that are sent take the place of the state's.
+
+        Returns:
+            What `render` returns. Closing the generator earlier ends the work and leaves the model as it was.
         """
         asked = settings_of(settings, changes, generator)
         form, masks = output_type_of(output_type), several_masks(target_masks)
-        with reporting(progress) as report:
-            return Job(self.backbone, Request(subject, prompts, check_rules(rules), asked, masks, form), report).work()
+        request = Request(subject, prompts, check_rules(rules), asked, masks, form)
+        self._interrupt = False
+        return Job(self.backbone, request, progress).states(lambda: self._interrupt)
 
     @torch.inference_mode()
     def find_masks(
@@ -170,7 +257,7 @@ class Model:
             tokens: what to look for: words, layers, steps and threshold; several cost no more than one.
             settings: how to invert. `source_prompt` is the caption whose words are looked for; without one it is "a
                 photo of a" and the noun.
-            progress: told how far the work is (`invert`, `map_spec`); True shows bars.
+            progress: told how far the work is (`invert`, `look`); True shows bars.
             **changes: fields of the settings by name.
 
         Raises:

@@ -4,15 +4,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from itertools import count
 
-import torch
 from jaxtyping import Float
-from PIL import Image
 from torch import Tensor
 
 from samecast.core.batch import Branch, Branches
 from samecast.core.noise import seeded_noise
 from samecast.core.settings import RenderSettings
 from samecast.engine.attention_store import AttentionStore
+from samecast.engine.prepare import kept_steps
 from samecast.engine.run import Advance, Run
 from samecast.engine.source import Level, Note, Trajectory, generate_sources, invert_references, join_trajectories
 from samecast.engine.targets import split_evenly
@@ -20,25 +19,6 @@ from samecast.render.result import Progress
 
 Counter = Callable[[str, int], Advance]
 """Given a stage and how many passes it takes, what is to be called after each step of these."""
-
-# 16 rows of 64 x 64 latents (512 px). Small latents want large batches, as there a call costs more than its rows.
-BATCH_TOKENS, LARGEST_BATCH = 16 * 64 * 64, 64
-
-
-def largest_batch(shape: tuple[int, int, int], settings: RenderSettings, groups: int) -> int:
-    """Most rows in one call of the denoiser, and room for one branch in all its guidance groups at least."""
-    return max(groups, settings.batch_rows or min(LARGEST_BATCH, BATCH_TOKENS // (shape[1] * shape[2])))
-
-
-def kept_steps(settings: RenderSettings) -> range:
-    """The steps whose inputs an inversion evaluates just as a source would; none by MasaCtrl's pairing, or where the
-    source is not replayed."""
-    return range(1, settings.num_inference_steps) if settings.pairing == "matched" and settings.replay else range(0)
-
-
-def source_steps(settings: RenderSettings) -> range:
-    """The steps whose inputs the sources' pass evaluates: the inversion of a photo, or its free denoising."""
-    return kept_steps(settings) if settings.replay else range(settings.num_inference_steps)
 
 
 def make_counter(progress: Progress | None, run: Run) -> Counter:
@@ -54,11 +34,6 @@ def make_counter(progress: Progress | None, run: Run) -> Counter:
         return advance
 
     return counter
-
-
-def encode(run: Run, photos: Sequence[Image.Image]) -> Float[Tensor, "source channel height width"]:
-    """The latents of square photos."""
-    return torch.stack([run.backbone.encode_image(photo) for photo in photos])
 
 
 def invert(

@@ -2,13 +2,11 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 
-from samecast.attention.plan import Plan, make_plan
+from samecast.attention.plan import Plan
 from samecast.attention.rule import Rules
 from samecast.core.batch import Branch
-from samecast.core.layers import Layer
-from samecast.engine.attention_store import MapSpec, make_map_specs, map_caption
+from samecast.engine.prepare import Resolved, looks_on, plan_on
 from samecast.errors import SamecastError
 from samecast.experiments.store import content_key, joined_key
 from samecast.models.base import Backbone
@@ -103,18 +101,10 @@ class Binding:
         self._plans: dict[Rules, Plan] = {}
         self.schedule = backbone.schedule(recipe.settings.num_inference_steps)
 
-    @cached_property
-    def _layers(self) -> tuple[Layer, ...]:
-        return tuple(bound.layer for bound in self._backbone.self_attention())
-
-    @cached_property
-    def _crossed(self) -> tuple[Layer, ...]:
-        return tuple(bound.layer for bound in self._backbone.cross_attention())
-
     def plan(self, rules: Rules) -> Plan:
         """Who reads whom; errors as for `make_plan`."""
         if rules not in self._plans:
-            self._plans[rules] = make_plan(rules, self._layers, self.schedule, 1)
+            self._plans[rules] = plan_on(self._backbone, rules, self.schedule, targets=1)
         return self._plans[rules]
 
     def job(self, order: Order) -> PictureJob:
@@ -123,17 +113,12 @@ class Binding:
         Raises:
             SamecastError: its rules look for words that are not there, or have no layer or step on this model.
         """
-        rules, cast = order.variant.rules, order.cast
-        map_specs = make_map_specs(rules, self._crossed, self.schedule, cast.noun)
-        for map_spec in map_specs:
-            for text in (self.caption(cast, map_specs), cast.prompt):
-                self._backbone.find_words(text, map_spec.phrase)
+        cast, plan = order.cast, self.plan(order.variant.rules)
+        map_specs = looks_on(self._backbone, order.variant.rules, self.schedule, cast.noun)
+        resolved = Resolved.of(plan, map_specs, cast.noun, cast.caption)
+        resolved.check_words(self._backbone, (resolved.caption, cast.prompt))
         branch = Branch("target", 0, cast.prompt, self._recipe.settings.negative_prompt)
-        return PictureJob(order.key, branch, cast.seed, self.plan(rules), map_specs)
-
-    def caption(self, cast: Cast, map_specs: Sequence[MapSpec]) -> str:
-        """What photos are captioned with while the subject is looked for in them."""
-        return cast.caption or map_caption(cast.noun, map_specs)
+        return PictureJob(order.key, branch, cast.seed, plan, map_specs)
 
     def check(self, subject: StudySubject) -> None:
         """Refuses, before any work is done, what could not be made of a subject; reads none of its photos.

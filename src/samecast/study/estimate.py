@@ -10,12 +10,10 @@ import torch
 
 from samecast.attention.modes.base import Part
 from samecast.attention.plan import Plan
-from samecast.attention.session import Session
 from samecast.core.batch import Branch, Branches
 from samecast.core.noise import seeded_noise
-from samecast.engine.run import Run
+from samecast.engine.prepare import Prepared, Resolved, kept_steps, prepare
 from samecast.models.base import Backbone
-from samecast.render.sources import kept_steps, largest_batch
 from samecast.study.binding import Binding, Sources, orders_of, sources_of, union
 from samecast.study.grid import runs_of
 from samecast.study.recipe import Recipe
@@ -71,20 +69,31 @@ def estimate(recipe: Recipe, subjects: Sequence[StudySubject], backbone: Backbon
         backbone: the model.
     """
     size, settings = count(recipe, backbone), recipe.settings
-    groups = len(Branches((), (), settings.guidance).groups)
     trees = sum(len({(o.numbers, o.cast) for o in orders_of(recipe, subject)}) for subject in subjects)
     binding = Binding(recipe, backbone)
     distinct = {history(plan, binding.schedule.working_steps): plan for plan in _plans(recipe, binding)}.values()
-    together, evaluations, alone = union(list(distinct)), groups * size.nodes * trees, 0
+    together = union(list(distinct))
+    branches = Branches((), (Branch("source", 0, ""),), settings.guidance)
+    side, groups = settings.size or backbone.default_size, len(branches.groups)
+    prepared = prepare(
+        backbone,
+        binding.schedule,
+        Resolved(together),
+        branches,
+        height=side,
+        width=side,
+        batch_rows=settings.batch_rows,
+    )
+    evaluations, alone = groups * size.nodes * trees, 0
     for subject in subjects:
         captioned = bool(subject.source_prompt) and groups > 1
         for of in sources_of(recipe, subject):
             photos = len(of.numbers)
             evaluations += photos * _inversion(together, recipe, size.deepest, captioned)
-            evaluations += _beside(together, recipe, backbone, size, of)
+            evaluations += _beside(prepared, recipe, size, of)
             rows = sum(photos * _inversion(plan, recipe, size.deepest, captioned) for plan in distinct)
             alone += len(of.casts) * (rows + groups * size.deepest * size.distinct)
-    seconds, kept, batch = _measure(recipe, backbone, groups)
+    seconds, kept, batch = _measure(prepared, groups)
     return Estimate(
         len(subjects),
         runs_of(recipe.grid),
@@ -110,39 +119,34 @@ def _inversion(plan: Plan, recipe: Recipe, steps: int, captioned: bool) -> int:
     return steps * (1 + recipe.settings.fixed_point) + kept + free
 
 
-def _beside(plan: Plan, recipe: Recipe, backbone: Backbone, size: Size, of: Sources) -> int:
+def _beside(prepared: Prepared, recipe: Recipe, size: Size, of: Sources) -> int:
     """Rows of photos that are computed again beside the pictures that read them, where inversion evaluates other inputs
     than a source does: in each batch of each step at which any is read."""
-    settings = recipe.settings
+    settings, plan = recipe.settings, prepared.run.plan
     branches = tuple(Branch("source", number, "") for number in of.numbers)
     layout = Branches((), branches, settings.guidance)
     groups, rows = len(layout.groups), len(layout.layout(targets=()).rows)
-    most = largest_batch(backbone.latent_shape(settings.size or backbone.default_size), settings, groups)
-    at_once = max(1, (most - rows) // groups)
-    steps = Binding(recipe, backbone).schedule.working_steps
+    at_once = max(1, (prepared.rows - rows) // groups)
+    steps = prepared.run.schedule.working_steps
     live = [plan.source_layers_at(step) and step not in kept_steps(settings) and step != steps[0] for step in steps]
     return sum(
         rows * -(-width * len(of.casts) // at_once) for width, reads in zip(size.widths, live, strict=True) if reads
     )
 
 
-def _measure(recipe: Recipe, backbone: Backbone, groups: int) -> tuple[float, int, int]:
+def _measure(prepared: Prepared, groups: int) -> tuple[float, int, int]:
     """Seconds for each row of a full batch, bytes of a trajectory, and of a batch."""
-    settings, binding = recipe.settings, Binding(recipe, backbone)
-    shape = backbone.latent_shape(settings.size or backbone.default_size)
-    rows = largest_batch(shape, settings, groups)
-    plan = union(_plans(recipe, binding))
-    branches = tuple(Branch("target", number, "") for number in range(rows // groups))
-    layout = Branches(branches, (), settings.guidance).layout()
+    run, shape, backbone = prepared.run, prepared.shape, prepared.run.backbone
+    first = run.schedule.timesteps[0]
+    branches = tuple(Branch("target", number, "") for number in range(prepared.rows // groups))
+    layout = Branches(branches, (), float(groups)).layout()  # guidance above 1 makes two groups
     latents = {branch: seeded_noise(shape, branch.index).to(backbone.device) for branch in branches}
-    session = Session(backbone)
-    run = Run(backbone, session, binding.schedule, plan, {"": backbone.encode_prompts([""])[0]})
-    widest = {step: plan.kept_parts_at(step) for step in plan.acting}
+    widest = {step: run.plan.kept_parts_at(step) for step in run.plan.acting}
     keep = {layer: frozenset[Part]().union(*(of.get(layer, ()) for of in widest.values())) for layer in _layers(widest)}
-    with session:
+    with run.session:
         one = Branches((), (Branch("source", 0, ""),), 1.0).layout()
         noise = seeded_noise(shape, 0).to(backbone.device)
-        _, states = run.evaluate(one, {one.rows[0].branch: noise}, binding.schedule.timesteps[0], keep=keep)
+        _, states = run.evaluate(one, {one.rows[0].branch: noise}, first, keep=keep)
         kept = sum(
             states[layer][part].nbytes for of in widest.values() for layer, parts in of.items() for part in parts
         )
@@ -151,7 +155,7 @@ def _measure(recipe: Recipe, backbone: Backbone, groups: int) -> tuple[float, in
         for call in range(_CALLS + 1):  # the first one warms up
             if call == 1:
                 began = time.perf_counter()
-            run.evaluate(layout, latents, binding.schedule.timesteps[0])[0].cpu()
+            run.evaluate(layout, latents, first)[0].cpu()
         seconds = (time.perf_counter() - began) / (_CALLS * len(layout.rows))
     return seconds, kept, max(0, _peak(backbone) - before)
 

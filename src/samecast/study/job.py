@@ -108,7 +108,7 @@ def settle(
     Arguments and errors as for `prepare`; photos are not read yet.
     """
     size, clip = recipe.settings.size or backbone.default_size, recipe.clip or default_clip(recipe.model)
-    backbone.latent_shape(size)
+    backbone.latent_shape(size, size)
     identity = backbone.identity
     recipe = replace(
         recipe,

@@ -211,7 +211,7 @@ class Lockstep:
             for target, node in zip(targets, nodes, strict=True)
             if node.store is not None and node.store.wanted_at(step)
         }
-        latents, maps = denoise_step(
+        state = denoise_step(
             replace(self._run, plan=joint_plan([node.jobs[0].plan for node in nodes], step)),
             replace(self._sources, targets=targets),
             torch.stack([node.latent for node in nodes]),
@@ -221,9 +221,9 @@ class Lockstep:
             masks=masks,
             mapped=tuple(mapped),
         )
-        for target, seen in maps.items():
+        for target, seen in state.maps.items():
             mapped[target].add(step, replace(target, index=0), target.prompt, seen)
-        return [replace(node, latent=latent) for node, latent in zip(nodes, latents, strict=True)]
+        return [replace(node, latent=latent) for node, latent in zip(nodes, state.latents, strict=True)]
 
 
 def map_specs_of(jobs: Sequence[PictureJob]) -> tuple[MapSpec, ...]:

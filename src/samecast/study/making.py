@@ -3,7 +3,6 @@
 import logging
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from itertools import count
 from typing import TYPE_CHECKING
 
@@ -14,18 +13,17 @@ from PIL import Image
 from samecast.attention.attend import States
 from samecast.attention.modes.base import Masks as MasksFrom
 from samecast.attention.plan import Masks
-from samecast.attention.session import Session
 from samecast.core.batch import Branch, Branches
 from samecast.core.masks import SubjectMask
 from samecast.engine.attention_store import AttentionStore, MapSpec, map_sources
-from samecast.engine.memory import plan_memory
-from samecast.engine.run import Advance, Run
-from samecast.engine.source import Level, Trajectory
+from samecast.engine.prepare import Resolved, prepare, source_steps
+from samecast.engine.run import Advance
+from samecast.engine.source import Level, Trajectory, encode_photos
 from samecast.errors import SamecastError
 from samecast.experiments.store import content_key
 from samecast.render.found import found_masks
 from samecast.render.provenance import describe_model
-from samecast.render.sources import encode, invert, largest_batch, source_steps
+from samecast.render.sources import invert
 from samecast.study.binding import Order, union
 from samecast.study.checkpoint import (
     TRAJECTORY,
@@ -52,42 +50,41 @@ class Making:
 
     Args:
         worker: who is at it: its folder, recipe, model and bench.
-        session: attached.
         subject: whose pictures.
         unit: the photos that are read.
         orders: what is not there yet.
     """
 
-    def __init__(
-        self, worker: "Worker", session: Session, subject: StudySubject, unit: "StudyUnit", orders: Sequence[Order]
-    ) -> None:
-        self.worker, self.session, self.subject, self.unit = worker, session, subject, unit
+    def __init__(self, worker: "Worker", subject: StudySubject, unit: "StudyUnit", orders: Sequence[Order]) -> None:
+        self.worker, self.subject, self.unit = worker, subject, unit
         sources = self.sources = unit.sources
         self.folder, self.recipe, backbone = worker.folder, worker.recipe, worker.backbone
         self.orders = {order.key: order for order in orders}
         self.jobs = [worker.binding.job(order) for order in self.orders.values()]
-        self.map_specs = map_specs_of(self.jobs)
-        self.caption = worker.binding.caption(sources.casts[0], self.map_specs)
-        texts = dict.fromkeys(
-            ("", subject.source_prompt, self.recipe.settings.negative_prompt, *(w.branch.prompt for w in self.jobs))
-        )
-        if self.map_specs:
-            texts[self.caption] = None
-        # One at a time: a text's embedding must not depend on its company, not even in rounding.
-        embeddings = {text: backbone.encode_prompts([text])[0] for text in texts}
-        plan = union([job.plan for job in self.jobs])
-        settings = replace(self.recipe.settings, batch_rows=worker.execution.rows)
+        self.map_specs, plan = map_specs_of(self.jobs), union([job.plan for job in self.jobs])
+        settings, size = self.recipe.settings, self.recipe.settings.size or backbone.default_size
         self.branches = tuple(Branch("source", index, subject.source_prompt) for index in range(len(sources.numbers)))
-        alone = Branches((), self.branches, settings.guidance)
-        groups, size = len(alone.groups), settings.size or backbone.default_size
-        steps, budget = source_steps(settings), settings.source_memory
-        keeping = plan_memory(backbone, plan, alone, size=size, steps=steps, budget=budget)
-        self.run = Run(backbone, session, worker.binding.schedule, plan, embeddings, keeping.recomputed)
-        self.rows = largest_batch(backbone.latent_shape(size), settings, groups)
+        prepared = prepare(
+            backbone,
+            worker.binding.schedule,
+            Resolved.of(plan, self.map_specs, subject.class_noun, subject.source_prompt),
+            Branches(tuple(job.branch for job in self.jobs), self.branches, settings.guidance),
+            height=size,
+            width=size,
+            steps=source_steps(settings),
+            memory=settings.source_memory,
+            batch_rows=worker.execution.rows,
+        )
+        self.run, self.rows, self.caption = prepared.run, prepared.rows, prepared.caption
+        self.session = self.run.session
         self.place = self.folder.store.folder(PROGRESS, unit.key)
 
     def work(self) -> int:
         """Makes them; returns how many evaluations went into maps of photos alone."""
+        with self.session:
+            return self._work()
+
+    def _work(self) -> int:
         wanted = {map_spec for job in self.jobs for map_spec in job.map_specs if self._masks_sources(job)}
         map_specs = tuple(map_spec for map_spec in self.map_specs if map_spec in wanted)
         store = AttentionStore(map_specs, self.worker.backbone) if map_specs else None
@@ -158,7 +155,7 @@ class Making:
             total = rounds * len(self.run.schedule.working_steps)
             return lambda: self.worker.progress(f"{self.unit.name}, reading the photo", next(done), total)
 
-        encoded, settings = encode(self.run, photos), self.recipe.settings
+        encoded, settings = encode_photos(self.run.backbone, photos), self.recipe.settings
         checkpointer = Checkpointer(self.place, self.worker.execution.checkpoint)
         begun = checkpointer.read(self.worker.backbone.device, self._has_all)
         return halving(

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import torch
 
-from samecast.attention.session import Session
 from samecast.errors import SamecastError
 from samecast.experiments.store import content_key
 from samecast.experiments.work import Progress, no_progress
@@ -18,7 +17,6 @@ from samecast.models.base import Backbone
 from samecast.render import Model, load
 from samecast.study.binding import Binding, Order, Sources, orders_for, sources_of
 from samecast.study.folder import PROGRESS, StudyFolder, Unreadable, shared_everywhere
-from samecast.study.lockstep import map_specs_of
 from samecast.study.making import Making
 from samecast.study.recipe import Cast, Recipe
 from samecast.study.scoring import Judged, Scorers, load_scorers, score_key
@@ -152,22 +150,18 @@ class Worker:
         orders = list(orders_in(self.recipe, unit))
         keys = {order.key for order in orders}
         before = {key for key in keys if self.folder.is_finished(key)}
-        session, maps = Session(self.backbone, self._map_layers(orders)), 0
+        evaluations = maps = 0
         if before != keys:
-            waiting = [order for order in orders if order.key not in before]
-            with session:
-                maps = Making(self, session, unit.subject, unit, waiting).work()
+            making = Making(self, unit.subject, unit, [order for order in orders if order.key not in before])
+            maps = making.work()
+            evaluations = making.session.evaluations
         for cast in unit.sources.casts:
             self._score(unit.subject, cast, [order for order in orders if order.cast == cast])
         finished = {key for key in keys if self.folder.is_finished(key)}
         if finished == keys:
             self.folder.store.clear(PROGRESS, unit.key)
         made = len(finished - before)
-        return Tally(unit.name, made, len(before & finished), len(keys - finished), session.evaluations, maps)
-
-    def _map_layers(self, orders: Sequence[Order]) -> frozenset[int]:
-        jobs = [self.binding.job(order) for order in orders]
-        return frozenset(layer for map_spec in map_specs_of(jobs) for layer in map_spec.layers)
+        return Tally(unit.name, made, len(before & finished), len(keys - finished), evaluations, maps)
 
     def _score(self, subject: StudySubject, cast: Cast, orders: Sequence[Order]) -> None:
         """What is finished and not scored yet; kept now and then, as it may be much."""
