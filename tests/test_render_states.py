@@ -14,7 +14,7 @@ from samecast.engine.preview import preview
 from tests.conftest import make_scheduler
 
 STEPS = 4
-FRESH = sc.RenderSettings(steps=STEPS, init="noise", guidance_scale=7.5)
+FRESH = sc.RenderSettings(num_inference_steps=STEPS, init="noise", guidance_scale=7.5)
 PROMPTS = ["a dog", "a cat"]
 
 
@@ -83,7 +83,7 @@ def test_an_interrupt_decodes_what_is_there_as_in_diffusers(model: sc.Model, how
 
 
 def test_pictures_not_begun_are_left_out_after_an_interrupt(model: sc.Model) -> None:
-    settings = sc.RenderSettings(steps=STEPS, init="noise", guidance_scale=7.5, batch_rows=2)
+    settings = sc.RenderSettings(num_inference_steps=STEPS, init="noise", guidance_scale=7.5, batch_rows=2)
     stop = {"callback_on_step_end": lambda model, step, timestep, data: model.interrupt()}
     found = model.render(None, PROMPTS, rules=(), settings=settings, **stop)  # type: ignore[arg-type]
     assert [render.prompt for render in found.renders] == PROMPTS[:1]
@@ -94,7 +94,7 @@ def test_progress_may_interrupt_before_the_first_step(model: sc.Model, subject: 
         if stage == "invert":
             model.interrupt()
 
-    found = model.render(subject, PROMPTS, settings=sc.RenderSettings(steps=STEPS), progress=progress)
+    found = model.render(subject, PROMPTS, settings=sc.RenderSettings(num_inference_steps=STEPS), progress=progress)
     assert found.renders == ()
     assert f"interrupted after 0 of {STEPS} steps" in " ".join(found.warnings)
 
@@ -122,7 +122,7 @@ def processors(model: sc.Model) -> list[Any]:
 
 @pytest.mark.parametrize("steps", [0, 2])
 def test_closing_the_states_leaves_the_model_as_it_was(model: sc.Model, subject: sc.Subject, steps: int) -> None:
-    before, settings = processors(model), sc.RenderSettings(steps=STEPS)
+    before, settings = processors(model), sc.RenderSettings(num_inference_steps=STEPS)
     states = model.states(subject, PROMPTS, rules=sc.masactrl(1), settings=settings)
     for _ in range(steps):
         next(states)
@@ -133,7 +133,7 @@ def test_closing_the_states_leaves_the_model_as_it_was(model: sc.Model, subject:
 
 
 def test_states_tell_step_latents_and_come_to_the_result(model: sc.Model, subject: sc.Subject) -> None:
-    settings = sc.RenderSettings(steps=STEPS, check_inversion=True)
+    settings = sc.RenderSettings(num_inference_steps=STEPS, check_inversion=True)
     expected = model.render(subject, PROMPTS, rules=sc.masactrl(1), settings=settings)
     states = model.states(subject, PROMPTS, rules=sc.masactrl(1), settings=settings)
     seen: list[Any] = []
@@ -156,7 +156,7 @@ def colours_of(image: Image.Image, side: int) -> np.ndarray[Any, Any]:
 def test_previews_of_the_embedded_model_show_what_it_decodes() -> None:
     """Against the decoder: the colours of both agree, cell by cell, and ever better towards the end."""
     model = sc.load()
-    settings = sc.RenderSettings(steps=10, init="noise", seed=3)
+    settings = sc.RenderSettings(num_inference_steps=10, init="noise", seed=3)
     previews: list[Image.Image] = []
     states = model.states(None, ["a red dog on the beach"], rules=(), settings=settings)
     while True:
