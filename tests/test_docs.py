@@ -2,6 +2,7 @@
 
 import re
 import shlex
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -9,9 +10,11 @@ import torch
 from PIL import Image
 
 import samecast as sc
+from samecast.attention.modes import MODES
 from samecast.attention.rule_files import read_rules
 from samecast.cli.parsing import parse
 from samecast.concepts.concept import Concept, ModifierToken
+from samecast.metrics import METRICS
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -28,6 +31,17 @@ def blocks(language: str) -> list[object]:
     ]
 
 
+@pytest.fixture
+def own_tables() -> Iterator[None]:
+    """What a page adds to the tables of modes and metrics goes with its test."""
+    before = [(table, dict(table)) for table in (METRICS, MODES)]
+    yield
+    for table, entries in before:
+        table.clear()
+        table.update(entries)
+
+
+@pytest.mark.usefixtures("own_tables")
 @pytest.mark.parametrize("code", blocks("python"))
 def test_python_blocks_run(code: str, photo: Image.Image, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     photo.save(tmp_path / "rex.png")

@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 import tyro
 
 from samecast.checked import Within
+from samecast.metrics import METRICS
 
 arg = tyro.conf.arg
 
@@ -52,6 +53,15 @@ Lora = Annotated[
     arg(
         metavar="FILE[:STRENGTH]",
         help="A LoRA to add to the model, of diffusers, PEFT, kohya or another tool; may be repeated.",
+    ),
+]
+
+Metrics = Annotated[
+    tuple[str, ...],
+    arg(
+        metavar="NAME",
+        help=f"What to score pictures by: {', '.join(name for name, of in METRICS.items() if not of.is_detail)}.",
+        help_behavior_hint="(default: all that need no extra)",
     ),
 ]
 

@@ -13,6 +13,7 @@ from samecast.cli.options.common import (
     ExecutorName,
     Guidance,
     GuidanceRescale,
+    Metrics,
     Model,
     Steps,
     Wait,
@@ -60,6 +61,8 @@ class CompareOptions:
 
     docs: Annotated[Path | None, arg(metavar="FOLDER", help_behavior_hint="")] = None
     """Also write compare.md there, and pictures/compare.png, in place of what there is."""
+
+    metrics: Metrics = ()
 
     dry_run: DryRun = False
 

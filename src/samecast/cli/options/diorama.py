@@ -16,6 +16,7 @@ from samecast.cli.options.common import (
     Guidance,
     GuidanceRescale,
     Init,
+    Metrics,
     Model,
     On,
     Steps,
@@ -101,6 +102,8 @@ class BenchmarkOptions:
     guidance: Guidance = None
 
     guidance_rescale: GuidanceRescale = 0.0
+
+    metrics: Metrics = ()
 
     dry_run: DryRun = False
 

@@ -17,6 +17,7 @@ from samecast.cli.options.common import (
     Guidance,
     GuidanceRescale,
     Init,
+    Metrics,
     Model,
     On,
     Size,
@@ -109,6 +110,8 @@ class StudyOptions:
 
     model: Model = "diorama"
     """Any model that `samecast render` takes."""
+
+    metrics: Metrics = ()
 
     clip: Annotated[str, arg(metavar="MODEL", help_behavior_hint="(default: the model's)")] = ""
     """CLIP that scores alignment, a folder or hub id: openai/clip-vit-large-patch14, the embedded one for the embedded

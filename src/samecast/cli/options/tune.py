@@ -16,6 +16,7 @@ from samecast.cli.options.common import (
     Guidance,
     GuidanceRescale,
     Init,
+    Metrics,
     Model,
     Size,
     Steps,
@@ -66,6 +67,8 @@ class TuneOptions:
 
     model: Model = "diorama"
     """Any model that `samecast render` takes."""
+
+    metrics: Metrics = ()
 
     clip: Annotated[str, arg(metavar="MODEL", help_behavior_hint="(default: the model's)")] = ""
     """CLIP that scores alignment, a folder or hub id."""
