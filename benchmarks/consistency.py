@@ -21,19 +21,18 @@ from rich.table import Table
 
 import samecast as sc
 from samecast.cli.watching import report_failures, watching
-from samecast.compare.benchmark import HEADLINES, Benchmark, Judgement
-from samecast.compare.figures import gain, in_percent, in_points, mean
+from samecast.compare.benchmark import Benchmark, Judgement
+from samecast.compare.figures import gain, in_points, mean
 from samecast.compare.job import Contest, run_contest
 from samecast.compare.methods import FULL_RUN, Method, placements
+from samecast.compare.page import mean_in_words, shown_metrics
 from samecast.compare.results import write_results
 from samecast.diorama.benchmark import BENCHMARK_VERSION, cases
-from samecast.diorama.probe import load_probe
 from samecast.disk import replace_file, write_text
-from samecast.experiments.runner import FAILURES
-from samecast.score.alignment import load_clip, load_vit
+from samecast.metrics import make_metrics
 
-COSINES = ("text_alignment", "image_alignment", "dino_alignment")
-COLUMNS = ("method", "same", "scene", "both", "text (CLIP)", "image (CLIP)", "image (ViT)")
+SUBJECT = ("image_alignment", "dino_alignment")
+COLUMNS = ("method", *(metric.title for metric in shown_metrics()))
 ITEMS = {
     "class": "kind",
     "pattern": "pattern",
@@ -151,8 +150,8 @@ def told_apart(judgements: Sequence[Judgement], measure: str) -> float:
     wins: list[float] = []
     for subject in dict.fromkeys(judgement.subject for judgement in judgements):
         of = [judgement for judgement in judgements if judgement.subject == subject]
-        right = np.array([getattr(judgement, measure) for judgement in of if judgement.identity])
-        wrong = np.array([getattr(judgement, measure) for judgement in of if not judgement.identity])
+        right = np.array([judged.scores[measure] for judged in of if judged.scores["identity"]])
+        wrong = np.array([judged.scores[measure] for judged in of if not judged.scores["identity"]])
         if len(right) and len(wrong):
             wins += list(((right[:, None] > wrong) + 0.5 * (right[:, None] == wrong)).ravel())
     return float(np.mean(wins)) if wins else float("nan")
@@ -160,12 +159,9 @@ def told_apart(judgements: Sequence[Judgement], measure: str) -> float:
 
 def rows_of(judgements: Sequence[Judgement], methods: Sequence[Method]) -> list[tuple[str, ...]]:
     """A row for each method: shares in percent with 95% intervals over subjects, then cosines."""
-    rows: list[tuple[str, ...]] = []
-    for method in methods:
-        shares = [in_percent(mean(judgements, method.name, measure)) for measure in HEADLINES]
-        cosines = [f"{mean(judgements, method.name, measure).value:.3f}" for measure in COSINES]
-        rows.append((method.title, *shares, *cosines))
-    return rows
+    return [
+        (method.title, *(mean_in_words(judgements, method, metric) for metric in shown_metrics())) for method in methods
+    ]
 
 
 def item_rows(judgements: Sequence[Judgement], methods: Sequence[Method]) -> list[tuple[str, ...]]:
@@ -192,7 +188,7 @@ def reading(shown: Sequence[Judgement], hidden: Sequence[Judgement]) -> str:
     def sides(method: str) -> str:
         return f"{points(shown, method, 'identity')} in *same* and {points(shown, method, 'scene')} in *scene*"
 
-    apart = {measure: told_apart(shown, measure) for measure in COSINES[1:]}
+    apart = {measure: told_apart(shown, measure) for measure in SUBJECT}
     worth = (
         "What the cheap scores are worth: of two pictures of one subject, one that shows it and one that does not, the"
         f" right one has the higher image alignment in {apart['image_alignment']:.0%} (CLIP) and"
@@ -260,17 +256,17 @@ def main(asked: Consistency) -> None:
     settings = sc.RenderSettings(
         num_inference_steps=asked.steps, guidance_scale=asked.guidance, guidance_rescale=asked.guidance_rescale
     )
-    benchmark = Benchmark(model, load_probe(), load_clip(), load_vit(), settings, asked.prompts)
+    contest = Contest(asked.model, settings, asked.prompts)
+    benchmark = Benchmark(model, make_metrics(contest.metrics), settings, asked.prompts)
     runs: dict[bool, list[Judgement]] = {}
     for hidden in (False, True):
         place, execution = asked.work / ("hidden" if hidden else "shown"), replace(benchmark, hidden=hidden)
-        contest = Contest(asked.model, settings, asked.prompts, hidden)
         with watching("units") as showing:
-            chosen = subjects[: asked.hidden] if hidden else subjects
-            found = run_contest(place, contest, execution, chosen, methods, watch=showing.watch())
+            some = subjects[: asked.hidden] if hidden else subjects
+            found = run_contest(place, contest, execution, some, methods, watch=showing.watch())
         if found.failures:
-            report_failures(found.failures, place / FAILURES)
-            raise SystemExit(1)
+            report_failures(found.failures, place / "failures")
+            raise SystemExit(1)  # means of those that are left would favour what failed on the hard ones
         runs[hidden] = found.judgements
         write_results(place, execution, runs[hidden], methods)
         title = f"{'hidden' if hidden else 'whole'} photos, {len(runs[hidden]) // len(methods)} pictures"

@@ -35,7 +35,7 @@ from samecast.study.photos import LazyPhotos
 from samecast.study.presets import aiku
 from samecast.study.publish import publish
 from samecast.study.recipe import Recipe
-from samecast.study.scoring import score_key, scorer_facts
+from samecast.study.scoring import metrics_of, score_key
 from samecast.study.subjects import StudySubject
 from samecast.study.table import Rows, write_table
 from samecast.study.unit import StudyUnit, orders_in, units_of
@@ -70,7 +70,7 @@ class Pretender:
     def __init__(self, path: Path, progress: Progress) -> None:
         self.folder, self.made = StudyFolder(path), 0
         self.recipe = self.folder.recipe()
-        self.facts = scorer_facts(self.recipe.clip, self.recipe.dino)
+        self.metrics = metrics_of(self.recipe)
         self.draw = np.random.default_rng(0)
 
     def __call__(self, unit: StudyUnit) -> int:
@@ -83,9 +83,9 @@ class Pretender:
             os.link(self._picture(), place)
             text, image = self.draw.normal((0.27, 0.8), (0.02, 0.05))
             right = bool(self.draw.random() < 0.4)
-            alignments = {"text_alignment": text, "image_alignment": image, "dino_alignment": image / 2}
-            scores[order.key] = {**alignments, "identity": right, "scene": True, "both": right}
-        self.folder.write_scores(score_key(self.facts, unit.subject, unit.sources.casts[0]), scores)
+            data = (text, image, image / 2, right, True, right)
+            scores[order.key] = dict(zip((metric.key for metric in self.metrics), data, strict=True))
+        self.folder.write_scores(score_key(unit.subject, unit.sources.casts[0]), scores)
         return len(scores)
 
     def _picture(self) -> Path:
@@ -131,7 +131,7 @@ def measure(asked: Benchmark, place: Path) -> None:
     timed("subjects written down", create)
     timed("units run and recorded", run)
     timed("status", lambda: print(sum(data.finished for data in status(folder)), "finished"))
-    timed("table", lambda: write_table(Rows(folder, scorer_facts("diorama", "diorama")), lambda row: None))
+    timed("table", lambda: write_table(Rows(folder, metrics_of(recipe)), lambda row: None))
     if asked.page:
         timed("table, figures and page", lambda: print(publish(folder).count, "rows"))
     Console().print(table)

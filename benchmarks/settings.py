@@ -30,6 +30,7 @@ from samecast.compare.job import Contest, run_contest
 from samecast.compare.methods import Method
 from samecast.compare.results import summary
 from samecast.diorama.benchmark import practice_case
+from samecast.diorama.probe import SAME_COLOUR
 from samecast.disk import write_text
 from samecast.errors import SamecastError
 from samecast.learn.settings import LearnSettings, default_settings
@@ -142,12 +143,18 @@ def rounds(subjects: int) -> list[int]:
     return found
 
 
+def items_right(judged: Judgement) -> float:
+    """The share of class, pattern, accessory and the two colours that are right, 0..1."""
+    items = [judged.scores[name] for name in ("kind", "pattern", "accessory")]
+    return float(np.mean([*items, *(judged.scores[f"{at}_error"] <= SAME_COLOUR for at in ("base", "second"))]))
+
+
 def best_first(judgements: Sequence[Judgement], methods: Sequence[Method]) -> list[tuple[Method, dict[str, float]]]:
     """Methods with their means, the best first: by `partly`, how much of the subject is right in the scene asked for,
     and by both."""
     means = summary(judgements, methods)
     for method in methods:
-        of = [judged.items_right * judged.scene for judged in judgements if judged.method == method.name]
+        of = [items_right(judged) * judged.scores["scene"] for judged in judgements if judged.method == method.name]
         means[method.name]["partly"] = float(np.mean(of))
     order = ("partly", "both", "image_alignment")
     ranked = sorted(methods, key=lambda method: [means[method.name][measure] for measure in order], reverse=True)

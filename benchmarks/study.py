@@ -10,6 +10,7 @@ four rows (source and target, both guidance groups), decodes each picture and sc
 
 import tempfile
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ import samecast as sc
 from samecast.core import ddim
 from samecast.core.layers import select_layers
 from samecast.experiments.executors.ray import RayExecutor
+from samecast.metrics import Metric
 from samecast.models.loading import load_backbone
 from samecast.models.unet import UNetBackbone
 from samecast.study.grid import Variant, runs_of
@@ -31,7 +33,7 @@ from samecast.study.job import prepare, run_study
 from samecast.study.presets import aiku
 from samecast.study.publish import publish
 from samecast.study.recipe import Recipe
-from samecast.study.scoring import default_clip, load_scorers
+from samecast.study.scoring import metrics_of, score
 from samecast.study.subjects import StudySubject, bundled
 from samecast.study.unit import ExecutionConfig
 
@@ -96,7 +98,7 @@ def alone(
     latent: torch.Tensor,
     variants: list[Variant],
     steps: int,
-    scorers: Any,
+    metrics: Sequence[Metric],
 ) -> int:
     """Each configuration by itself; returns how many rows that took."""
     schedule, rows = backbone.schedule(steps), 0
@@ -121,7 +123,7 @@ def alone(
                 guided = unconditional + backbone.default_guidance * (conditional - unconditional)
                 pair, rows = ddim.denoise(pair, guided, schedule, step), rows + 4
             image = backbone.decode(pair[1:])[0]
-            list(scorers.score(subject, [("", subject.prompts[0], image)]))
+            list(score(metrics, subject, [("", subject.prompts[0], image)], {}))
     finally:
         for bound, processor in layers:
             bound.module.set_processor(processor.original)
@@ -135,14 +137,13 @@ def main(benchmark: Benchmark) -> None:
     named = {variant.name: variant for variant in grid.variants}
     everything = [named[name] for view in grid.views for _, name in view.points]
     chosen = everything[:: max(1, len(everything) // benchmark.configurations)][: benchmark.configurations]
-    clip = default_clip(benchmark.model)
     subjects = bundled(backbone.default_size, subjects=benchmark.subjects)
     settings = sc.RenderSettings(num_inference_steps=benchmark.steps)
     with tempfile.TemporaryDirectory() as place:
-        recipe = Recipe(grid, settings, benchmark.model, "", "", clip=clip)
+        recipe = Recipe(grid, settings, benchmark.model, "", "")
         folder, _ = prepare(Path(place) / "study", recipe, subjects, backbone)
         settled = folder.recipe()  # both are scored by the very same models
-        scorers = load_scorers(settled.clip, settled.dino, str(backbone.device))
+        metrics = metrics_of(settled, str(backbone.device))
         began = time.perf_counter()
         if benchmark.workers:
             ran = run_study(folder, ExecutionConfig(folder.path), executor=RayExecutor(benchmark.workers))
@@ -157,7 +158,7 @@ def main(benchmark: Benchmark) -> None:
         latent, taken = inverted(backbone, subject, benchmark.steps)
         theirs, rows = theirs + time.perf_counter() - began, rows + taken
         began = time.perf_counter()
-        taken = alone(backbone, subject, latent, chosen, benchmark.steps, scorers)
+        taken = alone(backbone, subject, latent, chosen, benchmark.steps, metrics)
         theirs, rows = theirs + (time.perf_counter() - began) * share, rows + round(taken * share)
     evaluations = sum(tally.evaluations for tally in ran.tallies)
     hands = f"{benchmark.workers} workers" if benchmark.workers else "one process"

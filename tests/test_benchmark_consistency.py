@@ -31,7 +31,7 @@ def test_a_score_that_tells_right_from_wrong_is_found_out() -> None:
     elsewhere = picture("b", "prompt", True, 0.0)  # of another subject: not compared
     assert consistency.told_apart([right, wrong, elsewhere], "image_alignment") == 1.0
     assert consistency.told_apart([right, wrong], "dino_alignment") == 0.5
-    assert consistency.told_apart([replace(right, image_alignment=0.1), wrong], "image_alignment") == 0.0
+    assert consistency.told_apart([picture("a", "prompt", True, 0.1), wrong], "image_alignment") == 0.0
 
 
 def test_the_page_has_both_tables_and_says_how_it_was_made(

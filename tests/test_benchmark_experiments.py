@@ -8,7 +8,7 @@ import pytest
 from benchmarks.experiments import Benchmark, measure
 from samecast.study.folder import StudyFolder
 from samecast.study.job import status
-from samecast.study.scoring import scorer_facts
+from samecast.study.scoring import metrics_of
 from samecast.study.table import Rows, load_table
 
 
@@ -18,7 +18,7 @@ def test_rows_and_status_are_read_as_they_are_asked_for(tmp_path: Path, capsys: 
     folder = StudyFolder(tmp_path / "study")
     assert len(load_table(folder.path / "scores.parquet")) == 8100
     assert {len(place.name) for place in (folder.path / "runs").iterdir()} == {2}  # by two digits of their keys
-    rows = Rows(folder, scorer_facts("diorama", "diorama"))
+    rows = Rows(folder, metrics_of(folder.recipe()))
     tracemalloc.start()
     assert sum(1 for _ in rows) == 8100
     assert sum(each.finished for each in status(folder)) == 150

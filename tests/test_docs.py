@@ -2,6 +2,7 @@
 
 import re
 import shlex
+from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
 
@@ -9,9 +10,11 @@ import pytest
 from PIL import Image
 
 import samecast as sc
+from samecast.attention.modes import MODES
 from samecast.attention.rule_files import read_rules
 from samecast.cli import main
 from samecast.cli.parsing import parse
+from samecast.metrics import METRICS
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -29,6 +32,16 @@ def blocks(language: str) -> list[object]:
     ]
 
 
+@pytest.fixture
+def own_tables() -> Iterator[None]:
+    """What a page adds to the tables of modes and metrics goes with its test."""
+    before = [(table, dict(table)) for table in (METRICS, MODES)]
+    yield
+    for table, entries in before:
+        table.clear()
+        table.update(entries)
+
+
 QUICK = {"render": ("--steps", "26"), "masks": ("--steps", "4"), "learn": ("--steps", "2", "--class-images", "2")}
 """What makes a command a matter of seconds, where the page does not say it itself."""
 LONG = {"study", "tune", "compare", "benchmark"}
@@ -36,6 +49,7 @@ LONG = {"study", "tune", "compare", "benchmark"}
 WRITES = {"--out", "-o", "--docs", "--write"}
 
 
+@pytest.mark.usefixtures("own_tables")
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_a_page_is_followed_from_its_top_to_its_end(
     page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

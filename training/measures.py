@@ -19,9 +19,9 @@ from samecast.diorama.colours import ciede2000, word_margin
 from samecast.diorama.probe import Reading, load_probe
 from samecast.diorama.renderer import render_many
 from samecast.diorama.scenes import Spec, sample_spec
+from samecast.metrics.alignment import load_clip, load_vit
 from samecast.photos import open_photo
 from samecast.render.quality import measure
-from samecast.score.alignment import load_clip, load_vit
 from training.ship import WEIGHTS
 from training.vit import pairs
 

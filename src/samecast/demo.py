@@ -1,44 +1,42 @@
 """The demo: one held-out subject of the embedded world, six prompts, four settings, and the probe as the judge.
 
-The subject was never trained on, and the prompts say nothing of it but its class. What a picture shows of its colours
-and pattern came through attention, and because the world is rendered, a judge can say whether it is right.
+A small study: its own grid, one subject, and the metrics that know the truth. The subject was never trained on, and the
+prompts say nothing of it but its class. What a picture shows of its colours and pattern came through attention, and
+because the world is rendered, a judge can say whether it is right.
 """
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import fmean
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from PIL import Image
 
 from samecast.attention.methods import Rules, masactrl
 from samecast.core.settings import RenderSettings
-from samecast.diorama.album import STRIPED_DOG, album
-from samecast.diorama.captions import phrase
-from samecast.diorama.probe import Probe, judge, load_probe
-from samecast.diorama.scenes import HELD_OUT, Identity, Scene, sample_spec
-from samecast.disk import writing_folder
+from samecast.diorama.benchmark import DEMO, demo_case
+from samecast.disk import absolute, writing_folder
+from samecast.errors import SamecastError
+from samecast.experiments.executors import Watch
+from samecast.metrics import Metric, metric_types, truths_among
+from samecast.render import Model
 from samecast.report.grid import draw_grid
 from samecast.report.page import Page, Table, page_html
 from samecast.report.panels import Mark, Panel, Row
-from samecast.subject import Subject
+from samecast.study.binding import orders_of
+from samecast.study.folder import StudyFolder
+from samecast.study.grid import Grid, Variant
+from samecast.study.job import prepare, run_study
+from samecast.study.recipe import Recipe
+from samecast.study.scoring import metrics_of, score_key
+from samecast.study.subjects import StudySubject
+from samecast.study.unit import ExecutionConfig
 
-if TYPE_CHECKING:
-    from samecast.render import Model, RenderResult
-
-SUBJECT_SEED = HELD_OUT + STRIPED_DOG
-SCENES = (
-    Scene("standing", "right", "beach"),
-    Scene("running", "right", "snow"),
-    Scene("sitting", "right", "desert"),
-    Scene("standing", "left", "night"),
-    Scene("lying", "right", "room"),
-    Scene("sitting", "front", "forest"),
-)
-MARKER = "demo.json"
+MARKER, STUDY = "demo.json", "study"
+METRICS = ("clip-text", "clip-image", "identity", "scene", "both", "base-error", "second-error")
 _FULL_RUN = 50
 
 Progress = Callable[[str, int, int], None]
@@ -54,47 +52,50 @@ class Setting:
 
 
 @dataclass(frozen=True)
-class Outcome:
-    """What one setting gave: the pictures, and for each whether the judge finds the subject and the scene in it, and
-    how far both colours are from the subject's (mean CIEDE2000)."""
-
-    setting: Setting
-    result: "RenderResult"
-    same: tuple[bool, ...]
-    scene: tuple[bool, ...]
-    colour_error: tuple[float, ...]
-
-    @property
-    def both(self) -> tuple[bool, ...]:
-        """Right in both respects, picture by picture."""
-        return tuple(same and scene for same, scene in zip(self.same, self.scene, strict=True))
-
-
-@dataclass(frozen=True)
 class Demo:
-    """The finished demo: where it lies, and what was found."""
+    """The finished demo.
+
+    Args:
+        folder: where it lies.
+        noun: what its subject is.
+        scores: for each setting, for each picture, its scores by metrics' columns.
+        seconds: that it took.
+    """
 
     folder: Path
     noun: str
-    outcomes: tuple[Outcome, ...]
+    scores: Mapping[Setting, Sequence[Mapping[str, float]]]
     seconds: float
+
+    @property
+    def truths(self) -> list[type[Metric]]:
+        """The metrics that say what is right."""
+        return [m for about in ("subject", "prompt", "picture") for m in truths_among(metric_types(METRICS), about)]
+
+    def label(self, metric: type[Metric]) -> str:
+        """What a metric says is right, in words."""
+        return {"subject": f"same {self.noun}", "prompt": "scene as asked", "picture": "both"}[metric.about]
 
     def table(self) -> Table:
         """The verdicts, setting by setting."""
-        count = len(SCENES)
         return Table(
-            columns=("setting", f"same {self.noun}", "scene as asked", "both", "colours off by"),
+            columns=("setting", *(self.label(metric) for metric in self.truths), "colours off by"),
             rows=tuple(
                 (
-                    outcome.setting.title,
-                    *(f"{sum(right)} of {count}" for right in (outcome.same, outcome.scene, outcome.both)),
-                    f"{fmean(outcome.colour_error):.0f}",
+                    setting.title,
+                    *(f"{sum(one[metric.column] for one in of)} of {len(of)}" for metric in self.truths),
+                    f"{colours_off(of):.0f}",
                 )
-                for outcome in self.outcomes
+                for setting, of in self.scores.items()
             ),
             caption="Verdicts of the probe, which shares nothing with the model and never saw its pictures; the same "
             "is right in class, pattern, accessory and both colours (within 10 CIEDE2000)",
         )
+
+
+def colours_off(scores: Sequence[Mapping[str, float]]) -> float:
+    """How far both colours are from the subject's, in CIEDE2000, the mean over pictures."""
+    return fmean(of[name] for of in scores for name in ("base_error", "second_error"))
 
 
 def settings_of(steps: int) -> tuple[Setting, ...]:
@@ -112,90 +113,85 @@ def settings_of(steps: int) -> tuple[Setting, ...]:
     )
 
 
-def run_demo(
-    model: "Model",
-    folder: str | Path,
-    *,
-    steps: int = _FULL_RUN,
-    probe: Probe | None = None,
-    progress: Progress | None = None,
-) -> Demo:
-    """Render, judge, and write `index.html`, `grid.png` and `demo.json`.
+def run_demo(model: Model, folder: str | Path, *, steps: int = _FULL_RUN, progress: Progress | None = None) -> Demo:
+    """Render, judge, and write `index.html`, `grid.png`, `demo.json` and the study that they are made from.
 
     Args:
         model: the model to show.
         folder: where; an earlier demo there is replaced, anything else is left alone and the next free name taken.
         steps: denoising steps.
-        probe: the judge; None is the one that ships with the package.
-        progress: called with a setting's title, how much of it is done, and how much there is.
+        progress: called with what is being worked on, how much of it is done, and how much there is.
 
     Raises:
-        SamecastError: the folder cannot be written, or the run is too short for the settings.
+        SamecastError: the folder cannot be written, or a picture cannot be made.
     """
-    began = time.monotonic()
-    identity = sample_spec(SUBJECT_SEED).identity
-    photos = [Image.fromarray(photo.image) for photo in album(identity, model.backbone.default_size)]
-    probe = probe or load_probe()
-    outcomes = tuple(
-        _judge(setting, _render(model, identity, photos[0], setting, steps, progress), identity, probe)
-        for setting in settings_of(steps)
+    began, case = time.monotonic(), demo_case()
+    photos = tuple(Image.fromarray(photo.image) for photo in case.photos(model.backbone.default_size))
+    subject = StudySubject(case.name, tuple(task.prompt for task in case.tasks), photos, case.noun, "", photos, DEMO)
+    settings = settings_of(steps)
+    grid = Grid(tuple(Variant(setting.title, {}, setting.rules) for setting in settings), ())
+    recipe = Recipe(
+        grid,
+        RenderSettings(num_inference_steps=steps),
+        str(model.backbone.identity.id),
+        revision="",
+        dtype="",
+        clip="diorama",  # the pictures are of its world, whatever the model
+        title="demo",
+        metrics=METRICS,
     )
-    seconds = time.monotonic() - began
-    demo = Demo(Path(folder), identity.kind, outcomes, seconds)
-    rows = [_row(outcome, identity.kind) for outcome in outcomes]
     with writing_folder(folder, replaces=lambda old: (old / MARKER).is_file()) as place:
-        draw_grid([Row((Panel(photos[0], f"the photo of the {identity.kind}"),), "reference"), *rows]).save(
-            place.path / "grid.png"
+        study, recipe = prepare(absolute(place.path) / STUDY, recipe, [subject], model.backbone)
+        ran = run_study(
+            study, ExecutionConfig(study.path), backbone=model.backbone, watch=Watch(progress=progress or _quiet)
         )
-        (place.path / "index.html").write_text(page_html(_page(demo, photos, rows)), encoding="utf-8")
-        (place.path / MARKER).write_text(json.dumps(_facts(demo), indent=2) + "\n", encoding="utf-8")
+        if failures := study.failures():
+            raise SamecastError(f"the demo could not be made: {failures[0]['unit']}: {failures[0]['reason']}")
+        pictures = _pictures(study, recipe, subject)
+        scores = {setting: [scores for _, _, scores in pictures[setting.title]] for setting in settings}
+        demo = Demo(Path(folder), case.noun, scores, time.monotonic() - began)
+        rows = [_row(demo, setting, pictures[setting.title]) for setting in settings]
+        reference = Row((Panel(photos[0], f"the photo of the {case.noun}"),), "reference")
+        draw_grid([reference, *rows]).save(place.path / "grid.png")
+        evaluations = sum(tally.evaluations for tally in ran.tallies)
+        page = _page(demo, recipe, model, photos, rows, evaluations)
+        (place.path / "index.html").write_text(page_html(page), encoding="utf-8")
+        (place.path / MARKER).write_text(json.dumps(_facts(demo, recipe), indent=2) + "\n", encoding="utf-8")
     return replace(demo, folder=place.final)
 
 
-def prompt_of(kind: str, scene: Scene) -> str:
-    """The scene in words, of the subject only its class."""
-    return phrase({"kind": kind, "pose": scene.pose, "background": scene.background, "view": scene.view})
+Judged = tuple[Image.Image, str, Mapping[str, float]]
+"""A picture, its prompt, and its scores by metrics' columns."""
 
 
-def _render(
-    model: "Model", identity: Identity, photo: Image.Image, setting: Setting, steps: int, progress: Progress | None
-) -> "RenderResult":
-    def data(stage: str, done: int, total: int) -> None:
-        if progress is not None and stage == "denoise":
-            progress(setting.title, done, total)
-
-    return model.render(
-        Subject((photo,), class_noun=identity.kind),
-        [prompt_of(identity.kind, scene) for scene in SCENES],
-        rules=setting.rules,
-        settings=RenderSettings(num_inference_steps=steps),
-        progress=data,
-    )
+def _quiet(name: str, done: int, total: int) -> None:
+    """Progress that nobody asked for."""
 
 
-def _judge(setting: Setting, result: "RenderResult", identity: Identity, probe: Probe) -> Outcome:
-    readings = probe.read([render.image for render in result.renders])
-    verdicts = [judge(reading, identity, scene) for reading, scene in zip(readings, SCENES, strict=True)]
-    return Outcome(
-        setting,
-        result,
-        same=tuple(verdict.identity for verdict in verdicts),
-        scene=tuple(verdict.scene for verdict in verdicts),
-        colour_error=tuple(fmean((verdict.base_error, verdict.second_error)) for verdict in verdicts),
-    )
+def _pictures(study: StudyFolder, recipe: Recipe, subject: StudySubject) -> dict[str, list[Judged]]:
+    """The study's pictures by its variants, in the order of the subject's prompts."""
+    columns = {metric.key: metric.column for metric in metrics_of(recipe)}
+    found: dict[str, list[Judged]] = {}
+    for order in sorted(orders_of(recipe, subject), key=lambda order: subject.prompts.index(order.cast.prompt)):
+        scores = study.scores(score_key(subject, order.cast))[order.key]
+        data = {column: scores[key] for key, column in columns.items()}
+        found.setdefault(order.variant.name, []).append((study.picture(order.key), order.cast.prompt, data))
+    return found
 
 
-def _row(outcome: Outcome, noun: str) -> Row:
+def _row(demo: Demo, setting: Setting, pictures: Sequence[Judged]) -> Row:
+    marks = [metric for metric in demo.truths if metric.about != "picture"]
     panels = tuple(
-        Panel(render.image, render.prompt, (Mark(f"same {noun}", same), Mark("scene as asked", scene)))
-        for render, same, scene in zip(outcome.result.renders, outcome.same, outcome.scene, strict=True)
+        Panel(image, prompt, tuple(Mark(demo.label(metric), bool(scores[metric.column])) for metric in marks))
+        for image, prompt, scores in pictures
     )
-    note = f"{outcome.setting.note}; colours off by {fmean(outcome.colour_error):.0f}"
-    return Row(panels, outcome.setting.title, note)
+    return Row(panels, setting.title, f"{setting.note}; colours off by {colours_off(demo.scores[setting]):.0f}")
 
 
-def _page(demo: Demo, photos: list[Image.Image], rows: list[Row]) -> Page:
-    data = demo.outcomes[0].result.provenance
+def _page(
+    demo: Demo, recipe: Recipe, model: Model, photos: Sequence[Image.Image], rows: list[Row], evaluations: int
+) -> Page:
+    where = model.backbone.describe()
     return Page(
         title=f"One {demo.noun}, six scenes",
         summary=f"The model has never seen this {demo.noun}, and no prompt tells its colours or its pattern. What the "
@@ -208,28 +204,23 @@ def _page(demo: Demo, photos: list[Image.Image], rows: list[Row]) -> Page:
         rows=rows,
         table=demo.table(),
         facts={
-            "model": f"{data['model']['id']} ({data['model']['revision'][:19]})",
-            "subject": f"seed {SUBJECT_SEED} of the embedded world, held out from training",
-            "steps": str(data["settings"]["num_inference_steps"]),
-            "guidance": str(data["settings"]["guidance_scale"]),
-            "evaluations": str(sum(outcome.result.evaluations for outcome in demo.outcomes)),
-            "seconds": f"{demo.seconds:.0f} on {data['device']}, {data['threads']} threads",
+            "model": f"{recipe.model} ({recipe.revision[:19]})",
+            "subject": f"{demo_case().name} of the embedded world, held out from training",
+            "steps": str(recipe.settings.num_inference_steps),
+            "guidance": str(recipe.settings.guidance),
+            "evaluations": str(evaluations),
+            "seconds": f"{demo.seconds:.0f} on {where['device']}, {where['threads']} threads",
         },
     )
 
 
-def _facts(demo: Demo) -> dict[str, Any]:
+def _facts(demo: Demo, recipe: Recipe) -> dict[str, Any]:
     return {
-        "subject_seed": SUBJECT_SEED,
+        "subject": demo_case().name,
         "seconds": round(demo.seconds, 1),
+        "model": recipe.model,
+        "revision": recipe.revision,
         "settings": [
-            {
-                "title": outcome.setting.title,
-                "same": outcome.same,
-                "scene": outcome.scene,
-                "colour_error": [round(error, 2) for error in outcome.colour_error],
-                "provenance": outcome.result.provenance,
-            }
-            for outcome in demo.outcomes
+            {"title": setting.title, "scores": [dict(scores) for scores in of]} for setting, of in demo.scores.items()
         ],
     }

@@ -7,35 +7,33 @@ import shutil
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
-import torch
 
 import samecast as sc
 from samecast.attention.methods import masactrl
 from samecast.cli import main
-from samecast.compare.benchmark import MEASURES, Benchmark, Judgement
+from samecast.compare.benchmark import COSTS, Benchmark, Judgement
 from samecast.compare.job import Contest, ContestUnit, run_contest
 from samecast.compare.methods import Method, placements
 from samecast.compare.results import summary, write_results
 from samecast.core.settings import RenderSettings
 from samecast.core.steps import Steps
 from samecast.diorama.benchmark import Case, cases
-from samecast.diorama.probe import Probe, ProbeNetwork
 from samecast.disk import locked
 from samecast.errors import SamecastError
 from samecast.experiments.store import Store
 from samecast.experiments.work import Outcome
-from samecast.score.alignment import load_clip, load_vit
+from samecast.metrics import BENCHMARK, make_metrics
 
 TWO = (Method("prompt", "prompt alone", ()), Method("decoder", "decoder", masactrl(1)))
 
 
 @pytest.fixture(scope="module")
 def benchmark(tiny_pipeline_dir: Path) -> Benchmark:
-    torch.manual_seed(0)
-    settings = RenderSettings(num_inference_steps=2)
-    return Benchmark(sc.load(tiny_pipeline_dir), Probe(ProbeNetwork()), load_clip(), load_vit(), settings, prompts=2)
+    settings = RenderSettings(steps=2)
+    return Benchmark(sc.load(tiny_pipeline_dir), make_metrics(BENCHMARK), settings, prompts=2)
 
 
 CONTEST = Contest("the model is loaded already", RenderSettings(), 1)
@@ -63,7 +61,7 @@ def test_every_subject_is_judged_under_every_method_once(benchmark: Benchmark, t
     assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("unit.json")} == stamps
     for judgement in first:
         assert (tmp_path / "units" / judgement.picture).is_file()
-        assert judgement.both == (judgement.identity and judgement.scene)
+        assert judgement.scores["both"] == (judgement.scores["identity"] and judgement.scores["scene"])
 
 
 def test_a_run_that_was_stopped_makes_only_what_is_missing(benchmark: Benchmark, tmp_path: Path) -> None:
@@ -104,7 +102,7 @@ def test_results_are_a_row_for_each_picture_and_their_means(benchmark: Benchmark
         of = [float(row["text_alignment"]) for row in rows if row["method"] == method.name]
         assert means[method.name]["text_alignment"] == pytest.approx(sum(of) / len(of))
         assert data["methods"][method.name]["pictures"] == 4
-        assert set(MEASURES) <= set(data["methods"][method.name])
+        assert {*found[0].scores, *COSTS} <= set(data["methods"][method.name])
     assert summary(found, TWO) == means
     assert (tmp_path / "grid.png").is_file()
 
@@ -185,7 +183,7 @@ def test_a_cluster_judges_as_this_process_does(tiny_pipeline_dir: Path, tmp_path
 def test_mistakes_are_one_line(capsys: pytest.CaptureFixture[str], words: tuple[str, ...], data: str) -> None:
     assert main(("diorama", "benchmark", *words)) == 2
     err = capsys.readouterr().err
-    assert data in err
+    assert re.search(rf"(?<!\S){re.escape(data)}", err)
     assert err.count("\n") == 1
 
 
@@ -216,10 +214,41 @@ def test_a_unit_that_was_changed_by_hand_is_held_to_its_types(benchmark: Benchma
     judged(benchmark, tmp_path, cases(1), TWO[:1])
     unit = next(tmp_path.rglob("unit.json"))
     data = json.loads(unit.read_text())
-    for change in ({"seed": "0"}, {"kind": 1}, {"text_alignment": None}, {"more": 1}, {"picture": 3}):
-        unit.write_text(json.dumps({"judgements": [data["judgements"][0] | change], "evaluations": 1}))
-        with pytest.raises(SamecastError, match="is damaged: a judgement"):
+    for change in ({"seeds": "0"}, {"seeds": [0.5]}, {"seeds": []}, {"more": 1}, {"training_seconds": None}):
+        unit.write_text(json.dumps(data | change))
+        with pytest.raises(SamecastError, match="is damaged: it") as caught:
             run_contest(tmp_path, CONTEST, benchmark, cases(1), TWO[:1])
+        assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("damage", ["", "[]", '{"pictures": 3}', '{"pictures": [{}]}', '{"pictures": [{"a": null}]}'])
+def test_scores_that_cannot_be_read_are_scored_anew(benchmark: Benchmark, tmp_path: Path, damage: str) -> None:
+    before = judged(benchmark, tmp_path, cases(1), TWO[:1])
+    (scores,) = (tmp_path / "scores").glob("*/*.json")
+    scores.write_text(damage)
+    assert judged(benchmark, tmp_path, cases(1), TWO[:1]) == before
+
+
+def test_another_metric_makes_no_picture_again_and_scores_nothing_twice(benchmark: Benchmark, tmp_path: Path) -> None:
+    few = replace(benchmark, metrics=make_metrics(("both", "clip-text", "dino")))
+    before = judged(few, tmp_path, cases(1), TWO)
+    stamps = {path: path.stat().st_mtime_ns for path in (tmp_path / "units").rglob("*.*")}
+    asked: list[tuple[str, int]] = []
+
+    class Counted(type(make_metrics(("ssim",))[0])):
+        def score(self, images: Any, *data: Any) -> Any:
+            asked.append((self.name, len(images)))
+            return super().score(images, *data)
+
+    more = replace(few, metrics=(*few.metrics, Counted()))
+    after = judged(more, tmp_path, cases(1), TWO)
+    assert asked == [("ssim", 2)] * 2
+    assert {path: path.stat().st_mtime_ns for path in (tmp_path / "units").rglob("*.*")} == stamps
+    assert [judgement.scores | {"ssim": of.scores["ssim"]} for judgement, of in zip(before, after, strict=True)] == [
+        of.scores for of in after
+    ]
+    # And what is not asked for any more stays, and is not told.
+    assert judged(few, tmp_path, cases(1), TWO) == before
 
 
 def test_the_methods_have_names_of_their_own() -> None:

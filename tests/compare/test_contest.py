@@ -1,5 +1,6 @@
 """Training, attention and both on the benchmark: learnt once, kept, judged like any method, and told in a page."""
 
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,21 +19,18 @@ from samecast.compare.page import table_of, write_page
 from samecast.compare.results import write_results
 from samecast.core.settings import RenderSettings
 from samecast.diorama.benchmark import cases
-from samecast.diorama.probe import Probe, ProbeNetwork
 from samecast.diorama.renderer import render
 from samecast.diorama.scenes import Spec
 from samecast.learn.settings import LearnSettings
+from samecast.metrics import BENCHMARK, make_metrics
 from samecast.photos import open_photo
-from samecast.score.alignment import load_clip, load_vit
 
 CONTEST = Contest("the model is loaded already", RenderSettings(), 1)
 
 
 @pytest.fixture(scope="module")
 def benchmark(tiny_pipeline_dir: Path) -> Benchmark:
-    torch.manual_seed(0)
-    judges = Probe(ProbeNetwork()), load_clip(), load_vit()
-    return Benchmark(sc.load(tiny_pipeline_dir), *judges, RenderSettings(num_inference_steps=2), prompts=1)
+    return Benchmark(sc.load(tiny_pipeline_dir), make_metrics(BENCHMARK), RenderSettings(steps=2), prompts=1)
 
 
 def short_contest() -> tuple[Method, ...]:
@@ -110,5 +108,5 @@ def test_prompts_name_the_subject_once() -> None:
 def test_mistakes_are_one_line(capsys: pytest.CaptureFixture[str], words: tuple[str, ...], data: str) -> None:
     assert main(("compare", *words)) == 2
     err = capsys.readouterr().err
-    assert data in err
+    assert re.search(rf"(?<!\S){re.escape(data)}", err)
     assert err.count("\n") == 1

@@ -16,19 +16,17 @@ from samecast.compare.page import duo_table, write_page
 from samecast.compare.page import table_of as main_table
 from samecast.core.settings import RenderSettings
 from samecast.diorama.benchmark import duo_case
-from samecast.diorama.probe import Probe, ProbeNetwork, judge, load_probe
+from samecast.diorama.probe import judge, load_probe
 from samecast.diorama.renderer import render_duo
 from samecast.diorama.scenes import Duo, Spec
 from samecast.errors import SamecastError
 from samecast.learn.settings import default_settings
-from samecast.score.alignment import load_clip, load_vit
+from samecast.metrics import BENCHMARK, make_metrics
 
 
 @pytest.fixture(scope="module")
 def duos(tiny_pipeline_dir: Path) -> Duos:
-    torch.manual_seed(0)
-    judges = Probe(ProbeNetwork()), load_clip(), load_vit()
-    benchmark = Benchmark(sc.load(tiny_pipeline_dir), *judges, RenderSettings(num_inference_steps=2), prompts=2)
+    benchmark = Benchmark(sc.load(tiny_pipeline_dir), make_metrics(BENCHMARK), RenderSettings(steps=2), prompts=2)
     learning = replace(default_settings("custom-diffusion", embedded=True), mode="kv", steps=1, prior_weight=0.0)
     return Duos(benchmark, learning)
 

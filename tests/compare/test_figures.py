@@ -9,7 +9,7 @@ from samecast.compare.benchmark import Judgement
 from samecast.compare.figures import headline, in_percent, in_points, mean, seconds_and_size
 from samecast.compare.methods import Method
 from samecast.learn.settings import LearnSettings
-from samecast.score.statistics import Estimate
+from samecast.metrics.statistics import Estimate
 from tests.compare.makers import RIGHT, judged
 
 LEARNING = LearnSettings()

@@ -231,6 +231,50 @@ def test_a_photo_is_read_as_our_own_loop_reads_it(pipe: Any, model: sc.Model, ph
     assert control.evaluations == STEPS + 1 + 4 * STEPS
 
 
+def test_pictures_read_each_other_as_in_our_own_loop(pipe: Any, model: sc.Model) -> None:
+    """ConsiStory: masks come with the call, and what is dropped is drawn alike."""
+    masks = [HALF, HALF.T.contiguous(), 1 - HALF]
+    rules = sc.consistory(0, layers="all", dropout=0.5)
+    settings = sc.RenderSettings(steps=STEPS, init="noise", seed=5)
+    out = model.render(None, PROMPTS, rules=rules, settings=settings, target_masks=masks)
+    plain = run(pipe, generator=seeds(5, 5, 5))
+    with sc.attach(pipe, rules, target_masks=masks):
+        images = run(pipe, generator=seeds(5, 5, 5))
+    with sc.attach(pipe, sc.consistory(0, layers="all", dropout=0.0), target_masks=masks):
+        whole = run(pipe, generator=seeds(5, 5, 5))
+    expected = np.stack([np.asarray(render.image) / 255.0 for render in out.renders])
+    assert max(apart(images, expected)) < 0.5 / 255 + TOLERANCE
+    assert min(apart(images, plain)) > 1e-3
+    assert min(apart(images, whole)) > 1e-4  # the dropout is there
+
+
+def test_several_photos_are_weighed_as_in_our_own_loop(pipe: Any, model: sc.Model, photo: Image.Image) -> None:
+    """FreeCustom: two photos with their masks, and keys and values times a weight."""
+    photos, masks = (photo.resize((64, 64)), SQUARE), (HALF, HALF.T.contiguous())
+    rules = sc.free_custom(0, layers="all", weight=1.5)  # heavier, rounding grows with the logits
+    expected = own_loop(model, rules, subject=sc.Subject(photos, masks=masks), init="noise", seed=5)
+    with sc.attach(pipe, rules, sources=list(photos), source_masks=list(masks)):
+        images = run(pipe, PROMPTS[1:], seeds(5, 5))
+    with sc.attach(pipe, sc.free_custom(0, layers="all", weight=1.0), sources=list(photos), source_masks=list(masks)):
+        lighter = run(pipe, PROMPTS[1:], seeds(5, 5))
+    assert max(apart(images, np.stack(expected))) < 0.5 / 255 + TOLERANCE
+    assert min(apart(images, lighter)) > 1e-3
+
+
+def test_values_are_put_where_they_match_as_in_our_own_loop(pipe: Any, model: sc.Model, photo: Image.Image) -> None:
+    """DreamMatcher: where the subject is in the pictures is found in their own maps."""
+    rules = sc.dream_matcher(2, layers="all", tokens=sc.SubjectTokens(threshold=0.3), consistency=0.4)
+    subject, prompts = sc.Subject((photo,), "dog"), ["a dog on the beach", "the dog"]
+    settings = sc.RenderSettings(steps=STEPS, init="noise", seed=5)
+    out = model.render(subject, prompts, rules=rules, settings=settings)
+    plain = run(pipe, prompts, seeds(5, 5))
+    with sc.attach(pipe, rules, sources=photo, class_noun="dog"):
+        images = run(pipe, prompts, seeds(5, 5))
+    expected = np.stack([np.asarray(render.image) / 255.0 for render in out.renders])
+    assert max(apart(images, expected)) < 0.5 / 255 + TOLERANCE
+    assert min(apart(images, plain)) > 1e-3
+
+
 def test_a_photo_is_inverted_once_while_nothing_changes(pipe: Any, photo: Image.Image) -> None:
     pictures = 4 * STEPS
     with sc.attach(pipe, sc.masactrl(0), sources=photo) as control:

@@ -1,64 +1,88 @@
-"""The demo from end to end, on a tiny random model and an untrained judge: all parts are the real classes."""
+"""The demo from end to end, on a tiny random model: all parts are the real classes."""
 
 import json
 from pathlib import Path
 
-import pytest
-import torch
+import numpy as np
 from PIL import Image
 
 import samecast as sc
-from samecast.demo import SCENES, SUBJECT_SEED, prompt_of, run_demo, settings_of
+from samecast.demo import run_demo, settings_of
 from samecast.diorama.album import SCENES as PHOTOS
-from samecast.diorama.probe import Probe, ProbeNetwork, judge, load_probe
+from samecast.diorama.benchmark import demo_case
+from samecast.diorama.probe import judge, load_probe
 from samecast.diorama.renderer import render
-from samecast.diorama.scenes import HELD_OUT, Spec, sample_spec
+from samecast.diorama.scenes import HELD_OUT, Spec
+from samecast.study.binding import orders_of
+from samecast.study.folder import StudyFolder
+from samecast.study.subjects import StudySubject
 
-IDENTITY = sample_spec(SUBJECT_SEED).identity
+CASE = demo_case()
+IDENTITY, SCENES = CASE.identity, [task.scene for task in CASE.tasks]
 TOLD_BY_WORDS = (IDENTITY.pattern, "blue", "yellow")
 
 
-@pytest.fixture(scope="module")
-def untrained() -> Probe:
-    torch.manual_seed(0)
-    return Probe(ProbeNetwork())
-
-
-def test_a_demo_is_complete_and_replaces_its_predecessor(
-    tiny_pipeline_dir: Path, untrained: Probe, tmp_path: Path
-) -> None:
+def test_a_demo_is_complete_and_replaces_its_predecessor(tiny_pipeline_dir: Path, tmp_path: Path) -> None:
     model = sc.load(tiny_pipeline_dir)
     seen: list[str] = []
     for _ in range(2):
-        demo = run_demo(
-            model, tmp_path / "demo", steps=4, probe=untrained, progress=lambda title, done, total: seen.append(title)
-        )
+        demo = run_demo(model, tmp_path / "demo", steps=4, progress=lambda title, done, total: seen.append(title))
     assert [path.name for path in tmp_path.iterdir()] == ["demo"]
-    assert sorted(path.name for path in demo.folder.iterdir()) == ["demo.json", "grid.png", "index.html"]
-    assert list(dict.fromkeys(seen)) == [setting.title for setting in settings_of(4)]
+    assert sorted(path.name for path in demo.folder.iterdir()) == ["demo.json", "grid.png", "index.html", "study"]
+    assert any(CASE.name in title for title in seen)
     html = (demo.folder / "index.html").read_text()
     assert html.count("<img") == len(PHOTOS) + 4 * len(SCENES)
     data = json.loads((demo.folder / "demo.json").read_text())
-    assert [len(setting["same"]) for setting in data["settings"]] == [len(SCENES)] * 4
+    assert [setting["title"] for setting in data["settings"]] == [setting.title for setting in settings_of(4)]
+    for setting in data["settings"]:
+        assert len(setting["scores"]) == len(SCENES)
+        assert all(isinstance(of["identity"], bool) and of["base_error"] >= 0 for of in setting["scores"])
     with Image.open(demo.folder / "grid.png") as grid:
         assert grid.width > 1000
     assert len(demo.table().rows) == 4
 
 
-def test_a_folder_that_is_no_demo_is_left_alone(tiny_pipeline_dir: Path, untrained: Probe, tmp_path: Path) -> None:
+def test_its_pictures_are_those_that_render_makes_in_the_order_of_the_prompts(
+    tiny_pipeline_dir: Path, tmp_path: Path
+) -> None:
+    model = sc.load(tiny_pipeline_dir)
+    demo = run_demo(model, tmp_path / "demo", steps=4)
+    study, settings = StudyFolder(demo.folder / "study"), sc.RenderSettings(steps=4)
+    (subject,) = study.subjects()
+    assert isinstance(subject, StudySubject)
+    prompts = [task.prompt for task in CASE.tasks]
+    assert list(subject.prompts) == prompts
+    for setting in settings_of(4):
+        out = model.render(
+            sc.Subject(tuple(subject.references[:1]), class_noun=CASE.noun),
+            prompts,
+            rules=setting.rules,
+            settings=settings,
+        )
+        for prompt, made in zip(prompts, out.renders, strict=True):
+            (order,) = (
+                order
+                for order in orders_of(study.recipe(), subject)
+                if (order.variant.name, order.cast.prompt) == (setting.title, prompt)
+            )
+            one, two = (np.asarray(image, dtype=int) for image in (study.picture(order.key), made.image))
+            assert np.abs(one - two).max() <= 1  # batches round differently
+
+
+def test_a_folder_that_is_no_demo_is_left_alone(tiny_pipeline_dir: Path, tmp_path: Path) -> None:
     (tmp_path / "demo").mkdir()
     (tmp_path / "demo" / "thesis.txt").write_text("mine")
-    demo = run_demo(sc.load(tiny_pipeline_dir), tmp_path / "demo", steps=2, probe=untrained)
+    demo = run_demo(sc.load(tiny_pipeline_dir), tmp_path / "demo", steps=2)
     assert demo.folder.name == "demo-2"
     assert [path.name for path in (tmp_path / "demo").iterdir()] == ["thesis.txt"]
 
 
 def test_the_subject_is_held_out() -> None:
-    assert SUBJECT_SEED >= HELD_OUT
+    assert CASE.seed >= HELD_OUT
 
 
 def test_the_prompts_tell_the_class_and_nothing_else_of_the_subject() -> None:
-    prompts = [prompt_of(IDENTITY.kind, scene) for scene in SCENES]
+    prompts = [task.prompt for task in CASE.tasks]
     assert len(set(prompts)) == len(SCENES) == 6
     for prompt, scene in zip(prompts, SCENES, strict=True):
         assert IDENTITY.kind in prompt

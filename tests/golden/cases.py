@@ -157,7 +157,7 @@ def study_case(directory: Path, folder: Path) -> Named:
     from samecast.study.grid import factorial
     from samecast.study.job import prepare, run_study
     from samecast.study.recipe import Recipe
-    from samecast.study.scoring import scorer_facts
+    from samecast.study.scoring import metrics_of
     from samecast.study.subjects import StudySubject
     from samecast.study.table import Rows
     from samecast.study.unit import ExecutionConfig
@@ -172,7 +172,7 @@ def study_case(directory: Path, folder: Path) -> Named:
     found: Named = {}
     for order in orders_of(recipe, next(iter(study.subjects()))):
         found[f"{order.variant.name}, {order.cast.prompt}"] = study.latent(order.key).float()
-    for row in Rows(study, scorer_facts(recipe.clip, recipe.dino)):
+    for row in Rows(study, metrics_of(recipe)):
         scores = [row["text_alignment"], row["image_alignment"]]
         found[f"{row['variant']}, {row['prompt']}, scores"] = torch.tensor(scores)
     return found

@@ -23,7 +23,7 @@ from samecast.study.job import run_study, settled_dtype, status
 from samecast.study.photos import KeptPhotos
 from samecast.study.presets import aiku
 from samecast.study.publish import publish
-from samecast.study.scoring import scorer_facts
+from samecast.study.scoring import metrics_of
 from samecast.study.subjects import StudySubject
 from samecast.study.table import CSV, Rows, load_table
 from samecast.study.unit import ExecutionConfig
@@ -48,7 +48,7 @@ def photo_file(folder: StudyFolder, name: str) -> Path:
 
 def counted(folder: StudyFolder) -> tuple[int, int]:
     """How many rows there are, and how many are missing."""
-    rows = Rows(folder, scorer_facts("diorama", "none"))
+    rows = Rows(folder, metrics_of(folder.recipe()))
     return len(list(rows)), rows.missing
 
 

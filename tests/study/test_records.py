@@ -32,7 +32,7 @@ from samecast.study.lockstep import Lockstep, Node
 from samecast.study.presets import aiku
 from samecast.study.publish import publish
 from samecast.study.recipe import Cast, picture_facts, picture_key
-from samecast.study.scoring import scorer_facts
+from samecast.study.scoring import metrics_of
 from samecast.study.subjects import StudySubject, read_subjects
 from samecast.study.table import CSV, PARQUET, Rows, load_table, write_table
 from samecast.study.unit import ExecutionConfig
@@ -222,7 +222,7 @@ def test_one_run_that_is_not_finite_leaves_the_others_finished(create: Create, b
     ran = run_study(folder, ExecutionConfig(folder.path), backbone=backbone)
     assert [(tally.made, tally.failed) for tally in ran.tallies] == [(4, 2)]
     assert {(f["variant"], "not finite" in f["reason"]) for f in folder.failures()} == {("weight 1e+39", True)}
-    rows = Rows(folder, scorer_facts("diorama", "none"))
+    rows = Rows(folder, metrics_of(folder.recipe()))
     assert (len(list(rows)), rows.missing) == (4, 2)
 
 
@@ -291,11 +291,10 @@ def test_shuffled_listings_give_the_same_table(
 ) -> None:
     fido = replace(rex, name="fido", references=(rex.references[0].rotate(90),))
     tables: list[str] = []
-    facts = scorer_facts("diorama", "none")
     for name, given in (("one", [rex, fido]), ("two", [replace(fido, prompts=fido.prompts[::-1]), rex])):
         folder = create(small, given, name)
         run(folder, backbone)
-        write_table(Rows(folder, facts), lambda row: None)
+        write_table(Rows(folder, metrics_of(folder.recipe())), lambda row: None)
         tables.append((folder.path / CSV).read_text())
         rows = load_table(folder.path / PARQUET)
         data = list(csv.DictReader(tables[-1].splitlines()))

@@ -1,5 +1,7 @@
 """Scores against their definitions: cosines of unit features, means over photos, the probe's verdicts."""
 
+import shutil
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -9,12 +11,15 @@ import pytest
 import torch
 from PIL import Image
 
+from samecast.core.settings import RenderSettings
 from samecast.diorama.benchmark import case
 from samecast.errors import SamecastError
-from samecast.score.alignment import load_clip, load_vit
-from samecast.score.models import locate
-from samecast.study.recipe import Cast
-from samecast.study.scoring import Judged, Scorers, default_clip, default_dino, load_scorers, score_key
+from samecast.metrics import Metric, Models, make_metrics
+from samecast.metrics.alignment import clip_of, load_clip, load_vit
+from samecast.metrics.models import locate
+from samecast.study.grid import Grid, Variant
+from samecast.study.recipe import Cast, Recipe
+from samecast.study.scoring import Judged, metrics_of, score, score_key, settle_scoring
 from samecast.study.subjects import StudySubject, bundled
 
 
@@ -34,22 +39,31 @@ def dino_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 CAST = Cast(("a",), "a dog", 0)
+ALL = ("clip-text", "clip-image", "dino", "identity", "scene", "both")
 
 
-def scored(scorers: Scorers, subject: StudySubject, wanted: list[Judged]) -> dict[str, dict[str, Any]]:
-    return {key: data for part in scorers.score(subject, wanted) for key, data in part.items()}
+def scored(metrics: Sequence[Metric], subject: StudySubject, wanted: list[Judged]) -> dict[str, dict[str, Any]]:
+    """Scores by columns."""
+    columns = {metric.key: metric.column for metric in metrics}
+    parts = score(metrics, subject, wanted, {})
+    return {key: {columns[name]: value for name, value in of.items()} for part in parts for key, of in part.items()}
 
 
-def pictures(count: int) -> list[Image.Image]:
-    draw = np.random.default_rng(0)
+def recipe(**others: Any) -> Recipe:
+    data = {"model": "sd", "revision": "", "dtype": "", **others}
+    return Recipe(Grid((Variant("a", {}, ()),), ()), RenderSettings(), **data)
+
+
+def pictures(count: int, seed: int = 0) -> list[Image.Image]:
+    draw = np.random.default_rng(seed)
     return [Image.fromarray(draw.integers(0, 256, (48, 48, 3), dtype=np.uint8)) for _ in range(count)]
 
 
 def test_alignment_is_the_mean_cosine_over_photos(dino_dir: Path) -> None:
     one, two, photo, other = pictures(4)
-    scorers = load_scorers("diorama", str(dino_dir))
+    metrics = make_metrics(ALL, Models(dino=str(dino_dir)))
     subject = StudySubject("x", ("a dog", "a cat"), (photo, other))
-    found = scored(scorers, subject, [("a", "a dog", one), ("b", "a cat", two), ("c", "a cat", one)])
+    found = scored(metrics, subject, [("a", "a dog", one), ("b", "a cat", two), ("c", "a cat", one)])
     clip, dino = load_clip(), load_vit(dino_dir)
     assert found["a"]["text_alignment"] == pytest.approx(clip.text_alignment([one], ["a dog"])[0], abs=1e-5)
     assert found["b"]["image_alignment"] == pytest.approx(clip.image_alignment([two], [photo, other])[0], abs=1e-5)
@@ -60,51 +74,86 @@ def test_alignment_is_the_mean_cosine_over_photos(dino_dir: Path) -> None:
 
 
 def test_each_distinct_picture_is_looked_at_once() -> None:
-    scorers = load_scorers("diorama", "")
-    seen: list[int] = []
-    handle = scorers.clip.model.vision_model.register_forward_pre_hook(
+    metrics, seen = make_metrics(("clip-text", "clip-image")), list[int]()
+    handle = clip_of("diorama", "cpu").model.vision_model.register_forward_pre_hook(
         lambda module, args, kwargs: seen.append(len(kwargs["pixel_values"])), with_kwargs=True
     )
-    one, two, photo = pictures(3)
+    one, two, photo = pictures(3, seed=1)
     wanted = [(str(n), "a dog", (one, two)[n % 2]) for n in range(150)]  # more than are looked at together
-    assert len(scored(scorers, StudySubject("x", ("a dog",), (photo,)), wanted)) == 150
+    assert len(scored(metrics, StudySubject("x", ("a dog",), (photo,)), wanted)) == 150
     handle.remove()
-    assert seen == [1, 2]  # the photo, and two distinct pictures in one batch
+    assert seen == [2, 1]  # two distinct pictures in one batch, and the photo
 
 
 def test_the_truth_is_the_probes_and_hidden_photos_are_judged_by_whole_ones() -> None:
     whole, partly = bundled(128, subjects=1, prompts=2, hidden=True)
-    scorers = load_scorers("diorama", "")
     data = case(0)
     right = whole.judged[0]  # a render of the subject: identity right, whatever the scene
-    found = scored(scorers, partly, [("a", data.tasks[0].prompt, right)])["a"]
+    found = scored(make_metrics(ALL), partly, [("a", data.tasks[0].prompt, right)])["a"]
     assert found["identity"] is True
     assert found["both"] == (found["identity"] and found["scene"])
     assert found["image_alignment"] == pytest.approx(1, abs=1e-5)
-    assert score_key(scorers.facts, whole, CAST) == score_key(scorers.facts, partly, CAST)
+    assert score_key(whole, CAST) == score_key(partly, CAST)
 
 
-def test_another_scorer_has_keys_of_its_own(dino_dir: Path) -> None:
+def test_what_is_known_is_not_scored_again() -> None:
+    one, two, photo = pictures(3)
+    subject, metrics = StudySubject("x", ("a dog",), (photo,)), make_metrics(("clip-text", "ssim"))
+    text, ssim = (metric.key for metric in metrics)
+    known = {"a": {text: 0.5}, "b": {text: 0.5, ssim: 0.25}}
+    (found,) = score(metrics, subject, [("a", "a dog", one), ("b", "a dog", two)], known)
+    assert {key: set(of) for key, of in found.items()} == {"a": {ssim}, "b": set()}
+
+
+def test_another_scorer_has_keys_of_its_own(dino_dir: Path, tmp_path: Path) -> None:
     (subject,) = bundled(32, subjects=1)
-    one, two = load_scorers("diorama", ""), load_scorers("diorama", str(dino_dir))
-    assert score_key(one.facts, subject, CAST) != score_key(two.facts, subject, CAST)
-    moved = {**one.facts, "clip": {**one.facts["clip"], "id": "elsewhere"}}
-    assert score_key(moved, subject, CAST) == score_key(one.facts, subject, CAST)
+    (one,), (two,) = make_metrics(("dino",)), make_metrics(("dino",), Models(dino=str(dino_dir)))
+    assert one.key != two.key
+    shutil.copytree(dino_dir, tmp_path / "moved")
+    (moved,) = make_metrics(("dino",), Models(dino=str(tmp_path / "moved"), device="elsewhere"))
+    assert moved.key == two.key  # by content, not by place
+    assert len({metric.key for metric in make_metrics(ALL)}) == len(ALL)
     for other in (replace(CAST, prompt="a cat"), replace(CAST, photos=("b",)), replace(CAST, seed=1)):
-        assert score_key(one.facts, subject, other) != score_key(one.facts, subject, CAST)
-    assert one.facts["clip"]["scale"] == "cosine"
-    assert "image_mean" in str(one.facts["clip"]["preprocessing"])
+        assert score_key(subject, other) != score_key(subject, CAST)
+    assert "image_mean" in str(one.identity()["preprocessing"])
 
 
-def test_who_judges_unless_somebody_says_otherwise() -> None:
-    assert (default_clip("diorama"), default_dino("diorama", "x")) == ("diorama", "diorama")
-    assert default_dino("sd", default_clip("sd")) == "facebook/dino-vits16"
-    assert default_dino("sd", "path/to/clip") == "none"
-    assert load_scorers("diorama", "none").dino is None
+def test_who_scores_by_default() -> None:
+    def settled(**data: Any) -> tuple[str, str, tuple[str, ...]]:
+        found = settle_scoring(recipe(**data))
+        return found.clip, found.dino, found.metrics
+
+    without = tuple(name for name in ALL if name != "dino")
+    assert settled(model="diorama") == settled(model="diorama", clip="diorama") == ("diorama", "diorama", ALL)
+    assert settled() == ("openai/clip-vit-large-patch14", "facebook/dino-vits16", ALL)
+    assert settled(clip="path/to/clip") == ("path/to/clip", "none", without)
+    assert settled(clip="path/to/clip", dino="none") == ("path/to/clip", "none", without)
+    assert settled(clip="x", metrics=("clip-text", "dino")) == ("x", "facebook/dino-vits16", ("clip-text", "dino"))
+    again = settle_scoring(recipe(clip="x"))
+    assert settle_scoring(again) == again
+    assert [metric.name for metric in metrics_of(recipe(clip="diorama"))] == list(without)
+
+
+@pytest.mark.parametrize(
+    ("data", "reason"),
+    [
+        ({"metrics": ("clip-text", "fid")}, "no metric is called 'fid'; choose from clip-text, clip-image"),
+        ({"metrics": ("clip-text",)}, "a metric of the subject: add clip-image or dino"),
+        ({"metrics": ("dino", "lpips")}, "a metric of the prompt: add clip-text"),
+        ({"metrics": ("identity", "scene")}, "a metric of the prompt: add clip-text"),
+        ({"metrics": ("clip-text", "dino"), "dino": "none"}, "metric dino cannot be measured here"),
+    ],
+)
+def test_metrics_that_do_not_do_are_told_in_one_line(data: dict[str, Any], reason: str) -> None:
+    with pytest.raises(SamecastError) as caught:
+        metrics_of(recipe(**data))
+    assert reason in str(caught.value)
+    assert "\n" not in str(caught.value)
 
 
 def test_models_that_are_not_there_are_told_in_one_line(tmp_path: Path) -> None:
-    for call in (lambda: locate(tmp_path / "gone"), lambda: load_vit(tmp_path), lambda: load_scorers("gone", "")):
+    gone = make_metrics(("clip-text",), Models(clip="gone"))[0]
+    for call in (lambda: locate(tmp_path / "gone"), lambda: load_vit(tmp_path), gone.identity):
         with pytest.raises(SamecastError) as caught:
             call()
         assert "\n" not in str(caught.value)

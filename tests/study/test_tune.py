@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from samecast.score.statistics import balanced, front, widths
+from samecast.metrics.statistics import balanced, front, widths
 from samecast.study.tune import better_half
 
 Points = dict[str, tuple[float, float]]

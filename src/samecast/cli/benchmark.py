@@ -1,5 +1,7 @@
 """`samecast diorama benchmark`: run it, show the table, say where the rest is."""
 
+from dataclasses import replace
+
 from rich.table import Table
 
 from samecast.cli.console import RESULTS
@@ -7,6 +9,7 @@ from samecast.cli.contest import Asked, chosen_methods, contested
 from samecast.cli.executors import lasting
 from samecast.cli.options.diorama import BenchmarkOptions
 from samecast.disk import check_writable
+from samecast.metrics import BENCHMARK, metric_types
 
 
 def run_benchmark(options: BenchmarkOptions) -> bool:
@@ -18,12 +21,15 @@ def run_benchmark(options: BenchmarkOptions) -> bool:
     from samecast.compare.methods import placements
 
     methods = chosen_methods(placements(options.settings.num_inference_steps), options.methods)
+    metrics = metric_types(options.metrics or BENCHMARK)
     check_writable(options.out, "folder")
     from samecast.compare.job import Contest
+    from samecast.compare.page import shown_metrics
     from samecast.compare.results import write_results
     from samecast.diorama.benchmark import cases
 
     contest = Contest(lasting(options.model), options.settings, options.prompts, options.hidden, options.device)
+    contest = replace(contest, metrics=tuple(metric.name for metric in metrics))
     ran = contested(options, contest, Asked(cases(options.subjects), methods))
     if ran is None:
         return True
@@ -32,16 +38,15 @@ def run_benchmark(options: BenchmarkOptions) -> bool:
     if not there:
         return False
     means = write_results(options.out, benchmark, found.judgements, there)
-    title = f"{options.subjects} held-out subjects, {options.prompts} scenes each; text, image: CLIP; dino: ViT"
+    title = f"{options.subjects} held-out subjects, {options.prompts} scenes each"
     table = Table(title=title, title_justify="left")
-    headings = ("method", "same", "scene", "both", "text", "image", "dino")
-    for heading in headings:
+    columns = shown_metrics(metrics)
+    for heading in ("method", *(metric.title for metric in columns)):
         table.add_column(heading, justify="left" if heading == "method" else "right")
     for method in there:
         of = means[method.name]
-        shares = (f"{of[measure]:.1%}" for measure in ("identity", "scene", "both"))
-        cosines = (f"{of[measure]:.3f}" for measure in ("text_alignment", "image_alignment", "dino_alignment"))
-        table.add_row(method.name, *shares, *cosines)
+        data = (f"{of[m.column]:.1%}" if m.kind == "share" else f"{of[m.column]:.3f}" for m in columns)
+        table.add_row(method.name, *data)
     RESULTS.print(table)
     for method in there:
         RESULTS.print(f"{method.name}: {method.title}")

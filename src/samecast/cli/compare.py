@@ -10,6 +10,7 @@ from samecast.cli.contest import Asked, chosen_methods, contested
 from samecast.cli.executors import lasting
 from samecast.cli.options.compare import CompareOptions
 from samecast.disk import check_writable
+from samecast.metrics import BENCHMARK, metric_types
 
 if TYPE_CHECKING:
     from samecast.report.page import Table as Found
@@ -27,6 +28,7 @@ def run_compare(options: CompareOptions) -> bool:
         embedded=options.model == "diorama", steps=options.settings.num_inference_steps, learn_steps=options.learn_steps
     )
     chosen = chosen_methods(methods, options.methods)
+    metrics = metric_types(options.metrics or BENCHMARK)
     check_writable(options.out, "folder")
     if options.docs is not None:
         check_writable(options.docs / "compare.md", "file")
@@ -45,6 +47,7 @@ def run_compare(options: CompareOptions) -> bool:
     job = Contest(
         lasting(options.model), options.settings, options.prompts, device=options.device, dtype="float32", duos=duos
     )
+    job = replace(job, metrics=tuple(metric.name for metric in metrics))
     ran = contested(options, job, asked)
     if ran is None:
         return True
@@ -53,7 +56,7 @@ def run_compare(options: CompareOptions) -> bool:
     if not chosen:
         return False
     write_results(options.out, benchmark, found.judgements, chosen)
-    tables = [table_of(found.judgements, chosen, prompts=options.prompts)]
+    tables = [table_of(found.judgements, chosen, prompts=options.prompts, metrics=metrics)]
     pictures = [options.out / "grid.png"]
     if found.pairs:
         tables.append(duo_table(found.pairs, prompts=options.prompts))

@@ -90,8 +90,11 @@ def _show(out: Path, contest: "Contest", benchmark: "Benchmark", asked: Asked) -
     duos = None if contest.duos is None else Duos(benchmark, contest.duos)
     units = units_of(out.absolute(), benchmark, asked.cases, asked.methods, duos, asked.pairs)
     places = [(unit, place) for unit in units for place in unit.places]
-    left = [(unit, place) for unit, place in places if not place.is_dir()]
-    trainings = {(case.name, method.learning) for unit, _ in left for case, method, _ in unit.parts if method.learning}
+    left = [(unit, place) for unit in units for place in unit.left(out.absolute(), benchmark)]
+    unmade = [(unit, place) for unit, place in left if not place.is_dir()]
+    trainings = {
+        (case.name, method.learning) for unit, _ in unmade for case, method, _ in unit.parts if method.learning
+    }
     table = Table(title="what it would take", title_justify="left", show_header=False)
     table.add_column()
     table.add_column(justify="right")
@@ -99,9 +102,9 @@ def _show(out: Path, contest: "Contest", benchmark: "Benchmark", asked: Asked) -
         ("units", len(units)),
         ("subjects and pairs under a method", len(places)),
         ("of these kept already", len(places) - len(left)),
-        ("pictures to make", len(left) * contest.prompts),
+        ("pictures to make", len(unmade) * contest.prompts),
         ("trainings of a subject", len(trainings)),
-        ("trainings of pairs", len({unit.name for unit, _ in left if unit.pair}) * (len(WAYS) - 1)),
+        ("trainings of pairs", len({unit.name for unit, _ in unmade if unit.pair}) * (len(WAYS) - 1)),
     ):
         table.add_row(name, f"{value:,}")
     RESULTS.print(table)

@@ -1,5 +1,6 @@
 """`samecast study`: a grid of settings, run, or the rest of it."""
 
+from collections.abc import Sequence
 from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
@@ -14,6 +15,7 @@ from samecast.cli.options.study import StudyOptions
 from samecast.cli.watching import report_failures, watching
 from samecast.disk import absolute, check_writable, lasting
 from samecast.errors import SamecastError
+from samecast.metrics import DEFAULT, leading, metric_types
 from samecast.study.axes import BASE, parse_axis, read_axis, read_value
 from samecast.study.grid import Grid, factorial
 from samecast.study.presets import fitted, preset_grid
@@ -27,8 +29,19 @@ if TYPE_CHECKING:
     from samecast.study.subjects import StudySubject
     from samecast.study.unit import ExecutionConfig, StudyUnit, Tally
 
-_WITH_RESUME = ("resume", "model", "executor", "workers", "address", "wait", "batch_rows", "checkpoint", "device")
-"""What may be told again of a study that goes on: where its model lies now, and how to work."""
+_WITH_RESUME = (
+    "resume",
+    "metrics",
+    "model",
+    "executor",
+    "workers",
+    "address",
+    "wait",
+    "batch_rows",
+    "checkpoint",
+    "device",
+)
+"""What may be told again of a study that goes on: what scores it, where its model lies now, and how to work."""
 
 
 def run_study_command(options: StudyOptions) -> bool:
@@ -45,6 +58,7 @@ def run_study_command(options: StudyOptions) -> bool:
     executor = make_executor(options)
     with working("loading the model"):
         from samecast.study.folder import StudyFolder
+        from samecast.study.job import rescore
         from samecast.study.unit import ExecutionConfig
 
         quiet_libraries()
@@ -55,6 +69,8 @@ def run_study_command(options: StudyOptions) -> bool:
         model: Model | None = None
         if grid is None:
             folder.recipe()  # its model is loaded if there is anything to do
+            if options.metrics:
+                rescore(folder, options.metrics)
         else:
             import samecast as sc
 
@@ -79,11 +95,30 @@ def _check(options: StudyOptions) -> None:
     """What can be wrong before anything is loaded."""
     if options.resume is not None and (given := options.flags(*_WITH_RESUME)):
         raise SamecastError(f"--resume goes on with a study as it was: leave out {', '.join(given)}")
+    check_models(options.metrics, clip=options.clip, dino=options.dino)
     data = [f"--{name}" for name in ("subjects", "prompts", "repeats", "hidden") if (name,) in options.given]
     if options.annotations is not None and data:
         raise SamecastError(f"{', '.join(data)} choose among the bundled subjects; annotations tell their own")
     if options.repeats > 1 and options.photos == "first":
         raise SamecastError(f"of {options.repeats} photos only the first would be read: add --photos each or together")
+
+
+def check_models(metrics: Sequence[str], **models: str) -> None:
+    """Refuses metrics without a trade-off, and a scoring model that none of them asks.
+
+    Args:
+        metrics: names; none are the default ones.
+        models: by the fields of `Models`; empty where none was named.
+
+    Raises:
+        SamecastError: there is no such metric, none of the prompt or of the subject, or none asks a model that was
+            named.
+    """
+    types = metric_types(metrics or DEFAULT)
+    leading(types)
+    for role, model in models.items():
+        if model not in ("", "none") and not any(role in metric.asks for metric in types):
+            raise SamecastError(f"--{role} is asked by none of {', '.join(metrics)}: leave it out, or add a metric")
 
 
 def grid_of(options: StudyOptions) -> Grid:
@@ -143,6 +178,7 @@ def _asked(options: StudyOptions, grid: Grid) -> "Recipe":
         seeds=options.seeds,
         clip=lasting(options.clip),
         dino=lasting(options.dino),
+        metrics=options.metrics,
         title=f"study: {named}{', only what the seed tried' if options.only_seed else ''}",
     )
 

@@ -13,10 +13,12 @@ from samecast.cli.console import RESULTS, notify, quiet_libraries, working
 from samecast.cli.executors import device_here, lasting, make_executor
 from samecast.cli.options.tune import TuneOptions
 from samecast.cli.render import split_inputs
+from samecast.cli.study import check_models
 from samecast.cli.watching import watching
 from samecast.core.prompts import check_prompts
 from samecast.disk import absolute, check_writable, locked, sweep, write_text
 from samecast.engine.targets import expand
+from samecast.metrics import ALIGNMENT
 from samecast.photos import open_photo
 from samecast.study.axes import parse_axis
 from samecast.study.grid import factorial
@@ -36,6 +38,7 @@ def run_tune(options: TuneOptions) -> bool:
     """
     references, prompts = split_inputs(options.inputs, command="tune")
     check_prompts(prompts)
+    check_models(options.metrics or ALIGNMENT, clip=options.clip)
     photos = tuple(open_photo(photo) for photo in references)
     out = absolute(options.out) if options.dry_run else check_writable(options.out, "folder")
     executor = make_executor(options)
@@ -46,7 +49,6 @@ def run_tune(options: TuneOptions) -> bool:
         from samecast.study.figures import best_front
         from samecast.study.job import settled_dtype
         from samecast.study.recipe import Recipe
-        from samecast.study.scoring import NO_DINO
         from samecast.study.subjects import StudySubject
         from samecast.study.tune import candidates, tune
         from samecast.study.unit import ExecutionConfig
@@ -61,8 +63,9 @@ def run_tune(options: TuneOptions) -> bool:
     subject = StudySubject(Path(references[0]).stem, data, photos, options.noun)
     repeat = "each" if len(photos) > 1 else "first"
     name = lasting(options.model)
+    metrics = options.metrics or ALIGNMENT
     recipe = Recipe(
-        grid, options.settings, name, "", "", photos=repeat, seeds=options.seeds, clip=options.clip, dino=NO_DINO
+        grid, options.settings, name, "", "", photos=repeat, seeds=options.seeds, clip=options.clip, metrics=metrics
     )
     if options.dry_run:
         _show_rounds(recipe, subject)
@@ -83,12 +86,12 @@ def run_tune(options: TuneOptions) -> bool:
             round_done=_show_round,
         )
     _show_front(found)
-    last = found.rounds[-1]
-    text, image = last.points[found.chosen.name]
+    last, measures = found.rounds[-1], found.measures
+    text, image = measures.points[found.chosen.name]
     why = {
         "chosen": found.chosen.name,
-        "text_alignment": text,
-        "image_alignment": image,
+        measures.text.column: text,
+        measures.image.column: image,
         "favour": options.favour,
         "front": list(found.front),
         "prompts": last.extent.prompts,
@@ -123,10 +126,13 @@ def _show_rounds(recipe: "Recipe", subject: "StudySubject") -> None:
 
 
 def _show_front(found: "Tuning") -> None:
-    table = Table(title="the best trade-offs; text and image are cosines of CLIP", title_justify="left")
-    for heading in ("setting", "text", "image"):
+    sides = (found.measures.text, found.measures.image)
+    data = "; ".join(f"{metric.title}: {metric.description}" for metric in sides)
+    table = Table(title=f"the best trade-offs; {data}", title_justify="left")
+    for heading in ("setting", *(metric.title for metric in sides)):
         table.add_column(heading, justify="left" if heading == "setting" else "right")
+    points = found.measures.points
     for name in found.front:
-        text, image = found.rounds[-1].points[name]
+        text, image = points[name]
         table.add_row(name, f"{text:.3f}", f"{image:.3f}")
     RESULTS.print(table)

@@ -1,13 +1,13 @@
-"""The Diorama benchmark as a run on disk: every subject under every method, judged, kept, and never done twice.
+"""The Diorama benchmark as a run on disk: every subject under every method, made, scored, kept, and never done twice.
 
-What is kept is one subject under one method. It is written whole when it is finished, under a name made of all that
-determines it, so a run that was killed goes on where it stopped and two settings never mix.
+What is kept is one subject under one method: its pictures, written whole when they are finished under a name made of
+all that determines them, and beside them their scores, each under its metric's own identity. So a run that was killed
+goes on where it stopped, two settings never mix, and another metric makes no picture again.
 """
 
 import json
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, fields, replace
-from functools import cached_property
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -19,49 +19,52 @@ from samecast.checked import build, check_fields, read_json
 from samecast.compare.learnt import Costs, knowing, naming
 from samecast.compare.methods import Method
 from samecast.core.settings import RenderSettings
-from samecast.diorama.benchmark import BENCHMARK_VERSION, Case, judge
-from samecast.diorama.probe import Probe, Verdict
+from samecast.diorama.benchmark import BENCHMARK_VERSION, Case
 from samecast.diorama.renderer import render as draw
 from samecast.diorama.scenes import WORLD_VERSION, Spec
 from samecast.disk import writing_folder
 from samecast.errors import SamecastError
+from samecast.experiments.store import Store, content_key
+from samecast.metrics import Metric, Truth
+from samecast.photos import open_photo
 from samecast.render import Model
-from samecast.score.alignment import ClipScorer, ImageScorer
 from samecast.subject import Subject
 
 Progress = Callable[[str, int, int], None]
-UNITS = "units"
-HEADLINES = ("identity", "scene", "both")
-MEASURES = (
-    *HEADLINES,
-    *(field.name for field in fields(Verdict)),
-    "text_alignment",
-    "image_alignment",
-    "dino_alignment",
-    "training_seconds",
-    "file_megabytes",
-)
+UNITS, SCORES = "units", "scores"
+COSTS = ("training_seconds", "file_megabytes")
+_DIGITS = 4
 
 
 @dataclass(frozen=True, kw_only=True)
-class Judgement(Verdict):
-    """The verdict on one picture, the cheap scores beside it, and what the training before it cost: nothing, mostly."""
+class Judgement:
+    """One picture, its scores, and what the training before it cost: nothing, mostly.
+
+    Args:
+        subject, method, prompt, seed: which picture it is.
+        picture: its file within the run's `units`.
+        scores: by metrics' columns.
+        training_seconds: of what was learnt before.
+        file_megabytes: likewise, of its file.
+    """
 
     subject: str
     method: str
     prompt: str
     seed: int
-    text_alignment: float
-    image_alignment: float
-    dino_alignment: float
     picture: str
+    scores: Mapping[str, float]
     training_seconds: float = 0.0
     file_megabytes: float = 0.0
 
+    def value(self, measure: str) -> float:
+        """A score by its column, or a cost."""
+        return getattr(self, measure) if measure in COSTS else self.scores[measure]
+
     def row(self) -> dict[str, Any]:
-        """All of it by name, as in `scores.csv`: which picture, the headlines, what they are made of, and the rest."""
+        """All of it by name, as in `scores.csv`: which picture, its scores, where it is, and its costs."""
         which = {name: getattr(self, name) for name in ("subject", "method", "prompt", "seed")}
-        return which | {name: getattr(self, name) for name in HEADLINES} | asdict(self)
+        return which | dict(self.scores) | {name: getattr(self, name) for name in ("picture", *COSTS)}
 
 
 @dataclass(frozen=True)
@@ -70,27 +73,22 @@ class Benchmark:
 
     Args:
         model: renders.
-        probe: says what is in a picture.
-        clip: scores text and image alignment.
-        dino: scores image alignment beside it.
+        metrics: score the pictures, in the order of tables.
         settings: of every render; methods may replace `init`.
         prompts: how many of a subject's tasks.
         hidden: read photos that show the subject 30-60% hidden.
     """
 
     model: Model
-    probe: Probe
-    clip: ClipScorer
-    dino: ImageScorer
+    metrics: tuple[Metric, ...]
     settings: RenderSettings
     prompts: int = 20
     hidden: bool = False
 
     def key(self, case: Case, method: Method, other: Case | None = None) -> str:
-        """A name for the unit, made of everything that its pictures and verdicts depend on; `other` is the subject
-        whose photo a shuffled method reads."""
+        """A name for the unit, made of everything that its pictures depend on; `other` is the subject whose photo a
+        shuffled method reads."""
         facts = self.facts(self._settings(method)) | {
-            "row": [field.name for field in fields(Judgement)],
             "subject": case.name,
             "hidden": self.hidden,
             "rules": rules_to_data(method.rules),
@@ -112,8 +110,20 @@ class Benchmark:
         key = self.key(case, method, other)
         return folder / UNITS / key[-12:-10] / key
 
+    def finished(self, folder: Path, place: Path) -> bool:
+        """Whether the pictures of a unit are there, with all their scores."""
+        if not place.is_dir():
+            return False
+        known = _scores(folder, place)
+        return len(known) >= self.prompts and all(data.keys() >= set(self.keys) for data in known)
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """Of the metrics."""
+        return tuple(metric.key for metric in self.metrics)
+
     def finish(self, folder: Path, case: Case, method: Method, other: Case, progress: Progress | None = None) -> None:
-        """Makes and judges a subject under a method, unless that is kept already.
+        """Makes and scores a subject under a method, as far as that is not kept already.
 
         Raises:
             SamecastError: it cannot be made, or the folder cannot be written.
@@ -121,18 +131,24 @@ class Benchmark:
         place = self.place(folder, case, method, other)
         if not place.is_dir():
             self._unit(folder, place, case, method, other, progress)
+        if not self.finished(folder, place):
+            self._score(folder, place, case)
 
     def judgements(self, folder: Path, cases: Sequence[Case], methods: Sequence[Method]) -> list[Judgement]:
-        """All that is kept of subjects under methods.
+        """All that is kept of subjects under methods, with all its scores.
 
         Raises:
             SamecastError: a part of it is damaged.
         """
-        places = (self.place(folder, *of) for of in pairings(cases, methods))
-        return [judgement for place in places if place.is_dir() for judgement in _read(place)]
+        found: list[Judgement] = []
+        for case, method, other in pairings(cases, methods):
+            place = self.place(folder, case, method, other)
+            if self.finished(folder, place):
+                found += self._read(folder, place, case, method)
+        return found
 
     def facts(self, settings: RenderSettings) -> dict[str, Any]:
-        """What pictures and verdicts of every unit depend on, JSON-able."""
+        """What pictures of every unit depend on, JSON-able."""
         return {
             "benchmark": BENCHMARK_VERSION,
             "world": WORLD_VERSION,
@@ -140,18 +156,7 @@ class Benchmark:
             "settings": asdict(settings),
             "model": asdict(self.model.backbone.identity),
             "dtype": str(self.model.backbone.dtype),
-            "judges": self._judges,
         }
-
-    @cached_property
-    def _judges(self) -> str:
-        """A hash of those who judge: new weights judge anew."""
-        digest = sha256()
-        for network in (self.probe.network, self.clip.model, self.dino.model):
-            for name, weight in network.state_dict().items():
-                digest.update(name.encode())
-                digest.update(weight.float().cpu().contiguous().numpy().tobytes())
-        return digest.hexdigest()
 
     @property
     def settled(self) -> RenderSettings:
@@ -164,45 +169,60 @@ class Benchmark:
     def _unit(
         self, folder: Path, place: Path, case: Case, method: Method, other: Case, progress: Progress | None
     ) -> None:
+        """Makes the pictures of a unit."""
         size = self.model.backbone.default_size
-        photos = [Image.fromarray(photo.image) for photo in case.photos(size)]
         read = other if method.shuffled else case
         shown = [Image.fromarray(photo.image) for photo in (read.hidden_photos if self.hidden else read.photos)(size)]
-        tasks = case.tasks[: self.prompts]
         if method.drawn:
+            specs = [Spec(case.identity, task.scene) for task in case.tasks[: self.prompts]]
             made = _Made(
-                [Image.fromarray(draw(Spec(case.identity, task.scene), size).image) for task in tasks],
-                [task.seed for task in tasks],
+                [Image.fromarray(draw(spec, size).image) for spec in specs],
+                [task.seed for task in case.tasks[: self.prompts]],
                 evaluations=0,
                 costs=Costs(),
             )
         else:
             made = self._render(case, method, shown, folder, progress)
-        images = made.images
-        text = self.clip.text_alignment(images, [task.prompt for task in tasks])
-        alike, alike_dino = (scorer.image_alignment(images, photos) for scorer in (self.clip, self.dino))
-        judgements: list[dict[str, Any]] = []
         with writing_folder(place) as pending:
             shown[0].save(pending.path / "reference.png")
-            for index, (task, reading) in enumerate(zip(tasks, self.probe.read(images), strict=True)):
-                verdict = judge(reading, case, task)
-                images[index].save(pending.path / f"{index:02d}.png")
-                judgement = Judgement(
-                    **asdict(verdict),
-                    subject=case.name,
-                    method=method.name,
-                    prompt=task.prompt,
-                    seed=made.seeds[index],
-                    text_alignment=round(text[index], 4),
-                    image_alignment=round(alike[index], 4),
-                    dino_alignment=round(alike_dino[index], 4),
-                    picture=f"{place.parent.name}/{place.name}/{index:02d}.png",
-                    training_seconds=made.costs.seconds,
-                    file_megabytes=made.costs.megabytes,
-                )
-                judgements.append(asdict(judgement))
-            unit = {"judgements": judgements, "evaluations": made.evaluations}
-            (pending.path / "unit.json").write_text(json.dumps(unit, indent=1) + "\n", encoding="utf-8")
+            for index, image in enumerate(made.images):
+                image.save(pending.path / f"{index:02d}.png")
+            unit = _Unit(tuple(made.seeds), made.evaluations, made.costs.seconds, made.costs.megabytes)
+            (pending.path / "unit.json").write_text(json.dumps(asdict(unit), indent=1) + "\n", encoding="utf-8")
+
+    def _score(self, folder: Path, place: Path, case: Case) -> None:
+        """Scores a unit's pictures by each metric that has not scored them yet."""
+        tasks, known = case.tasks[: self.prompts], _scores(folder, place)
+        images = [open_photo(place / f"{index:02d}.png") for index in range(len(tasks))]
+        photos = [Image.fromarray(photo.image) for photo in case.photos(self.model.backbone.default_size)]
+        truths = [Truth(case.identity, task.scene) for task in tasks]
+        scores: list[dict[str, float]] = known if len(known) == len(tasks) else [{} for _ in tasks]
+        for metric in self.metrics:
+            if all(metric.key in of for of in scores):
+                continue
+            values = metric.score(images, [task.prompt for task in tasks], photos, truths)
+            for of, value in zip(scores, values, strict=True):
+                of[metric.key] = value
+        Store(folder).write(SCORES, _score_key(place), {"unit": place.name, "pictures": scores})
+
+    def _read(self, folder: Path, place: Path, case: Case, method: Method) -> list[Judgement]:
+        unit = build(_Unit, read_json(place / "unit.json", "finished unit"), f"{str(place)!r} is damaged: it")
+        tasks, scores = case.tasks[: self.prompts], _scores(folder, place)
+        if len(unit.seeds) != len(tasks):
+            raise SamecastError(f"{str(place)!r} is damaged: it must have {len(tasks)} seeds; got {len(unit.seeds)}")
+        return [
+            Judgement(
+                subject=case.name,
+                method=method.name,
+                prompt=task.prompt,
+                seed=unit.seeds[index],
+                picture=f"{place.parent.name}/{place.name}/{index:02d}.png",
+                scores={metric.column: _rounded(scores[index][metric.key]) for metric in self.metrics},
+                training_seconds=unit.training_seconds,
+                file_megabytes=unit.file_megabytes,
+            )
+            for index, task in enumerate(tasks)
+        ]
 
     def _render(
         self, case: Case, method: Method, shown: Sequence[Image.Image], folder: Path, progress: Progress | None
@@ -236,8 +256,10 @@ class _Made:
 class _Unit:
     """What `unit.json` says."""
 
-    judgements: tuple[Any, ...]
+    seeds: tuple[int, ...]
     evaluations: int
+    training_seconds: float
+    file_megabytes: float
 
     def __post_init__(self) -> None:
         check_fields(self)
@@ -256,6 +278,20 @@ def pairings(cases: Sequence[Case], methods: Sequence[Method]) -> Iterator[tuple
             yield case, method, cases[(number + 1) % len(cases)]
 
 
-def _read(place: Path) -> list[Judgement]:
-    data = build(_Unit, read_json(place / "unit.json", "finished unit"), f"{str(place)!r} is damaged: it")
-    return [build(Judgement, entry, f"{str(place)!r} is damaged: a judgement") for entry in data.judgements]
+def _score_key(place: Path) -> str:
+    return content_key({"unit": place.name})
+
+
+def _scores(folder: Path, place: Path) -> list[dict[str, float]]:
+    """The scores of a unit's pictures by metrics' keys; what cannot be read is as good as not scored."""
+    data = (Store(folder).read(SCORES, _score_key(place)) or {}).get("pictures")
+    sound = isinstance(data, list) and all(_numbers(of) for of in data)  # pyright: ignore[reportUnknownVariableType]
+    return data if sound else []  # pyright: ignore[reportUnknownVariableType, reportReturnType]
+
+
+def _rounded(score: float) -> float:
+    return round(score, _DIGITS) if isinstance(score, float) else score
+
+
+def _numbers(scores: object) -> bool:
+    return isinstance(scores, dict) and all(isinstance(score, int | float) for score in scores.values())

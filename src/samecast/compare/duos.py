@@ -26,6 +26,7 @@ from samecast.diorama.probe import Verdict, judge
 from samecast.disk import replace_picture, writing_folder
 from samecast.errors import SamecastError
 from samecast.learn.settings import LearnSettings
+from samecast.metrics.truth import probe_revision, readings
 from samecast.photos import open_photo
 from samecast.report.grid import draw_grid
 from samecast.report.panels import Mark, Panel, Row
@@ -78,7 +79,7 @@ class Duos:
     """What is run.
 
     Args:
-        benchmark: whose model, judges and settings to use, and how many prompts.
+        benchmark: whose model and settings to use, and how many prompts.
         learning: how to learn one subject, keys and values alone where they are to be merged; two together take twice
             the steps.
     """
@@ -115,7 +116,11 @@ class Duos:
     def key(self, case: DuoCase, way: Way) -> str:
         """A name for the unit, made of everything that its pictures and verdicts depend on."""
         learning = None if way == "prompt" else asdict(self.learning)
-        facts = self.benchmark.facts(self.benchmark.settled) | {"way": way, "learning": learning}
+        facts = self.benchmark.facts(self.benchmark.settled) | {
+            "way": way,
+            "learning": learning,
+            "probe": probe_revision(),
+        }
         data = json.dumps(facts, sort_keys=True, default=str)
         return f"{case.name}-{way}-{sha256(data.encode()).hexdigest()[:12]}"
 
@@ -134,15 +139,14 @@ class Duos:
             images = self._pictures(prompts, [task.seed for task in tasks])
         side = images[0].height
         halves = [image.crop((at, 0, at + side, side)) for image in images for at in (0, side)]
-        readings = self.benchmark.probe.read(halves)
+        seen = readings(halves)
         judgements: list[dict[str, Any]] = []
         with writing_folder(place) as pending:
             for subject, own in zip(case.subjects, photos, strict=True):
                 own[0].save(pending.path / f"{subject.name}.png")
             for index, task in enumerate(tasks):
                 left, right = (
-                    judge(readings[2 * index + half], case.subjects[half].identity, task.scenes[half])
-                    for half in (0, 1)
+                    judge(seen[2 * index + half], case.subjects[half].identity, task.scenes[half]) for half in (0, 1)
                 )
                 images[index].save(pending.path / f"{index:02d}.png")
                 picture = f"{place.parent.name}/{place.name}/{index:02d}.png"

@@ -4,18 +4,19 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from samecast.compare.benchmark import HEADLINES, Judgement
+from samecast.compare.benchmark import Judgement
 from samecast.compare.methods import Method
-from samecast.score.statistics import Cells, Estimate, cells, contrast, mean_of
+from samecast.metrics import METRICS
+from samecast.metrics.statistics import Cells, Estimate, Kind, cells, contrast, mean_of
 
 
 def cells_of(judgements: Sequence[Judgement], measure: str) -> Cells:
     """For each method, each subject's mean of a measure."""
+    kinds: dict[str, Kind] = {metric.column: metric.statistic() for metric in METRICS.values()}
     rows = (
-        {"variant": judged.method, "subject": judged.subject, measure: getattr(judged, measure)}
-        for judged in judgements
+        {"variant": judged.method, "subject": judged.subject, measure: judged.value(measure)} for judged in judgements
     )
-    return cells(rows, measure, "share" if measure in HEADLINES else "mean")
+    return cells(rows, measure, kinds.get(measure, "mean"))
 
 
 def mean(judgements: Sequence[Judgement], method: str, measure: str) -> Estimate:
@@ -53,9 +54,10 @@ def headline(judgements: Sequence[Judgement], methods: Iterable[Method]) -> str:
         methods: that were compared.
     """
     methods = list(methods)
+    judged = judgements[0].scores if judgements else {}
     joined = [method for method in methods if method.learning is not None and method.rules]
     single = [method for method in methods if method not in joined and not method.drawn]
-    if not joined or not single:
+    if not joined or not single or "both" not in judged:
         return ""
 
     def both(method: Method) -> float:

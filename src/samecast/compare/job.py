@@ -15,7 +15,6 @@ from samecast.compare.duos import WAYS, DuoJudgement, Duos
 from samecast.compare.methods import Method
 from samecast.core.settings import RenderSettings
 from samecast.diorama.benchmark import Case, DuoCase
-from samecast.diorama.probe import load_probe
 from samecast.disk import LOCK
 from samecast.errors import SamecastError
 from samecast.experiments.executors import Executor, Watch
@@ -24,8 +23,8 @@ from samecast.experiments.runner import failures, run_units
 from samecast.experiments.store import Store, content_key
 from samecast.experiments.work import Outcome, Progress, no_progress
 from samecast.learn.settings import LearnSettings
+from samecast.metrics import BENCHMARK, make_metrics
 from samecast.render import load
-from samecast.score.alignment import load_clip, load_vit
 
 
 @dataclass(frozen=True)
@@ -40,6 +39,7 @@ class Contest:
         device: where to compute.
         dtype: precision of the model, by name.
         duos: how one subject of a pair learns; None where there are no pairs.
+        metrics: names of what scores the pictures.
     """
 
     model: str
@@ -49,15 +49,17 @@ class Contest:
     device: str = "auto"
     dtype: str = "auto"
     duos: LearnSettings | None = None
+    metrics: tuple[str, ...] = BENCHMARK
 
     def benchmark(self) -> Benchmark:
-        """The model and those who judge, loaded here.
+        """The model, loaded here, and the metrics.
 
         Raises:
             SamecastError: one cannot be loaded.
         """
+        metrics = make_metrics(self.metrics)
         model = load(self.model, device=self.device, dtype=self.dtype)
-        return Benchmark(model, load_probe(), load_clip(), load_vit(), self.settings, self.prompts, self.hidden)
+        return Benchmark(model, metrics, self.settings, self.prompts, self.hidden)
 
 
 @dataclass(frozen=True)
@@ -70,7 +72,8 @@ class ContestUnit:
         cost: how long it takes against the others.
         parts: each subject with its method, and the subject whose photo a shuffled method reads.
         pair: the pair, if it is one.
-        places: where what comes of it is kept, by what the job knows of model and judges.
+        places: where what comes of it is kept, by what the job knows of the model.
+        metrics: keys of what scores it; none of a pair.
     """
 
     name: str
@@ -79,11 +82,12 @@ class ContestUnit:
     parts: tuple[tuple[Case, Method, Case], ...]
     pair: DuoCase | None
     places: tuple[Path, ...]
+    metrics: tuple[str, ...] = ()
 
-    @property
-    def finished(self) -> bool:
-        """Whether all of it is kept."""
-        return all(place.is_dir() for place in self.places)
+    def left(self, folder: Path, benchmark: Benchmark) -> list[Path]:
+        """What is not kept yet, pictures or scores."""
+        done = Path.is_dir if self.pair else partial(benchmark.finished, folder)
+        return [place for place in self.places if not done(place)]
 
 
 def units_of(
@@ -108,7 +112,7 @@ def units_of(
         learning = parts[0][1].learning
         cost = len(parts) + (0 if learning is None else 10)
         label = f"{name}, {' and '.join(method.name for _, method, _ in parts)}"
-        found.append(ContestUnit(label, _key(places), cost, tuple(parts), None, places))
+        found.append(ContestUnit(label, _key(places), cost, tuple(parts), None, places, benchmark.keys))
     for pair in pairs if duos is not None else ():
         places = tuple(duos.place(folder, pair, way) for way in WAYS) if duos is not None else ()
         found.append(ContestUnit(pair.name, _key(places), 40, (), pair, places))
@@ -120,7 +124,7 @@ def _key(places: Sequence[Path]) -> str:
 
 
 class ContestWorker:
-    """Works on units with a model and judges that it loads once.
+    """Works on units with a model and metrics that it loads once.
 
     Args:
         folder: of the run.
@@ -145,7 +149,7 @@ class ContestWorker:
         """One unit, from where it stands to the end; its name.
 
         Raises:
-            SamecastError: it cannot be made, or the model or the judges are others here than where it was told.
+            SamecastError: it cannot be made, or the model or the metrics are others here than where it was told.
         """
 
         def data(stage: str, done: int, total: int) -> None:
@@ -156,8 +160,8 @@ class ContestWorker:
         if unit.pair is not None and self._duos is not None:
             steps = [partial(self._duos.finish, self._folder, unit.pair, way, data) for way in WAYS]
             places = [self._duos.place(self._folder, unit.pair, way) for way in WAYS]
-        if tuple(places) != unit.places:
-            raise SamecastError("this worker has another model, or other judges, than the job was told for")
+        if tuple(places) != unit.places or (unit.metrics and unit.metrics != self._benchmark.keys):
+            raise SamecastError("this worker has another model, or other metrics, than the job was told for")
         for number, step in enumerate(steps):
             self._progress(unit.name, number, len(steps))
             step()
@@ -214,11 +218,11 @@ def run_contest(
     if executor is None:
         make = partial(ContestWorker, store.path, contest, benchmark=benchmark)
     with store.locked():
-        waiting = [unit for unit in units if not unit.finished]
+        waiting = [unit for unit in units if unit.left(store.path, benchmark)]
         run_units(store, waiting, make, executor or LocalExecutor(), watch, finished)
     data = {failure["key"]: failure for failure in failures(store)}
     return Contested(
         benchmark.judgements(store.path, cases, methods),
         [] if duos is None else duos.judgements(store.path, pairs),
-        [data[unit.key] for unit in units if unit.key in data and not unit.finished],
+        [data[unit.key] for unit in units if unit.key in data and unit.left(store.path, benchmark)],
     )

@@ -6,32 +6,47 @@ from functools import partial
 from pathlib import Path
 from textwrap import fill
 
-from samecast.compare.benchmark import HEADLINES, Benchmark, Judgement
+from samecast.compare.benchmark import Benchmark, Judgement
 from samecast.compare.duos import WAYS, DuoJudgement, means_of, ways_of
 from samecast.compare.figures import in_percent, mean, seconds_and_size
 from samecast.compare.methods import Method
 from samecast.disk import replace_file, write_text
+from samecast.metrics import BENCHMARK, Metric, metric_types
+from samecast.metrics.statistics import METHODS
 from samecast.report.page import Table
-from samecast.score.statistics import METHODS
-
-_COLUMNS = ("method", "same", "scene", "both", "text", "image", "dino", "training", "file")
 
 
-def table_of(judgements: Sequence[Judgement], methods: Sequence[Method], *, prompts: int) -> Table:
-    """The means of all methods: shares in percent with 95% intervals over subjects, cosines, seconds and MB.
+def table_of(
+    judgements: Sequence[Judgement], methods: Sequence[Method], *, prompts: int, metrics: Sequence[type[Metric]] = ()
+) -> Table:
+    """The means of all methods: shares in percent with 95% intervals over subjects, other means, seconds and MB.
 
     Args:
         judgements: of all subjects under all methods.
         methods: in the order of the rows.
         prompts: for each subject.
+        metrics: in the order of the columns; none are what a comparison scores by default.
     """
     subjects = len({judgement.subject for judgement in judgements})
+    columns = shown_metrics(metrics)
+    described = (f"{m.title}: {m.description}" for m in columns if m.kind != "share")
     return Table(
-        columns=_COLUMNS,
-        rows=tuple(_row(judgements, method) for method in methods),
-        caption=f"{subjects} held-out subjects, {prompts} scenes each; text and image are cosines of CLIP, intervals"
-        f" 95%, {METHODS['share']}, of differences {METHODS['difference']}",
+        columns=("method", *(metric.title for metric in columns), "training", "file"),
+        rows=tuple(_row(judgements, method, columns) for method in methods),
+        caption=f"{subjects} held-out subjects, {prompts} scenes each; {', '.join([*described, 'intervals'])} 95%,"
+        f" {METHODS['share']}, of differences {METHODS['difference']}",
     )
+
+
+def shown_metrics(metrics: Sequence[type[Metric]] = ()) -> list[type[Metric]]:
+    """Those of a comparison's metrics that have a column in tables for people."""
+    return [metric for metric in metrics or metric_types(BENCHMARK) if not metric.is_detail]
+
+
+def mean_in_words(judgements: Sequence[Judgement], method: Method, metric: type[Metric]) -> str:
+    """A method's mean: of a share in percent with its interval, of anything else its figure."""
+    found = mean(judgements, method.name, metric.column)
+    return in_percent(found) if metric.kind == "share" else f"{found.value:.3f}"
 
 
 def duo_table(judgements: Sequence[DuoJudgement], *, prompts: int) -> Table:
@@ -88,10 +103,9 @@ def write_page(
     return page
 
 
-def _row(judgements: Sequence[Judgement], method: Method) -> tuple[str, ...]:
-    shares = (in_percent(mean(judgements, method.name, measure)) for measure in HEADLINES)
-    cosines = (f"{mean(judgements, method.name, f'{kind}_alignment').value:.3f}" for kind in ("text", "image", "dino"))
-    return (method.title, *shares, *cosines, *seconds_and_size(judgements, method.name))
+def _row(judgements: Sequence[Judgement], method: Method, metrics: Sequence[type[Metric]]) -> tuple[str, ...]:
+    means = (mean_in_words(judgements, method, metric) for metric in metrics)
+    return (method.title, *means, *seconds_and_size(judgements, method.name))
 
 
 def _page(
@@ -103,6 +117,8 @@ def _page(
     command = f"samecast compare --subjects {_count(table)} --pairs {_count(pairs)} --prompts {benchmark.prompts}"
     command += f" --steps {settings.num_inference_steps}" + (f" --learn-steps {learn_steps}" if learn_steps else "")
     command += f" --methods {' '.join(methods)}" if methods else ""
+    scored = tuple(metric.name for metric in benchmark.metrics)
+    command += f" --metrics {' '.join(scored)}" if scored != BENCHMARK else ""
     if settings.guidance != backbone.default_guidance:
         command += f" --guidance {settings.guidance:g}"
     if settings.guidance_rescale:

@@ -9,22 +9,25 @@ from pathlib import Path
 
 import numpy as np
 
-from samecast.compare.benchmark import MEASURES, UNITS, Benchmark, Judgement
+from samecast.compare.benchmark import COSTS, UNITS, Benchmark, Judgement
 from samecast.compare.methods import Method
 from samecast.diorama.benchmark import BENCHMARK_VERSION
 from samecast.diorama.scenes import WORLD_VERSION
 from samecast.disk import replace_picture, write_text
+from samecast.metrics import METRICS, metric_types, truths_among
 from samecast.photos import open_photo
 from samecast.report.grid import draw_grid
 from samecast.report.panels import Mark, Panel, Row
 
 
 def summary(judgements: Sequence[Judgement], methods: Sequence[Method]) -> dict[str, dict[str, float]]:
-    """Mean of every measure under every method (shares 0..1, cosines -1..1), and how many pictures it is of."""
+    """Mean of every score and cost under every method, within its metric's bounds, and how many pictures it is of."""
     means: dict[str, dict[str, float]] = {}
     for method in methods:
         of = [judgement for judgement in judgements if judgement.method == method.name]
-        means[method.name] = {measure: float(np.mean([getattr(j, measure) for j in of])) for measure in MEASURES}
+        means[method.name] = {
+            measure: float(np.mean([j.value(measure) for j in of])) for measure in (*of[0].scores, *COSTS)
+        }
         means[method.name]["pictures"] = len(of)
     return means
 
@@ -62,6 +65,8 @@ def write_results(
 def _grid(folder: Path, judgements: Sequence[Judgement], methods: Sequence[Method]) -> list[Row]:
     """The first three subjects with two pictures each, a row for each method."""
     rows: list[Row] = []
+    known = metric_types([name for name in METRICS if METRICS[name].column in judgements[0].scores])
+    truths = [metric for about in ("subject", "prompt") for metric in truths_among(known, about)]
     subjects = list(dict.fromkeys(judgement.subject for judgement in judgements))[:3]
     for method in methods:
         panels: list[Panel] = []
@@ -73,7 +78,7 @@ def _grid(folder: Path, judgements: Sequence[Judgement], methods: Sequence[Metho
                 Panel(
                     open_photo(folder / UNITS / j.picture),
                     j.prompt,
-                    (Mark("same", j.identity), Mark("scene", j.scene)),
+                    tuple(Mark(metric.title, bool(j.scores[metric.column])) for metric in truths),
                 )
                 for j in of
             ]

@@ -1,10 +1,18 @@
-"""How close two pictures are, pixel by pixel."""
+"""How close two pictures are: pixel by pixel, and to a network that was trained to see as people do."""
 
 import math
+import warnings
+from functools import cache
+from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
 
 import numpy
 from numpy.typing import NDArray
 from PIL import Image
+
+from samecast.errors import SamecastError
 
 _WINDOW, _DEVIATION = 11, 1.5
 
@@ -35,6 +43,41 @@ def structural_similarity(reference: Image.Image, other: Image.Image) -> float:
     luminance = (2 * mean_first * mean_second + small) / (mean_first**2 + mean_second**2 + small)
     structure = (2 * covariance + smaller) / (variance_first + variance_second + smaller)
     return float((luminance * structure).mean())
+
+
+@cache
+def lpips_missing() -> str:
+    """What LPIPS would need that is not here; empty where it can be measured. Nothing is ever downloaded for it."""
+    import torch
+
+    for library in ("lpips", "torchvision"):
+        if find_spec(library) is None:
+            return f"{library} is not installed (pip install 'samecast[lpips]')"
+    url = str(import_module("torchvision.models").AlexNet_Weights.DEFAULT.url)
+    file = Path(torch.hub.get_dir()) / "checkpoints" / Path(url).name
+    return "" if file.is_file() else f"AlexNet's weights ({file.name}) are not in torch's cache ({file.parent})"
+
+
+def perceptual_distance(reference: Image.Image, other: Image.Image) -> float:
+    """LPIPS (Zhang et al., CVPR 2018) of two RGB pictures of one size, with AlexNet; 0 is equal.
+
+    Raises:
+        SamecastError: what it needs is not here.
+    """
+    import torch
+
+    if lpips_missing():
+        raise SamecastError(f"LPIPS cannot be measured here: {lpips_missing()}")
+    pair = [torch.from_numpy(_channels(image) / 255).float()[None] for image in (reference, other)]
+    with torch.inference_mode():
+        return float(_network()(*pair, normalize=True))
+
+
+@cache
+def _network() -> Any:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the package asks torchvision for weights by an option of old
+        return import_module("lpips").LPIPS(net="alex", verbose=False)
 
 
 def _channels(image: Image.Image) -> NDArray[numpy.float64]:

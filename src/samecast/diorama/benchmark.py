@@ -15,10 +15,12 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from samecast.diorama import probe
+from samecast.diorama.album import SCENES as ALBUM_SCENES
+from samecast.diorama.album import STRIPED_DOG
 from samecast.diorama.captions import duo_phrase, phrase
 from samecast.diorama.probe import Reading, Verdict
 from samecast.diorama.renderer import Picture, render
-from samecast.diorama.scenes import HELD_OUT, Identity, Scene, Spec, sample_identity, sample_scene
+from samecast.diorama.scenes import HELD_OUT, Identity, Scene, Spec, sample_identity, sample_scene, sample_spec
 
 BENCHMARK_VERSION = 1
 SUBJECTS, PHOTOS, PROMPTS = 32, 4, 20
@@ -74,6 +76,37 @@ def practice_case(number: int) -> Case:
     return _case(number, HELD_OUT + 6_000_000 + number)
 
 
+DEMO = "demo"
+"""The name of the demo's subject and tasks among cases."""
+_DEMO_SCENES = (
+    Scene("standing", "right", "beach"),
+    Scene("running", "right", "snow"),
+    Scene("sitting", "right", "desert"),
+    Scene("standing", "left", "night"),
+    Scene("lying", "right", "room"),
+    Scene("sitting", "front", "forest"),
+)
+
+
+def demo_case() -> Case:
+    """Return what the demo is of: a dog with blue and yellow stripes, its album, and six scenes to put it in."""
+    seed = HELD_OUT + STRIPED_DOG
+    identity = sample_spec(seed).identity
+    tasks = tuple(Task(_prompt(identity.kind, scene), scene, number) for number, scene in enumerate(_DEMO_SCENES))
+    return Case(f"{identity.kind}-{STRIPED_DOG}", identity, ALBUM_SCENES, tasks, seed)
+
+
+def find_case(name: int | str) -> Case:
+    """Return a subject of the benchmark by its number, or the demo's by `DEMO`."""
+    return demo_case() if isinstance(name, str) else case(name)
+
+
+def _prompt(kind: str, scene: Scene) -> str:
+    """The scene in words, of the subject only its class."""
+    words = {"kind": kind, "pose": scene.pose, "background": scene.background, "view": scene.view}
+    return phrase({name: word for name, word in words.items() if word})
+
+
 def _case(number: int, seed: int) -> Case:
     rng = np.random.default_rng((BENCHMARK_VERSION, seed))
     kind = ("dog", "cat", "bear", "duck", "chair", "mug")[number % 6]
@@ -82,8 +115,7 @@ def _case(number: int, seed: int) -> Case:
     tasks: list[Task] = []
     while len(tasks) < PROMPTS:
         scene = sample_scene(rng, kind)
-        words = {"kind": kind, "pose": scene.pose, "background": scene.background, "view": scene.view}
-        prompt = phrase({name: word for name, word in words.items() if word})
+        prompt = _prompt(kind, scene)
         if prompt not in {task.prompt for task in tasks}:
             tasks.append(Task(prompt, scene, seed=len(tasks)))
     return Case(f"{number:02d}-{kind}", identity, scenes, tuple(tasks), seed)

@@ -97,12 +97,6 @@ class Verdict:
         return self.kind and self.pattern and self.accessory and self.colours
 
     @property
-    def items_right(self) -> float:
-        """The share of class, pattern, accessory and the two colours that are right, 0..1."""
-        colours = (error <= SAME_COLOUR for error in (self.base_error, self.second_error))
-        return sum((self.kind, self.pattern, self.accessory, *colours)) / 5
-
-    @property
     def scene(self) -> bool:
         """The picture shows the scene asked for."""
         return self.pose and self.view and self.background

@@ -14,6 +14,8 @@ Output = Literal["file", "folder", "new file", "new folder"]
 _SPARE_BYTES = 300
 """Room in a path for what a folder will hold, and for the hidden folder that it is made in."""
 
+_AT_ONCE = 2**18
+
 
 def expanded(path: str | Path) -> Path:
     """The path with `~` filled in.
@@ -95,15 +97,16 @@ def read_bytes(path: str | Path, *, most: int) -> bytes:
     if not is_file(file):
         here = os.path.lexists(file)
         raise SamecastError(f"{_quoted(path)} {'is not a regular file' if here else 'does not exist'}")
+    content = bytearray()  # in parts: one read of so many bytes takes memory for all of them, however short the file is
     try:
         with file.open("rb") as stream:
-            # A buffer of that length is made before reading: no longer than the file, which may grow meanwhile.
-            content = stream.read(min(most, os.fstat(stream.fileno()).st_size + 2**16) + 1)
+            while len(content) <= most and (part := stream.read(_AT_ONCE)):
+                content += part
     except OSError as error:
         raise _unreadable(path, error) from None
     if len(content) > most:
         raise SamecastError(f"{_quoted(path)} has more than {most:,} bytes: it is not what is expected here")
-    return content
+    return bytes(content)
 
 
 def inside(folder: Path, name: object) -> Path:

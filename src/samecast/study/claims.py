@@ -10,7 +10,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from samecast.score.statistics import (
+from samecast.metrics.statistics import (
     FEWEST,
     Array,
     Cells,
@@ -26,7 +26,7 @@ from samecast.score.statistics import (
     shared,
     trend,
 )
-from samecast.study.measures import IMAGE, TEXT
+from samecast.study.measures import Measures
 
 FLAT = 0.5
 """The start step hardly matters where no start moves the mean by this share of what the final step moves it."""
@@ -61,18 +61,18 @@ def verdict(found: Estimate, sign: int) -> str:
 
 
 def contrasted(table: Cells, first: str, second: str) -> Found:
-    """Whether one variant has more of a measure than another."""
+    """Whether one variant is better by a measure than another."""
     gap = contrast(table, [first], [second])
     figure = (
         f"{first} {mean_of(table, first)}, {second} {mean_of(table, second)}; difference {gap.signed},"
         f" {gap.subjects} subjects"
     )
-    return Found(verdict(gap, 1), figure, gap.p)
+    return Found(verdict(gap, table.sign), figure, gap.p)
 
 
 def monotone(table: Cells, names: Sequence[str], way: int) -> Found:
-    """Whether a measure rises (or falls) along some variants."""
-    rho = trend(table, names)
+    """Whether a measure gets better (or worse) along some variants."""
+    rho, way = trend(table, names), way * table.sign
     grid = shared(table, names)
     means = [mean_of(table, name).value for name in names]
     if (grid == grid[0]).all():
@@ -117,15 +117,15 @@ def flat(table: Cells, starts: Sequence[str], finals: Sequence[str]) -> Found:
 
 
 def masked(table: Cells, variants: Sequence[str], plain: str) -> Found:
-    """Whether some variants together have more of a measure than a plain one."""
+    """Whether some variants together are better by a measure than a plain one."""
     gap = contrast(table, variants, [plain])
     figure = f"{len(variants)} thresholds together {gap.signed} over {mean_of(table, plain)}, {gap.subjects} subjects"
-    return Found(verdict(gap, 1), figure, gap.p)
+    return Found(verdict(gap, table.sign), figure, gap.p)
 
 
 def lost(seen: Cells, unseen: Cells, encoder: str, decoder: str) -> Found:
     """Whether the first loses less than the second where the photo hides a part of the subject."""
-    gap = Cells(seen.variants, seen.subjects, unseen.values - seen.values, seen.kind)
+    gap = Cells(seen.variants, seen.subjects, unseen.values - seen.values, seen.kind, seen.sign)
     first, second = shared(gap, (encoder, decoder))
     # A difference of differences lies within twice their bounds.
     half = estimate((first - second) / 2, difference_of(seen.kind))
@@ -135,25 +135,27 @@ def lost(seen: Cells, unseen: Cells, encoder: str, decoder: str) -> Found:
         f" {mean_of(seen, decoder)} and {mean_of(unseen, decoder)}; difference of what is lost"
         f" {gain.signed}"
     )
-    return Found(verdict(gain, 1), figure, gain.p)
+    return Found(verdict(gain, gap.sign), figure, gain.p)
 
 
 def agreement(tables: Tables, measure: str, truth: str) -> Found:
-    """Whether ranking settings by CLIP ranks them by the truth, in each subject."""
+    """Whether ranking settings by a measure ranks them by the truth, in each subject."""
     variants = tables[truth].present
     both = _aligned(tables, (measure, truth), variants)
     rho = estimate(rank_correlations(both[0], both[1]), "difference")
     means = [np.array([[mean_of(tables[name], v).value] for v in variants]) for name in (measure, truth)]
     pooled = float(rank_correlations(means[0], means[1])[0])
     figure = f"Spearman's rho over settings, within subjects {rho.signed}; of the means {pooled:+.3f}"
-    return Found(verdict(rho, 1), figure, rho.p)
+    return Found(verdict(rho, tables[measure].sign * tables[truth].sign), figure, rho.p)
 
 
-def best(tables: Tables) -> Found:
+def best(measures: Measures, truth: str) -> Found:
     """Both chosen on all subjects but one and held against each other on that one, in turn: nothing is judged by what
     it was chosen by."""
-    variants = [name for name in tables["both"].present if name in tables[TEXT] and name in tables[IMAGE]]
-    both, text, image = _aligned(tables, ("both", TEXT, IMAGE), variants)
+    tables, sides = measures.whole, (measures.text, measures.image)
+    variants = [name for name in tables[truth].present if all(name in tables[side.column] for side in sides)]
+    both, *aligned = _aligned(tables, (truth, *(side.column for side in sides)), variants)
+    text, image = (side.sign() * values for side, values in zip(sides, aligned, strict=True))
     count = both.shape[1]
     if count < 2:
         raise NothingInCommonError("choosing on some subjects and judging on others takes two at least")
@@ -165,13 +167,13 @@ def best(tables: Tables) -> Found:
 
     gaps, everybody = np.zeros(count), np.arange(count)
     for out in np.array_split(everybody, min(count, FOLDS)):
-        by_truth, clip = chosen(np.setdiff1d(everybody, out))
-        gaps[out] = both[by_truth, out] - both[clip, out]
-    gap, (by_truth, by_clip) = estimate(gaps, "difference"), [variants[at] for at in chosen(everybody)]
+        by_truth, traded = chosen(np.setdiff1d(everybody, out))
+        gaps[out] = both[by_truth, out] - both[traded, out]
+    gap, (by_truth, by_trade) = estimate(gaps, "difference"), [variants[at] for at in chosen(everybody)]
     figure = (
-        f"on subjects left out of the choice {gap.signed}; on all, CLIP recommends {by_clip}"
-        f" ({mean_of(tables['both'], by_clip)} both right), the best is {by_truth}"
-        f" ({mean_of(tables['both'], by_truth)})"
+        f"on subjects left out of the choice {gap.signed}; on all, the trade-off is {by_trade}"
+        f" ({mean_of(tables[truth], by_trade)} both right), the best is {by_truth}"
+        f" ({mean_of(tables[truth], by_truth)})"
     )
     return Found(verdict(gap, 1), figure, gap.p)
 

@@ -6,24 +6,23 @@ from itertools import groupby
 import numpy as np
 from matplotlib.figure import Figure
 
+from samecast.metrics.statistics import Cells, Estimate, NothingInCommonError, balanced, front, levelled, shared
 from samecast.report.article import Statement
 from samecast.report.plots import Cloud, Interval, Point, pairs, scatter, trade_offs
-from samecast.score.statistics import Cells, Estimate, NothingInCommonError, balanced, front, levelled, shared
 from samecast.study.axes import Value
 from samecast.study.findings import LAYERS
 from samecast.study.grid import Grid, View
-from samecast.study.measures import IMAGE, TEXT, Measures
+from samecast.study.measures import Measures
 
 _PANELS = 3
 """Most panels of a scatter plot in one figure."""
 _DRAWN = 200
 """Most subjects that are drawn one by one; means are of all."""
-_X, _Y = "text alignment (CLIP cosine with the prompt)", "image alignment (CLIP cosine with the photos)"
 
 
 def scatters(measures: Measures, grid: Grid, found: Sequence[Statement]) -> Iterator[tuple[str, Figure]]:
     """For each axis its scatter plot, split where it has many series, with what was found of it."""
-    text, image = measures.shown[TEXT], measures.shown[IMAGE]
+    text, image = measures.sides
     for axis, views in by_axis(grid):
         # Where pictures failed, a value is shown if any subject has it, and a series if its values share a subject.
         there = (View(view.axis, view.series, tuple(p for p in view.points if p[1] in text)) for view in views)
@@ -33,7 +32,8 @@ def scatters(measures: Measures, grid: Grid, found: Sequence[Statement]) -> Iter
             clouds = [_cloud(view, text, image, found) for view in part]
             values = dict.fromkeys(value for view in part for value, _ in view.points)
             bars = f"large: {_means(measures.subjects)}; small: one subject's mean{_some(measures.subjects)}"
-            figure = scatter(clouds, x=_X, y=_Y, axis=axis, ordered=_ordered(list(values)), bars=bars)
+            x, y = measures.text.label(), measures.image.label()
+            figure = scatter(clouds, x=x, y=y, axis=axis, ordered=_ordered(list(values)), bars=bars)
             yield f"scatter-{axis}" + (f"-{at // _PANELS + 1}" if at else ""), figure
 
 
@@ -104,22 +104,23 @@ def layer_pairs(measures: Measures, grid: Grid, found: Sequence[Statement]) -> F
     named = named or {str(value): name for view in grid.views if view.axis == "layers" for value, name in view.points}
     if not {"decoder", "encoder"} <= set(named):
         return None
-    text, image = measures.shown[TEXT], measures.shown[IMAGE]
+    text, image = measures.sides
     first, second = (_points(text, image, named[layer]) for layer in ("decoder", "encoder"))
     subjects = {subject: (first[subject], second[subject]) for subject in sorted(set(first) & set(second))}
     if not subjects:
         return None
     footnote = f"the first {_DRAWN} of {measures.subjects} subjects" if measures.subjects > _DRAWN else ""
     names = named["decoder"], named["encoder"]
-    return pairs(subjects, names, x=_X, y=_Y, notes=notes(found, LAYERS), footnote=footnote)
+    x, y = measures.text.label(), measures.image.label()
+    return pairs(subjects, names, x=x, y=y, notes=notes(found, LAYERS), footnote=footnote)
 
 
 def best_front(measures: Measures, grid: Grid, weight: float = 0.5, scale: tuple[float, float] | None = None) -> Figure:
     """All settings and the best trade-offs among them, with intervals, the recommended one marked; `weight` and `scale`
     as for `balanced`."""
-    points = measures.points
+    points, merits = measures.points, measures.merits
     kinds = {variant.name: str(variant.fields.get("layers") or "decoder") for variant in grid.variants}
-    names = front(points)
+    names = front(merits)
     bars: dict[str, tuple[Interval, Interval]] = {}
     for name in names:
         x, y = points[name]
@@ -130,4 +131,5 @@ def best_front(measures: Measures, grid: Grid, weight: float = 0.5, scale: tuple
         data = _means(measures.subjects)
     except NothingInCommonError:
         data = "means over the subjects that each setting has; no subject has all of the front, so it has no intervals"
-    return trade_offs(points, kinds, bars, balanced(points, weight, scale), x=_X, y=_Y, bars=data)
+    x, y = measures.text.label(), measures.image.label()
+    return trade_offs(points, kinds, bars, balanced(merits, weight, scale), x=x, y=y, bars=data)

@@ -3,7 +3,7 @@
 A claim *holds* if the 95% interval lies wholly on its side of zero, is *reversed* if it lies wholly on the other, and
 else is *not shown*; of fewer than six subjects nothing is. Beside it stands the probability of such a figure by chance,
 adjusted for how many claims there are (Holm). Where the embedded world knows the truth, what that says is set beside
-CLIP.
+the metrics.
 """
 
 import math
@@ -11,8 +11,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 
+from samecast.metrics import Metric, truths_among
+from samecast.metrics.statistics import FEWEST, NothingInCommonError, balanced, holm
 from samecast.report.article import Statement
-from samecast.score.statistics import FEWEST, Cells, NothingInCommonError, balanced, holm
 from samecast.study.claims import (
     CHANCE,
     HOLDS,
@@ -20,7 +21,6 @@ from samecast.study.claims import (
     NO_DATA,
     TOO_FEW,
     Found,
-    Tables,
     agreement,
     best,
     contrasted,
@@ -30,27 +30,34 @@ from samecast.study.claims import (
     monotone,
 )
 from samecast.study.grid import Grid, View
-from samecast.study.measures import IMAGE, TEXT, Measures
+from samecast.study.measures import Measures
 
-_IN_WORDS = {TEXT: "text alignment", IMAGE: "image alignment", "identity": "identity right", "scene": "scene right"}
 LAYERS = ("layers", "")
 """What the claims about decoder and encoder are about."""
 Views = Mapping[tuple[str, str], View]
+Metrics = Sequence[type[Metric]]
 
 
 def findings(measures: Measures, grid: Grid) -> list[Statement]:
     """All statements that the scores of a study allow; none where its grid has not the AIKU study's axes."""
-    tables = measures.whole
     views = {(view.axis, view.series): view for view in grid.views}
-    found = [*_layers(tables, views), *_trends(tables, views), *_starts(tables, views)]
-    found += [*_maps(tables, views), *_hidden(measures, views), *_truth(tables, views)]
+    found = [*_layers(measures, views), *_trends(measures, views), *_starts(measures, views)]
+    found += [*_maps(measures, views), *_hidden(measures, views), *_truth(measures, views)]
     adjusted = holm([statement.p for statement in found])
     return [replace(statement, holm=p) for statement, p in zip(found, adjusted, strict=True)]
 
 
 def recommended(measures: Measures, weight: float = 0.5) -> str:
-    """The variant whose means of text and image alignment are the best trade-off."""
-    return balanced(measures.points, weight)
+    """The variant whose means of the two metrics that count are the best trade-off."""
+    return balanced(measures.merits, weight)
+
+
+def _claimed(measures: Measures, *about: str) -> list[type[Metric]]:
+    """The metrics that claims are about: the two of the trade-off, and those that know the truth; of those that judge
+    one of some things."""
+    truths = [metric for each in ("subject", "prompt") for metric in truths_among(measures.metrics, each)]
+    known = [metric for metric in truths if measures.whole[metric.column].present]
+    return [metric for metric in (measures.text, measures.image, *known) if metric.about in about]
 
 
 def summing_up(statements: Sequence[Statement], subjects: int) -> str:
@@ -77,31 +84,32 @@ def _statement(claim: str, about: tuple[str, str], short: str, found: Callable[[
     return Statement(claim, data.verdict, data.figure, about, short, p)
 
 
-def _known(table: Cells) -> bool:
-    return bool(table.present)
-
-
 def _names(view: View) -> list[str]:
     return [name for _, name in view.points]
 
 
-def _layers(tables: Tables, views: Views) -> list[Statement]:
+def _moved(metric: type[Metric], way: int) -> str:
+    """A metric that gets better or worse, in words: "raises image alignment"."""
+    return f"{'raises' if way * metric.sign() > 0 else 'lowers'} {metric.words}"
+
+
+def _layers(measures: Measures, views: Views) -> list[Statement]:
     pair = _full_spans(views)
     if pair is None:
         return []
-    decoder, encoder = pair
+    (decoder, encoder), tables, text, image = pair, measures.whole, measures.text, measures.image
     return [
         _statement(
-            "Decoder layers keep the subject better than encoder layers (image alignment)",
+            f"Decoder layers keep the subject better than encoder layers ({image.words})",
             LAYERS,
             "decoder keeps the subject better",
-            partial(contrasted, tables[IMAGE], decoder, encoder),
+            partial(contrasted, tables[image.column], decoder, encoder),
         ),
         _statement(
-            "Encoder layers follow the prompt better than decoder layers (text alignment)",
+            f"Encoder layers follow the prompt better than decoder layers ({text.words})",
             LAYERS,
             "encoder follows the prompt better",
-            partial(contrasted, tables[TEXT], encoder, decoder),
+            partial(contrasted, tables[text.column], encoder, decoder),
         ),
     ]
 
@@ -113,39 +121,38 @@ def _full_spans(views: Views) -> tuple[str, str] | None:
     return None if decoder is None or encoder is None else (decoder, encoder)
 
 
-def _trends(tables: Tables, views: Views) -> list[Statement]:
+def _trends(measures: Measures, views: Views) -> list[Statement]:
     found: list[Statement] = []
     for axis, words, sign in (
-        ("final", "a later final step", {TEXT: -1, IMAGE: 1, "scene": -1, "identity": 1}),
-        ("skip", "more skipped steps", {TEXT: 1, IMAGE: -1, "scene": 1, "identity": -1}),
+        ("final", "a later final step", {"prompt": -1, "subject": 1}),
+        ("skip", "more skipped steps", {"prompt": 1, "subject": -1}),
     ):
         for series in ("decoder", "encoder"):
             view = views.get((axis, series))
             if view is None or len(view.points) < 3:
                 continue
-            for measure, way in sign.items():
-                if _known(tables[measure]):
-                    short = f"{'raises' if way > 0 else 'lowers'} {_IN_WORDS[measure]}"
-                    claim = f"{series}: {words} {short}"
-                    of = partial(monotone, tables[measure], _names(view), way)
-                    found.append(_statement(claim, (axis, series), short, of))
+            for metric in _claimed(measures, *sign):
+                way = sign[metric.about]
+                short = _moved(metric, way)
+                of = partial(monotone, measures.whole[metric.column], _names(view), way)
+                found.append(_statement(f"{series}: {words} {short}", (axis, series), short, of))
     return found
 
 
-def _starts(tables: Tables, views: Views) -> list[Statement]:
+def _starts(measures: Measures, views: Views) -> list[Statement]:
     found: list[Statement] = []
     for series in ("decoder", "encoder"):
         start, final = views.get(("start", series)), views.get(("final", series))
         if start is None or final is None or min(len(start.points), len(final.points)) < 2:
             continue
-        for measure in (TEXT, IMAGE):
-            short = f"hardly matters for {_IN_WORDS[measure]}"
-            of = partial(flat, tables[measure], _names(start), _names(final))
+        for metric in (measures.text, measures.image):
+            short = f"hardly matters for {metric.words}"
+            of = partial(flat, measures.whole[metric.column], _names(start), _names(final))
             found.append(_statement(f"{series}: the start step {short}", ("start", series), short, of))
     return found
 
 
-def _maps(tables: Tables, views: Views) -> list[Statement]:
+def _maps(measures: Measures, views: Views) -> list[Statement]:
     """What masking by each set of cross-attention maps does against no mask, its thresholds together."""
     points = [point for (axis, _), view in views.items() if axis == "maps" for point in view.points]
     plain = next((name for value, name in points if value is None), "")
@@ -153,11 +160,10 @@ def _maps(tables: Tables, views: Views) -> list[Statement]:
     for (axis, series), view in views.items():
         if axis != "threshold" or not plain:
             continue
-        for measure in (TEXT, IMAGE, "identity", "scene"):
-            if _known(tables[measure]):
-                short = f"raise {_IN_WORDS[measure]} over no mask"
-                of = partial(masked, tables[measure], _names(view), plain)
-                found.append(_statement(f"Masks by {series} {short}", (axis, series), short, of))
+        for metric in _claimed(measures, "prompt", "subject"):
+            short = f"{'raise' if metric.higher_is_better else 'lower'} {metric.words} over no mask"
+            of = partial(masked, measures.whole[metric.column], _names(view), plain)
+            found.append(_statement(f"Masks by {series} {short}", (axis, series), short, of))
     return found
 
 
@@ -169,20 +175,20 @@ def _hidden(measures: Measures, views: Views) -> list[Statement]:
         return []
     decoder, encoder = pair
     found: list[Statement] = []
-    for measure in (IMAGE, "identity"):
-        seen, unseen = measures.whole[measure], measures.hidden[measure]
-        if not _known(seen) or not _known(unseen):
+    for metric in _claimed(measures, "subject"):
+        seen, unseen = measures.whole[metric.column], measures.hidden[metric.column]
+        if not seen.present or not unseen.present:
             continue
         found += [
             _statement(
                 f"On photos that hide a part, encoder layers keep the subject better than decoder layers"
-                f" ({_IN_WORDS[measure]})",
+                f" ({metric.words})",
                 ("hidden", ""),
                 "",
                 partial(contrasted, unseen, encoder, decoder),
             ),
             _statement(
-                f"Encoder layers lose less than decoder layers where the photo hides a part ({_IN_WORDS[measure]})",
+                f"Encoder layers lose less than decoder layers where the photo hides a part ({metric.words})",
                 ("hidden", ""),
                 "",
                 partial(lost, seen, unseen, encoder, decoder),
@@ -191,20 +197,30 @@ def _hidden(measures: Measures, views: Views) -> list[Statement]:
     return found
 
 
-def _truth(tables: Tables, views: Views) -> list[Statement]:
-    if not _known(tables["both"]):
-        return []
+def _truth(measures: Measures, views: Views) -> list[Statement]:
+    tables, about = measures.whole, ("subject", "prompt")
+    headlines = [metric for metric in truths_among(measures.metrics, "picture") if tables[metric.column].present]
+    truths = {
+        metric: each
+        for each in about
+        for metric in truths_among(measures.metrics, each)
+        if tables[metric.column].present
+    }
     found: list[Statement] = []
-    pair = _full_spans(views)
-    if pair is not None:
-        decoder, encoder = pair
-        for measure, first, second in (("identity", decoder, encoder), ("scene", encoder, decoder)):
-            claim = f"The truth agrees: {first} beats {second} in {_IN_WORDS[measure]}"
-            short = f"{first.split(',')[0]} is ahead in {_IN_WORDS[measure]}"
-            found.append(_statement(claim, LAYERS, short, partial(contrasted, tables[measure], first, second)))
-    for measure, truth in ((IMAGE, "identity"), (TEXT, "scene")):
-        settings = len(tables[truth].present)
-        claim = f"CLIP's {_IN_WORDS[measure]} ranks the {settings} settings as '{_IN_WORDS[truth]}' does"
-        found.append(_statement(claim, ("truth", ""), "", partial(agreement, tables, measure, truth)))
-    claim = "Choosing by the truth (both right) beats the trade-off that CLIP recommends"
-    return [*found, _statement(claim, ("truth", ""), "", partial(best, tables))]
+    decoder, encoder = _full_spans(views) or ("", "")
+    for metric, each in truths.items() if decoder else ():
+        first, second = (decoder, encoder) if each == "subject" else (encoder, decoder)
+        claim = f"The truth agrees: {first} beats {second} in {metric.words}"
+        short = f"{first.split(',')[0]} is ahead in {metric.words}"
+        found.append(_statement(claim, LAYERS, short, partial(contrasted, tables[metric.column], first, second)))
+    for metric, each in truths.items():
+        score, settings = measures.image if each == "subject" else measures.text, len(tables[metric.column].present)
+        claim = f"{score.words[0].upper()}{score.words[1:]} ranks the {settings} settings as '{metric.words}' does"
+        found.append(_statement(claim, ("truth", ""), "", partial(agreement, tables, score.column, metric.column)))
+    for metric in headlines:
+        claim = (
+            f"Choosing by the truth ({metric.words}) beats the trade-off of {measures.text.words} and"
+            f" {measures.image.words}"
+        )
+        found.append(_statement(claim, ("truth", ""), "", partial(best, measures, metric.column)))
+    return found

@@ -5,7 +5,7 @@
     photos/ab/HASH.png       the photos as the model reads them
     runs/ab/KEY.png          one finished picture; what made it stands in its text field `samecast`
     latents/ab/KEY.safetensors   the same before it was decoded
-    scores/ab/KEY.json       what one set of scorers says of the pictures of one photo, prompt and seed
+    scores/ab/KEY.json       what each metric says of the pictures of one photo, prompt and seed
     failures/ab/KEY.json     why a picture, or all of a subject's, could not be made; tried again when the study goes on
     masks/ab/KEY.json        where maps showed the subject in a photo, with KEY.png, the mask, and KEY-map.png
     progress/ab/KEY/         a unit in progress: trajectory and live latents
@@ -36,7 +36,7 @@ from samecast.experiments.runner import failures
 from samecast.experiments.store import WRITING, Store
 from samecast.photos import open_photo
 from samecast.study.photos import PHOTOS, KeptPhotos, hashes_of, keep
-from samecast.study.recipe import Recipe, recipe_from_data, recipe_to_data
+from samecast.study.recipe import SCORING, Recipe, recipe_from_data, recipe_to_data
 from samecast.study.subjects import StudySubject
 
 STUDY, SUBJECTS, BEGUN = "study.json", "subjects.jsonl", ".being-created"
@@ -66,7 +66,8 @@ class StudyFolder:
         self.store = Store(self.path)
 
     def create(self, recipe: Recipe, subjects: Iterable[StudySubject]) -> None:
-        """Writes down what is to be run; a folder that holds this very study already is left as it is.
+        """Writes down what is to be run; a folder that holds this very study already is left as it is, but for the
+        metrics.
 
         Args:
             recipe: what.
@@ -79,19 +80,33 @@ class StudyFolder:
         with locked(self.path):
             self._create(recipe, subjects, new=new)
 
+    def rescore(self, recipe: Recipe) -> None:
+        """Writes down other metrics for the study that is here; scores are kept by metrics' own identities.
+
+        Args:
+            recipe: the study's, but for what scores it.
+
+        Raises:
+            SamecastError: somebody works on it.
+        """
+        with locked(self.path):
+            self._write_recipe(recipe)
+
     def _create(self, recipe: Recipe, subjects: Iterable[StudySubject], *, new: bool) -> None:
         if (self.path / STUDY).is_file():
-            data = json.loads(json.dumps(recipe_to_data(recipe)))
-            if self._read_json(self.path / STUDY) != data or not self._same_subjects(subjects):
+            data, there = json.loads(json.dumps(recipe_to_data(recipe))), self._read_json(self.path / STUDY)
+            if _pictured(there) != _pictured(data) or not self._same_subjects(subjects):
                 raise SamecastError(
                     f"{str(self.path)!r} holds another study: give another folder, or --resume this one"
                 )
+            if there != data:
+                self._write_recipe(recipe)
             return
         self._claim()
         try:
             replace_file(self.path / SUBJECTS, lambda part: self._write_subjects(part, subjects))
             # Last: a folder that has it is whole.
-            write_text(self.path / STUDY, json.dumps(recipe_to_data(recipe), indent=1) + "\n")
+            self._write_recipe(recipe)
         except BaseException:
             self._unclaim()
             if new:
@@ -99,6 +114,9 @@ class StudyFolder:
             raise
         shutil.rmtree(self.path / WRITING, ignore_errors=True)
         (self.path / BEGUN).unlink(missing_ok=True)
+
+    def _write_recipe(self, recipe: Recipe) -> None:
+        write_text(self.path / STUDY, json.dumps(recipe_to_data(recipe), indent=1) + "\n")
 
     def _claim(self) -> None:
         """Marks the folder as one in which a study is being written down.
@@ -222,7 +240,7 @@ class StudyFolder:
             return json.loads(str(image.info[FACTS]))
 
     def scores(self, key: str) -> dict[str, dict[str, Any]]:
-        """The scores of pictures by their keys, as far as they are known."""
+        """The scores of pictures by their keys, by metrics' keys, as far as they are known."""
         data = (self.store.read(SCORES, key) or {}).get("pictures")
         if not isinstance(data, dict):
             return {}
@@ -274,6 +292,11 @@ class StudyFolder:
         if not isinstance(data, dict):
             raise SamecastError(f"{str(file)!r} is damaged: expected an object")
         return data
+
+
+def _pictured(recipe: Mapping[str, Any]) -> dict[str, Any]:
+    """What determines pictures in a recipe as it is written down."""
+    return {name: value for name, value in recipe.items() if name not in SCORING}
 
 
 def _line(subject: StudySubject, references: tuple[str, ...], judged: tuple[str, ...]) -> str:

@@ -1,6 +1,6 @@
 """A study from end to end: written down, checked, run by an executor, put into tables and pictures."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -11,15 +11,16 @@ from samecast.experiments.executors import Executor, Watch
 from samecast.experiments.executors.local import LocalExecutor
 from samecast.experiments.runner import FAILURES, run_units
 from samecast.experiments.work import Outcome
+from samecast.metrics import Metric, metric_types
+from samecast.metrics.dino import NONE
 from samecast.models.base import Backbone
 from samecast.models.loading import choose_device, choose_dtype
 from samecast.photos import fit_photo
 from samecast.study.binding import Binding
 from samecast.study.folder import PROGRESS, StudyFolder, Unreadable
-from samecast.study.measures import KINDS
 from samecast.study.photos import LazyPhotos, Photos
 from samecast.study.recipe import Recipe
-from samecast.study.scoring import default_clip, default_dino, load_scorers, score_key, scorer_facts
+from samecast.study.scoring import check_subjects, metrics_of, score_key, settle_scoring
 from samecast.study.subjects import StudySubject
 from samecast.study.unit import ExecutionConfig, StudyUnit, Tally, Worker, orders_in, units_of
 
@@ -95,9 +96,30 @@ def prepare(
 
 
 def write_down(folder: StudyFolder, recipe: Recipe, subjects: Sequence[StudySubject]) -> None:
-    """Writes down what was settled, once the scorers are known to be there; errors as for `prepare`."""
-    load_scorers(recipe.clip, recipe.dino)
+    """Writes down what was settled, once the metrics are known to be there; errors as for `prepare`."""
+    for metric in metrics_of(recipe):
+        metric.identity()
     folder.create(recipe, subjects)
+
+
+def rescore(folder: StudyFolder, metrics: Sequence[str]) -> None:
+    """Has a study scored by other metrics when it goes on; what is scored by them already is not scored again.
+
+    Args:
+        folder: of the study.
+        metrics: names of them.
+
+    Raises:
+        SamecastError: there is no such metric, or it cannot be measured here or on these subjects.
+    """
+    recipe = folder.recipe()
+    types = metric_types(metrics)
+    check_subjects(types, (subject for subject in folder.subjects() if not isinstance(subject, Unreadable)))
+    dino = "" if recipe.dino == NONE else recipe.dino
+    recipe = settle_scoring(replace(recipe, metrics=tuple(metric.name for metric in types), dino=dino))
+    for metric in metrics_of(recipe):
+        metric.identity()
+    folder.rescore(recipe)
 
 
 def settle(
@@ -107,17 +129,17 @@ def settle(
 
     Arguments and errors as for `prepare`; photos are not read yet.
     """
-    size, clip = recipe.settings.size or backbone.default_size, recipe.clip or default_clip(recipe.model)
+    size = recipe.settings.size or backbone.default_size
     backbone.latent_shape(size, size)
     identity = backbone.identity
+    if recipe.metrics:  # by default, what is not known is left open
+        check_subjects(metric_types(recipe.metrics), subjects)
     recipe = replace(
-        recipe,
+        settle_scoring(recipe),
         settings=replace(recipe.settings.settled(backbone.default_guidance), size=size),
         revision=identity.revision,
         lora=identity.lora,
         dtype=dtype or str(backbone.dtype).removeprefix("torch."),
-        clip=clip,
-        dino=recipe.dino or default_dino(recipe.model, clip),
     )
     # A subject's hidden photos follow its whole ones, however they are named.
     ordered = sorted(subjects, key=lambda subject: (subject.subject, subject.hidden))
@@ -175,20 +197,20 @@ def run_study(
 def _standing(folder: StudyFolder) -> Iterator[tuple[StudyUnit, int, bool]]:
     """Each unit, how many pictures of it are there, 0 unless all are, and whether all are scored."""
     recipe = folder.recipe()
-    facts = scorer_facts(recipe.clip, recipe.dino)
+    metrics = metrics_of(recipe)
     for subject in folder.subjects():
         for unit in units_of(recipe, subject):
             keys = {order.key for order in orders_in(recipe, unit)}
             whole = bool(keys) and all(folder.is_finished(key) for key in keys)
-            yield unit, len(keys) if whole else 0, whole and _scored(folder, facts, unit, keys)
+            yield unit, len(keys) if whole else 0, whole and _scored(folder, metrics, unit, keys)
 
 
-def _scored(folder: StudyFolder, facts: Mapping[str, Any], unit: StudyUnit, keys: set[str]) -> bool:
+def _scored(folder: StudyFolder, metrics: Sequence[Metric], unit: StudyUnit, keys: set[str]) -> bool:
     assert not isinstance(unit.subject, Unreadable)
-    known: set[str] = set()
+    known, needed = set[str](), {metric.key for metric in metrics}
     for cast in unit.sources.casts:
-        scores = folder.scores(score_key(facts, unit.subject, cast))
-        known |= {key for key, data in scores.items() if data.keys() >= KINDS.keys()}
+        scores = folder.scores(score_key(unit.subject, cast))
+        known |= {key for key, data in scores.items() if data.keys() >= needed}
     return keys <= known
 
 

@@ -11,6 +11,7 @@ from typing import Any
 from PIL import Image
 
 from samecast.errors import SamecastError
+from samecast.metrics import Metric, truths_among
 from samecast.records import slug
 from samecast.render.found import overlay
 from samecast.report.grid import draw_grid
@@ -59,11 +60,14 @@ class Samples:
         return len(self._rows)
 
 
-def strips(folder: StudyFolder, grid: Grid, samples: Samples) -> Iterator[tuple[str, Image.Image]]:
+def strips(
+    folder: StudyFolder, grid: Grid, samples: Samples, metrics: Sequence[type[Metric]]
+) -> Iterator[tuple[str, Image.Image]]:
     """For each axis and subject: the source, then one panel for each value, a row for each series.
 
     A photo or picture that cannot be read is left out.
     """
+    truths = [metric for about in ("subject", "prompt") for metric in truths_among(metrics, about)]
     for subject in _subjects(folder, lambda subject: bool(samples.of(subject))):
         shown = samples.of(subject)
         first = next(iter(shown.values()))
@@ -72,7 +76,7 @@ def strips(folder: StudyFolder, grid: Grid, samples: Samples) -> Iterator[tuple[
         sources = () if source is None else (Panel(source, "source"),)
         for axis, views in by_axis(grid):
             drawn = [
-                Row((*sources, *_panels(folder, view, shown)), view.series, f"{axis} varied: {first['prompt']}")
+                Row((*sources, *_panels(folder, view, shown, truths)), view.series, f"{axis} varied: {first['prompt']}")
                 for view in views
                 if any(variant in shown for _, variant in view.points)
             ]
@@ -93,15 +97,17 @@ def _readable(read: Callable[[], Image.Image]) -> Image.Image | None:
         return None
 
 
-def _panels(folder: StudyFolder, view: View, shown: Mapping[str, Mapping[str, Any]]) -> Iterator[Panel]:
+def _panels(
+    folder: StudyFolder, view: View, shown: Mapping[str, Mapping[str, Any]], truths: Sequence[type[Metric]]
+) -> Iterator[Panel]:
     for value, name in view.points:
         if name not in shown:
             continue
         row = shown[name]
         picture = _readable(partial(folder.picture, row["key"]))
         if picture is not None:
-            marks = () if row["both"] is None else (Mark("same", row["identity"]), Mark("scene", row["scene"]))
-            yield Panel(picture, f"{view.axis} {label(value)}", marks)
+            marks = [Mark(metric.title, row[metric.column]) for metric in truths if row[metric.column] is not None]
+            yield Panel(picture, f"{view.axis} {label(value)}", tuple(marks))
 
 
 def file_name(subject: str) -> str:

@@ -6,31 +6,23 @@ from pathlib import Path
 from typing import Any
 
 from samecast.disk import replace_picture, write_text
+from samecast.metrics.statistics import METHODS, Cells, Estimate, estimate, mean_of
 from samecast.report.article import Article, Plate, Section, Statement, article_html
 from samecast.report.page import Table
 from samecast.report.plots import save_figure
-from samecast.score.statistics import METHODS, Cells, Estimate, estimate, mean_of
 from samecast.study.claims import INTERVALS
 from samecast.study.figures import best_front, layer_pairs, scatters
 from samecast.study.findings import findings, recommended, summing_up
 from samecast.study.folder import StudyFolder
-from samecast.study.measures import ALIGNMENTS, IMAGE, TEXT, VERDICTS, Gathering, Measures
+from samecast.study.measures import Gathering, Measures
 from samecast.study.pictures import Samples, mask_overlays, strips
 from samecast.study.recipe import Recipe
-from samecast.study.scoring import scorer_facts
+from samecast.study.scoring import metrics_of
 from samecast.study.table import Rows, write_table
 
 PAGE, FIGURES = "index.html", "figures"
 _SUBJECTS, _MASKS = 32, 48
 """Subjects whose strips are drawn, and photos whose masks are: the page is to stay one that opens."""
-_HEADINGS = {
-    TEXT: "text",
-    IMAGE: "image",
-    "dino_alignment": "DINO",
-    "identity": "same subject",
-    "scene": "scene as asked",
-    "both": "both right",
-}
 
 
 @dataclass(frozen=True)
@@ -57,8 +49,10 @@ def publish(folder: StudyFolder) -> Published:
         SamecastError: they cannot be written, or nothing is left of a table that was there.
     """
     recipe = folder.recipe()
-    rows = Rows(folder, scorer_facts(recipe.clip, recipe.dino))
-    gathering, samples = Gathering([variant.name for variant in recipe.grid.variants]), Samples(_SUBJECTS)
+    metrics = metrics_of(recipe)
+    rows, types = Rows(folder, metrics), [type(metric) for metric in metrics]
+    gathering = Gathering([variant.name for variant in recipe.grid.variants], types)
+    samples = Samples(_SUBJECTS)
 
     def see(row: Mapping[str, Any]) -> None:
         gathering.see(row)
@@ -91,7 +85,7 @@ def _draw(
     if pairs is not None:
         drawn["pairs"].append(Plate(_svg(save_figure(pairs, place / "encoder-decoder")[0])))
     for kind, pictures in (
-        ("strip", strips(folder, grid, samples)),
+        ("strip", strips(folder, grid, samples, measures.metrics)),
         ("masks", mask_overlays(folder, masks, _MASKS)),
     ):
         for name, picture in pictures:
@@ -111,13 +105,17 @@ def interval_words(subjects: int) -> str:
 
 def variant_table(measures: Measures, recipe: Recipe) -> Table:
     """A row for each variant with its means over subjects, and their intervals."""
-    tables = {name: measures.shown[name] for name in (*ALIGNMENTS, *VERDICTS) if measures.shown[name].present}
+    tables = {
+        metric.title: measures.shown[metric.column]
+        for metric in measures.metrics
+        if measures.shown[metric.column].present and not metric.is_detail
+    }
     return Table(
-        ("setting", *(_HEADINGS[name] for name in tables)),
+        ("setting", *tables),
         tuple(
             (variant.name, *(_cell(table, variant.name) for table in tables.values()))
             for variant in recipe.grid.variants
-            if variant.name in tables[TEXT]
+            if variant.name in measures.sides[0]
         ),
         f"means over subjects; {interval_words(measures.subjects)}; a heading sorts",
     )
@@ -150,6 +148,11 @@ def mask_table(masks: Sequence[Mapping[str, Any]]) -> Table | None:
     return Table(columns, tuple(rows), f"masks found in the photos: means over subjects; {beside}")
 
 
+def _revision(models: Mapping[str, str], name: str) -> str:
+    data = models.get(f"{name}_revision", "")
+    return f" ({data[:19]})" if data else ""
+
+
 def _over_subjects(masks: Sequence[Mapping[str, Any]], measure: str) -> Estimate:
     of: dict[str, list[float]] = {}
     for data in masks:
@@ -166,15 +169,16 @@ def _article(
     plates: Mapping[str, list[Plate]],
     masks: Sequence[Mapping[str, Any]],
 ) -> Article:
-    measures, clip = found.measures, scorer_facts(recipe.clip, recipe.dino)["clip"]
-    chosen = recommended(measures)
+    measures, chosen = found.measures, recommended(found.measures)
+    models = {name: value for metric in metrics_of(recipe) for name, value in metric.facts().items()}
+    asked = {name: f"{value}{_revision(models, name)}" for name, value in models.items() if "_revision" not in name}
     some = f"Of the first {samples.shown} of {samples.seen} subjects." if samples.shown < samples.seen else ""
     sections = [
         Section(
             "The best trade-offs",
-            f"Recommended: {chosen}. It is the setting on the front that is nearest to best in text and in image"
-            " alignment, each scaled to its spread over all settings; of several that are equally near the one that is"
-            " listed first.",
+            f"Recommended: {chosen}. It is the setting on the front that is nearest to best in {measures.text.words}"
+            f" and in {measures.image.words}, each scaled to its spread over all settings; of several that are equally"
+            " near the one that is listed first.",
             plates=plates["front"],
         ),
         Section(
@@ -200,7 +204,7 @@ def _article(
             "guidance": str(recipe.settings.guidance),
             "start": str(recipe.settings.init),
             "pairing": recipe.settings.pairing,
-            "CLIP": f"{clip['id']} ({clip['revision'][:19]}), raw cosine",
+            **asked,
             "folder": folder.path.name,
         },
     )

@@ -20,6 +20,8 @@ FORMAT = 2
 ENGINE = 1
 """Raised where a change of the code changes pictures beyond rounding: keys of old ones then no longer fit."""
 Photos = Literal["first", "each", "together"]
+SCORING = ("clip", "dino", "metrics")
+"""Fields that say how pictures are scored, and change none."""
 
 
 @dataclass(frozen=True)
@@ -35,9 +37,11 @@ class Recipe:
         lora: (path, revision) of each.
         photos: what is read of several photos: the first alone, each for itself as a repeat, or all together.
         seeds: pictures of each prompt; more than one needs noise in `settings.init`.
-        clip: model that scores alignment.
-        dino: model that scores image alignment beside it; `none` is none, and empty leaves it to the model.
+        clip: CLIP model that scores alignment; empty leaves it to the model.
+        dino: vision transformer that scores image alignment beside it; `none` is none, empty leaves it to the model.
         title: what it is called.
+        metrics: names of what scores the pictures, as `samecast.metrics.METRICS` has them; none leaves them to the
+            model. None of these three changes a picture.
 
     Raises:
         SamecastError: a value is of another type or out of range, or values do not go together.
@@ -54,6 +58,7 @@ class Recipe:
     clip: str = ""
     dino: str = ""
     title: str = "study"
+    metrics: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         check_fields(self)

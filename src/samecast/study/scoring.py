@@ -1,162 +1,135 @@
-"""Scores of a study's pictures: CLIP's and DINO's alignment, and in the embedded world the probe's truth.
+"""Scores of a study's pictures by its metrics, each kept under the metric's own identity.
 
-Each feature is computed once for each distinct picture. Several photos of a subject: the mean over pairs.
+What one metric said stays, whichever others are added: only what is missing is scored.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from functools import cache
 from itertools import islice
-from pathlib import Path
-from typing import Any
 
-import torch
 from PIL import Image
-from torch import Tensor
 
-from samecast.diorama.benchmark import BENCHMARK_VERSION, case, judge
-from samecast.diorama.probe import WEIGHTS, Probe, Reading, load_probe
+from samecast.diorama.benchmark import Case, find_case
+from samecast.errors import SamecastError
 from samecast.experiments.store import content_key
-from samecast.models.fingerprint import file_revision
-from samecast.models.loading import EMBEDDED as EMBEDDED_MODEL
-from samecast.models.quiet import quiet_libraries
-from samecast.records import pixel_hash
-from samecast.score.alignment import (
-    EMBEDDED,
-    ClipScorer,
-    ImageScorer,
-    describe_clip,
-    describe_vit,
-    load_clip,
-    load_vit,
-)
-from samecast.score.models import locate
-from samecast.study.measures import VERDICTS
+from samecast.metrics import DEFAULT, Metric, Models, Truth, leading, make_metrics, metric_types
+from samecast.metrics.base import EMBEDDED
+from samecast.metrics.dino import NONE, Dino
 from samecast.study.photos import Photos, hashes_of
-from samecast.study.recipe import Cast
+from samecast.study.recipe import Cast, Recipe
 from samecast.study.subjects import StudySubject
 
 REAL_CLIP, REAL_DINO = "openai/clip-vit-large-patch14", "facebook/dino-vits16"
-NO_DINO = "none"
 _AT_ONCE = 64
 """Pictures that are scored before any score is told, and kept."""
 Judged = tuple[str, str, Image.Image]
 """A picture to score: its key, its prompt, and what it shows."""
+Score = float | bool | None
+Scores = dict[str, dict[str, Score]]
+"""Of pictures by their keys, by metrics' keys."""
 
 
-def default_clip(model: str) -> str:
-    """The CLIP model that scores a model's pictures unless somebody says otherwise."""
-    return EMBEDDED_MODEL if model == EMBEDDED_MODEL else REAL_CLIP
+def settle_scoring(recipe: Recipe) -> Recipe:
+    """A recipe with what it leaves open of its metrics and their models: by default all of `DEFAULT`, asked of the
+    embedded models for the embedded model, of CLIP and DINO for others; DINO is left out where only CLIP is named.
+
+    Raises:
+        SamecastError: there is no such metric, or none of the prompt, or none of the subject.
+    """
+    real = recipe.model != EMBEDDED
+    clip = recipe.clip or (REAL_CLIP if real else EMBEDDED)
+    dino = recipe.dino or (REAL_DINO if real else EMBEDDED)
+    if not recipe.dino and not recipe.metrics and real and clip != REAL_CLIP:
+        dino = NONE
+    names = recipe.metrics or tuple(name for name in DEFAULT if name != Dino.name or dino != NONE)
+    leading(metric_types(names))
+    return replace(recipe, clip=clip, dino=dino if Dino.name in names else NONE, metrics=names)
 
 
-def default_dino(model: str, clip: str) -> str:
-    """The vision transformer beside it: the embedded one for the embedded model, DINO's for others where CLIP is the
-    default too."""
-    if model == EMBEDDED_MODEL:
-        return EMBEDDED_MODEL
-    return REAL_DINO if clip == REAL_CLIP else NO_DINO
+@cache
+def _made(names: tuple[str, ...], clip: str, dino: str, device: str) -> tuple[Metric, ...]:
+    return make_metrics(names, Models(clip, dino, device))
 
 
-@dataclass(frozen=True)
-class Scorers:
-    """Those who judge.
+def metrics_of(recipe: Recipe, device: str = "cpu") -> tuple[Metric, ...]:
+    """What scores a study's pictures, and where; loads no weights. Errors as for `make_metrics`."""
+    settled = settle_scoring(recipe)
+    return _made(settled.metrics, settled.clip, settled.dino, device)
+
+
+def check_subjects(metrics: Sequence[type[Metric]], subjects: Iterable[StudySubject]) -> None:
+    """Refuses metrics that were asked for and that have nothing to score.
+
+    Raises:
+        SamecastError: one needs the truth, and nothing is known of any subject.
+    """
+    needing = [metric.name for metric in metrics if "truth" in metric.needs]
+    if needing and all(subject.case is None for subject in subjects):
+        raise SamecastError(
+            f"{', '.join(needing)} need the truth, which is known of the bundled subjects alone: leave them out"
+        )
+
+
+def score(
+    metrics: Sequence[Metric],
+    subject: StudySubject,
+    pictures: Iterable[Judged],
+    known: Mapping[str, Mapping[str, Score]],
+) -> Iterator[Scores]:
+    """Scores that are missing, some pictures at a time as they come.
 
     Args:
-        clip: text and image alignment.
-        dino: image alignment beside it, if anybody asked.
-        probe: what a picture of the embedded world shows.
-        facts: which models these are and how they are asked; part of every score's key.
+        metrics: to score by.
+        subject: whose pictures they are.
+        pictures: read one after another.
+        known: what was scored before.
     """
-
-    clip: ClipScorer
-    dino: ImageScorer | None
-    probe: Probe
-    facts: Mapping[str, Any]
-
-    def score(self, subject: StudySubject, pictures: Iterable[Judged]) -> Iterator[dict[str, dict[str, Any]]]:
-        """Scores of some pictures of one subject by their keys, some pictures at a time as they come.
-
-        Args:
-            subject: whose.
-            pictures: read one after another; those that look the same are looked at once.
-        """
-        texts, seen, photos = dict[str, Tensor](), dict[str, _Seen](), None
-        left = iter(pictures)
-        while chunk := list(islice(left, _AT_ONCE)):
-            photos = photos or self._photos(subject)
-            hashes = [pixel_hash(image) for _, _, image in chunk]
-            new = {data: image for data, (_, _, image) in zip(hashes, chunk, strict=True) if data not in seen}
-            if new:
-                seen |= dict(zip(new, self._map_spec(subject, list(new.values()), *photos), strict=True))
-            prompts = [prompt for prompt in dict.fromkeys(prompt for _, prompt, _ in chunk) if prompt not in texts]
-            if prompts:
-                texts |= dict(zip(prompts, self.clip.embed_texts(prompts), strict=True))
-            yield {
-                key: self._told(subject, seen[data], prompt, texts[prompt])
-                for data, (key, prompt, _) in zip(hashes, chunk, strict=True)
-            }
-
-    def _photos(self, subject: StudySubject) -> tuple[Tensor, Tensor | None]:
-        photos = list(photos_judged(subject))
-        return self.clip.embed_images(photos), None if self.dino is None else self.dino.embed_images(photos)
-
-    def _map_spec(
-        self, subject: StudySubject, images: Sequence[Image.Image], photos: Tensor, photos_dino: Tensor | None
-    ) -> "list[_Seen]":
-        """What is to be seen in pictures whatever their prompt: one look of each model at all of them."""
-        features = self.clip.embed_images(images)
-        alike, alike_dino = _alignment(features, photos), None
-        if self.dino is not None and photos_dino is not None:
-            alike_dino = _alignment(self.dino.embed_images(images), photos_dino)
-        readings: list[Reading] = []
-        if subject.case is not None:
-            with torch.no_grad():
-                readings = self.probe.read(images)
-        return [
-            _Seen(
-                features[at],
-                float(alike[at]),
-                None if alike_dino is None else float(alike_dino[at]),
-                readings[at] if readings else None,
-            )
-            for at in range(len(images))
-        ]
-
-    def _told(self, subject: StudySubject, seen: "_Seen", prompt: str, text: Tensor) -> dict[str, Any]:
-        """One picture's scores; what is right in it is known in the embedded world alone."""
-        verdicts: dict[str, bool | None] = dict.fromkeys(VERDICTS)
-        if subject.case is not None and seen.reading is not None:
-            data = case(subject.case)
-            task = next(task for task in data.tasks if task.prompt == prompt)
-            judged = judge(seen.reading, data, task)
-            verdicts = {"identity": judged.identity, "scene": judged.scene, "both": judged.both}
-        alignments = {"image_alignment": seen.image_alignment, "dino_alignment": seen.dino_alignment}
-        return {"text_alignment": float(seen.features @ text), **alignments, **verdicts}
+    left = iter(pictures)
+    photos: list[Image.Image] = []
+    while chunk := list(islice(left, _AT_ONCE)):
+        photos = photos or list(photos_judged(subject))
+        found: Scores = {key: {} for key, _, _ in chunk}
+        for metric in metrics:
+            new = [picture for picture in chunk if metric.key not in known.get(picture[0], {})]
+            if not new:
+                continue
+            for (key, _, _), value in zip(new, _scored(metric, subject, new, photos), strict=True):
+                found[key][metric.key] = value
+        yield found
 
 
-@dataclass(frozen=True)
-class _Seen:
-    """What is to be seen in a picture: CLIP's features, how alike it is to the photos, and what the probe read."""
+def _scored(
+    metric: Metric, subject: StudySubject, pictures: Sequence[Judged], photos: Sequence[Image.Image]
+) -> Sequence[Score]:
+    """One metric's; what needs the truth says nothing where that is not known."""
+    prompts, images = [prompt for _, prompt, _ in pictures], [image for _, _, image in pictures]
+    if "truth" not in metric.needs:
+        return metric.score(images, prompts, photos)
+    if subject.case is None:
+        return [None] * len(pictures)
+    return metric.score(images, prompts, photos, [_truth(subject.case, prompt) for prompt in prompts])
 
-    features: Tensor
-    image_alignment: float
-    dino_alignment: float | None
-    reading: Reading | None
+
+@cache
+def _case(number: int | str) -> Case:
+    return find_case(number)
 
 
-def score_key(facts: Mapping[str, Any], subject: StudySubject, cast: Cast) -> str:
-    """Of the scores of all pictures of one photo, prompt and seed, by one set of scorers."""
-    case_of = None if subject.case is None else [subject.case, BENCHMARK_VERSION]
-    # By content: where a model lies does not count.
-    asked = {role: {name: data for name, data in of.items() if name != "id"} for role, of in facts.items()}
+def _truth(number: int | str, prompt: str) -> Truth:
+    data = _case(number)
+    return Truth(data.identity, next(task.scene for task in data.tasks if task.prompt == prompt))
+
+
+def score_key(subject: StudySubject, cast: Cast) -> str:
+    """Of the scores of all pictures of one photo, prompt and seed, whichever metrics they are by."""
     return content_key(
         {
             "photos": cast.photos,
             "prompt": cast.prompt,
             "seed": cast.seed,
             "judged": hashes_of(photos_judged(subject)),
-            "case": case_of,
-            "scorers": asked,
+            "case": subject.case,
         }
     )
 
@@ -164,43 +137,3 @@ def score_key(facts: Mapping[str, Any], subject: StudySubject, cast: Cast) -> st
 def photos_judged(subject: StudySubject) -> Photos:
     """The photos that a subject's pictures are compared with."""
     return subject.judged or subject.references
-
-
-@cache
-def scorer_facts(clip: str, dino: str) -> Mapping[str, Any]:
-    """Which models score, and how they are asked; part of every score's key. Loads no weights.
-
-    Args:
-        clip: a folder or hub id; `diorama` is the embedded one.
-        dino: likewise, of a self-supervised vision transformer; `none` is none, and so is nothing.
-
-    Raises:
-        SamecastError: one cannot be found.
-    """
-    with quiet_libraries():
-        folder, revision = locate(_place(clip, "clip"))
-        facts: dict[str, Any] = {"clip": {"id": clip, "revision": revision, **describe_clip(folder)}}
-        facts["probe"] = {"revision": file_revision(WEIGHTS / "probe.safetensors")}
-        if dino not in ("", NO_DINO):
-            folder, revision = locate(_place(dino, "vit"))
-            facts["dino"] = {"id": dino, "revision": revision, **describe_vit(folder)}
-    return facts
-
-
-@cache
-def load_scorers(clip: str, dino: str, device: str = "cpu") -> Scorers:
-    """Those who judge; loaded once in a process. Arguments and errors as for `scorer_facts`, and where they work."""
-    facts = scorer_facts(clip, dino)
-    with quiet_libraries():
-        scorer = load_clip(locate(_place(clip, "clip"))[0], device)
-        beside = load_vit(locate(_place(dino, "vit"))[0], device) if "dino" in facts else None
-    return Scorers(scorer, beside, load_probe(), facts)
-
-
-def _place(model: str, embedded: str) -> str | Path:
-    return EMBEDDED / embedded if model == EMBEDDED_MODEL else model
-
-
-def _alignment(pictures: Tensor, photos: Tensor) -> Tensor:
-    """Mean cosine of each picture with all photos."""
-    return (pictures @ photos.T).mean(-1)

@@ -12,13 +12,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
 from samecast.checked import build, check_fields, check_text, read_json, read_lines, read_text, shown
-from samecast.diorama.benchmark import case
+from samecast.diorama.benchmark import case, find_case
 from samecast.disk import expanded, is_file, is_folder
 from samecast.engine.targets import expand
 from samecast.errors import SamecastError
@@ -39,7 +40,7 @@ class StudySubject:
         class_noun: what it is, where somebody says so.
         source_prompt: caption of the photos.
         judged: photos that pictures are compared with; the references themselves where there are no others.
-        case: its number in the Diorama benchmark, where it is one of those, so that there is a truth.
+        case: its number in the Diorama benchmark, or `demo`, where it is one of those, so that there is a truth.
         hidden: whether the references show it 30-60% hidden; `judged` shows it whole.
     """
 
@@ -49,7 +50,7 @@ class StudySubject:
     class_noun: str = ""
     source_prompt: str = ""
     judged: Photos = ()
-    case: int | None = None
+    case: int | Literal["demo"] | None = None
     hidden: bool = False
 
     def __post_init__(self) -> None:
@@ -93,7 +94,7 @@ def true_masks(subject: StudySubject) -> tuple[NDArray[np.bool_], ...]:
     """Where the subject is in each of its references, in the embedded world; nothing is known elsewhere."""
     if subject.case is None:
         return ()
-    data, size = case(subject.case), subject.references[0].width
+    data, size = find_case(subject.case), subject.references[0].width
     drawn = data.hidden_photos(size) if subject.hidden else data.photos(size)
     return tuple(photo.mask for photo in drawn[: len(subject.references)])
 

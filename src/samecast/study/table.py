@@ -4,8 +4,10 @@ Rows are read and written as they come, and never held together, so that a study
 """
 
 import json
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -18,11 +20,11 @@ from samecast.attention.rule_files import rules_to_data
 from samecast.disk import replace_file
 from samecast.errors import SamecastError
 from samecast.experiments.work import code_version
+from samecast.metrics import Metric
 from samecast.study.axes import BASE
 from samecast.study.binding import Order, orders_for, sources_of
 from samecast.study.folder import StudyFolder, Unreadable
 from samecast.study.grid import Variant
-from samecast.study.measures import ALIGNMENTS, KINDS, VERDICTS
 from samecast.study.recipe import ENGINE, Cast, Recipe, recipe_to_data
 from samecast.study.scoring import score_key
 from samecast.study.subjects import StudySubject
@@ -40,20 +42,20 @@ class Rows:
 
     Args:
         folder: of the study.
-        facts: of those who score, as `scorer_facts` gives them.
+        metrics: whose scores they have.
         count: how many there were, when all have been read.
         missing: how many there are not yet, likewise.
     """
 
     folder: StudyFolder
-    facts: Mapping[str, Any]
+    metrics: Sequence[Metric]
     count: int = 0
     missing: int = 0
 
     def __iter__(self) -> Iterator[Row]:
         recipe = self.folder.recipe()
         self.count = self.missing = 0
-        fixed = _fixed(recipe, self.facts)
+        fixed = _fixed(recipe)
         of_variant = {variant.name: fixed | _of_variant(variant) for variant in recipe.grid.variants}
         for subject in self.folder.subjects():
             if isinstance(subject, Unreadable):
@@ -61,27 +63,39 @@ class Rows:
                 continue
             for sources in sources_of(recipe, subject):
                 for cast in sources.casts:
-                    known = self.folder.scores(score_key(self.facts, subject, cast))
-                    shared = _of_cast(subject, cast, sources.numbers, self.facts)
+                    known = self.folder.scores(score_key(subject, cast))
+                    shared = _of_cast(subject, cast, sources.numbers) | self._asked(subject)
                     for order in orders_for(recipe, cast, sources.numbers):
                         row = self._row(order, known.get(order.key, {}), of_variant[order.variant.name] | shared)
                         if row is not None:
                             yield row
 
+    @cached_property
+    def _columns(self) -> dict[str, str]:
+        return {metric.key: metric.column for metric in self.metrics}
+
+    def _asked(self, subject: StudySubject) -> Row:
+        """Which models scored a subject's pictures; None where they had nothing to say."""
+        row: Row = {}
+        for metric in self.metrics:
+            silent = "truth" in metric.needs and subject.case is None
+            row |= {name: None if silent else value for name, value in metric.facts().items()}
+        return row
+
     def _row(self, order: Order, scores: Mapping[str, Any], row: Row) -> Row | None:
         """The row of one picture, if it is there with all its scores."""
-        if not scores.keys() >= KINDS.keys() or not self.folder.is_finished(order.key):
+        if not scores.keys() >= self._columns.keys() or not self.folder.is_finished(order.key):
             self.missing += 1
             return None
         self.count += 1
-        for name in KINDS:
-            value = scores[name]
-            row[name] = round(value, _DIGITS) if isinstance(value, float) else value
+        for key, column in self._columns.items():
+            value = scores[key]
+            row[column] = round(value, _DIGITS) if isinstance(value, float) else value
         row["key"], row["picture"] = order.key, self.folder.picture_name(order.key)
         return row
 
 
-def _fixed(recipe: Recipe, facts: Mapping[str, Any]) -> Row:
+def _fixed(recipe: Recipe) -> Row:
     settings = recipe.settings
     return {
         "negative_prompt": settings.negative_prompt,
@@ -96,11 +110,6 @@ def _fixed(recipe: Recipe, facts: Mapping[str, Any]) -> Row:
         "pairing": settings.pairing,
         "fixed_point": settings.fixed_point,
         "size": settings.size,
-        "clip": facts["clip"]["id"],
-        "clip_revision": facts["clip"]["revision"],
-        "dino": facts["dino"]["id"] if "dino" in facts else None,
-        "dino_revision": facts["dino"]["revision"] if "dino" in facts else None,
-        "scale": facts["clip"]["scale"],
         "code": f"{code_version()}, engine {ENGINE}",
     }
 
@@ -115,7 +124,7 @@ def _of_variant(variant: Variant) -> Row:
     }
 
 
-def _of_cast(subject: StudySubject, cast: Cast, numbers: tuple[int, ...], facts: Mapping[str, Any]) -> Row:
+def _of_cast(subject: StudySubject, cast: Cast, numbers: tuple[int, ...]) -> Row:
     return {
         "subject": subject.subject,
         "hidden": subject.hidden,
@@ -125,12 +134,11 @@ def _of_cast(subject: StudySubject, cast: Cast, numbers: tuple[int, ...], facts:
         "photo_hashes": "+".join(cast.photos),
         "class_noun": cast.noun,
         "source_prompt": cast.caption,
-        "probe_revision": None if subject.case is None else facts["probe"]["revision"],
     }
 
 
 def write_table(rows: Rows, see: Callable[[Row], None]) -> None:
-    """Writes the table twice: as Parquet, with the recipe and the scorers in its metadata, and as CSV.
+    """Writes the table twice: as Parquet, with the recipe and the metrics in its metadata, and as CSV.
 
     Args:
         rows: what to write.
@@ -138,14 +146,14 @@ def write_table(rows: Rows, see: Callable[[Row], None]) -> None:
 
     Raises:
         SamecastError: it cannot be written, or nothing is left of a table that was there, which stays as it is: keys
-            hold the version of samecast and of those who score.
+            hold the version of samecast and of the metrics.
     """
     path = rows.folder.path
     metadata = {
         "recipe": json.dumps(recipe_to_data(rows.folder.recipe())),
-        "scorers": json.dumps(dict(rows.facts), default=str),
+        "metrics": json.dumps({metric.name: _described(metric) for metric in rows.metrics}, default=str),
     }
-    schema = _schema(metadata)
+    schema = _schema(rows.metrics, metadata)
 
     def write(parquet: Path, plain: Path) -> None:
         with pq.ParquetWriter(parquet, schema) as table, pcsv.CSVWriter(plain, schema) as text:
@@ -158,7 +166,7 @@ def write_table(rows: Rows, see: Callable[[Row], None]) -> None:
                     see(row)
         if not rows.count and (path / PARQUET).is_file():
             raise SamecastError(
-                f"{str(path / PARQUET)!r} is left as it is: this version of samecast, with these scorers, has made none"
+                f"{str(path / PARQUET)!r} is left as it is: this version of samecast, with these metrics, has made none"
                 f" of its pictures and scores; samecast study --resume {path} makes them anew"
             )
 
@@ -170,12 +178,17 @@ def load_table(path: Path) -> Sequence[Row]:
     return pq.read_table(path).to_pylist()
 
 
-def _schema(metadata: Mapping[str, str]) -> Any:
+def _described(metric: Metric) -> dict[str, Any]:
+    data: dict[str, Any] = {"column": metric.column, "description": metric.description, "kind": metric.kind}
+    data["bounds"] = [bound if math.isfinite(bound) else None for bound in metric.bounds]
+    return {**data, "higher_is_better": metric.higher_is_better, "key": metric.key, **metric.identity()}
+
+
+def _schema(metrics: Sequence[Metric], metadata: Mapping[str, str]) -> Any:
     kinds: dict[str, Any] = {
         "hidden": pa.bool_(),
         "seed": pa.int64(),
-        **dict.fromkeys(ALIGNMENTS, pa.float64()),
-        **dict.fromkeys(VERDICTS, pa.bool_()),
+        **{metric.column: pa.bool_() if metric.kind == "share" else pa.float64() for metric in metrics},
         "steps": pa.int64(),
         "guidance_scale": pa.float64(),
         "guidance_rescale": pa.float64(),
@@ -183,10 +196,12 @@ def _schema(metadata: Mapping[str, str]) -> Any:
         "size": pa.int64(),
     }
     names = (
-        *("subject", "hidden", "photos", "prompt", "seed", "variant", "handover", *BASE, *ALIGNMENTS, *VERDICTS),
+        *("subject", "hidden", "photos", "prompt", "seed", "variant", "handover", *BASE),
+        *(metric.column for metric in metrics),
         *("rules", "key", "picture", "photo_hashes", "class_noun", "source_prompt", "negative_prompt"),
         *("model", "revision", "lora", "dtype", "steps", "guidance_scale", "guidance_rescale"),
         *("init", "pairing", "fixed_point", "size"),
-        *("clip", "clip_revision", "dino", "dino_revision", "probe_revision", "scale", "code"),
+        *dict.fromkeys(name for metric in metrics for name in metric.facts()),
+        "code",
     )
     return pa.schema([(name, kinds.get(name, pa.string())) for name in names], metadata=dict(metadata))

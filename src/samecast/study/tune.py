@@ -15,8 +15,8 @@ from pathlib import Path
 from samecast.errors import SamecastError
 from samecast.experiments.executors import Executor, Watch
 from samecast.experiments.store import content_key
+from samecast.metrics.statistics import balanced, front, widths
 from samecast.models.base import Backbone
-from samecast.score.statistics import balanced, front, widths
 from samecast.study.axes import Axis
 from samecast.study.folder import StudyFolder, described
 from samecast.study.grid import Grid, Variant, factorial, only
@@ -25,7 +25,7 @@ from samecast.study.measures import Measures, Points, gather
 from samecast.study.photos import hashes_of
 from samecast.study.presets import BOTH, DECODER, ENCODER, FULL_RUN, LAYER_WORDS
 from samecast.study.recipe import Recipe, recipe_to_data
-from samecast.study.scoring import scorer_facts
+from samecast.study.scoring import metrics_of
 from samecast.study.subjects import StudySubject
 from samecast.study.table import Rows
 from samecast.study.unit import ExecutionConfig
@@ -62,7 +62,7 @@ class Round:
     Args:
         candidates: variants that were tried.
         extent: on how much.
-        points: for each, its means of text and image alignment.
+        points: for each, its means of the two metrics whose trade-off counts, more being better.
     """
 
     candidates: tuple[str, ...]
@@ -163,9 +163,10 @@ def tune(
         study, settled = _study(folder, replace(recipe, grid=grid, seeds=extent.seeds), asked, extent, backbone, dtype)
         data = replace(execution or ExecutionConfig(study.path), path=study.path)
         run_study(study, data, executor=executor, backbone=None if executor else backbone, watch=watch)
-        rows = Rows(study, scorer_facts(settled.clip, settled.dino))
-        measures, troubles = gather(rows, [variant.name for variant in grid.variants]), len(study.failures())
-        points, failed = measures.points, failed + troubles
+        metrics = metrics_of(settled)
+        types, variants = [type(metric) for metric in metrics], [variant.name for variant in grid.variants]
+        measures, troubles = gather(Rows(study, metrics), variants, types), len(study.failures())
+        points, failed = measures.merits, failed + troubles
         if not points:
             raise SamecastError(f"no candidate could be rendered; see failures in {folder}")
         rounds.append(Round(tuple(points), extent, points))

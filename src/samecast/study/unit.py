@@ -19,7 +19,7 @@ from samecast.study.binding import Binding, Order, Sources, orders_for, sources_
 from samecast.study.folder import PROGRESS, StudyFolder, Unreadable, shared_everywhere
 from samecast.study.making import Making
 from samecast.study.recipe import Cast, Recipe
-from samecast.study.scoring import Judged, Scorers, load_scorers, score_key
+from samecast.study.scoring import Judged, metrics_of, score, score_key
 from samecast.study.subjects import StudySubject
 
 _log = logging.getLogger(__name__)
@@ -136,7 +136,6 @@ class Worker:
                 f" {self.recipe.revision[:19]}, and is {self.backbone.identity.revision[:19]}"
             )
         self.binding = Binding(self.recipe, self.backbone)
-        self._scorers: Scorers | None = None
 
     @torch.inference_mode()
     def __call__(self, unit: StudyUnit) -> Tally:
@@ -165,13 +164,12 @@ class Worker:
 
     def _score(self, subject: StudySubject, cast: Cast, orders: Sequence[Order]) -> None:
         """What is finished and not scored yet; kept now and then, as it may be much."""
-        if self._scorers is None:
-            self._scorers = load_scorers(self.recipe.clip, self.recipe.dino, str(self.backbone.device))
-        key = score_key(self._scorers.facts, subject, cast)
+        metrics = metrics_of(self.recipe, str(self.backbone.device))
+        needed, key = {metric.key for metric in metrics}, score_key(subject, cast)
         known = self.folder.scores(key)
-        wanted = {order.key: order for order in orders if order.key not in known}
-        for scores in self._scorers.score(subject, self._pictures(subject, list(wanted.values()))):
-            known |= scores
+        wanted = {order.key: order for order in orders if not known.get(order.key, {}).keys() >= needed}
+        for scores in score(metrics, subject, self._pictures(subject, list(wanted.values())), known):
+            known |= {name: known.get(name, {}) | of for name, of in scores.items()}
             try:
                 self.folder.write_scores(key, known)
             except SamecastError as error:

@@ -6,7 +6,8 @@ from pathlib import Path
 from samecast.checked import read_text
 from samecast.disk import replace_file, write_text
 from samecast.errors import SamecastError
-from samecast.score.statistics import front, mean_of
+from samecast.metrics import truths_among
+from samecast.metrics.statistics import front, mean_of
 from samecast.study.findings import recommended, summing_up
 from samecast.study.folder import StudyFolder, Unreadable
 from samecast.study.grid import Grid
@@ -57,7 +58,7 @@ def _markdown(folder: StudyFolder, found: Published, figures: list[str]) -> str:
         f" {recipe.seeds} seed, {len(recipe.grid.variants)} settings, {recipe.settings.num_inference_steps} steps,"
         f" guidance {recipe.settings.guidance:g}, start {recipe.settings.init}, pairing {recipe.settings.pairing};"
         f" model `{recipe.model}` (`{recipe.revision[:19]}`). {interval_words(measures.subjects).capitalize()}."
-        f" Recommended by CLIP: **{recommended(measures)}**.",
+        f" Recommended by {measures.text.words} and {measures.image.words}: **{recommended(measures)}**.",
         "",
         *(
             [
@@ -76,7 +77,7 @@ def _markdown(folder: StudyFolder, found: Published, figures: list[str]) -> str:
             else []
         ),
         *(f"![{name}](pictures/study-{name}.svg)\n" for name in figures),
-        f"The ends of every axis, the best trade-offs by CLIP, the best by the truth, and what is on no axis; all"
+        f"The ends of every axis, the best trade-offs, the best by the truth, and what is on no axis; all"
         f" {len(table.rows)} settings are on the study's `{PAGE}`. Means over subjects.",
         "",
         f"| {' | '.join(table.columns)} |",
@@ -104,6 +105,6 @@ def _reporting(measures: Measures, grid: Grid) -> set[str]:
     """The settings that tell most of a study: few enough to read."""
     ends = {point[1] for view in grid.views for point in (view.points[0], view.points[-1])}
     on_axes = {name for view in grid.views for _, name in view.points}
-    both = measures.shown["both"]
-    best = {max(both.present, key=lambda name: mean_of(both, name).value)} if both.present else set[str]()
-    return ends | best | set(front(measures.points)) | {v.name for v in grid.variants if v.name not in on_axes}
+    truths = [measures.shown[metric.column] for metric in truths_among(measures.metrics, "picture")]
+    best = {max(of.present, key=lambda name: mean_of(of, name).value) for of in truths if of.present}
+    return ends | best | set(front(measures.merits)) | {v.name for v in grid.variants if v.name not in on_axes}

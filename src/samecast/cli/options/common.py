@@ -11,6 +11,7 @@ from typing import Annotated, Literal
 from samecast.checked import Option, Within
 from samecast.cli.words import Command
 from samecast.core.settings import RenderSettings
+from samecast.metrics import METRICS
 
 EMBEDDED = "diorama"
 """The embedded model's name, written out: its module brings torch."""
@@ -66,3 +67,18 @@ class ExecutorOptions(ModelOptions):
 
     wait: Annotated[float, Within(0, 1e9), Option("advanced", metavar="SECONDS")] = 300.0
     """With --executor ray: how long to wait for a cluster that does not answer or has no room, before giving up."""
+
+
+@dataclass(frozen=True)
+class ScoredOptions(ExecutorOptions):
+    """How to score the pictures of a job."""
+
+    metrics: Annotated[
+        tuple[str, ...],
+        Option(
+            "output",
+            metavar="NAME",
+            default="all that need no extra",
+            help=f"What to score pictures by: {', '.join(name for name, of in METRICS.items() if not of.is_detail)}.",
+        ),
+    ] = ()

@@ -5,12 +5,12 @@ from pathlib import Path
 from typing import Annotated
 
 from samecast.checked import Option, Takes, Within
-from samecast.cli.options.common import DEFAULTS, ExecutorOptions, Out
+from samecast.cli.options.common import DEFAULTS, Out, ScoredOptions
 from samecast.core.settings import RenderSettings
 
 
 @dataclass(frozen=True)
-class CompareOptions(ExecutorOptions):
+class CompareOptions(ScoredOptions):
     """Compare training, attention and both on held-out subjects of the embedded world.
 
     Textual Inversion, LoRA, DreamBooth and Custom Diffusion learn four photos of each subject; MasaCtrl reads one

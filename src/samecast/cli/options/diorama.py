@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Annotated
 
 from samecast.checked import Option, Takes, Within
-from samecast.cli.options.common import DEFAULTS, ExecutorOptions, Out, OutFile
+from samecast.cli.options.common import DEFAULTS, Out, OutFile, ScoredOptions
 from samecast.cli.words import Command
 from samecast.core.settings import RenderSettings
 
@@ -56,7 +56,7 @@ class PhotosOptions(Command):
 
 
 @dataclass(frozen=True)
-class BenchmarkOptions(ExecutorOptions):
+class BenchmarkOptions(ScoredOptions):
     """Compare methods on held-out subjects of the embedded world: same subject, scene as asked, and both.
 
     What is finished is kept in the folder: a run that was stopped goes on where it was. For example:

@@ -5,13 +5,13 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from samecast.checked import Option, Takes, Within
-from samecast.cli.options.common import DEFAULTS, ExecutorOptions, Out
+from samecast.cli.options.common import DEFAULTS, Out, ScoredOptions
 from samecast.cli.words import Command
 from samecast.core.settings import RenderSettings
 
 
 @dataclass(frozen=True)
-class StudyOptions(ExecutorOptions):
+class StudyOptions(ScoredOptions):
     """Run a grid of settings on several subjects, score every picture, and write tables, figures and a page.
 
     Without annotations it is about eight held-out subjects of the embedded world. What is finished is kept: a study

@@ -5,12 +5,12 @@ from pathlib import Path
 from typing import Annotated
 
 from samecast.checked import RAW, Option, Takes, Within
-from samecast.cli.options.common import DEFAULTS, ExecutorOptions, Out
+from samecast.cli.options.common import DEFAULTS, Out, ScoredOptions
 from samecast.core.settings import RenderSettings
 
 
 @dataclass(frozen=True)
-class TuneOptions(ExecutorOptions):
+class TuneOptions(ScoredOptions):
     """Search the rules that suit one subject: at which steps, at which layers?
 
     Candidates share their work; the better half goes on to more prompts, until the last are tried on all prompts and

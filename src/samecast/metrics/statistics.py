@@ -11,7 +11,7 @@ mean for each subject, and its 95% interval is over these:
   quarter at either end. Agresti and Min (2005) add twice that to matched pairs; with Student's quantiles in place of
   the normal ones half covers as well, and shows more.
 
-`tests/score/test_statistics.py` counts by simulation how often they cover. One subject has no interval.
+`tests/metrics/test_statistics.py` counts by simulation how often they cover. One subject has no interval.
 """
 
 import math
@@ -61,12 +61,18 @@ class Cells:
         subjects: names of the columns.
         values: of shape (variants, subjects), in any precision; not a number where a subject has none.
         kind: what the measure is.
+        sign: 1 where more of it is better, -1 where less is.
     """
 
     def __init__(
-        self, variants: Sequence[str], subjects: Sequence[str], values: NDArray[Any], kind: Kind = "mean"
+        self,
+        variants: Sequence[str],
+        subjects: Sequence[str],
+        values: NDArray[Any],
+        kind: Kind = "mean",
+        sign: int = 1,
     ) -> None:
-        self.variants, self.subjects = tuple(variants), tuple(subjects)
+        self.variants, self.subjects, self.sign = tuple(variants), tuple(subjects), sign
         self.kind: Kind = kind
         self.values: NDArray[Any] = np.asarray(values).reshape(len(self.variants), len(self.subjects))
         self._at = {variant: number for number, variant in enumerate(self.variants)}

@@ -11,7 +11,7 @@ from samecast.diorama.captions import facts, phrase
 from samecast.diorama.renderer import render_many
 from samecast.diorama.scenes import HELD_OUT, sample_spec
 from samecast.errors import SamecastError
-from samecast.score.alignment import EMBEDDED, ClipScorer, load_clip, load_vit
+from samecast.metrics.alignment import EMBEDDED, ClipScorer, load_clip, load_vit
 
 SPECS = [sample_spec(HELD_OUT + number) for number in range(24)]
 CAPTIONS = [phrase(facts(spec)) for spec in SPECS]

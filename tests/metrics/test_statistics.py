@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from samecast.score.statistics import (
+from samecast.metrics.statistics import (
     FEWEST,
     Array,
     Cells,

@@ -6,9 +6,10 @@ embedding with those of the subject's photos. Both depend on the model that is a
 The models that ship with the package know the embedded world and nothing else.
 """
 
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +20,14 @@ from torch.nn import functional as F
 from transformers import CLIPImageProcessorPil, CLIPModel, CLIPTokenizer, ViTImageProcessorPil, ViTModel
 
 from samecast.errors import SamecastError
+from samecast.metrics.base import EMBEDDED as EMBEDDED_NAME
+from samecast.metrics.memory import remembering
+from samecast.metrics.models import locate
+from samecast.models.quiet import quiet_libraries
 
 EMBEDDED = Path(__file__).parents[1] / "weights"
+_REMEMBERED = 2048
+"""Pictures whose embeddings a model remembers, of a few kB each."""
 
 
 @dataclass(frozen=True)
@@ -37,21 +44,28 @@ class ImageScorer:
         """Return what the model makes of prepared pictures (n, 3, height, width): shape (n, width)."""
         return self.model(pixel_values=pixels).last_hidden_state[:, 0]
 
-    @torch.no_grad()
     def embed_images(self, images: Sequence[Image.Image], batch: int = 64) -> Tensor:
-        """Embed pictures of any size: unit vectors, shape (n, width).
+        """Embed pictures of any size: unit vectors, shape (n, width). Pictures that were embedded before, or twice
+        among these, are not embedded again.
 
         Raises:
             ValueError: if there are none.
         """
         if not images:
             raise ValueError("no pictures to embed")
-        parts: list[Tensor] = []
-        for start in range(0, len(images), batch):
-            ready = [image.convert("RGB") for image in images[start : start + batch]]
-            pixels = self.processor(images=ready, return_tensors="pt")["pixel_values"]
-            parts.append(self.features(pixels.to(self.model.device, self.model.dtype)))
-        return F.normalize(torch.cat(parts).float(), dim=-1).cpu()
+        starts = range(0, len(images), batch)
+        return torch.stack([row for start in starts for row in self._remembered(images[start : start + batch])])
+
+    @cached_property
+    def _remembered(self) -> Callable[[Sequence[Image.Image]], list[Tensor]]:
+        return remembering(self._embed, most=_REMEMBERED)
+
+    @torch.no_grad()
+    def _embed(self, images: Sequence[Image.Image]) -> list[Tensor]:
+        ready = [image.convert("RGB") for image in images]
+        pixels = self.processor(images=ready, return_tensors="pt")["pixel_values"]
+        features = self.features(pixels.to(self.model.device, self.model.dtype))
+        return list(F.normalize(features.float(), dim=-1).cpu())
 
     def image_alignment(self, images: Sequence[Image.Image], photos: Sequence[Image.Image]) -> list[float]:
         """Score every picture against all photos of the subject.
@@ -121,20 +135,43 @@ def load_vit(folder: str | Path = EMBEDDED / "vit", device: str = "cpu") -> Imag
     return ImageScorer(_ready(model, device), processor)
 
 
-def describe_clip(folder: str | Path) -> dict[str, Any]:
-    """Scale and preprocessing of a CLIP model, for provenance; loads no weights, and errors as `load_clip`."""
-    with _clear_errors(folder, "CLIP model"):
-        return _described(CLIPImageProcessorPil.from_pretrained(folder, local_files_only=True))
+@cache
+def clip_of(model: str, device: str) -> ClipScorer:
+    """A CLIP model by its folder or hub id, or the embedded one; loaded once in a process. Errors as for `locate` and
+    `load_clip`."""
+    with quiet_libraries():
+        return load_clip(locate(_place(model, "clip"))[0], device)
 
 
-def describe_vit(folder: str | Path) -> dict[str, Any]:
-    """The same of a vision transformer, as `load_vit` loads it."""
-    with _clear_errors(folder, "vision transformer"):
-        return _described(ViTImageProcessorPil.from_pretrained(folder, local_files_only=True))
+@cache
+def vit_of(model: str, device: str) -> ImageScorer:
+    """The same of a vision transformer."""
+    with quiet_libraries():
+        return load_vit(locate(_place(model, "vit"))[0], device)
 
 
-def _described(processor: Any) -> dict[str, Any]:
-    return {"scale": "cosine", "preprocessing": processor.to_dict()}
+@cache
+def describe_clip(model: str) -> Mapping[str, Any]:
+    """Revision, scale and preprocessing of a CLIP model; loads no weights. Errors as for `clip_of`."""
+    folder, revision = locate(_place(model, "clip"))
+    with quiet_libraries(), _clear_errors(folder, "CLIP model"):
+        return _described(CLIPImageProcessorPil.from_pretrained(folder, local_files_only=True), revision)
+
+
+@cache
+def describe_vit(model: str) -> Mapping[str, Any]:
+    """The same of a vision transformer."""
+    folder, revision = locate(_place(model, "vit"))
+    with quiet_libraries(), _clear_errors(folder, "vision transformer"):
+        return _described(ViTImageProcessorPil.from_pretrained(folder, local_files_only=True), revision)
+
+
+def _place(model: str, embedded: str) -> str | Path:
+    return EMBEDDED / embedded if model == EMBEDDED_NAME else model
+
+
+def _described(processor: Any, revision: str) -> Mapping[str, Any]:
+    return {"revision": revision, "scale": "cosine", "preprocessing": processor.to_dict()}
 
 
 def _ready(model: torch.nn.Module, device: str) -> torch.nn.Module:

@@ -1,0 +1,42 @@
+"""LPIPS, the learnt perceptual distance of a picture to the subject's photos (Zhang et al., CVPR 2018, arXiv
+1801.03924), with AlexNet. Nothing is ever downloaded for it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from samecast.metrics.base import Metric, Truth
+from samecast.metrics.fidelity import over_photos
+
+if TYPE_CHECKING:
+    from samecast.metrics.base import Images
+
+
+@dataclass(frozen=True)
+class Lpips(Metric):
+    """The LPIPS distance: 0 is equal."""
+
+    name = "lpips"
+    column = "lpips"
+    title = "LPIPS"
+    words = "LPIPS distance"
+    description = "perceptual distance to the photos"
+    bounds = (0.0, float("inf"))
+    kind = "distance"
+    about = "subject"
+    higher_is_better = False
+    needs = frozenset({"photos"})
+
+    def missing(self) -> str:
+        """The package, or AlexNet's weights."""
+        from samecast.core.quality import lpips_missing
+
+        return lpips_missing()
+
+    def score(
+        self, images: "Images", prompts: Sequence[str] = (), photos: "Images" = (), truths: Sequence[Truth] = ()
+    ) -> Sequence[float]:
+        """The mean over all photos, 0 or more."""
+        from samecast.core.quality import perceptual_distance
+
+        return over_photos(perceptual_distance, images, photos)
