@@ -32,7 +32,7 @@ TWO = (Method("prompt", "prompt alone", ()), Method("decoder", "decoder", masact
 
 @pytest.fixture(scope="module")
 def benchmark(tiny_pipeline_dir: Path) -> Benchmark:
-    settings = RenderSettings(steps=2)
+    settings = RenderSettings(num_inference_steps=2)
     return Benchmark(sc.load(tiny_pipeline_dir), make_metrics(BENCHMARK), settings, prompts=2)
 
 

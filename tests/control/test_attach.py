@@ -235,7 +235,7 @@ def test_pictures_read_each_other_as_in_our_own_loop(pipe: Any, model: sc.Model)
     """ConsiStory: masks come with the call, and what is dropped is drawn alike."""
     masks = [HALF, HALF.T.contiguous(), 1 - HALF]
     rules = sc.consistory(0, layers="all", dropout=0.5)
-    settings = sc.RenderSettings(steps=STEPS, init="noise", seed=5)
+    settings = sc.RenderSettings(num_inference_steps=STEPS, init="noise", seed=5)
     out = model.render(None, PROMPTS, rules=rules, settings=settings, target_masks=masks)
     plain = run(pipe, generator=seeds(5, 5, 5))
     with sc.attach(pipe, rules, target_masks=masks):
@@ -265,7 +265,7 @@ def test_values_are_put_where_they_match_as_in_our_own_loop(pipe: Any, model: sc
     """DreamMatcher: where the subject is in the pictures is found in their own maps."""
     rules = sc.dream_matcher(2, layers="all", tokens=sc.SubjectTokens(threshold=0.3), consistency=0.4)
     subject, prompts = sc.Subject((photo,), "dog"), ["a dog on the beach", "the dog"]
-    settings = sc.RenderSettings(steps=STEPS, init="noise", seed=5)
+    settings = sc.RenderSettings(num_inference_steps=STEPS, init="noise", seed=5)
     out = model.render(subject, prompts, rules=rules, settings=settings)
     plain = run(pipe, prompts, seeds(5, 5))
     with sc.attach(pipe, rules, sources=photo, class_noun="dog"):

@@ -47,7 +47,7 @@ def test_its_pictures_are_those_that_render_makes_in_the_order_of_the_prompts(
 ) -> None:
     model = sc.load(tiny_pipeline_dir)
     demo = run_demo(model, tmp_path / "demo", steps=4)
-    study, settings = StudyFolder(demo.folder / "study"), sc.RenderSettings(steps=4)
+    study, settings = StudyFolder(demo.folder / "study"), sc.RenderSettings(num_inference_steps=4)
     (subject,) = study.subjects()
     assert isinstance(subject, StudySubject)
     prompts = [task.prompt for task in CASE.tasks]

@@ -141,7 +141,7 @@ def test_every_field_of_every_mode_is_in_a_pictures_key(name: str, recipe: Recip
 
 
 def test_every_field_of_a_comparisons_unit_is_in_its_key(tiny_pipeline_dir: Path) -> None:
-    benchmark = Benchmark(sc.load(tiny_pipeline_dir), (), RenderSettings(steps=3, source_prompt=""), prompts=2)
+    benchmark = Benchmark(sc.load(tiny_pipeline_dir), (), RenderSettings(num_inference_steps=3, source_prompt=""), prompts=2)
     (case, other, third), method = cases(3), Method("decoder", "in words", sc.masactrl(1))
     before = benchmark.key(case, method, other)
     keys = [before, benchmark.key(other, method, third)]
@@ -188,7 +188,7 @@ LEARNING: Mapping[str, Any] = {
 
 
 def test_every_setting_of_a_training_is_in_the_key_of_what_is_made_by_it(tiny_pipeline_dir: Path) -> None:
-    benchmark = Benchmark(sc.load(tiny_pipeline_dir), (), RenderSettings(steps=3), prompts=2)
+    benchmark = Benchmark(sc.load(tiny_pipeline_dir), (), RenderSettings(num_inference_steps=3), prompts=2)
     (case,), method = cases(1), Method("learnt", "", (), learning=LearnSettings())
     data = [LearnSettings(), *(learning for _, learning in changed(LearnSettings(), LEARNING))]
     keys = {benchmark.key(case, replace(method, learning=learning)) for learning in data}
