@@ -6,8 +6,8 @@ in the encoder first, then in the decoder. All of them take the same answers to 
     start: first step that acts; a float is a fraction of the run.
     final: last step that acts, inclusive; None is the last of the run. The AIKU study found 20-25 of 50 best.
     skip: None or 1..9: step j acts when `j % 10 >= skip`.
-    layers: where, such as `10-15`, `encoder`, `@16` or `up.3-8,mid`. The default is for the 16 layers of Stable Diffusion
-        1.x and 2.x; of XL's 70 MasaCtrl's authors take those from 44, 54 or 64 on (`64-69`).
+    layers: selected layers, such as `10-15`, `encoder`, `@16` or `up.3-8,mid`. The default suits the 16 layers of
+        Stable Diffusion 1.x and 2.x; of XL's 70, MasaCtrl's authors use those from 44, 54 or 64 on (`64-69`).
     stride: None, or of the span every Nth step acts.
 """
 
@@ -23,8 +23,8 @@ START = 4 / 50
 """Where MasaCtrl's authors begin, step 4 of 50, as a share of the run: of 20 steps it is step 2, of 4 step 1."""
 
 SUBJECT = SubjectTokens()
-"""The subject's class noun, at MasaCtrl's layers, at Otsu's threshold: docs/masks.md measures how much better that finds
-the subject than the paper's 0.1."""
+"""The subject's class noun, at MasaCtrl's layers and Otsu's threshold; docs/masks.md compares it with the paper's
+0.1."""
 
 MATCHED = SubjectTokens(threshold=0.05)
 """The same at DreamMatcher's threshold."""

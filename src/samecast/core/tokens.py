@@ -22,8 +22,8 @@ class SubjectTokens:
     Args:
         phrase: the words whose maps are taken, as they stand in the prompt; every sub-token of every occurrence. Empty
             is the subject's class noun.
-        layers: cross-attention layers, as `select_layers` reads it. Empty is MasaCtrl's choice: those at a quarter of the
-            latent's side, or the two finest levels where latents are smaller than 64.
+        layers: cross-attention layers, as `select_layers` reads them. Empty is MasaCtrl's choice: those at a quarter of
+            the latent's side, or the two finest levels where latents are smaller than 64.
         steps: at which maps are taken. A target's mask at a step is made of the maps of the steps before it.
         threshold: of the normalised map, from 0 to 1, or `otsu`, which chooses one for each map. MasaCtrl's is 0.1.
 

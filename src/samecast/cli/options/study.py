@@ -50,8 +50,8 @@ class StudyOptions:
     preset: Annotated[
         Literal["aiku", "masks", "full"] | None, arg(metavar="NAME", help_behavior_hint="(default: aiku)")
     ] = None
-    """aiku: 44 settings by final step, start step and skip, for decoder and encoder layers; masks: by the maps that mask
-    the subject; full: start x final x skip x layers, 840 settings."""
+    """aiku: 44 settings by final step, start step and skip, for decoder and encoder layers; masks: by the maps that
+    mask the subject; full: 840 settings, start x final x skip x layers."""
 
     only_seed: Annotated[On, arg(help_behavior_hint="")] = False
     """With --preset aiku: only what the AIKU study itself ran, without the settings that are added to it here."""
