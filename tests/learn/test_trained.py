@@ -267,7 +267,7 @@ def test_nothing_is_learnt_on_a_model_with_lora_applied(
     with Concept(changes={"unet.conv_in.weight": change}, origin="style.safetensors").apply(model):
         for method in ("custom-diffusion", "lora"):
             with (
-                pytest.raises(SamecastError, match=r"applied already \(style.safetensors\)"),
+                pytest.raises(SamecastError, match=r"already applied \(style.safetensors\)"),
                 training(model.backbone, replace(short, method=method), [subject]),
             ):
                 pass
