@@ -251,7 +251,7 @@ def test_lora_is_not_learnt_over_other_lora(model: sc.Model, subject: ToLearn, s
     unet.add_adapter(LoraConfig(r=1, target_modules=["to_q"]), adapter_name="mine")
     try:
         with (
-            pytest.raises(SamecastError, match="LoRA loaded already"),
+            pytest.raises(SamecastError, match="already has a LoRA loaded"),
             training(model.backbone, replace(short, method="lora"), [subject]),
         ):
             pass

@@ -29,15 +29,15 @@ def read_concept(
 ) -> Concept:
     """Reads a concept from a file or folder in any supported format.
 
-        Args:
-            path: the file, or a folder with the files of one concept.
-    pickles: whether pickles may be read.
-    word: the modifier token, for a concept that has one; empty is the file's own word, or the file's name.
-    rename: new words by old word.
-    what: the name for the file in messages.
+    Args:
+        path: the file, or a folder with the files of one concept.
+        pickles: whether pickles may be read.
+        word: the modifier token, for a concept that has one; empty is the file's own word, or the file's name.
+        rename: new words by old word.
+        what: the name for the file in messages.
 
-        Raises:
-            SamecastError: the file is missing, damaged, or in an unknown format.
+    Raises:
+        SamecastError: the file is missing, damaged, or in an unknown format.
     """
     path = Path(path).expanduser()
     read = _paired([(file, _read_file(file, pickles=pickles, what=what)) for file in _files(path, what)])
