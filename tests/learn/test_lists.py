@@ -107,7 +107,7 @@ def test_class_pictures_may_be_as_the_authors_retrieve_them(photos_dir: Path, cl
 
 
 def test_what_is_no_path_or_no_subject_is_told_in_one_line(photos_dir: Path, tmp_path: Path) -> None:
-    with pytest.raises(SamecastError, match=r"is no path|is not a folder") as caught:
+    with pytest.raises(SamecastError, match=r"is not a path|is not a folder") as caught:
         from_list(write(tmp_path / "list.json", [entry(photos_dir, instance_data_dir="x" * 5000)]))
     assert "\n" not in str(caught.value)
     for groups in ([[], [entry(photos_dir)]], [[{"prompt_filename_compose": "a.txt"}]]):
