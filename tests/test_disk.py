@@ -202,7 +202,7 @@ def test_a_folder_is_worked_in_by_one_process_at_a_time(tmp_path: Path) -> None:
     killed(work)
     assert [path.name for path in folder.iterdir()] == [LOCK]
     with locked(folder):
-        with pytest.raises(SamecastError, match="worked on by another process"), locked(folder):
+        with pytest.raises(SamecastError, match="in use by another process"), locked(folder):
             pass
         assert ended(in_child(lambda: locked(folder).__enter__())) == 1
         (folder / "made").write_text("")
@@ -239,20 +239,20 @@ LONG = "x" * 256
 @pytest.mark.parametrize(
     ("name", "output", "data"),
     [
-        ("file", "folder", "it is a file, and a folder is wanted"),
-        ("file", "new folder", "it is a file, and a folder is wanted"),
-        ("folder", "file", "it is a folder; name a file in it"),
-        ("folder", "new file", "it is a folder; name a file in it"),
-        ("dangling", "folder", "a link that leads nowhere"),
-        ("dangling", "new folder", "a link that leads nowhere"),
-        ("dangling", "file", "a link that leads nowhere"),
-        ("circle", "folder", "a link that leads nowhere"),
+        ("file", "folder", "it is a file; expected a folder"),
+        ("file", "new folder", "it is a file; expected a folder"),
+        ("folder", "file", "it is a folder; expected a file"),
+        ("folder", "new file", "it is a folder; expected a file"),
+        ("dangling", "folder", "a dangling link"),
+        ("dangling", "new folder", "a dangling link"),
+        ("dangling", "file", "a dangling link"),
+        ("circle", "folder", "a dangling link"),
         ("file/below", "new folder", "is not a folder"),
         ("dangling/below", "new folder", "is not a folder"),
-        (LONG, "new folder", "256 bytes; 255 are the most"),
-        (LONG, "file", "256 bytes; 255 are the most"),
-        (f"{LONG}/below", "new folder", "256 bytes; 255 are the most"),
-        ("é" * 128, "new file", "256 bytes; 255 are the most"),
+        (LONG, "new folder", "256 bytes; at most 255 are allowed"),
+        (LONG, "file", "256 bytes; at most 255 are allowed"),
+        (f"{LONG}/below", "new folder", "256 bytes; at most 255 are allowed"),
+        ("é" * 128, "new file", "256 bytes; at most 255 are allowed"),
         ("/".join(["x" * 200] * 25), "new folder", "the path is too long"),
         ("a\0b", "new folder", "null"),
     ],
@@ -287,14 +287,14 @@ def test_names_as_long_as_can_be_are_written(tmp_path: Path, name: str) -> None:
 @pytest.mark.parametrize("path", ["~nosuchuser", "~nosuchuser/x", "~nosuchuser/../x"])
 def test_nobodys_home_is_one_line(path: str) -> None:
     for read in (expanded, absolute, check_writable):
-        with pytest.raises(SamecastError, match="the home of a user that this machine does not know"):
+        with pytest.raises(SamecastError, match="the home of a user that does not exist on this machine"):
             read(path)
 
 
 @pytest.mark.parametrize("name", ["..", ".", "", "../x", "/etc/passwd", "a/b", "a\\b", "C:x", "link", 3, None])
 def test_a_name_stays_in_its_folder(tmp_path: Path, name: object) -> None:
     (tmp_path / "link").symlink_to("/etc/passwd")
-    with pytest.raises(SamecastError, match="not a file of its own folder"):
+    with pytest.raises(SamecastError, match="not a file name in the folder"):
         inside(tmp_path, name)
     assert inside(tmp_path, "a.png") == tmp_path / "a.png"
 

@@ -117,7 +117,7 @@ def test_a_working_folder_that_is_gone_is_one_line(tmp_path: Path, photo: Image.
     data = run(["render", str(tmp_path / "rex.png"), "a dog"], tmp_path / "gone", script=script)
     assert data.returncode == 2
     assert data.stderr.count("\n") == 1
-    assert "working folder that is gone" in data.stderr
+    assert "working folder that no longer exists" in data.stderr
     (tmp_path / "gone").mkdir()
     assert run(["--help"], tmp_path / "gone", script=script).returncode == 0
     (tmp_path / "gone").mkdir()

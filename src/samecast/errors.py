@@ -1,13 +1,13 @@
-"""The one exception a user's mistake raises, and the one warning of what has no effect.
+"""The exception for user errors, and the warning for settings without effect.
 
-Its message is a single line: what was expected, what came, and what to do. The command line prints it and exits with 2;
-the library raises it. Anything else that escapes is a bug of ours.
+A message is a single line: what was expected, what was given, and what to do. The library raises it; the command line
+prints it and exits with 2. Any other exception is a bug.
 """
 
 
 class SamecastError(ValueError):
-    """A mistake in what the caller gave (a path, a prompt, a setting), told in one line."""
+    """An invalid input (a path, a prompt, a setting), described in one line."""
 
 
 class SamecastWarning(UserWarning):
-    """What was asked for had no effect, told in one line."""
+    """A setting without effect, described in one line."""

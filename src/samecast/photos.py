@@ -1,8 +1,8 @@
-"""Any photo a person has, as the square RGB picture a model reads.
+"""Loads any common photo as the square RGB image that a model reads.
 
-Opening a photo means: the rotation its EXIF asks for, alpha laid over white, 16-bit grey scaled to 8 bits, palettes and
-CMYK turned into RGB, an embedded colour profile converted to sRGB. Fitting means an antialiased resize and centre crop,
-or white padding. What cannot be a photo is refused in one line, and a huge one before a single pixel is decoded.
+Opening a photo applies its EXIF rotation, composites alpha over white, scales 16-bit grey to 8 bits, converts palettes
+and CMYK to RGB, and converts an embedded colour profile to sRGB. Fitting is an antialiased resize with centre crop, or
+white padding. Other files are refused with one line, and huge images before a pixel is decoded.
 """
 
 import io
@@ -21,13 +21,13 @@ from samecast.errors import SamecastError
 Fit = Literal["crop", "pad"]
 
 MINIMUM_SIDE = 16
-"""Shortest side, in pixels, in which a subject can still be told from a smudge."""
+"""Smallest side of a photo, in pixels, in which a subject is recognisable."""
 
 MAXIMUM_PIXELS = 150_000_000
-"""Most pixels a photo may have: above every common camera, below what would exhaust the memory of a small machine."""
+"""Most pixels of a photo: more than common cameras give, and few enough for the memory of a small machine."""
 
 MAXIMUM_BYTES = 2**30
-"""Most bytes a photo's file may have: above 150 million pixels of 16 bits and three colours, uncompressed."""
+"""Most bytes of a photo's file: more than 150 million uncompressed pixels of 16 bits and three colours."""
 
 PHOTO_SUFFIXES = frozenset(
     (
@@ -37,9 +37,9 @@ PHOTO_SUFFIXES = frozenset(
         *(".heic", ".heif", ".hif"),
     )
 )
-"""How the names of photos end, in lower case. HEIC is among them, so that it is refused by name and not passed over."""
+"""File suffixes of photos, in lower case. HEIC is included so that it is refused with a message rather than ignored."""
 
-# Named, because Pillow's other readers include ones that start a program (EPS) or render a document (PDF, WMF).
+# A list of allowed formats, as some of Pillow's readers start a program (EPS) or render a document (PDF, WMF).
 _FORMATS = ("PNG", "JPEG", "MPO", "WEBP", "AVIF", "TIFF", "GIF", "BMP", "DIB", "PPM", "TGA", "JPEG2000", "ICO")
 _HEIC_BRANDS = (b"heic", b"heix", b"hevc", b"heim", b"heis", b"mif1", b"msf1")
 _WHITE = (255, 255, 255)
@@ -53,22 +53,22 @@ def load_photo(path: str | Path, *, size: int, fit: Fit = "crop") -> Image.Image
     Args:
         path: PNG, JPEG, WebP, AVIF, TIFF, GIF (first frame), BMP; the content decides, not the extension.
         size: side of the result in pixels.
-        fit: "crop" keeps the centre square, "pad" keeps everything and fills up with white.
+        fit: "crop" keeps the centre square, "pad" keeps the whole photo and pads it with white.
 
     Returns:
         An RGB image of `size` x `size` pixels.
 
     Raises:
-        SamecastError: the file is missing, no photo, damaged, too small or too large.
+        SamecastError: the file is missing, not a photo, damaged, too small or too large.
     """
     return fit_photo(open_photo(path), size=size, fit=fit)
 
 
 def open_photo(path: str | Path) -> Image.Image:
-    """Read a photo from disk, upright, in RGB and at its own size; errors as in `load_photo`."""
+    """Read a photo from disk, upright, in RGB and at its original size; errors as in `load_photo`."""
     shown = repr(str(path))
     data = read_bytes(path, most=MAXIMUM_BYTES)
-    # Pillow warns of large headers and odd EXIF; our own checks speak for both, in one line.
+    # Pillow warns about large headers and invalid EXIF; our own checks cover both, in one line.
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
@@ -77,27 +77,27 @@ def open_photo(path: str | Path) -> Image.Image:
             raise SamecastError(f"{shown} is not a photo: {_guess(data)}") from None
         except Image.DecompressionBombError:
             raise SamecastError(f"{shown} claims more than {MAXIMUM_PIXELS:,} pixels: scale it down first") from None
-        except Exception as error:  # damaged headers make Pillow raise whatever it stumbles over
+        except Exception as error:  # damaged headers make Pillow raise many types of exception
             raise SamecastError(f"{shown} is damaged: {one_line(error)}") from None
         with image:
             return _to_rgb(image, shown)
 
 
 def looks_like_photo(path: str | Path) -> bool:
-    """Whether a name is a photo's, by its suffix; hidden files, such as macOS leaves beside each photo, are none."""
+    """Whether a name is a photo's, by its suffix; hidden files, such as those of macOS, are ignored."""
     name = Path(path).name
     return not name.startswith(".") and Path(name).suffix.lower() in PHOTO_SUFFIXES
 
 
 def photos_in(folder: str | Path, *, needed: bool = True) -> tuple[Path, ...]:
-    """The photos in a folder, by name; those that cannot be read are told when they are opened.
+    """The photos in a folder, sorted by name; unreadable ones raise an error when they are opened.
 
     Args:
-        folder: where they lie; folders in it are not looked into.
-        needed: whether there must be one.
+        folder: the folder; subfolders are ignored.
+        needed: whether an empty folder is an error.
 
     Raises:
-        SamecastError: there is no such folder, or no photo in it where one is needed.
+        SamecastError: the folder does not exist, or has no photo although one is needed.
     """
     if not is_folder(folder):
         raise SamecastError(f"{str(folder)!r} is not a folder; expected one with photos of the subject")
@@ -145,7 +145,7 @@ def _to_rgb(image: Image.Image, shown: str) -> Image.Image:
         return _to_srgb(upright, profile)
     except SamecastError as error:
         raise SamecastError(f"{shown} {error}") from None
-    except Exception as error:  # damaged data makes Pillow raise whatever it stumbles over
+    except Exception as error:  # damaged data makes Pillow raise many types of exception
         raise SamecastError(f"{shown} is damaged: {one_line(error)}") from None
 
 
@@ -155,7 +155,7 @@ def _to_eight_bits(image: Image.Image) -> Image.Image:
         values = numpy.asarray(image).astype(numpy.int64)
         return Image.fromarray((values.clip(0, 65535) // 257).astype(numpy.uint8))
     if image.mode == "F":
-        raise SamecastError("has floating-point pixels, whose range is anyone's guess: save it with 8 or 16 bits")
+        raise SamecastError("has floating-point pixels, whose range is unknown: save it with 8 or 16 bits")
     return image
 
 
@@ -167,7 +167,7 @@ def _over_white(image: Image.Image) -> Image.Image:
 
 
 def _to_srgb(image: Image.Image, profile: object) -> Image.Image:
-    """RGB through the embedded colour profile when it is sound and fits the image's mode, plainly otherwise."""
+    """Converts to sRGB by the embedded colour profile if it is valid for the image's mode, else directly."""
     if isinstance(profile, bytes) and image.mode in ("RGB", "CMYK"):
         try:
             source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
@@ -181,13 +181,13 @@ def _to_srgb(image: Image.Image, profile: object) -> Image.Image:
 
 
 def _available_formats() -> list[str]:
-    """The formats we read among those this build of Pillow has."""
+    """The allowed formats that this build of Pillow supports."""
     Image.init()
     return [name for name in _FORMATS if name in Image.OPEN]
 
 
 def _guess(data: bytes) -> str:
-    """What the bytes are instead of a photo, and what to do about it."""
+    """A description of the bytes that are not a photo, with advice."""
     if not data:
         return "the file is empty"
     if data[4:8] == b"ftyp" and data[8:12] in _HEIC_BRANDS:
@@ -195,4 +195,4 @@ def _guess(data: bytes) -> str:
     sample = data[:512]
     if all(byte in b"\t\n\r\f" or byte >= 32 for byte in sample):
         return "its content is text"
-    return "its content is no picture that can be read (PNG, JPEG, WebP, AVIF, TIFF, GIF, BMP)"
+    return "its content is not a readable image (PNG, JPEG, WebP, AVIF, TIFF, GIF, BMP)"

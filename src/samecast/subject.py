@@ -1,4 +1,4 @@
-"""The thing that stays the same, given by photos of it."""
+"""The subject, given by reference photos."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,16 +13,16 @@ from samecast.notebook import figures_html
 
 @dataclass(frozen=True, repr=False)
 class Subject:
-    """A subject, cast once.
+    """A subject.
 
     Args:
-        references: photos of it, as paths or PIL images; any format and size.
-        class_noun: what it is, in a word ("dog"); stands in for `{noun}` in prompts.
-        masks: where it is in each of the photos, white on black and of the photo's proportions, for methods that take
-            given masks; or none.
+        references: photos of the subject, as paths or PIL images; any format and size.
+        class_noun: its class, in a word ("dog"); replaces `{noun}` in prompts.
+        masks: one mask per photo, white on black, with the photo's proportions, for methods with
+            given masks; empty for none.
 
     Raises:
-        SamecastError: no reference is given, one is no picture, masks are there for some only, or the noun is no text.
+        SamecastError: no reference is given, one is not an image, the number of masks differs, or the noun is not text.
     """
 
     references: tuple[str | Path | Image.Image, ...]
@@ -30,13 +30,13 @@ class Subject:
     masks: tuple[str | Path | Image.Image, ...] = ()
 
     def __post_init__(self) -> None:
-        # A lone path is a tuple of characters to tuple(); a list would not be frozen.
+        # tuple() would split a single path into characters; a list would not be frozen.
         for name in ("references", "masks"):
             given: Any = getattr(self, name)
             try:
                 several = (given,) if isinstance(given, (str, Path, Image.Image)) else tuple(given)
             except TypeError:
-                raise SamecastError(f"{name} must be pictures: paths or PIL images; got {shown(given)}") from None
+                raise SamecastError(f"{name} must be images, as paths or PIL images; got {shown(given)}") from None
             object.__setattr__(self, name, several)
         references: tuple[Any, ...] = self.references
         for photo in references:

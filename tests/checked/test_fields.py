@@ -202,7 +202,7 @@ def test_data_becomes_dataclasses_with_all_that_is_in_them() -> None:
     ("data", "record"),
     [
         ([], r"it must be an object of name, inner.*; got \[\]"),
-        ({}, "it must tell its name; got {}"),
+        ({}, "it must have name; got {}"),
         ({"name": "rex", "nane": "rex"}, "it has no 'nane'; it has name, inner"),
         ({"name": "rex", "inner": {"count": 10}}, "it: inner: count must be a whole number from 1 to 9; got 10"),
         ({"name": "rex", "inner": {"number": 1}}, "it: inner has no 'number'; it has count"),

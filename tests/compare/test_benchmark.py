@@ -136,7 +136,7 @@ def test_a_unit_that_fails_is_told_and_stops_no_other(benchmark: Benchmark, tmp_
 
 
 def test_two_do_not_work_in_one_folder(benchmark: Benchmark, tmp_path: Path) -> None:
-    with Store(tmp_path).locked(), pytest.raises(SamecastError, match="worked on by another process"):
+    with Store(tmp_path).locked(), pytest.raises(SamecastError, match="in use by another process"):
         run_contest(tmp_path, CONTEST, benchmark, cases(1), TWO)
 
 
@@ -194,7 +194,7 @@ def test_two_processes_do_not_work_in_one_folder(
     words = (*command, "--model", str(tiny_pipeline_dir), "--out", str(tmp_path / "out"), "--subjects", "2")
     with locked(tmp_path / "out"):
         assert main(words) == 2
-    assert "is being worked on by another process" in capsys.readouterr().err
+    assert "is in use by another process" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("command", [("diorama", "benchmark"), ("compare",)])

@@ -30,7 +30,9 @@ CONTEST = Contest("the model is loaded already", RenderSettings(), 1)
 
 @pytest.fixture(scope="module")
 def benchmark(tiny_pipeline_dir: Path) -> Benchmark:
-    return Benchmark(sc.load(tiny_pipeline_dir), make_metrics(BENCHMARK), RenderSettings(num_inference_steps=2), prompts=1)
+    return Benchmark(
+        sc.load(tiny_pipeline_dir), make_metrics(BENCHMARK), RenderSettings(num_inference_steps=2), prompts=1
+    )
 
 
 def short_contest() -> tuple[Method, ...]:

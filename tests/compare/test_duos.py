@@ -26,7 +26,9 @@ from samecast.metrics import BENCHMARK, make_metrics
 
 @pytest.fixture(scope="module")
 def duos(tiny_pipeline_dir: Path) -> Duos:
-    benchmark = Benchmark(sc.load(tiny_pipeline_dir), make_metrics(BENCHMARK), RenderSettings(num_inference_steps=2), prompts=2)
+    benchmark = Benchmark(
+        sc.load(tiny_pipeline_dir), make_metrics(BENCHMARK), RenderSettings(num_inference_steps=2), prompts=2
+    )
     learning = replace(default_settings("custom-diffusion", embedded=True), mode="kv", steps=1, prior_weight=0.0)
     return Duos(benchmark, learning)
 

@@ -183,19 +183,19 @@ def test_values_that_have_nothing_to_do_with_the_model_are_refused(sd: Any) -> N
     strangers = {
         name: Value(torch.randn_like(parameter) * parameter.std()) for name, parameter in cross_attention_parameters(sd)
     }
-    assert "nothing to do with this model" in refused(sd, Concept(changes=strangers))
+    assert "unrelated to this model" in refused(sd, Concept(changes=strangers))
 
 
 def test_words_that_are_taken_are_refused(sd: Any) -> None:
-    assert "two concepts are called <new1>" in refused(sd, make_concept(sd), make_concept(sd, seed=1))
-    assert "in the model's vocabulary already" in refused(sd, Concept(make_words(sd, ["a"])))
+    assert "two concepts share the word <new1>" in refused(sd, make_concept(sd), make_concept(sd, seed=1))
+    assert "already in the model's vocabulary" in refused(sd, Concept(make_words(sd, ["a"])))
     # CLIP's tokenizer reads both as one.
-    assert "capitals apart" in refused(sd, make_concept(sd, words=("<rex>",)), make_concept(sd, words=("<Rex>",)))
+    assert "(case is ignored)" in refused(sd, make_concept(sd, words=("<rex>",)), make_concept(sd, words=("<Rex>",)))
 
 
 def test_a_second_application_is_refused_while_the_first_lasts(sd: Any) -> None:
     with make_concept(sd).apply(sd):
-        assert "applied already (<new1>)" in refused(sd, make_concept(sd, words=("<new2>",)))
+        assert "already applied (<new1>)" in refused(sd, make_concept(sd, words=("<new2>",)))
 
 
 def test_layers_whose_weights_nobody_reads_are_refused(sd: Any) -> None:

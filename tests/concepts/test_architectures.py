@@ -125,9 +125,9 @@ def test_other_architectures_are_named(
         [*render, "--concept", "x.safetensors"],
     ):
         line = refused(words, capsys)
-        assert re.search(rf"it is of .*{name}.*; samecast takes concepts of Stable Diffusion 1.x, 2.x and XL", line), (
-            line
-        )
+        assert re.search(
+            rf"it belongs to .*{name}.*; samecast supports concepts of Stable Diffusion 1.x, 2.x and XL", line
+        ), line
     assert [file.name for file in tmp_path.iterdir()] == ["x.safetensors"]
 
 
@@ -136,18 +136,18 @@ def test_unknown_layers_are_refused_by_name(layer: str, tmp_path: Path, capsys: 
     save_file(lora(layer), tmp_path / "x.safetensors")
     line = refused(["concept", "convert", str(tmp_path / "x.safetensors"), "--out", str(tmp_path / "o")], capsys)
     assert layer in line
-    assert "is of no layer" in line or "is no layer" in line
+    assert "names no layer" in line or "is not a layer" in line
     assert not (tmp_path / "o").exists()
 
 
 @pytest.mark.parametrize("layer", ["nonsense.0.to_q", "double_blocks.0.img_attn.qkv", "../../etc"])
 def test_deltas_of_unknown_layers_are_refused_too(layer: str, tmp_path: Path) -> None:
     torch.save({"unet": {f"{layer}.weight": torch.ones(4, 4)}}, tmp_path / "delta.bin")
-    with pytest.raises(SamecastError, match="no parameter of a pipeline of the Stable Diffusion family"):
+    with pytest.raises(SamecastError, match="not a parameter of a Stable Diffusion pipeline"):
         read_concept(tmp_path / "delta.bin", pickles=True)
     whole = {f"{layer}.attn2.processor.to_k_custom_diffusion.weight": torch.ones(4, 4)}
     torch.save(whole, tmp_path / "cd.bin")
-    with pytest.raises(SamecastError, match=r"no parameter of a pipeline|it is of FLUX"):
+    with pytest.raises(SamecastError, match=r"not a parameter of a|it belongs to FLUX"):
         read_concept(tmp_path / "cd.bin", pickles=True)
 
 
@@ -274,11 +274,11 @@ def test_show_names_the_architecture(sd: Any, xl: Any, tmp_path: Path, capsys: p
         (f"{middle}2_to_v", 1024): "Stable Diffusion 2.x",
         (f"{middle}2_to_k", 2048): "Stable Diffusion XL",
         (f"{middle}1_to_k", 640): "Stable Diffusion 1.x or 2.x",
-        (f"{middle}2_to_k", 96): "of the Stable Diffusion family, for text of 96 channels",
+        (f"{middle}2_to_k", 96): "of the Stable Diffusion family, with text embeddings of 96 channels",
         ("lora_te1_text_model_encoder_layers_0_mlp_fc1", 768): "Stable Diffusion XL",
         (middle.replace("blocks_0", "blocks_7") + "1_to_k", 640): "Stable Diffusion XL",
     }
     for (layer, width), name in expected.items():
         assert re.search(rf"^architecture +{name}$", shown(layer, width), re.MULTILINE)
     assert architecture_of(make_concept(xl)) == "Stable Diffusion XL"
-    assert architecture_of(Concept(make_words(sd, ["<rex>"]))).endswith("for text of 32 channels")
+    assert architecture_of(Concept(make_words(sd, ["<rex>"]))).endswith("with text embeddings of 32 channels")

@@ -132,5 +132,5 @@ def test_weights_of_a_model_of_the_same_shape_are_refused(sd: Any) -> None:
         name: Value(torch.randn_like(parameter) * parameter.std()) for name, parameter in cross_attention_parameters(sd)
     }
     for work in (compress, materialise):
-        with pytest.raises(SamecastError, match="nothing to do with this model"):
+        with pytest.raises(SamecastError, match="unrelated to this model"):
             work(Concept(changes=strangers), sd)

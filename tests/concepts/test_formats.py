@@ -106,7 +106,7 @@ def test_a_word_does_not_take_the_place_of_the_weights(sd: Any, tmp_path: Path) 
     whole = make_concept(sd, words=("lora", "pytorch_lora_weights", "pytorch_custom_diffusion_weights"))
     small, _ = compress(whole, sd)
     for concept, to in ((small, "kohya"), (small, "peft"), (whole, "diffusers")):
-        with pytest.raises(SamecastError, match="would take the place of the weights"):
+        with pytest.raises(SamecastError, match="would replace the weights"):
             write_concept(concept, tmp_path / "out", to)  # pyright: ignore[reportArgumentType]
 
 
@@ -126,7 +126,7 @@ def test_a_word_may_be_called_anything(tmp_path: Path) -> None:
 
 def test_biases_are_told_to_be_no_lora(sd: Any, tmp_path: Path) -> None:
     small, _ = compress(make_concept(sd, mode="crossattn"), sd, keep=1.0)
-    with pytest.raises(SamecastError, match=r"no matrix.*--mode kv can be LoRA"):
+    with pytest.raises(SamecastError, match=r"not a matrix.*--mode kv can be LoRA"):
         write_concept(small, tmp_path / "lora", "peft")
 
 
@@ -249,7 +249,7 @@ def test_formats_refuse_what_they_cannot_hold(sd: Any, xl: Any, tmp_path: Path) 
         (Concept(whole.tokens), "kohya", "changes no parameter"),
         (Concept(whole.tokens), "diffusers", "has no weights"),
         (make_concept(xl), "compvis", "two text encoders"),
-        (make_concept(sd, vectors=2), "official", "one for each token"),
+        (make_concept(sd, vectors=2), "official", "one per token"),
     ]
     for concept, to, message in cases:
         with pytest.raises(SamecastError, match=message):

@@ -317,22 +317,22 @@ def peft(**data: Any) -> tuple[dict[str, Tensor], dict[str, str]]:
 
 
 REFUSED: dict[str, tuple[Any, str]] = {
-    "NaN": (spoiled("lora_up.weight", float("nan")), r"attn1.to_k.weight/up' has 1 numbers that are NaN"),
+    "NaN": (spoiled("lora_up.weight", float("nan")), r"attn1.to_k.weight/up' has 1 values that are NaN"),
     "infinity": (
         spoiled("lora_down.weight", float("-inf")),
-        "attn1.to_k.weight/down' has 1 numbers that are NaN or inf",
+        "attn1.to_k.weight/down' has 1 values that are NaN or inf",
     ),
-    "1e30": (spoiled("lora_up.weight", 1e30), r"attn1.to_k.weight/up' has numbers up to 1e\+30"),
+    "1e30": (spoiled("lora_up.weight", 1e30), r"attn1.to_k.weight/up' has values up to 1e\+30"),
     "large only together": (
         {
             **good(),
             f"{KEY}.lora_up.weight": torch.full((32, 2), 9e3),
             f"{KEY}.lora_down.weight": torch.full((2, 32), 9e3),
         },
-        "adds up to 2e",
+        "reaches up to 2e",
     ),
-    "an alpha of NaN": (spoiled("alpha", float("nan")), "alpha nan, which is no scale"),
-    "an alpha of 1e30": (spoiled("alpha", 1e30), "which is no scale"),
+    "an alpha of NaN": (spoiled("alpha", float("nan")), "alpha nan; expected a number"),
+    "an alpha of 1e30": (spoiled("alpha", 1e30), "expected a number between"),
     "an alpha of two numbers": ({**good(), f"{KEY}.alpha": torch.ones(2)}, r"alpha' has the shape \(2,\)"),
     "no lora_up": (without("lora_up.weight"), "lacks its up matrix"),
     "no lora_down": (without("lora_down.weight"), "lacks its down matrix"),
@@ -345,9 +345,9 @@ REFUSED: dict[str, tuple[Any, str]] = {
     ),
     "one layer twice": (
         {**good(), f"unet.{LAYER}.lora_A.weight": torch.ones(2, 32)},
-        "are of one layer, and differ",
+        "name one layer but differ",
     ),
-    "a bias": ({**peft()[0], f"unet.{LAYER}.lora_B.bias": torch.ones(32)}, "is none of LoRA's"),
+    "a bias": ({**peft()[0], f"unet.{LAYER}.lora_B.bias": torch.ones(32)}, "is not a LoRA key"),
     "DoRA": ({**peft()[0], f"unet.{LAYER}.lora_magnitude_vector": torch.ones(32)}, "holds DoRA's weights"),
     "LoKr": ({f"{KEY}.lokr_w1": torch.ones(2, 2)}, "holds LoKr's weights"),
     "whole differences": ({f"{KEY}.diff": torch.ones(32, 32)}, "whole differences"),
@@ -358,11 +358,11 @@ REFUSED: dict[str, tuple[Any, str]] = {
     ),
     "a middle that does not fit": (
         {**good(), f"{KEY}.lora_mid.weight": torch.ones(3, 3, 3, 3)},
-        "has a middle of shape",
+        "has a middle matrix of shape",
     ),
     "a layer that no model has": (
         {key.replace("to_k", "to_kk"): tensor for key, tensor in good().items()},
-        r"its key 'lora_unet_mid.*to_kk.* is of no layer",
+        r"its key 'lora_unet_mid.*to_kk.* names no layer",
     ),
     "a layer that this model lacks": (
         {key.replace("mid_block", "down_blocks_7"): tensor for key, tensor in good().items()},
@@ -374,16 +374,19 @@ REFUSED: dict[str, tuple[Any, str]] = {
     ),
     "another width": (
         {key: tensor.repeat_interleave(2, -1) if "down" in key else tensor for key, tensor in good().items()},
-        r"has unet.mid_block.*of shape \(32, 64\), where this model has \(32, 32\)",
+        r"has unet.mid_block.*of shape \(32, 64\), but this model has \(32, 32\)",
     ),
-    "PiSSA": (peft(r=2, lora_alpha=2, init_lora_weights="pissa_niter_4"), "its settings say 'pissa_niter_4'"),
-    "another rank than stated": (peft(r=8, lora_alpha=8), "the rank 8, and its matrices have 2"),
-    "a pattern that is none": (peft(r=2, lora_alpha=2, alpha_pattern={"(": 4}), r"its pattern '\(' is no regular expr"),
+    "PiSSA": (peft(r=2, lora_alpha=2, init_lora_weights="pissa_niter_4"), "its settings have 'pissa_niter_4'"),
+    "another rank than stated": (peft(r=8, lora_alpha=8), "rank 8, but its matrices have rank 2"),
+    "a pattern that is none": (
+        peft(r=2, lora_alpha=2, alpha_pattern={"(": 4}),
+        r"its pattern '\(' is not a usable regular expr",
+    ),
     "an alpha that is text": (peft(r=2, lora_alpha="two"), "the lora_alpha 'two'; expected a number"),
     "a pattern for a list": (peft(r=2, lora_alpha=2, alpha_pattern=[1]), "is damaged"),
     "a word beside it": (
         {**good(), "bundle_emb.<rex>.emb_params": torch.ones(1, 32)},
-        "holds the word <rex>.*use --concept",
+        "holds the modifier token <rex>.*use --concept",
     ),
 }
 
@@ -431,7 +434,7 @@ def test_too_strong_for_half_precision_is_told_before_anything_is_drawn(sd: Any)
 def test_onetrainers_words_come_with_its_lora(tmp_path: Path) -> None:
     vectors = {"bundle_emb.<rex>.clip_l": torch.ones(2, 32), "bundle_emb.<rex>.clip_g": torch.ones(2, 32)}
     save_file({**good(), **vectors, "bundle_emb.tom.string_to_param.*": torch.ones(32)}, tmp_path / "x.safetensors")
-    with pytest.raises(sc.SamecastError, match="some modifier tokens are of one text encoder"):
+    with pytest.raises(sc.SamecastError, match="some modifier tokens have one text encoder"):
         read_concept(tmp_path / "x.safetensors", pickles=False)
     save_file({**good(), **vectors}, tmp_path / "x.safetensors")
     concept = read_concept(tmp_path / "x.safetensors", pickles=False)

@@ -144,12 +144,12 @@ def refused(model: Any, concepts: list[Concept], captions: tuple[str, ...] = CAP
 
 def test_what_cannot_be_merged_is_refused_in_one_line(model: Any, xl_model: Any) -> None:
     one, other = two(model)
-    assert "two concepts or more" in refused(model, [one])
-    assert "two concepts are called" in refused(model, [one, make_concept(model.pipeline, seed=3)])
+    assert "at least two concepts" in refused(model, [one])
+    assert "two concepts share the word" in refused(model, [one, make_concept(model.pipeline, seed=3)])
     assert "another model" in refused(model, [one, make_concept(xl_model.pipeline, words=("<new2>",))])
     assert "no modifier token" in refused(model, [one, Concept(changes=other.changes)])
     strangers = {name: Value(torch.randn_like(c.value)) for name, c in other.changes.items()}
-    assert "nothing to do with this model" in refused(model, [one, Concept(other.tokens, strangers)])
+    assert "unrelated to this model" in refused(model, [one, Concept(other.tokens, strangers)])
     lora = make_lora(model.pipeline)
     assert "only keys and values" in refused(model, [one, Concept(other.tokens, lora.changes)])
     whole = make_concept(model.pipeline, mode="crossattn", words=("<new2>",))

@@ -50,7 +50,7 @@ def test_a_name_that_is_no_word_can_be_replaced(name: str, tmp_path: Path, capsy
     file = tmp_path / "some.pt"
     torch.save(NAMED[name], file)
     assert convert(file) == 2
-    assert re.search(r"cannot be a modifier token, which is a word without spaces.*--word '<new1>'", data(capsys))
+    assert re.search(r"cannot be a modifier token; expected a word without spaces.*--word '<new1>'", data(capsys))
     (old,) = [key for key in ("my old teapot", "a/b", "x" * 120) if key in str(NAMED[name])]
     for words in (["--word", "<pot>"], ["--rename", f"{old}=<pot>"], ["--word", "<a>", "--rename", "<a>=<pot>"]):
         assert convert(file, *words) == 0, capsys.readouterr().err
@@ -95,15 +95,15 @@ def test_the_users_word_is_for_one_token(sd: Any, tmp_path: Path, capsys: pytest
     two = Concept(make_words(sd, ["<rex>", "<tom>"]))
     two.save(tmp_path / "two.safetensors")
     assert convert(tmp_path / "two.safetensors", "--word", "<pot>") == 2
-    assert "the word <pot> is for a concept with one modifier token, and this has 2: <rex>, <tom>" in data(capsys)
+    assert "the word <pot> needs a concept with one modifier token, but this has 2: <rex>, <tom>" in data(capsys)
     Concept(changes=make_concept(sd).changes).save(tmp_path / "none.safetensors")
     assert convert(tmp_path / "none.safetensors", "--word", "<pot>") == 2
-    assert "and this has none" in data(capsys)
+    assert "but this has none" in data(capsys)
     make_concept(sd).save(tmp_path / "own.safetensors")
     assert convert(tmp_path / "own.safetensors", "--word", "<pot>") == 0
     assert same(Concept.load(tmp_path / "out.safetensors"), make_concept(sd).rename({"<new1>": "<pot>"}))
     assert convert(tmp_path / "two.safetensors", "--rename", "<rex>=<tom>") == 2
-    assert "two modifier tokens of the concept would be called the same" in data(capsys)
+    assert "two modifier tokens of the concept would have the same word" in data(capsys)
     swapped = read_concept(tmp_path / "two.safetensors", pickles=False, rename={"<rex>": "<tom>", "<tom>": "<rex>"})
     assert torch.equal(swapped.tokens["<tom>"].vectors["text_encoder"], two.tokens["<rex>"].vectors["text_encoder"])
 
@@ -130,11 +130,11 @@ REFUSED: dict[str, tuple[dict[str, torch.Tensor], str]] = {
     "both": ({"emb_params": VECTORS, "emb_params_out": VECTORS}, "OneTrainer's output embeddings"),
     "of XL": ({"clip_l_out": VECTORS, "clip_g_out": WIDE}, "its clip_[lg]_out is one of OneTrainer's"),
     "of XL, beside a pair": ({"clip_l": VECTORS, "clip_g": WIDE, "clip_g_out": WIDE}, "its clip_g_out is"),
-    "T5's": ({"clip_l": VECTORS, "t5": torch.ones(2, 4096)}, "its t5 is an embedding of FLUX or Stable Diffusion 3"),
-    "T5's in ComfyUI": ({"t5xxl": torch.ones(2, 4096)}, "its t5xxl is an embedding of FLUX"),
+    "T5's": ({"clip_l": VECTORS, "t5": torch.ones(2, 4096)}, "its t5 is an embedding for FLUX or Stable Diffusion 3"),
+    "T5's in ComfyUI": ({"t5xxl": torch.ones(2, 4096)}, "its t5xxl is an embedding for FLUX"),
     "a third encoder": (
         {f"text_encoders_{n}": torch.ones(1, 8 + n) for n in range(3)},
-        "its text_encoders_2 is an embedding of a model with a third",
+        "its text_encoders_2 is an embedding for a model with a third",
     ),
     "as many vectors as do not fit": ({"clip_l": VECTORS, "clip_g": WIDE[:1]}, "more vectors in one text encoder"),
 }

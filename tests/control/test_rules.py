@@ -143,8 +143,8 @@ TOLD = {"sources": ["source"], "layers": "15"}
     [
         ("rule", "rules must be a list; got 'rule'"),
         (["rule"], "rule 1 must be an object of readers, sources"),
-        ([{}], "rule 1 must tell its sources"),
-        ([{"sources": ["source"]}], "rule 1 must tell its layers"),
+        ([{}], "rule 1 must have sources"),
+        ([{"sources": ["source"]}], "rule 1 must have layers"),
         ([TOLD | {"reader": [1]}], "rule 1 has no 'reader'; it has readers, sources"),
         ([TOLD | {"sources": "source"}], "rule 1: sources must be a list, each member 'source' or"),
         ([TOLD | {"readers": 1}], "rule 1: readers must be 'targets' or a list, each member a whole number"),

@@ -69,7 +69,7 @@ def test_the_commands_of_the_page_run(rex: Path, tiny_pipeline_dir: Path, capsys
     assert "<new1>, a dog (1 x 32 channels)" in data
     assert re.search(r"all else moved +[\d.]+%", data)
     assert re.search(r"elsewhere +off by [\d.]+% of its change, in 3 prompts that were not constrained", data)
-    assert "of the Stable Diffusion family, for text of 32 channels" in data
+    assert "of the Stable Diffusion family, with text embeddings of 32 channels" in data
     assert re.search(r"error +[\d.]+% of the change; at worst", data)
     assert list(Concept.load(rex / "both.safetensors").tokens) == ["<new1>", "<new2>"]
     assert list(Concept.load(rex / "renamed.safetensors").tokens) == ["<rex>"]
@@ -122,7 +122,7 @@ def test_the_record_names_concepts_and_again_applies_them(
     assert pixels(rex / "out") == pixels(rex / "out-again")
     Concept.load("tom.safetensors").save("rex.safetensors")
     assert main(["render", "--again", "out"]) == 2
-    assert "two concepts are called <new2>" in capsys.readouterr().err
+    assert "two concepts share the word <new2>" in capsys.readouterr().err
 
 
 def test_a_concept_that_has_changed_is_told(
@@ -152,7 +152,7 @@ def test_concepts_that_cannot_be_applied_are_one_line(
         (("--concept", "missing.safetensors"), "does not exist"),
         (("--concept", "delta.bin"), "samecast concept convert"),
         (("--concept", "rex.safetensors:99"), "strength"),
-        (("--concept", "rex.safetensors", "--concept", "rex.safetensors"), "two concepts are called <new1>"),
+        (("--concept", "rex.safetensors", "--concept", "rex.safetensors"), "two concepts share the word <new1>"),
     ]
     for words, message in cases:
         assert render(tiny_pipeline_dir, "rex.png", "a <new1> dog", *words) == 2

@@ -196,7 +196,7 @@ def test_axes_come_from_words_and_from_yaml(tmp_path: Path) -> None:
         (("--repeats", "2"), "only the first would be read"),
         (("--workers", "2"), "go with --executor ray"),
         (("--wait", "2"), "go with --executor ray"),
-        (("--executor", "ray", "--wait", "0"), "must be more than 0"),
+        (("--executor", "ray", "--wait", "0"), "must be above 0"),
         (("--executor", "ray", "--address", "127.0.0.1:1"), "no cluster answers at 127.0.0.1:1"),
         (("--preset", "masks", "--only-seed"), "only the preset aiku has additions"),
         (("--only-seed", "--axis", "final=1"), "leave it out, or the axes"),

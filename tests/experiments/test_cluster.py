@@ -80,7 +80,7 @@ def test_whatever_becomes_of_a_unit_it_is_told_and_the_others_are_worked_on(clus
     # One long unit is heard of while it is under way, and nothing is heard of it afterwards.
     assert {name for name, _, _ in data} == {"number 0"}
     assert any(0 < done < total for _, done, total in data)
-    assert any("is tried once more after the others" in line for line in said)
+    assert any("will be retried after the others" in line for line in said)
 
 
 def test_workers_are_as_many_as_there_is_room_for_and_take_a_place_that_comes_free(
@@ -123,12 +123,12 @@ def test_waiting_for_room_is_told_and_ends(cluster: Any, tmp_path: Path) -> None
     said: list[str] = []
     began = time.monotonic()
     try:
-        with pytest.raises(SamecastError, match=r"no worker was up after .* it takes 1 CPU, and 0 CPUs"):
+        with pytest.raises(SamecastError, match=r"no worker had started after .* a worker needs 1 CPU, and 0 CPUs"):
             run(tmp_path, [Number(1)], RayExecutor(1, wait=8), Watch(message=said.append))
     finally:
         cluster.kill(greedy)
     assert time.monotonic() - began > 8
-    assert any(line.startswith("waiting for room on the cluster: a worker takes 1 CPU") for line in said)
+    assert any(line.startswith("waiting for room on the cluster: a worker needs 1 CPU") for line in said)
     assert not list(failures(Store(tmp_path / "store")))  # it was nobody's fault
 
 
@@ -137,7 +137,7 @@ def test_a_worker_that_cannot_be_made_ends_the_run_with_its_reason(cluster: Any,
         raise SamecastError("this worker does not see the study")
 
     store = Store(tmp_path)
-    with pytest.raises(SamecastError, match="no worker can take part: this worker does not see"), store.locked():
+    with pytest.raises(SamecastError, match="no worker can be used: this worker does not see"), store.locked():
         run_units(store, [Number(1), Number(2)], make, RayExecutor(2))
 
 
@@ -215,7 +215,7 @@ def test_workers_of_another_version_are_refused_and_a_lost_cluster_is_told(
     file = copy / "errors.py"
     source = file.read_text()
     file.write_text(f"{source}\nCHANGED = True\n")
-    with pytest.raises(SamecastError, match=r"has samecast .* and the job is of .*: install the same on all machines"):
+    with pytest.raises(SamecastError, match=r"has samecast .* but the job needs .*: install the same version"):
         run(tmp_path, [Number(1)], RayExecutor(address=address))
     assert not (tmp_path / "log").exists()  # nobody has worked in vain
     file.write_text(source)
@@ -224,7 +224,7 @@ def test_workers_of_another_version_are_refused_and_a_lost_cluster_is_told(
         (gcs,) = (p for p in psutil.process_iter(["cmdline"]) if _is_gcs(p, address))
         gcs.kill()
 
-    with pytest.raises(SamecastError, match=f"the cluster at {address} was lost; what is finished is kept"):
+    with pytest.raises(SamecastError, match=f"the cluster at {address} was lost; finished results are kept"):
         run(tmp_path, [Number(1, "long"), Number(2, "long")], RayExecutor(address=address), Watch(begun=lose))
 
 

@@ -68,7 +68,7 @@ def test_two_do_not_work_in_one_store_and_a_lock_goes_with_its_process(tmp_path:
     deadline = time.monotonic() + 60
     while not list(tmp_path.glob(".writing/*")) and time.monotonic() < deadline:
         time.sleep(0.01)
-    with pytest.raises(SamecastError, match="worked on by another process"), store.locked():
+    with pytest.raises(SamecastError, match="in use by another process"), store.locked():
         pass
     os.kill(child, signal.SIGKILL)
     os.waitpid(child, 0)

@@ -193,7 +193,7 @@ def test_a_model_of_another_precision_is_refused(
     tiny_pipeline_dir: Path, subject: ToLearn, short: LearnSettings, tmp_path: Path, dtype: Any
 ) -> None:
     half = sc.load(tiny_pipeline_dir, dtype=dtype, device="cpu")
-    with pytest.raises(SamecastError, match=f"loaded in {dtype}, and is to learn in float32"):
+    with pytest.raises(SamecastError, match=f"loaded in {dtype}, but training needs float32"):
         learn(half, [subject], short, tmp_path / "rex")
     assert not (tmp_path / "rex").exists()
 
@@ -204,7 +204,7 @@ def test_an_unfinished_run_of_other_settings_is_refused(
     settings = replace(short, method="textual-inversion")
     with pytest.raises(Stopped):
         learn(model, [subject], settings, tmp_path / "rex", watching=OFTEN, progress=stop_after(1))
-    with pytest.raises(SamecastError, match="of another run"):
+    with pytest.raises(SamecastError, match="belongs to another run"):
         learn(model, [subject], replace(settings, steps=5), tmp_path / "rex")
     (tmp_path / "rex" / STATE).write_bytes(b"\x08\x00\x00\x00\x00\x00\x00\x00{")
     with pytest.raises(SamecastError, match="damaged") as error:

@@ -41,7 +41,7 @@ def test_a_live_run_is_left_alone(model: sc.Model, subject: ToLearn, quick: Lear
     def meanwhile(stage: str, done: int, total: int, loss: float | None) -> None:
         half = tmp_path / "rex" / f"{PENDING}other"
         for seed in (0, 1):
-            with pytest.raises(SamecastError, match="worked on by another process"):
+            with pytest.raises(SamecastError, match="in use by another process"):
                 learn(model, [subject], replace(quick, seed=seed), tmp_path / "rex", watching=QUIET)
         assert (tmp_path / "rex" / STATE).is_file()
         tried.append(done)

@@ -81,7 +81,7 @@ def test_class_pictures_may_be_lines_of_text_files(photos_dir: Path, class_dir: 
     (found,) = from_list(write(tmp_path / "list.json", [data]))
     assert [words for _, words in found.class_photos] == ["a small dog", "a big dog"]
     (tmp_path / "caption.txt").write_text("one\ntwo\nthree\n")
-    with pytest.raises(SamecastError, match="2 pictures for 3 captions"):
+    with pytest.raises(SamecastError, match="2 images for 3 captions"):
         from_list(tmp_path / "list.json")
 
 
@@ -107,13 +107,13 @@ def test_class_pictures_may_be_as_the_authors_retrieve_them(photos_dir: Path, cl
 
 
 def test_what_is_no_path_or_no_subject_is_told_in_one_line(photos_dir: Path, tmp_path: Path) -> None:
-    with pytest.raises(SamecastError, match=r"is no path|is not a folder") as caught:
+    with pytest.raises(SamecastError, match=r"is not a path|is not a folder") as caught:
         from_list(write(tmp_path / "list.json", [entry(photos_dir, instance_data_dir="x" * 5000)]))
     assert "\n" not in str(caught.value)
     for groups in ([[], [entry(photos_dir)]], [[{"prompt_filename_compose": "a.txt"}]]):
         with pytest.raises(SamecastError, match="names no subject in group 1"):
             from_list(write(tmp_path / "list.json", groups), 1)
-    with pytest.raises(SamecastError, match="is no group of subjects"):
+    with pytest.raises(SamecastError, match="is not a group of subjects"):
         from_list(write(tmp_path / "list.json", [[entry(photos_dir)], entry(photos_dir)]), 2)
     (tmp_path / "rex").mkdir()
     shutil.copy(photos_dir / "0.png", tmp_path / "rex")
@@ -159,16 +159,16 @@ def test_a_token_is_put_before_the_noun_wherever_that_is_in_the_caption(photos_d
         (
             {"instance_data_dir": "gone"},
             None,
-            "entry 2 of '{file}' names the instance_data_dir 'gone', which is not",
+            "entry 2 of '{file}' names the instance_data_dir 'gone', which does not exist",
         ),
         ({"instance_data_dir": "gone"}, 2, "entry 2 of '{file}' names"),
-        ({"instance_data_dir": "gone"}, None, "sought in '{folder}', where the list lies, and in the working folder"),
-        ({"instance_data_dir": "/gone"}, None, "sought there alone"),
-        ({"instance_data_dir": "~nosuchuser/x"}, None, "entry 2 of '{file}': the instance_data_dir is no path"),
+        ({"instance_data_dir": "gone"}, None, "looked in the list's folder '{folder}' and in the working folder"),
+        ({"instance_data_dir": "/gone"}, None, "looked there alone"),
+        ({"instance_data_dir": "~nosuchuser/x"}, None, "entry 2 of '{file}': the instance_data_dir is not a path"),
         ({"class_prompt": "gone.txt"}, None, "entry 2 of '{file}' names the class_prompt 'gone.txt'"),
-        ({"class_data_dir": "names.txt"}, None, "line 2 of '{folder}/names.txt' names the picture 'gone.png'"),
+        ({"class_data_dir": "names.txt"}, None, "line 2 of '{folder}/names.txt' names the image 'gone.png'"),
         ({"class_prompt": 3}, None, "entry 2 of '{file}': class_prompt must be text; got 3"),
-        ({"instance_prompt": "a cat"}, None, "entry 2 of '{file}' has the caption 'a cat' with no token"),
+        ({"instance_prompt": "a cat"}, None, "entry 2 of '{file}' has the caption 'a cat', which contains no token"),
     ],
 )
 def test_what_is_wrong_in_a_list_is_told_with_its_entry_and_all_places_sought(
@@ -210,7 +210,7 @@ def test_the_token_goes_before_the_noun_and_not_into_another_word(photos_dir: Pa
         data = entry(photos_dir, noun="cat", instance_prompt=said)
         assert from_list(write(tmp_path / "x.json", [data]))[0].caption == expected
     data = entry(photos_dir, noun="cat", instance_prompt="a photo of a bobcat")
-    with pytest.raises(SamecastError, match="with no token"):
+    with pytest.raises(SamecastError, match="which contains no token"):
         from_list(write(tmp_path / "x.json", [data]))
     two = [entry(photos_dir, instance_prompt="a dog"), entry(photos_dir, "<NEW1>")]
     assert [each.token for each in from_list(write(tmp_path / "x.json", two))] == ["<new2>", "<NEW1>"]
@@ -219,7 +219,7 @@ def test_the_token_goes_before_the_noun_and_not_into_another_word(photos_dir: Pa
 @pytest.mark.parametrize(
     ("content", "data"),
     [
-        ("{", "is no list"),
+        ("{", "is not a list"),
         ("[]", "at least one entry"),
         ("{}", "expected a JSON list"),
         ("[3]", "entry 1 of .* must be an object of instance_data_dir"),
@@ -227,9 +227,9 @@ def test_the_token_goes_before_the_noun_and_not_into_another_word(photos_dir: Pa
         ('[{"instance_data_dir": 3}]', "instance_data_dir must be text; got 3"),
         (
             '[{"instance_data_dir": "nowhere", "instance_prompt": "a <a> b"}]',
-            "sought in .*where the list lies, and in the working folder",
+            "looked in the list's folder .* and in the working folder",
         ),
-        ('[{"instance_data_dir": "x", "instance_prompt": "a b"}]', "no token"),
+        ('[{"instance_data_dir": "x", "instance_prompt": "a b"}]', "contains no token"),
     ],
 )
 def test_broken_lists_are_one_line(content: str, data: str, tmp_path: Path) -> None:
@@ -248,5 +248,5 @@ def test_folders_without_photos_and_tokens_that_clash_are_refused(photos_dir: Pa
         from_folder(photos_dir, "dog", token="new1")
     with pytest.raises(SamecastError, match="two subjects"):
         check_tokens([from_folder(photos_dir, "dog"), from_folder(photos_dir, "cat")])
-    with pytest.raises(SamecastError, match="nothing to learn"):
+    with pytest.raises(SamecastError, match="no subject is given"):
         check_tokens([])

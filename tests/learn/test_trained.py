@@ -251,7 +251,7 @@ def test_lora_is_not_learnt_over_other_lora(model: sc.Model, subject: ToLearn, s
     unet.add_adapter(LoraConfig(r=1, target_modules=["to_q"]), adapter_name="mine")
     try:
         with (
-            pytest.raises(SamecastError, match="LoRA loaded already"),
+            pytest.raises(SamecastError, match="already has a LoRA loaded"),
             training(model.backbone, replace(short, method="lora"), [subject]),
         ):
             pass
@@ -267,7 +267,7 @@ def test_nothing_is_learnt_on_a_model_with_lora_applied(
     with Concept(changes={"unet.conv_in.weight": change}, origin="style.safetensors").apply(model):
         for method in ("custom-diffusion", "lora"):
             with (
-                pytest.raises(SamecastError, match=r"applied already \(style.safetensors\)"),
+                pytest.raises(SamecastError, match=r"already applied \(style.safetensors\)"),
                 training(model.backbone, replace(short, method=method), [subject]),
             ):
                 pass

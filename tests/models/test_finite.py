@@ -36,7 +36,9 @@ def test_the_part_that_broke_is_named(
     spoil(getattr(pipeline, owner).get_submodule(rest), value)
     decoded: list[int] = []
     pipeline.vae.decoder.register_forward_hook(lambda *args: decoded.append(1))
-    with pytest.raises(sc.SamecastError, match=f"the {record} gave values that are not finite: its weights") as caught:
+    with pytest.raises(
+        sc.SamecastError, match=f"the {record} produced values that are not finite: its weights"
+    ) as caught:
         model.render(sc.Subject((photo,), "dog"), ["a dog"], settings=QUICK)
     assert "float32" not in str(caught.value)  # it is in float32
     assert not decoded
@@ -49,7 +51,7 @@ def test_a_broken_denoiser_is_found_at_the_first_step(
     spoil(model.backbone.denoiser)
     calls: list[int] = []
     model.backbone.denoiser.register_forward_hook(lambda *args: calls.append(1))
-    with pytest.raises(sc.SamecastError, match="the denoiser gave values that are not finite"):
+    with pytest.raises(sc.SamecastError, match="the denoiser produced values that are not finite"):
         model.render(
             sc.Subject((photo,), "dog"), ["a dog"], settings=sc.RenderSettings(num_inference_steps=3, **settings)
         )

@@ -163,7 +163,7 @@ def test_second_family_loads_as_it_was_saved(tmp_path: Path, caplog: pytest.LogC
     save_file(weights, tmp_path / "model.safetensors")
     with caplog.at_level("WARNING", "samecast"):
         assert_same_model(load_backbone(tmp_path / "model.safetensors").pipeline, original)
-    assert "does not say what it predicts" in caplog.text
+    assert "does not state its prediction type" in caplog.text
     caplog.clear()
     base = load_backbone(tmp_path / "model.safetensors", prediction_type="epsilon")
     assert (base.prediction_type, base.default_size) == ("epsilon", 512)
@@ -246,7 +246,7 @@ def test_tokenizer_splits_words_as_clip_does(tmp_path: Path) -> None:
                 "first_stage_model.encoder.x": torch.zeros(1),
                 "cond_stage_model.model.x": torch.zeros(1),
             },
-            "is no Stable Diffusion checkpoint: it lacks 'model.diffusion_model.input_blocks.0.0.weight'",
+            "is not a supported Stable Diffusion checkpoint: it lacks 'model.diffusion_model.input_blocks.0.0.weight'",
         ),
     ],
 )
@@ -261,7 +261,7 @@ def test_other_checkpoints_are_refused_in_one_line(
 
 def test_damaged_file_is_refused_in_one_line(tmp_path: Path) -> None:
     (tmp_path / "model.safetensors").write_bytes(b"not weights at all")
-    with pytest.raises(SamecastError, match="not a sound"):
+    with pytest.raises(SamecastError, match="not a valid"):
         load_backbone(tmp_path / "model.safetensors")
 
 
@@ -310,9 +310,9 @@ def with_keys(path: Path, out: Path, **tensors: torch.Tensor) -> Path:
 @pytest.mark.parametrize(
     ("key", "data"),
     [
-        ("edm_vpred__sigma_max", "noise levels of EDM"),
-        ("edm_mean", "noise levels of EDM"),
-        ("edm_std", "noise levels of EDM"),
+        ("edm_vpred__sigma_max", "EDM's noise levels"),
+        ("edm_mean", "EDM's noise levels"),
+        ("edm_std", "EDM's noise levels"),
         ("model__diffusion_model__time_embed__cond_proj__weight", "takes the guidance scale as an input"),
     ],
 )

@@ -56,11 +56,11 @@ def test_denoisers_that_want_more_are_refused(copy: Path, fields: dict[str, Any]
 @pytest.mark.parametrize(
     ("fields", "data"),
     [
-        ({"_class_name": "EDMEulerScheduler"}, "sampled by 'EDMEulerScheduler'"),
-        ({"_class_name": "EDMDPMSolverMultistepScheduler"}, "sampled by 'EDMDPMSolverMultistepScheduler'"),
-        ({"_class_name": "FlowMatchEulerDiscreteScheduler"}, "sampled by 'FlowMatchEulerDiscreteScheduler'"),
-        ({"_class_name": "CMStochasticIterativeScheduler"}, "sampled by 'CMStochasticIterativeScheduler'"),
-        ({"_class_name": ["DDIMScheduler"]}, "sampled by ['DDIMScheduler']"),
+        ({"_class_name": "EDMEulerScheduler"}, "uses 'EDMEulerScheduler'"),
+        ({"_class_name": "EDMDPMSolverMultistepScheduler"}, "uses 'EDMDPMSolverMultistepScheduler'"),
+        ({"_class_name": "FlowMatchEulerDiscreteScheduler"}, "uses 'FlowMatchEulerDiscreteScheduler'"),
+        ({"_class_name": "CMStochasticIterativeScheduler"}, "uses 'CMStochasticIterativeScheduler'"),
+        ({"_class_name": ["DDIMScheduler"]}, "uses ['DDIMScheduler']"),
         ({"_class_name": "DPMSolverMultistepScheduler", "use_flow_sigmas": True}, "sets use_flow_sigmas"),
         ({"_class_name": "EulerDiscreteScheduler", "sigma_max": 700.0}, "sets sigma_max"),
         ({"_class_name": "EulerDiscreteScheduler", "timestep_type": "continuous"}, "'continuous' timesteps"),

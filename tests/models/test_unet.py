@@ -119,7 +119,7 @@ def test_pictures_decode_in_their_own_precision_within_a_training_of_another(bac
 def test_latents_that_do_not_decode_are_an_error(backbone: UNetBackbone) -> None:
     with (
         torch.inference_mode(),
-        pytest.raises(SamecastError, match="the autoencoder gave values that are not finite: its weights"),
+        pytest.raises(SamecastError, match="the autoencoder produced values that are not finite: its weights"),
     ):
         backbone.decode(torch.full((1, 4, 16, 16), torch.nan))
 

@@ -141,7 +141,9 @@ def test_every_field_of_every_mode_is_in_a_pictures_key(name: str, recipe: Recip
 
 
 def test_every_field_of_a_comparisons_unit_is_in_its_key(tiny_pipeline_dir: Path) -> None:
-    benchmark = Benchmark(sc.load(tiny_pipeline_dir), (), RenderSettings(num_inference_steps=3, source_prompt=""), prompts=2)
+    benchmark = Benchmark(
+        sc.load(tiny_pipeline_dir), (), RenderSettings(num_inference_steps=3, source_prompt=""), prompts=2
+    )
     (case, other, third), method = cases(3), Method("decoder", "in words", sc.masactrl(1))
     before = benchmark.key(case, method, other)
     keys = [before, benchmark.key(other, method, third)]

@@ -440,12 +440,12 @@ def test_a_table_is_not_emptied_by_another_version(
 
 def test_two_processes_do_not_work_on_one_study(create: Create, small: Grid, backbone: UNetBackbone) -> None:
     folder = create(small)
-    with folder.store.locked(), pytest.raises(SamecastError, match="worked on by another process"):
+    with folder.store.locked(), pytest.raises(SamecastError, match="in use by another process"):
         run(folder, backbone)
 
 
 def test_two_processes_do_not_write_one_study_down(create: Create, small: Grid, tmp_path: Path) -> None:
-    with locked(tmp_path / "study"), pytest.raises(SamecastError, match="worked on by another process"):
+    with locked(tmp_path / "study"), pytest.raises(SamecastError, match="in use by another process"):
         create(small)
     assert list(create(small).path.rglob(".*")) == []
 

@@ -67,7 +67,7 @@ def test_a_folder_of_subjects_is_read(tmp_path: Path, photo: Image.Image) -> Non
     [
         ({"name": "x"}, "a list of objects"),
         ([], "no subject"),
-        ([{"name": "x", "description": "d"}], r"entry 1 of .*annotation\.json' must tell its image_path"),
+        ([{"name": "x", "description": "d"}], r"entry 1 of .*annotation\.json' must have image_path"),
         ([{"name": "x", "description": "", "image_path": "ring.png"}], "description must not be empty"),
         ([{"name": "x", "description": "a {noun}", "image_path": "ring.png"}], "no class_noun"),
         ([{"name": "x", "description": "d", "image_path": "gone.png"}], "does not exist"),

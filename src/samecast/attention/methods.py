@@ -27,8 +27,8 @@ START = 4 / 50
 """Where MasaCtrl's authors begin, step 4 of 50, as a share of the run: of 20 steps it is step 2, of 4 step 1."""
 
 SUBJECT = SubjectTokens()
-"""The subject's class noun, at MasaCtrl's layers, at Otsu's threshold: docs/masks.md measures how much better that finds
-the subject than the paper's 0.1."""
+"""The subject's class noun, at MasaCtrl's layers and Otsu's threshold; docs/masks.md compares it with the paper's
+0.1."""
 
 MATCHED = SubjectTokens(threshold=0.05)
 """The same at DreamMatcher's threshold."""

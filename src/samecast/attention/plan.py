@@ -133,8 +133,8 @@ def make_plan(rules: Rules, layers: Sequence[Layer], schedule: Timeline, targets
     """Resolves rules, and refuses those that would do nothing.
 
     Raises:
-        SamecastError: a rule selects no layer, no step, only steps that are the identity, or a target that is not there;
-            or two rules would treat one target differently at one layer and step.
+        SamecastError: a rule selects no layer, no step, only identity steps, or a missing target; or two rules would
+            treat one target differently at one layer and step.
     """
     acting: dict[int, dict[int, Rules]] = {}
     for rule in rules:
@@ -165,7 +165,7 @@ def select_rule_layers(rule: Rule, layers: Sequence[Layer]) -> tuple[Layer, ...]
         decoder = [layer for layer in layers if layer.stage == "up"]
         finest = [layer.index for layer in decoder if layer.resolution == max(layer.resolution for layer in decoder)]
         raise SamecastError(
-            f"layers {DECODER_LAYERS} are late decoder layers where there are 16; this model has {len(layers)}, and there"
+            f"layers {DECODER_LAYERS} are late decoder layers in a model of 16; this model has {len(layers)}, and there"
             f" they are {selected[0].name} to {selected[-1].name}: give layers, such as {finest[0]}-{finest[-1]}"
         )
     return selected

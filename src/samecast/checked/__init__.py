@@ -1,8 +1,8 @@
-"""The one door for what comes from a file, a flag or a caller: bytes to text, text to data, data to dataclasses.
+"""Validation of input from files, options and callers: bytes to text, text to data, data to dataclasses.
 
-`read_json` and `read_yaml` turn a file into plain data with limits on its length, its depth and its numbers.
-`check_fields` holds a dataclass to its own annotations, types and ranges alike, and `build` makes one from data. All
-refuse in one line. Nothing that passes can overflow, recurse without end, or fail to be written down later.
+`read_json` and `read_yaml` turn a file into plain data with limits on its length, depth and numbers. `check_fields`
+checks a dataclass against its annotations, types and ranges, and `build` makes one from data. All raise SamecastError
+with one line. Accepted data cannot overflow, recurse without end, or fail to be written later.
 """
 
 from samecast.checked.fields import RAW, Within, build, check_fields, check_value

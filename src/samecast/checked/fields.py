@@ -1,4 +1,4 @@
-"""Dataclasses held to their own annotations: types and, through `Within`, ranges. What it says is what is checked."""
+"""Dataclasses checked against their annotations: types and, through `Within`, ranges."""
 
 import math
 import types
@@ -13,12 +13,12 @@ from samecast.errors import SamecastError
 
 _T = TypeVar("_T")
 RAW = "raw"
-"""Marks a text that may name a file, and so may hold bytes that are no text: `Annotated[str, RAW]`."""
+"""Marks a text that may name a file, and so may hold undecodable bytes: `Annotated[str, RAW]`."""
 
 
 @dataclass(frozen=True)
 class Within:
-    """The range of a number, both ends in it: `Annotated[int, Within(1, 1000)]`."""
+    """The range of a number, both ends included: `Annotated[int, Within(1, 1000)]`."""
 
     least: float
     most: float = math.inf
@@ -30,11 +30,11 @@ _FINITE = Within(-1.7e308, 1.7e308)
 
 @dataclass(frozen=True)
 class _Kind:
-    """An annotation as it is checked.
+    """The check for an annotation.
 
     Args:
-        expected: in words.
-        keep: the value as it is kept: numpy's numbers as Python's, lists as tuples.
+        expected: the expected value, in words.
+        keep: converts a value for storing: numpy's numbers to Python's, lists to tuples.
     """
 
     expected: str
@@ -42,18 +42,18 @@ class _Kind:
 
 
 class _OtherError(Exception):
-    """The value is not of the kind."""
+    """The value does not fit the annotation."""
 
 
 def check_fields(instance: Any, name: Callable[[str], str] = str) -> None:
-    """Hold a dataclass to its annotations; for its `__post_init__`.
+    """Checks a dataclass against its annotations; call it in `__post_init__`.
 
     Args:
-        instance: whose fields are checked. Numbers of numpy's become Python's, and lists the tuples that are meant.
-        name: how a field is called in messages.
+        instance: the object to check. numpy's numbers become Python's, and lists become tuples where annotated so.
+        name: gives a field's name in messages.
 
     Raises:
-        SamecastError: a field is of another type, out of its range, not finite, or a text that cannot be written down.
+        SamecastError: a field has the wrong type, is out of range, not finite, or a text that cannot be encoded.
     """
     values = instance.__dict__
     for field, kind in _kinds(type(instance)):
@@ -67,7 +67,7 @@ def check_fields(instance: Any, name: Callable[[str], str] = str) -> None:
 
 
 def check_value(value: object, annotation: Any, name: str) -> Any:
-    """A single value held to an annotation; returns it as it is kept. Errors as for `check_fields`."""
+    """Checks a single value against an annotation; returns the converted value. Errors as for `check_fields`."""
     kind = _kind(annotation)
     try:
         return kind.keep(value)
@@ -76,17 +76,17 @@ def check_value(value: object, annotation: Any, name: str) -> Any:
 
 
 def build(kind: type[_T], data: object, name: str, *, needed: Sequence[str] = (), spare: bool = False) -> _T:
-    """A dataclass from plain data, such as JSON holds.
+    """Makes a dataclass from plain data, such as parsed JSON.
 
     Args:
-        kind: the dataclass, which checks itself. Its fields that are dataclasses are built likewise.
+        kind: the dataclass, which checks itself. Fields that are dataclasses are built likewise.
         data: a dictionary.
-        name: what it describes, for messages.
-        needed: fields that must be there though they have defaults.
-        spare: whether keys that are no field are passed over; otherwise they are refused.
+        name: its name in messages.
+        needed: fields that are required although they have defaults.
+        spare: whether unknown keys are ignored; otherwise they are refused.
 
     Raises:
-        SamecastError: it is no dictionary, lacks a field or has one too many, or a value is refused.
+        SamecastError: `data` is not a dictionary, lacks a field, has an unknown key, or a value is invalid.
     """
     if not isinstance(data, Mapping):
         raise SamecastError(f"{name} must be an object of {', '.join(_names(kind))}; got {shown(data)}")
@@ -98,7 +98,7 @@ def build(kind: type[_T], data: object, name: str, *, needed: Sequence[str] = ()
     required = [each for each in known if of[each].default is MISSING and of[each].default_factory is MISSING]
     for key in (*required, *needed):
         if key not in record:
-            raise SamecastError(f"{name} must tell its {key}; got {shown(data)}")
+            raise SamecastError(f"{name} must have {key}; got {shown(data)}")
     hints = get_type_hints(kind, include_extras=True)
     values = {key: _built(hints[key], record[key], f"{name}: {key}") for key in known if key in record}
     try:
@@ -109,7 +109,7 @@ def build(kind: type[_T], data: object, name: str, *, needed: Sequence[str] = ()
 
 
 def _built(annotation: Any, value: Any, name: str) -> Any:
-    """The value, or the dataclass that it describes where the annotation knows one and the value is an object."""
+    """The value, or the dataclass built from it where the annotation names one and the value is a dictionary."""
     if isinstance(value, Mapping):
         for member in _members(annotation):
             if is_dataclass(member) and isinstance(member, type):
@@ -118,7 +118,7 @@ def _built(annotation: Any, value: Any, name: str) -> Any:
 
 
 def _members(annotation: Any) -> tuple[Any, ...]:
-    """The kinds that an annotation allows, without what is annotated."""
+    """The types that an annotation allows, without their metadata."""
     if get_origin(annotation) is Annotated:
         return _members(get_args(annotation)[0])
     if get_origin(annotation) in (Union, types.UnionType):
@@ -184,7 +184,7 @@ def _real(within: Within | None) -> _Kind:
             if not _is(value, Real):
                 raise _OtherError
             kept = int(value) if isinstance(value, Integral) else float(value)
-        if not least <= kept <= most:  # neither is a number that is none
+        if not least <= kept <= most:  # False for NaN
             raise _OtherError
         return float(kept)
 
@@ -192,7 +192,7 @@ def _real(within: Within | None) -> _Kind:
 
 
 def _is(value: object, kind: type) -> bool:
-    """Whether a value is a number; truth values are not."""
+    """Whether a value is a number; booleans are not."""
     return isinstance(value, kind) and not isinstance(value, bool)
 
 

@@ -1,4 +1,4 @@
-"""Bytes to text to plain data, with limits: a file of a few kilobytes must not exhaust a stack, a memory or a day."""
+"""Bytes to text to plain data, with limits, so that a small file cannot exhaust stack, memory or time."""
 
 import codecs
 import json
@@ -15,8 +15,8 @@ MOST_YAML_BYTES = 2**20
 """PyYAML reads about a megabyte a second."""
 MOST_DEPTH = 64
 MOST_DIGITS = 20
-"""Of a whole number: enough for any of 64 bits."""
-# Longest first: UTF-32's mark begins with UTF-16's.
+"""Most digits of a whole number: enough for 64 bits."""
+# Longest first: UTF-32's byte-order mark starts with UTF-16's.
 _MARKS = (
     (codecs.BOM_UTF8, "utf-8"),
     (codecs.BOM_UTF32_LE, "utf-32-le"),
@@ -27,14 +27,14 @@ _MARKS = (
 
 
 def read_text(path: str | Path, *, most: int = MOST_BYTES) -> str:
-    """The text of a file: UTF-8, or what its byte-order mark says.
+    """The text of a file: UTF-8, or the encoding of its byte-order mark.
 
     Args:
-        path: of a regular file.
-        most: how many bytes it may have.
+        path: a regular file.
+        most: largest size in bytes.
 
     Raises:
-        SamecastError: it is missing, too long, or no text.
+        SamecastError: the file is missing, too long, or not text.
     """
     data = read_bytes(path, most=most)
     mark, encoding = next(((mark, name) for mark, name in _MARKS if data.startswith(mark)), (b"", "utf-8"))
@@ -47,10 +47,10 @@ def read_text(path: str | Path, *, most: int = MOST_BYTES) -> str:
 
 
 def read_lines(path: str | Path) -> tuple[str, ...]:
-    """The lines of a text file without the blanks around them, those that are empty left out.
+    """The stripped, non-empty lines of a text file.
 
     Raises:
-        SamecastError: as for `read_text`, or a line is longer than a text may be.
+        SamecastError: as for `read_text`, or a line is too long.
     """
     lines = tuple(line for line in map(str.strip, read_text(path).splitlines()) if line)
     for number, line in enumerate(lines, start=1):
@@ -60,16 +60,16 @@ def read_lines(path: str | Path) -> tuple[str, ...]:
 
 
 def read_json(path: str | Path, what: str = "JSON file") -> Any:
-    """The data in a file of JSON.
+    """The data of a JSON file.
 
     Args:
-        path: of the file.
-        what: it should be, for messages: a list of subjects, a record.
+        path: path of the file.
+        what: the expected content in messages, such as "list of subjects".
 
     Raises:
-        SamecastError: it cannot be read, or holds what `parse_json` refuses.
+        SamecastError: the file cannot be read, or `parse_json` refuses its content.
     """
-    return parse_json(read_text(path), f"{str(path)!r} is no {what}")
+    return parse_json(read_text(path), f"{str(path)!r} is not a {what}")
 
 
 def parse_json(text: str, complaint: str) -> Any:
@@ -77,11 +77,11 @@ def parse_json(text: str, complaint: str) -> Any:
 
     Args:
         text: the JSON.
-        complaint: begins the message: what it is that is wrong.
+        complaint: start of the error message.
 
     Raises:
-        SamecastError: it is no JSON; it nests deeper than `MOST_DEPTH`; a key is there twice; a number is not finite,
-            or whole and of more than 64 bits; or a text is no text, as `check_text` says.
+        SamecastError: the text is not JSON; it nests deeper than `MOST_DEPTH`; a key is repeated; a number is not
+            finite, or whole and of more than 64 bits; or a text fails `check_text`.
     """
     try:
         data = json.loads(
@@ -97,15 +97,15 @@ def parse_json(text: str, complaint: str) -> Any:
 
 
 def read_yaml(path: str | Path, what: str = "YAML file") -> Any:
-    """The data in a file of YAML, all scalars as text: YAML 1.1 takes 20:51:5 for a number to the base of 60.
+    """The data of a YAML file, all scalars as text: YAML 1.1 reads 20:51:5 as a number in base 60.
 
     Args:
-        path: of the file.
-        what: it should be, for messages.
+        path: path of the file.
+        what: the expected content in messages.
 
     Raises:
-        SamecastError: it cannot be read; it nests deeper than `MOST_DEPTH`, repeats itself by aliases, which multiply,
-            or has a key twice.
+        SamecastError: the file cannot be read, nests deeper than `MOST_DEPTH`, repeats a key, or has aliases, which can
+            multiply its size.
     """
     import yaml
 
@@ -115,7 +115,7 @@ def read_yaml(path: str | Path, what: str = "YAML file") -> Any:
                 [(self.construct_object(key, deep), self.construct_object(of, deep)) for key, of in node.value]
             )
 
-    complaint = f"{str(path)!r} is no {what}"
+    complaint = f"{str(path)!r} is not a {what}"
     text = read_text(path, most=MOST_YAML_BYTES)
     try:
         depth = 0
@@ -125,7 +125,7 @@ def read_yaml(path: str | Path, what: str = "YAML file") -> Any:
                 raise SamecastError(f"{complaint}: it nests more than {MOST_DEPTH} levels deep")
             if isinstance(event, yaml.AliasEvent):
                 raise SamecastError(f"{complaint}: it has the alias *{event.anchor}; write the value out")
-        # Aliases and depth are settled above, and this loader makes nothing but lists, dictionaries and text.
+        # Aliases and depth are checked above; this loader makes lists, dictionaries and text only.
         data = yaml.load(text, Loader=Loader)
     except yaml.YAMLError as error:
         raise SamecastError(f"{complaint}: {one_line(error)}") from None
@@ -139,13 +139,13 @@ def read_yaml(path: str | Path, what: str = "YAML file") -> Any:
 
 
 def _refuse(constant: str) -> Any:
-    raise ValueError(f"{constant} is no number")
+    raise ValueError(f"{constant} is not a number")
 
 
 def _integer(digits: str) -> int:
     count = len(digits.lstrip("-"))
     if count > MOST_DIGITS:
-        raise ValueError(f"a number of {count:,} digits; {MOST_DIGITS} are the most")
+        raise ValueError(f"a number of {count:,} digits; at most {MOST_DIGITS} are allowed")
     return int(digits)
 
 
@@ -160,13 +160,13 @@ def _unique(pairs: Iterable[tuple[Any, Any]]) -> dict[Any, Any]:
     found: dict[Any, Any] = {}
     for key, value in pairs:
         if key in found:
-            raise ValueError(f"the key {shown(key)} is there twice")
+            raise ValueError(f"the key {shown(key)} is repeated")
         found[key] = value
     return found
 
 
 def _fault(data: object) -> str:
-    """What is wrong with plain data, walked without recursion; empty where nothing is."""
+    """The first fault of plain data, in words; empty for none. Walks it without recursion."""
     level: list[object] = [data]
     depth = 0
     while level:

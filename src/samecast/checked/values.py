@@ -1,4 +1,4 @@
-"""Single values: what a text may hold, and how any value is quoted in a message."""
+"""Single values: validation of text, and quoting of values in messages."""
 
 from samecast.errors import SamecastError
 
@@ -7,14 +7,15 @@ _MOST_SHOWN = 80
 
 
 def check_text(value: object, name: str) -> str:
-    """A text that can be encoded, written down and printed.
+    """Returns a text if it can be encoded, written and printed.
 
     Args:
-        value: to check.
-        name: what it is, for the message.
+        value: the value to check.
+        name: its name in the message.
 
     Raises:
-        SamecastError: it is no text, holds bytes that are not UTF-8 or half of a surrogate pair, or is endless.
+        SamecastError: it is not text, holds bytes that are not UTF-8, a lone surrogate or a null character, or is too
+            long.
     """
     if not isinstance(value, str):
         raise SamecastError(f"{name} must be text; got {shown(value)}")
@@ -25,9 +26,9 @@ def check_text(value: object, name: str) -> str:
 
 
 def text_fault(text: str) -> str:
-    """What is wrong with a text; empty where nothing is."""
+    """The fault of a text, in words; empty for none."""
     if len(text) > MOST_CHARACTERS:
-        return f"has {len(text):,} characters; {MOST_CHARACTERS:,} are the most"
+        return f"has {len(text):,} characters; at most {MOST_CHARACTERS:,} are allowed"
     if "\0" in text:
         return "holds a null character"
     if not text.isascii():
@@ -39,20 +40,20 @@ def text_fault(text: str) -> str:
 
 
 def as_text(path: object) -> str:
-    """A path as text that can be written down; bytes of it that are no text become escapes."""
+    """A path as text that can be written; undecodable bytes become escapes."""
     return str(path).encode("utf-8", "backslashreplace").decode()
 
 
 def shown(value: object) -> str:
-    """A value as a message quotes it: one line of 80 characters at most, whatever the value is."""
+    """A value quoted for a message, in one line of at most 80 characters."""
     try:
         text = repr(value[: _MOST_SHOWN + 1] if isinstance(value, str | bytes) else value)
-    except Exception:  # integers of more than 4,300 digits, endless nesting, and whatever a __repr__ may raise
+    except Exception:  # integers of more than 4,300 digits, deep nesting, and any error of a __repr__
         text = f"a {type(value).__name__} that is too large to show"
     text = one_line(text)
     return text if len(text) <= _MOST_SHOWN else f"{text[: _MOST_SHOWN - 3]}..."
 
 
 def one_line(error: object) -> str:
-    """What an error says, on one line; its type where it says nothing."""
+    """An error's message on one line; its type if the message is empty."""
     return " ".join(str(error).split()) or type(error).__name__

@@ -1,1 +1,2 @@
-"""What was learned of a subject: the type and its files, in and out of a model, merged and compressed."""
+"""Concepts (modifier tokens and fine-tuned weights): type, file formats, application to a model, merging,
+compression."""

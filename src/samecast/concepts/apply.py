@@ -1,8 +1,8 @@
-"""Concepts in a model: weights are written straight into its parameters, and every bit is put back.
+"""Apply concepts to a model: weights are written into its parameters, and reverting restores every bit.
 
-Not into attention processors, as diffusers' own Custom Diffusion does: weights that live there vanish when processors
-are swapped, which is what attention routing does. Several concepts are applied together: what each changes of the model
-adds up, W = W0 + Σ strength · (W_i - W0), and one alone at full strength is its values to the bit.
+diffusers' own Custom Diffusion puts weights into attention processors, where they are lost when attention routing swaps
+the processors. Several concepts are applied together and their changes add up, W = W0 + Σ strength · (W_i - W0); a
+single concept at full strength gives its own values exactly.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -24,21 +24,21 @@ from samecast.errors import SamecastError
 from samecast.models.base import ConceptUse, ModelIdentity
 
 Weighted = Sequence[tuple[Concept, float]]
-"""Concepts, each with its strength."""
+"""Pairs (concept, strength)."""
 
 _RELATED = 0.5
-"""⟨W, W0⟩ / ⟨W0, W0⟩ is about 1 for weights that were trained from W0, and about 0 for those of another model."""
+"""⟨W, W0⟩ / ⟨W0, W0⟩ is about 1 for weights that were trained from W0, and about 0 for another model's weights."""
 
 _ACTIVE: WeakKeyDictionary[torch.nn.Module, "Applied"] = WeakKeyDictionary()
 
 
 class Applied:
-    """Concepts that are in a model; a context manager that takes them out at the end, or call `revert`.
+    """Concepts applied to a model; as a context manager it removes them on exit, as does `revert`.
 
     Args:
-        concepts: which, and how strongly.
-        token_ids: by text encoder and modifier token, the rows of the embedding matrix that are its vectors.
-        fit_warnings: what may be wrong, each in one line: a concept that was learned on other weights.
+        concepts: the concepts and their strengths.
+        token_ids: by text encoder and modifier token, the rows of the embedding matrix that hold its vectors.
+        fit_warnings: warnings of one line each, such as a concept that was trained on other weights.
     """
 
     def __init__(
@@ -51,11 +51,11 @@ class Applied:
 
     @property
     def words(self) -> tuple[str, ...]:
-        """The modifier tokens that the model knows now."""
+        """The modifier tokens that the concepts add to the model."""
         return tuple(word for concept, _ in self.concepts for word in concept.tokens)
 
     def revert(self) -> None:
-        """Puts the model back as it was, bit for bit; without effect the second time."""
+        """Restores the model bit for bit; a second call has no effect."""
         self._undo.close()
 
     def __enter__(self) -> "Applied":
@@ -67,13 +67,13 @@ class Applied:
         self.revert()
 
     def hold(self, undo: ExitStack) -> None:
-        """Takes charge of what `revert` is to do."""
+        """Stores the callbacks that `revert` runs."""
         self._undo = undo
 
 
 @dataclass(frozen=True)
 class _Write:
-    """One parameter that is to change."""
+    """A parameter and the changes to write into it."""
 
     name: str
     parameter: torch.nn.Parameter
@@ -81,20 +81,20 @@ class _Write:
 
 
 def apply_concepts(model: Any, concepts: Weighted) -> Applied:
-    """Puts concepts into a model; it changes at once, or, where something is wrong, not at all.
+    """Applies concepts to a model; on an error the model stays unchanged.
 
     Args:
         model: a `samecast.Model`, a backbone, or a stock diffusers pipeline.
-        concepts: which, and how strongly; see `Concept.apply`.
+        concepts: the concepts and their strengths; see `Concept.apply`.
 
     Raises:
-        SamecastError: a concept is of another model, words collide, or concepts are applied already.
+        SamecastError: a concept belongs to another model, words collide, or concepts are already applied.
     """
     pipeline = find_pipeline(model)
     if pipeline.unet in _ACTIVE:
         names = ", ".join(_name(concept) for concept, _ in _ACTIVE[pipeline.unet].concepts)
         raise SamecastError(
-            f"concepts are applied already ({names}): revert them, or give all to one apply_concepts, or to load"
+            f"concepts are already applied ({names}): revert them, or pass all concepts to one apply_concepts or load"
         )
     for _, strength in concepts:
         check_strength(strength)
@@ -115,7 +115,7 @@ def apply_concepts(model: Any, concepts: Weighted) -> Applied:
 
 @torch.no_grad()
 def difference(change: Change, base: Tensor) -> Tensor:
-    """What a change adds to the model's parameter, in float32 and its shape, at strength 1."""
+    """What a change adds to a parameter at strength 1: float32, in the parameter's shape."""
     if isinstance(change, Value):
         return change.value.to(base.device, torch.float32) - base.float()
     return change.difference(base.shape, base.device)
@@ -123,7 +123,7 @@ def difference(change: Change, base: Tensor) -> Tensor:
 
 @torch.no_grad()
 def _write(write: _Write) -> None:
-    """Writes what the changes make of a parameter, if its precision can hold that."""
+    """Writes a parameter with its changes applied; raises SamecastError where the result is not finite."""
     base, changes = write.parameter, write.changes
     if len(changes) == 1 and changes[0][1] == 1 and isinstance(changes[0][0], Value):
         total = changes[0][0].value
@@ -141,7 +141,7 @@ def _write(write: _Write) -> None:
 
 
 def _plan(pipeline: Any, concepts: Weighted) -> list[_Write]:
-    """Every parameter that changes, found and checked."""
+    """All parameters to write, checked against the model."""
     found: dict[str, _Write] = {}
     for number, (concept, strength) in enumerate(concepts, start=1):
         label = f"{concept.origin or f'concept {number}'} ({', '.join((*concept.tokens, architecture_of(concept)))})"
@@ -153,15 +153,15 @@ def _plan(pipeline: Any, concepts: Weighted) -> list[_Write]:
 
 @torch.no_grad()
 def related_parameters(pipeline: Any, concept: Concept, label: str) -> dict[str, torch.nn.Parameter]:
-    """The parameters that a concept changes, by name, if it was learned on this model or one trained from it.
+    """The parameters that a concept changes, by name, if it was trained on this model or on one fine-tuned from it.
 
     Args:
-        pipeline: whose parameters.
-        concept: of which those of low rank fit every model of their shapes.
-        label: of the concept, for messages.
+        pipeline: the pipeline to look in.
+        concept: its whole weights are compared with the model's; low-rank changes are checked by shape alone.
+        label: the concept's name in messages.
 
     Raises:
-        SamecastError: names or shapes are another model's, or whole weights have nothing to do with this one's.
+        SamecastError: names or shapes belong to another model, or whole weights are unrelated to this model's.
     """
     found: dict[str, torch.nn.Parameter] = {}
     shared = torch.zeros(2)
@@ -173,8 +173,8 @@ def related_parameters(pipeline: Any, concept: Concept, label: str) -> dict[str,
             shared += torch.stack([(value * base).sum(), base.square().sum()]).cpu()
     if shared[0] < _RELATED * shared[1]:
         raise SamecastError(
-            f"{label} has values that have nothing to do with this model's, of which they contain"
-            f" {shared[0] / shared[1]:.0%}: it was learned on another one{_known_base(concept)}"
+            f"{label} has weights unrelated to this model's (overlap {shared[0] / shared[1]:.0%}): it was trained on"
+            f" another model{_known_base(concept)}"
         )
     return found
 
@@ -188,7 +188,7 @@ def _known_base(concept: Concept) -> str:
 
 
 def _restore(parameter: torch.nn.Parameter) -> Callable[[], None]:
-    """Puts a parameter back; kept in main memory, where a LoRA of all layers does not double what the model takes."""
+    """A callback that restores a parameter; the copy is kept in CPU memory, so that GPU memory does not double."""
     original = parameter.detach().to("cpu", copy=True)
 
     def restore() -> None:
@@ -199,7 +199,7 @@ def _restore(parameter: torch.nn.Parameter) -> Callable[[], None]:
 
 
 def _show(model: Any, concepts: Weighted, undo: ExitStack) -> None:
-    """Lets a backbone say of itself that the concepts are in it, for provenance."""
+    """Records the concepts in a backbone's identity, for provenance."""
     backbone = getattr(model, "backbone", model)
     identity = getattr(backbone, "identity", None)
     if isinstance(identity, ModelIdentity):
@@ -209,12 +209,12 @@ def _show(model: Any, concepts: Weighted, undo: ExitStack) -> None:
 
 
 def fit_warnings(model: Any, concepts: Weighted) -> list[str]:
-    """What may be wrong about concepts in a model, each in one line: they were learned on other weights."""
+    """Warnings of one line each about concepts that were trained on other weights than the model's."""
     identity = getattr(getattr(model, "backbone", model), "identity", None)
     revision: str = getattr(identity, "revision", "")
     return [
-        f"concept {', '.join(concept.tokens) or number} was learned on {concept.base.id} with other weights than this"
-        " model's: it may look different"
+        f"concept {', '.join(concept.tokens) or number} was trained on {concept.base.id} with other weights than this"
+        " model's: the subject may look different"
         for number, (concept, _) in enumerate(concepts, start=1)
         if revision and concept.base.revision and concept.base.revision != revision
     ]

@@ -1,6 +1,6 @@
-"""Which architecture a file of weights is of: one of the family by its shapes, another by the names of its layers.
+"""The architecture of a weights file: within the family by its shapes, any other by its layer names.
 
-Authors' code and diffusers put a dot between the parts of a layer's name, kohya's scripts an underscore.
+Original code and diffusers separate the parts of a layer's name by dots, kohya's scripts by underscores.
 """
 
 import re
@@ -10,10 +10,10 @@ from samecast.concepts.concept import TEXT_ENCODERS, Concept, Value
 
 FAMILY = "Stable Diffusion 1.x, 2.x and XL"
 _WIDTHS = {768: "Stable Diffusion 1.x", 1024: "Stable Diffusion 2.x", 2048: "Stable Diffusion XL"}
-"""By the channels of the text that cross-attention reads."""
+"""Architectures by the channels of the text embedding that cross-attention reads."""
 
 _ROOT = r"(?:(?:^|\.)|lora_unet_|lora_transformer_)"
-_JOINT = r"(?<!\d~)transformer_blocks~\d+~"  # in a U-Net they belong to a numbered attention
+_JOINT = r"(?<!\d~)transformer_blocks~\d+~"  # in a U-Net they follow a numbered attention
 _OTHERS = {
     "AnimateDiff": r"motion_modules~|temporal_transformer~(?!blocks)",
     "Stable Video Diffusion": r"temporal_(?:transformer_blocks|res_block)~",
@@ -43,13 +43,13 @@ _WRAPPED = re.compile(r"(?:^|\.)(?:module|_orig_mod|_fsdp_wrapped_module|_checkp
 
 
 def other_architecture(keys: Iterable[str]) -> str:
-    """The architecture that keys of weights are of, if it is known and none of the family; else empty."""
+    """The architecture that the keys of a weights file name, if known and outside the family; else empty."""
     plain = [_WRAPPED.sub("", key) for key in keys]
     return next((name for name, pattern in _COMPILED.items() if any(map(pattern.search, plain))), "")
 
 
 def architecture_of(concept: Concept) -> str:
-    """Which of the family a concept is of, by the width of the text that it reads or embeds."""
+    """The architecture within the family that a concept fits, by the width of its text embeddings."""
     ends = ("attn2.to_k.weight", "attn2.to_v.weight")
     keys = (change for name, change in concept.changes.items() if name.endswith(ends))
     read = {(change.value if isinstance(change, Value) else change.down.flatten(1)).shape[-1] for change in keys}
@@ -60,4 +60,4 @@ def architecture_of(concept: Concept) -> str:
     if len(widths) != 1:
         return "Stable Diffusion 1.x or 2.x"
     (width,) = widths
-    return _WIDTHS.get(width, f"of the Stable Diffusion family, for text of {width} channels")
+    return _WIDTHS.get(width, f"of the Stable Diffusion family, with text embeddings of {width} channels")

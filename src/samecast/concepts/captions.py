@@ -1,7 +1,7 @@
-"""Regularisation captions for merging: everyday sentences whose text features say where weights shall stay as they are.
+"""Regularisation captions for merging: everyday sentences for whose text features the weights should not change.
 
-The paper takes a thousand captions of photos. These are made of a subject, what it does and a place, and are the same
-every time; own captions, one to a line, do as well.
+The paper uses a thousand captions of photos. These combine a subject, an action and a place, in a fixed order; a file
+with one caption per line replaces them.
 """
 
 from itertools import product
@@ -47,10 +47,10 @@ def default_captions() -> tuple[str, ...]:
 
 
 def read_captions(path: Path) -> tuple[str, ...]:
-    """The lines of a text file, without those that are empty.
+    """The non-empty lines of a text file.
 
     Raises:
-        SamecastError: it cannot be read, or has none.
+        SamecastError: the file cannot be read or has no text.
     """
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
@@ -58,5 +58,5 @@ def read_captions(path: Path) -> tuple[str, ...]:
         raise SamecastError(f"captions {path} cannot be read: {error}") from None
     captions = tuple(dict.fromkeys(line.strip() for line in lines if line.strip()))
     if not captions:
-        raise SamecastError(f"captions {path} has no line of text; expected one caption to a line")
+        raise SamecastError(f"captions {path} has no line of text; expected one caption per line")
     return captions

@@ -1,4 +1,4 @@
-"""What a concept must be, whoever made it: every refusal names the tensor, what was expected and what came."""
+"""Validation of a concept: every error names the tensor, what was expected and what came."""
 
 import re
 from typing import TYPE_CHECKING
@@ -14,16 +14,16 @@ if TYPE_CHECKING:
     from samecast.concepts.concept import Concept
 
 _WORD = re.compile(r"[^\s/\\\x00-\x1f\x7f]{1,100}")
-_MOST_VECTORS = 75  # what a prompt can hold
+_MOST_VECTORS = 75  # a prompt has 75 tokens
 _LARGEST = 1e4
-"""No weight of these models, no embedding and no change of them comes near."""
+"""Far above any weight, embedding or change of these models."""
 
 
 def check_concept(concept: "Concept") -> None:
-    """Refuses a concept that no model could take.
+    """Refuses a concept that no model can take.
 
     Raises:
-        SamecastError: it is empty, or a tensor has a wrong shape or name, or numbers that no weight can have.
+        SamecastError: it is empty, or a tensor has a wrong shape, name or value.
     """
     if not concept.tokens and not concept.changes:
         raise SamecastError("a concept needs at least one modifier token or one changed parameter; this has none")
@@ -32,28 +32,28 @@ def check_concept(concept: "Concept") -> None:
     for name, data in (("id", concept.base.id), ("revision", concept.base.revision), ("family", concept.base.family)):
         _check_text(name, data)
     if concept.base.family not in ("sd", "xl"):
-        raise SamecastError(f"the concept is of a model of the family {concept.base.family!r:.40}; expected sd or xl")
+        raise SamecastError(f"the concept's base model is of family {concept.base.family!r:.40}; expected sd or xl")
     _check_together(concept)
     for name, change in concept.changes.items():
         _check_change(name, change)
 
 
 def _check_together(concept: "Concept") -> None:
-    """Refuses modifier tokens that no one model could take."""
+    """Refuses modifier tokens that do not fit one and the same model."""
     if len({frozenset(token.vectors) for token in concept.tokens.values()}) > 1:
-        raise SamecastError("some modifier tokens are of one text encoder and some of two: they are of two models")
+        raise SamecastError("some modifier tokens have one text encoder and some two: they belong to different models")
     for encoder in TEXT_ENCODERS:
         held = (token.vectors.get(encoder) for token in concept.tokens.values())
         widths = {vectors.shape[1] for vectors in held if vectors is not None}
         if len(widths) > 1:
             raise SamecastError(
-                f"the modifier tokens have embeddings of {' and '.join(map(str, sorted(widths)))} channels: they are of"
-                " two models"
+                f"the modifier tokens have embeddings of {' and '.join(map(str, sorted(widths)))} channels: they belong"
+                " to different models"
             )
 
 
 def is_word(word: str) -> bool:
-    """Whether a modifier token can be called so: a word without spaces, which can be a file's name too."""
+    """Whether a word can be a modifier token: no spaces, and valid as a file name."""
     return _WORD.fullmatch(word) is not None
 
 
@@ -71,13 +71,13 @@ def _check_numbers(name: str, tensor: Tensor) -> None:
     if not bool(torch.isfinite(tensor).all()):
         count = int((~torch.isfinite(tensor)).sum())
         raise SamecastError(
-            f"{name!r:.120} has {count} numbers that are NaN or infinite: its training broke, or the file is damaged"
+            f"{name!r:.120} has {count} values that are NaN or infinite: training diverged, or the file is damaged"
         )
     largest = float(tensor.detach().abs().max())
     if largest > _LARGEST:
         raise SamecastError(
-            f"{name!r:.120} has numbers up to {largest:.0e}, and no weight is larger than {_LARGEST:.0e}: its training"
-            " broke, or the file is damaged"
+            f"{name!r:.120} has values up to {largest:.0e}, and no weight exceeds {_LARGEST:.0e}: training"
+            " diverged, or the file is damaged"
         )
 
 
@@ -85,7 +85,10 @@ def _check_token(word: str, token: ModifierToken) -> None:
     if not is_word(word):
         raise SamecastError(f"{word!r:.120} cannot be a modifier token: expected a word without spaces, like <new1>")
     if not token.vectors or not set(token.vectors) <= set(TEXT_ENCODERS) or TEXT_ENCODERS[0] not in token.vectors:
-        raise SamecastError(f"the token {word} has vectors of {sorted(token.vectors)}; expected text_encoder, or both")
+        raise SamecastError(
+            f"the token {word} has vectors of {sorted(token.vectors)}; expected text_encoder, or"
+            f" text_encoder and text_encoder_2"
+        )
     for vectors in token.vectors.values():
         if vectors.ndim != 2 or not 1 <= vectors.shape[0] <= _MOST_VECTORS:
             raise SamecastError(
@@ -101,7 +104,7 @@ def _check_token(word: str, token: ModifierToken) -> None:
 def _check_change(name: str, change: Change) -> None:
     if not is_parameter(name):
         raise SamecastError(
-            f"{name!r:.120} is no parameter of a pipeline of the Stable Diffusion family, such as"
+            f"{name!r:.120} is not a parameter of a Stable Diffusion pipeline; expected a name such as"
             " unet.[...].attn2.to_k.weight"
         )
     if isinstance(change, LowRank):
@@ -122,15 +125,18 @@ def _check_shapes(name: str, change: LowRank) -> None:
             " defined; expected (out, rank) and (rank, in)"
         )
     if change.alpha is not None and not abs(change.alpha) < 1e6:
-        raise SamecastError(f"the low-rank change of {name} has alpha {change.alpha}, which is no scale")
+        raise SamecastError(
+            f"the low-rank change of {name} has alpha {change.alpha}; expected a number between -1e6 and 1e6"
+        )
 
 
 def _check_size(name: str, change: LowRank) -> None:
-    """Refuses a product that may be larger than any weight, although its factors are not."""
+    """Refuses a product that may exceed any weight although its factors do not."""
     up, down = change.up.detach().float().flatten(1), change.down.detach().float()
     largest = abs(change.scale) * float(up.abs().sum(1).max() * down.abs().max())
     if largest > _LARGEST:
         raise SamecastError(
-            f"the low-rank change of {name}, with alpha {change.alpha} at rank {change.rank}, adds up to {largest:.0e},"
-            f" and no weight is larger than {_LARGEST:.0e}: its training broke, or the file is damaged"
+            f"the low-rank change of {name}, with alpha {change.alpha} at rank {change.rank}, reaches up to"
+            f" {largest:.0e},"
+            f" and no weight exceeds {_LARGEST:.0e}: training diverged, or the file is damaged"
         )

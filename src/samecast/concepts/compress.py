@@ -1,8 +1,9 @@
-"""Whole weights as changes of low rank, and back (Custom Diffusion, arXiv 2212.04488, section 3 and appendix).
+"""Compress whole weights to low-rank changes, and expand them (Custom Diffusion, arXiv 2212.04488, section 3,
+appendix).
 
-What training has changed of a layer, D = W - W0, is close to low rank: kept are the largest singular values as long as
-their sum is at most a share of that of all, 0.6 in the paper. Where the first alone is more, none is kept, as in the
-authors' code. With all of them the change is a LoRA that is exact up to rounding.
+The trained change of a layer, D = W - W0, is close to low rank: the largest singular values are kept while their sum is
+at most a share of the total, 0.6 in the paper. Where the first alone exceeds it, none is kept, as in the authors' code.
+Keeping all gives a LoRA that is exact up to rounding.
 """
 
 from collections.abc import Callable
@@ -22,18 +23,18 @@ KEEP = 0.6
 """The paper's share of the singular values' sum."""
 
 Progress = Callable[[str, int, int], None]
-"""Called with a stage's name, how much is done, and how much there is."""
+"""Called with the stage's name, the units done and the total."""
 
 
 @dataclass(frozen=True)
 class LayerLoss:
-    """What a compression lost of one layer.
+    """The loss of one layer's compression.
 
     Args:
-        name: of the parameter.
-        rank: that was kept; 0 where nothing was changed, or the first singular value is more than the share.
+        name: the parameter's name.
+        rank: the rank kept; 0 for an unchanged layer, or where the first singular value exceeds the share.
         norm: Frobenius norm of D.
-        lost: Frobenius norm of what was left out.
+        lost: Frobenius norm of the discarded part.
     """
 
     name: str
@@ -43,18 +44,18 @@ class LayerLoss:
 
     @property
     def error(self) -> float:
-        """The share that was lost: 0 is nothing, 1 all."""
+        """The share lost, 0 to 1."""
         return self.lost / self.norm if self.norm else 0.0
 
 
 @dataclass(frozen=True)
 class Compression:
-    """What a compression lost and saved.
+    """Losses and sizes of a compression.
 
     Args:
-        layers: each that was decomposed.
-        bytes_before: of the concept.
-        bytes_after: of the compressed concept.
+        layers: the decomposed layers.
+        bytes_before: size of the concept.
+        bytes_after: size of the compressed concept.
     """
 
     layers: tuple[LayerLoss, ...]
@@ -63,7 +64,7 @@ class Compression:
 
     @property
     def error(self) -> float:
-        """The share of the change that was lost, over all layers: Frobenius norms."""
+        """The share of the change lost over all layers, in Frobenius norms, 0 to 1."""
         norm = sum(layer.norm**2 for layer in self.layers) ** 0.5
         return sum(layer.lost**2 for layer in self.layers) ** 0.5 / norm if norm else 0.0
 
@@ -76,16 +77,16 @@ class Compression:
 def compress(
     concept: Concept, model: Any, *, keep: float = KEEP, progress: Progress | None = None
 ) -> tuple[Concept, Compression]:
-    """The concept with its whole weights as changes of low rank; what is of low rank already, and biases, stay.
+    """The concept with its whole weights as low-rank changes; existing low-rank changes and biases are kept.
 
     Args:
-        concept: what to compress.
-        model: the model that it was learned on, without any concept applied.
-        keep: share of the singular values' sum that is kept of each layer, above 0 and at most 1.
-        progress: told how far the work is (`compress`).
+        concept: the concept to compress.
+        model: the model that it was trained on, without any concept applied.
+        keep: share of each layer's sum of singular values to keep, above 0 and at most 1.
+        progress: called with progress (stage `compress`).
 
     Raises:
-        SamecastError: `keep` is out of range, the concept is of another model, or there is nothing to compress.
+        SamecastError: `keep` is out of range, the concept belongs to another model, or there is nothing to compress.
     """
     if not 0 < keep <= 1:
         raise SamecastError(f"the share of singular values to keep must be above 0 and at most 1; got {keep}")
@@ -102,26 +103,27 @@ def compress(
         if progress is not None:
             progress("compress", number, len(concept.changes))
     if not layers:
-        raise SamecastError("the concept has no whole weights, so that there is nothing to compress")
+        raise SamecastError("the concept has no whole weights: there is nothing to compress")
     if not any(layer.norm for layer in layers):
-        raise SamecastError("no weight of the concept differs from the model's, so that there is nothing to compress")
+        raise SamecastError("no weight of the concept differs from the model's: there is nothing to compress")
     if not any(layer.rank for layer in layers):
         raise SamecastError(
-            f"with a share of {keep} nothing is kept: in every layer the first singular value alone is more; keep more"
+            f"with a share of {keep} nothing is kept: in every layer the first singular value alone exceeds it; raise"
+            f" it"
         )
     compressed = replace(concept, changes=changes)
     return compressed, Compression(tuple(layers), concept.size, compressed.size)
 
 
 def materialise(concept: Concept, model: Any) -> Concept:
-    """The concept with all its changes as whole weights, in float32; what is whole already stays.
+    """The concept with all changes as whole weights; low-rank changes become float32, whole weights are kept.
 
     Args:
-        concept: what to make whole.
-        model: the model that it was learned on, without any concept applied.
+        concept: the concept to expand.
+        model: the model that it was trained on, without any concept applied.
 
     Raises:
-        SamecastError: the concept is of another model.
+        SamecastError: the concept belongs to another model.
     """
     parameters = related_parameters(find_pipeline(model), concept, "the concept")
     changes: dict[str, Change] = {}
@@ -142,7 +144,7 @@ def _decompose(name: str, delta: Float[Tensor, "out in"], keep: float) -> tuple[
 
 
 def _in_shape(pair: LowRank, value: Tensor) -> LowRank:
-    """The pair in a weight's precision, and for a convolution's weight in the shape of two convolutions."""
+    """The pair in the weight's precision; for a convolution, shaped as two convolutions."""
     up, down = pair.up.to(value.dtype), pair.down.to(value.dtype)
     if value.ndim == 2:
         return LowRank(up, down)

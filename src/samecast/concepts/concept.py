@@ -1,12 +1,12 @@
-"""A concept: what light fine-tuning learned of a subject, apart from the model that it was learned on.
+"""A concept: what light fine-tuning learned about a subject, stored separately from its base model.
 
-Three things may be in it, in any mixture: *modifier tokens* (`<new1>`), words of their own with an embedding for each
-text encoder (Textual Inversion, arXiv 2208.01618); *values*, whole trained parameters that take the place of the
-model's, mostly the keys and values of cross-attention (Custom Diffusion, arXiv 2212.04488); and *low-rank* changes that
-are added to the model's (LoRA, arXiv 2106.09685; Custom Diffusion's compressed files). Each is kept as it was trained,
-in its own precision, so that a file that is read and written again holds the same numbers.
+It holds any mixture of three kinds: *modifier tokens* (`<new1>`), new words with an embedding for each text encoder
+(Textual Inversion, arXiv 2208.01618); *values*, whole trained parameters that replace the model's, mostly the keys and
+values of cross-attention (Custom Diffusion, arXiv 2212.04488); and *low-rank* changes that are added to the model's
+parameters (LoRA, arXiv 2106.09685; Custom Diffusion's compressed files). Each keeps its trained precision, so that
+reading and writing a file preserves its numbers.
 
-Parameters are named as diffusers names them in a pipeline, the part first:
+Parameters have diffusers' names, prefixed with the part of the pipeline:
 `unet.down_blocks.0.attentions.0.transformer_blocks.0.attn2.to_k.weight`.
 """
 
@@ -29,17 +29,17 @@ if TYPE_CHECKING:
 Family = Literal["sd", "xl"]
 
 TEXT_ENCODERS = ("text_encoder", "text_encoder_2")
-"""Parts of a pipeline that embed tokens; only XL has the second."""
+"""The text encoders of a pipeline; only XL has the second."""
 
 
 @dataclass(frozen=True)
 class ModifierToken:
-    """A word of its own.
+    """A new word of the vocabulary.
 
     Args:
-        vectors: by text encoder, its embeddings, (vector, channel): mostly one; where there are more, the word stands
-            for so many tokens in a row.
-        class_noun: what the subject is, in a word; empty where nobody says so.
+        vectors: the embeddings by text encoder, (vector, channel); a word of several vectors takes as many tokens of
+            the prompt.
+        class_noun: what the subject is, such as "dog"; empty where unknown.
     """
 
     vectors: Mapping[str, Float[Tensor, "vector channel"]]
@@ -47,13 +47,13 @@ class ModifierToken:
 
     @property
     def length(self) -> int:
-        """How many tokens the word stands for."""
+        """The number of tokens that the word takes."""
         return next(iter(self.vectors.values())).shape[0]
 
 
 @dataclass(frozen=True)
 class Value:
-    """A whole parameter, which takes the place of the model's.
+    """A whole parameter, which replaces the model's.
 
     Args:
         value: the trained parameter, in the model's shape.
@@ -62,21 +62,21 @@ class Value:
     value: Tensor
 
     def tensors(self) -> dict[str, Tensor]:
-        """What it consists of."""
+        """Its tensor by name."""
         return {"value": self.value}
 
 
 @dataclass(frozen=True)
 class LowRank:
-    """A change of a parameter that is a product of two thin matrices: alpha / rank · up · down.
+    """A low-rank change of a parameter, added to it: alpha / rank · up · down.
 
-    Convolutions are matrices with their kernel's positions among the columns of `down`. Of rank 0 it changes nothing:
-    so Adobe's compression leaves layers of which no singular value is kept.
+    For convolutions the kernel's positions are columns of `down`. Rank 0 changes nothing; Adobe's compression writes it
+    for layers of which it keeps no singular value.
 
     Args:
         up: (out, rank), or (out, rank, 1, 1) as files have it for convolutions.
         down: (rank, in), or (rank, in, height, width).
-        alpha: its scale times its rank; None, which is the rank itself, scales by 1.
+        alpha: scale times rank; None stands for the rank, a scale of 1.
     """
 
     up: Tensor
@@ -85,20 +85,20 @@ class LowRank:
 
     @property
     def rank(self) -> int:
-        """Columns of `up`."""
+        """The number of columns of `up`."""
         return self.down.shape[0]
 
     @property
     def scale(self) -> float:
-        """What the product is multiplied by."""
+        """The factor of the product, alpha / rank."""
         return 1.0 if self.alpha is None or not self.rank else self.alpha / self.rank
 
     def tensors(self) -> dict[str, Tensor]:
-        """What it consists of, without its scale."""
+        """Its tensors by name; the scale is not in them."""
         return {"up": self.up, "down": self.down}
 
     def difference(self, shape: torch.Size, device: torch.device | str = "cpu") -> Tensor:
-        """The change that it is, in float32 and the shape of the parameter, computed on a device."""
+        """The full change in float32, in the parameter's shape, computed on a device."""
         up, down = (side.to(device, torch.float32).flatten(1) for side in (self.up, self.down))
         return (self.scale * (up @ down)).reshape(shape)
 
@@ -108,12 +108,12 @@ Change = Value | LowRank
 
 @dataclass(frozen=True)
 class Base:
-    """The model that a concept was learned on.
+    """The model that a concept was trained on.
 
     Args:
-        id: as the user called it; empty where nobody knows.
-        revision: as in `ModelIdentity`; empty where nobody knows.
-        family: `sd` for Stable Diffusion 1.x and 2.x, `xl`.
+        id: repository id or path, as the user gave it; empty where unknown.
+        revision: as in `ModelIdentity`; empty where unknown.
+        family: `sd` for Stable Diffusion 1.x and 2.x, or `xl`.
     """
 
     id: str = ""
@@ -123,17 +123,17 @@ class Base:
 
 @dataclass(frozen=True, repr=False)
 class Concept:
-    """What was learned of one subject or of several.
+    """What was learned about one or several subjects.
 
     Args:
-        tokens: the modifier tokens by their word.
-        changes: of the model's parameters, by name.
-        base: the model that it was learned on.
-        training: how it was learned, for people and provenance; JSON-able.
-        origin: the file that it was read from, for provenance; empty where there is none.
+        tokens: the modifier tokens by word.
+        changes: the changes of the model's parameters, by name.
+        base: the model that it was trained on.
+        training: training settings, for display and provenance; JSON-serialisable.
+        origin: the file that it was read from, for provenance; empty for none.
 
     Raises:
-        SamecastError: there is nothing in it, or something in it cannot be.
+        SamecastError: the concept is empty, or a tensor or name in it is invalid.
     """
 
     tokens: Mapping[str, ModifierToken] = field(default_factory=dict[str, ModifierToken])
@@ -162,7 +162,7 @@ class Concept:
 
     @property
     def size(self) -> int:
-        """Bytes of all tensors."""
+        """Size of all tensors in bytes."""
         return sum(tensor.numel() * tensor.element_size() for tensor in self.tensors().values())
 
     def tensors(self) -> dict[str, Tensor]:
@@ -178,7 +178,7 @@ class Concept:
 
     @property
     def revision(self) -> str:
-        """`sha256:` and a hash over all numbers, the same in whatever format they were kept."""
+        """`sha256:` and a hash over all tensors, independent of the file format."""
         total = sha256()
         for name, tensor in sorted(self.tensors().items()):
             data = tensor.detach().cpu().contiguous()
@@ -192,18 +192,18 @@ class Concept:
         """The concept with other modifier tokens.
 
         Args:
-            words: the new word of each old one; others stay.
+            words: new words by old word; other words keep theirs.
 
         Raises:
-            SamecastError: an old word is not there, or a new one is there already.
+            SamecastError: an old word is missing, or a new word is already taken.
         """
         return replace(self, tokens=renamed(self.tokens, words))
 
     def save(self, path: str | Path) -> Path:
-        """Writes samecast's own format, whole or not at all, in place of what is there; returns where.
+        """Writes samecast's own format, replacing an existing file, atomically; returns the path.
 
         Raises:
-            SamecastError: it cannot be written there.
+            SamecastError: the file cannot be written.
         """
         from samecast.concepts.file import save_concept
 
@@ -211,28 +211,29 @@ class Concept:
 
     @classmethod
     def load(cls, path: str | Path) -> "Concept":
-        """Reads a concept from any safetensors file or folder that `samecast.concepts.formats` knows; never a pickle.
+        """Reads a concept from a safetensors file or folder in any supported format; never from a pickle.
 
         Raises:
-            SamecastError: the file is missing, damaged, a pickle, or of no format that is known.
+            SamecastError: the file is missing, damaged, a pickle, or in an unknown format.
         """
         from samecast.concepts.formats import read_concept
 
         return read_concept(path, pickles=False)
 
     def apply(self, model: Any, *, strength: float = 1.0) -> "Applied":
-        """Puts the concept into a model at once, until `revert` or the end of a `with` block.
+        """Applies the concept to a model immediately, until `revert` or the end of a `with` block.
 
             with concept.apply(model):
                 model.render(...)
 
         Args:
             model: a `samecast.Model`, a backbone, or a stock diffusers pipeline.
-            strength: of the changes of parameters: 0 is none, 1 all, more exaggerates. Embeddings are not scaled.
+            strength: factor of the parameter changes, -10 to 10: 0 applies none, 1 the trained change, more exaggerates
+                it. Embeddings are not scaled.
 
         Raises:
-            SamecastError: the concept is of another model, a word is in the vocabulary already, or concepts are applied
-                already: several are applied in one call of `samecast.concepts.apply.apply_concepts`.
+            SamecastError: the concept belongs to another model, a word is already in the vocabulary, or concepts are
+                already applied (apply several in one call of `samecast.concepts.apply.apply_concepts`).
         """
         from samecast.concepts.apply import apply_concepts
 
@@ -240,11 +241,11 @@ class Concept:
 
 
 def renamed(tokens: Mapping[str, ModifierToken], words: Mapping[str, str]) -> dict[str, ModifierToken]:
-    """Modifier tokens with the new word of each old one; errors as for `Concept.rename`."""
+    """Modifier tokens under their new words; errors as for `Concept.rename`."""
     missing = set(words) - set(tokens)
     if missing:
         raise SamecastError(f"the concept has no token {sorted(missing)[0]}; it has {', '.join(tokens) or 'none'}")
     found = {words.get(word, word): token for word, token in tokens.items()}
     if len(found) < len(tokens):
-        raise SamecastError("after renaming, two modifier tokens of the concept would be called the same")
+        raise SamecastError("after renaming, two modifier tokens of the concept would have the same word")
     return found

@@ -1,4 +1,4 @@
-"""Samecast's own file: safetensors, with everything that is not a tensor as JSON in its metadata."""
+"""samecast's own file format: safetensors, with all other data as JSON in its metadata."""
 
 import json
 from collections.abc import Mapping
@@ -16,7 +16,7 @@ from samecast.errors import SamecastError
 
 FORMAT = 1
 KEY = "samecast.concept"
-"""The entry of the metadata that tells the format."""
+"""The metadata entry that names the format."""
 
 
 def save_concept(concept: Concept, path: str | Path) -> Path:
@@ -25,21 +25,21 @@ def save_concept(concept: Concept, path: str | Path) -> Path:
 
 
 def concept_bytes(concept: Concept) -> bytes:
-    """The whole file."""
+    """The contents of the file."""
     return save(_contiguous(concept.tensors()), {KEY: _describe(concept)})
 
 
 def parse_concept(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> Parts:
-    """The concept in the contents of a file, unchecked.
+    """The unchecked parts of a concept from a file's contents.
 
     Raises:
-        SamecastError: the file is damaged, or of another version.
+        SamecastError: the file is damaged, or its format version is not supported.
     """
     try:
         data = json.loads(metadata[KEY])
-        json.dumps(data, ensure_ascii=False, allow_nan=False).encode()  # NaN and half letters could not be written
+        json.dumps(data, ensure_ascii=False, allow_nan=False).encode()  # NaN and lone surrogates cannot be written
         if data["format"] != FORMAT:
-            raise SamecastError(f"it is of format {data['format']!r:.20}; this version of samecast reads {FORMAT}")
+            raise SamecastError(f"it has format {data['format']!r:.20}; this version of samecast reads {FORMAT}")
         nouns: dict[str, str] = {str(word): str(noun) for word, noun in data["tokens"].items()}
         alphas: dict[str, float] = {str(name): float(alpha) for name, alpha in data["alphas"].items()}
         vectors: dict[str, dict[str, Tensor]] = {word: {} for word in nouns}
@@ -84,7 +84,7 @@ def _change(tensors: Mapping[str, Tensor], alpha: float | None) -> Change:
         return Value(tensors["value"])
     if set(tensors) == {"up", "down"}:
         return LowRank(tensors["up"], tensors["down"], alpha)
-    raise ValueError(f"a change of {sorted(tensors)}; expected value, or up and down")
+    raise ValueError(f"a change with {sorted(tensors)}; expected value, or up and down")
 
 
 def _contiguous(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -1,16 +1,17 @@
-"""Several concepts in one, in closed form (Custom Diffusion, arXiv 2212.04488, section 3.3, equations 4 and 5).
+"""Merge several concepts in closed form (Custom Diffusion, arXiv 2212.04488, section 3.3, equations 4 and 5).
 
-For each layer of keys or values: the weight W that gives every concept's words what that concept's own weight W_i gives
-them, W c = W_i c, and changes least what the model makes of other captions, min ‖(W - W0) C_reg'‖. With rows of text
-features C for the words, V for what they shall give and G = C_reg' C_reg,
+For each key or value projection: the weight W that maps every concept's words as that concept's own weight W_i does, W
+c = W_i c, and changes the output for other captions least, min ‖(W - W0) C_reg'‖. With the words' text features as rows
+of C, their target outputs V and G = C_reg' C_reg,
 
     W = W0 + (V - W0 C') M⁻¹ A,   A = C G⁻¹,   M = A C'.
 
-G, A and M are of the text alone, and computed once for all layers, in float64. Directions that no caption has are left
-alone (a text encoder that ends in a layer norm can have one), so that G⁻¹ is a pseudo-inverse; words must not need any.
+G, A and M depend on the text alone and are computed once for all layers, in float64. G⁻¹ is a pseudo-inverse:
+directions that no caption spans stay unchanged (a text encoder that ends in a layer norm can have one), and the words
+must not lie in them.
 
-A word's features differ from prompt to prompt. It is held in two, by itself and in "photo of a <word> noun", as the
-authors' code does; how much is lost in others is measured on a few that were not held.
+A word's features differ from prompt to prompt. As in the authors' code, two prompts are constrained, the word alone and
+"photo of a <word> noun"; the loss in other prompts is measured on a few held-out ones.
 """
 
 from collections.abc import Mapping, Sequence
@@ -29,27 +30,28 @@ from samecast.concepts.places import cross_attention_parameters, find_pipeline
 from samecast.errors import SamecastError
 
 _WORST_CONDITION = 1e12  # beyond it, float64 leaves fewer than four digits
-_OUTSIDE = 1e-3  # of the words' features, what captions may fail to span
+_OUTSIDE = 1e-3  # largest share of the words' features outside the captions' span
 _CHUNK = 50
 
 CONSTRAINED = ("{}", "photo of a {}")
-"""Prompts in which each word is held: by itself, and before its noun."""
+"""Constrained prompts for each word: alone, and before its noun."""
 
 HELD_OUT = ("a {} on the beach", "the {} is asleep", "a painting of a {} in the snow")
-"""Prompts in which it is not: for measuring."""
+"""Prompts without constraint, for measuring."""
 
 
 @dataclass(frozen=True)
 class Merging:
-    """How well a merge could be done.
+    """How well a merge fits.
 
     Args:
-        condition: of the captions' second moments G, in the directions they have; large where they say too little.
-        separation: condition of M; large where two concepts' words mean nearly the same to the text encoder.
-        error: largest ‖W c - W_i c‖ / ‖W_i c‖ of the written weights over all layers, of the prompts that were held.
-        unseen: ‖(W - W_i) C'‖ / ‖(W_i - W0) C'‖ over all layers, of the words in `HELD_OUT`, which were not: 0 is as if
-            each concept were alone, 1 as far off as its whole change. 0 where nothing is changed.
-        drift: ‖(W - W0) C_reg'‖ / ‖W0 C_reg'‖ over all layers: how much anything else has moved.
+        condition: condition number of the captions' second moments G within their span; large where captions are too
+            few.
+        separation: condition number of M; large where the text encoder gives two concepts' words nearly equal features.
+        error: largest ‖W c - W_i c‖ / ‖W_i c‖ of the written weights over all layers, for the constrained prompts.
+        unseen: ‖(W - W_i) C'‖ / ‖(W_i - W0) C'‖ over all layers, for the prompts `HELD_OUT`: 0 equals each concept
+            alone, 1 an error as large as its whole change. 0 where nothing is changed.
+        drift: ‖(W - W0) C_reg'‖ / ‖W0 C_reg'‖ over all layers: the change for all other text.
     """
 
     condition: float
@@ -62,20 +64,20 @@ class Merging:
 def merge(
     concepts: Sequence[Concept], model: Any, *, captions: Sequence[str] = (), progress: Progress | None = None
 ) -> tuple[Concept, Merging]:
-    """One concept with the words of all and the keys and values that suit all.
+    """Merges concepts into one, with the words of all and the keys and values that fit all.
 
     Args:
-        concepts: two or more, with different words; those without weights, from textual inversion, keep the model's.
-        model: a samecast model or backbone, on which they were learned, without any concept applied.
-        captions: of other things, which shall stay as they are; none takes a thousand everyday ones.
-        progress: told how far the work is (`captions`, `merge`).
+        concepts: two or more, with different words; a concept without weights (textual inversion) keeps the model's.
+        model: the samecast model or backbone that they were trained on, without any concept applied.
+        captions: texts of other things, whose output should not change; empty is a thousand everyday captions.
+        progress: called with the progress of the stages `captions` and `merge`.
 
     Raises:
-        SamecastError: a concept is of another model, changes more than keys and values or has no word; captions are
-            too few; or two concepts cannot be told apart.
+        SamecastError: a concept belongs to another model, changes more than keys and values or has no word; captions
+            are too few; or two concepts cannot be told apart.
     """
     if len(concepts) < 2:
-        raise SamecastError(f"merging takes two concepts or more; got {len(concepts)}")
+        raise SamecastError(f"merging needs at least two concepts; got {len(concepts)}")
     pipeline = find_pipeline(model)
     places = {name: parameter.detach() for name, parameter in cross_attention_parameters(pipeline, "kv")}
     for number, concept in enumerate(concepts, start=1):
@@ -92,8 +94,8 @@ def merge(
     if not separation < _WORST_CONDITION:
         named = " and ".join(word for concept in concepts for word in concept.tokens)
         raise SamecastError(
-            f"{named} cannot be told apart: the text encoder sees nearly the same in them (condition {separation:.0e},"
-            f" at most {_WORST_CONDITION:.0e}); are two of them one concept?"
+            f"{named} cannot be told apart: the text encoder gives them nearly equal features (condition"
+            f" {separation:.0e}, at most {_WORST_CONDITION:.0e}); give each concept once"
         )
     spread = torch.linalg.solve(kernel, reading)
     changes: dict[str, Change] = {}
@@ -101,12 +103,12 @@ def merge(
     moved = kept = off = changed = 0.0
     for number, (name, parameter) in enumerate(places.items(), start=1):
         base = parameter.cpu().double()
-        wanted = _wanted(name, base, concepts, words, of)
-        value = (base + (wanted - base @ words.T) @ spread).float()
+        target = _outputs(name, base, concepts, words, of)
+        value = (base + (target - base @ words.T) @ spread).float()
         changes[name] = Value(value)
         written = value.double()
-        errors.append(float((written @ words.T - wanted).norm() / wanted.norm()))
-        alone = _wanted(name, base, concepts, others, of_others)
+        errors.append(float((written @ words.T - target).norm() / target.norm()))
+        alone = _outputs(name, base, concepts, others, of_others)
         off += float((written @ others.T - alone).square().sum())
         changed += float((alone - base @ others.T).square().sum())
         moved += float(((written - base) @ moments @ (written - base).T).trace())
@@ -122,22 +124,22 @@ def merge(
 def _check(concept: Concept, number: int, places: Mapping[str, Tensor]) -> None:
     if not concept.tokens:
         raise SamecastError(
-            f"concept {number} has no modifier token, so that nothing says where its weights shall hold"
+            f"concept {number} has no modifier token, which merging needs: it fits the weights to the token's prompts"
         )
     other = next((name for name in concept.changes if name not in places), None)
     if other is not None:
         raise SamecastError(
-            f"concept {number} changes {other}, and only keys and values of cross-attention can be merged in closed"
-            " form: apply several such concepts at once instead, or train them jointly"
+            f"concept {number} changes {other}, but only keys and values of cross-attention can be merged in closed"
+            " form: apply the concepts together instead, or train them jointly"
         )
 
 
 def _word_features(
     concepts: Sequence[Concept], model: Any, prompts: Sequence[str]
 ) -> tuple[Float[Tensor, "row channel"], list[int]]:
-    """Text features from each modifier token to the end of each prompt, and whose concept each row is.
+    """Text features from each modifier token to the end of each prompt, and the concept number of each row.
 
-    The noun stands behind the word where the prompt has more than the word.
+    The noun follows the word, except in the prompt of the word alone.
     """
     backbone: Any = getattr(model, "backbone", model)
     rows: list[Tensor] = []
@@ -146,14 +148,14 @@ def _word_features(
         for number, concept in enumerate(concepts):
             for word, token in concept.tokens.items():
                 for prompt in prompts:
-                    said = word if prompt == "{}" else f"{word} {token.class_noun}".strip()
-                    features = _spoken(backbone, prompt.format(said), word)
+                    phrase = word if prompt == "{}" else f"{word} {token.class_noun}".strip()
+                    features = _word_to_end(backbone, prompt.format(phrase), word)
                     rows.append(features)
                     of += [number] * len(features)
     return torch.cat(rows), of
 
 
-def _spoken(backbone: Any, text: str, word: str) -> Float[Tensor, "row channel"]:
+def _word_to_end(backbone: Any, text: str, word: str) -> Float[Tensor, "row channel"]:
     """The features of a text from a word to its end."""
     tokenizer = backbone.pipeline.tokenizer
     last = len(tokenizer(backbone.pipeline.maybe_convert_prompt(text, tokenizer)).input_ids)
@@ -165,7 +167,7 @@ def _words_only(concept: Concept) -> Concept:
 
 
 def _features(backbone: Any, texts: Sequence[str]) -> Float[Tensor, "text token channel"]:
-    """What cross-attention reads of texts, in float64; XL's adapter has the pooled embedding below it."""
+    """Text features for cross-attention, in float64, without the pooled embedding that XL's adapter appends."""
     length = int(backbone.pipeline.text_encoder.config.max_position_embeddings)
     with torch.no_grad():
         return backbone.encode_prompts(texts)[:, :length].cpu().double()
@@ -186,10 +188,10 @@ def _moments(model: Any, captions: Sequence[str], progress: Progress | None) -> 
 def _inverted(
     moments: Float[Tensor, "channel channel"], words: Float[Tensor, "row channel"], captions: int
 ) -> tuple[Float[Tensor, "channel channel"], float]:
-    """The pseudo-inverse of G, and the condition of G where it is not zero.
+    """The pseudo-inverse of G, and the condition number of G within its span.
 
     Raises:
-        SamecastError: the words have directions that the captions lack.
+        SamecastError: the captions do not span the words' features.
     """
     values, vectors = torch.linalg.eigh(moments)
     spanned = values > values[-1].clamp(min=1e-30) / _WORST_CONDITION
@@ -197,22 +199,22 @@ def _inverted(
     outside = float((words - words @ vectors @ vectors.T).norm() / words.norm())
     if outside > _OUTSIDE:
         raise SamecastError(
-            f"{captions} captions say too little: their text features span {len(values)} of {words.shape[1]}"
-            f" dimensions, and {outside:.0%} of what the words mean lies outside; give more, and more different ones"
+            f"{captions} captions are too few: their text features span {len(values)} of {words.shape[1]}"
+            f" dimensions, and {outside:.0%} of the words' features lie outside; give more and more varied captions"
         )
     return vectors / values @ vectors.T, float(values[-1] / values[0])
 
 
-def _wanted(
+def _outputs(
     name: str, base: Tensor, concepts: Sequence[Concept], words: Float[Tensor, "row channel"], of: Sequence[int]
 ) -> Float[Tensor, "out row"]:
-    """V: what each row of text features gives under its own concept's weight."""
-    wanted = base @ words.T
+    """V: the output of each row of text features under its own concept's weight."""
+    target = base @ words.T
     for number, concept in enumerate(concepts):
         if name in concept.changes:
             mine = torch.tensor([owner == number for owner in of])
-            wanted[:, mine] += difference(concept.changes[name], base).double() @ words[mine].T
-    return wanted
+            target[:, mine] += difference(concept.changes[name], base).double() @ words[mine].T
+    return target
 
 
 def _common_base(concepts: Sequence[Concept]) -> Base:

@@ -1,6 +1,6 @@
-"""The parameters of a Stable Diffusion pipeline by name: all that a concept may change.
+"""The parameter names of a Stable Diffusion pipeline: all that a concept may change.
 
-A name that is none of these comes from another architecture, whatever its beginning says.
+Any other name belongs to another architecture, whatever its prefix.
 """
 
 import re
@@ -31,6 +31,6 @@ def is_parameter(name: str) -> bool:
     """Whether a U-Net or a CLIP text encoder of the family can have a parameter of this name.
 
     Args:
-        name: with the part of the pipeline first, as `samecast.concepts.concept` names parameters.
+        name: starts with the part of the pipeline, as in `samecast.concepts.concept`.
     """
     return _NAME.fullmatch(name) is not None

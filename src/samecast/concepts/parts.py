@@ -1,4 +1,4 @@
-"""What a file holds before anybody has checked it: words may still need another name, and files may belong together."""
+"""The unchecked contents of a file: words may still need renaming, and several files may form one concept."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field

@@ -1,4 +1,4 @@
-"""Where in a pipeline a concept's parameters are."""
+"""Finds a concept's parameters in a pipeline."""
 
 from collections.abc import Iterator
 from typing import Any, Literal
@@ -9,16 +9,16 @@ from samecast.concepts.concept import Change, Value
 from samecast.errors import SamecastError
 
 Mode = Literal["kv", "crossattn"]
-"""What Custom Diffusion trains of cross-attention: keys and values, or queries and outputs too."""
+"""What Custom Diffusion trains in cross-attention: keys and values, or queries and outputs as well."""
 
 _LAYERS: dict[Mode, tuple[str, ...]] = {"kv": ("to_k", "to_v"), "crossattn": ("to_k", "to_v", "to_q", "to_out.0")}
 
 
 def find_pipeline(model: Any) -> Any:
-    """The diffusers pipeline in a `samecast.Model` or a backbone, or the pipeline itself.
+    """The diffusers pipeline of a `samecast.Model` or a backbone, or the pipeline itself.
 
     Raises:
-        SamecastError: there is none of the Stable Diffusion family.
+        SamecastError: `model` has no pipeline of the Stable Diffusion family.
     """
     backbone = getattr(model, "backbone", model)
     pipeline = getattr(backbone, "pipeline", backbone)
@@ -31,11 +31,11 @@ def find_pipeline(model: Any) -> Any:
 
 
 def cross_attention_parameters(model: Any, mode: Mode = "kv") -> Iterator[tuple[str, torch.nn.Parameter]]:
-    """The parameters that Custom Diffusion trains, by name, in the U-Net's order.
+    """The parameters that Custom Diffusion trains, with their names, in the U-Net's order.
 
     Args:
         model: as for `find_pipeline`.
-        mode: which of them.
+        mode: `kv` for keys and values, `crossattn` for queries and outputs as well.
     """
     unet = find_pipeline(model).unet
     for path, module in unet.named_modules():
@@ -48,23 +48,23 @@ def cross_attention_parameters(model: Any, mode: Mode = "kv") -> Iterator[tuple[
 
 
 def find_parameter(pipeline: Any, name: str, change: Change, label: str) -> torch.nn.Parameter:
-    """The parameter of a name, if a change fits it and will take effect.
+    """The parameter of a name, checked: the change fits it and takes effect.
 
     Args:
-        pipeline: where to look.
-        name: as concepts name parameters.
-        change: what is to be done to it.
-        label: what the concept is called in front of people.
+        pipeline: the pipeline to look in.
+        name: as in `Concept.changes`.
+        change: the change to apply.
+        label: the concept's name in messages.
 
     Raises:
-        SamecastError: there is none, it has another shape, or it is one that nothing reads or nobody can write.
+        SamecastError: it does not exist, has another shape, is not used by the model, or cannot be written.
     """
     part, _, rest = name.partition(".")
     path, _, leaf = rest.rpartition(".")
     module = _find_module(getattr(pipeline, part, None), path)
     parameter = getattr(module, leaf, None)
     if not isinstance(parameter, torch.nn.Parameter):
-        raise SamecastError(f"{label} changes {name}, which this model does not have: it is of another model")
+        raise SamecastError(f"{label} changes {name}, which this model does not have: it belongs to another model")
     if isinstance(change, Value):
         fits, shape = change.value.shape == parameter.shape, tuple(change.value.shape)
     else:
@@ -72,19 +72,21 @@ def find_parameter(pipeline: Any, name: str, change: Change, label: str) -> torc
         fits = shape == tuple(parameter.flatten(1).shape)
     if not fits:
         raise SamecastError(
-            f"{label} has {name} of shape {shape}, where this model has {tuple(parameter.shape)}: it is of another"
-            " model"
+            f"{label} has {name} of shape {shape}, but this model has {tuple(parameter.shape)}: it belongs to"
+            " another model"
         )
     if parameter.is_meta:
-        raise SamecastError(f"{name} is offloaded: apply concepts before offloading is enabled")
+        raise SamecastError(f"{name} is offloaded: apply concepts before enabling offloading")
     if not parameter.is_floating_point():
-        raise SamecastError(f"{name} is quantised, which concepts cannot be written into: load the model without")
+        raise SamecastError(
+            f"{name} is quantised, and concepts cannot be written into it: load the model without quantisation"
+        )
     _check_is_read(pipeline, part, path)
     return parameter
 
 
 def _find_module(part: Any, path: str) -> Any:
-    """A module; text encoders have grown and lost a `text_model` at the top, and LoRAs wrap what they change."""
+    """A module by path; some versions of text encoders have a `text_model` level, and LoRAs wrap their layers."""
     if not isinstance(part, torch.nn.Module):
         return None
     for prefix in ("", "text_model."):
@@ -101,7 +103,7 @@ def _unwrapped(module: torch.nn.Module) -> torch.nn.Module:
 
 
 def _check_is_read(pipeline: Any, part: str, path: str) -> None:
-    """Refuses layers whose projections have been replaced, so that a change would have no effect."""
+    """Refuses layers whose projections have been replaced: a change would have no effect."""
     attention, found, _ = path.rpartition(".to_")
     if part != "unet" or not found:
         return
@@ -110,4 +112,4 @@ def _check_is_read(pipeline: Any, part: str, path: str) -> None:
         raise SamecastError(f"{attention} has fused projections; call pipeline.unfuse_qkv_projections() first")
     processor = type(layer.processor).__name__
     if processor.startswith("CustomDiffusion"):
-        raise SamecastError(f"{attention} has a {processor}, which keeps keys and values of its own; unload it first")
+        raise SamecastError(f"{attention} has a {processor}, which has its own keys and values; unload it first")

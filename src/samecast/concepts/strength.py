@@ -1,4 +1,4 @@
-"""`FILE[:STRENGTH]`, as `--lora` and `--concept` take it. Knows no torch."""
+"""`FILE[:STRENGTH]`, the argument of `--lora` and `--concept`. Does not import torch."""
 
 from pathlib import Path
 
@@ -8,24 +8,24 @@ _STRONGEST = 10.0
 
 
 def split_strength(word: str) -> tuple[str, float]:
-    """A file and a strength out of `FILE` or `FILE:STRENGTH`; a file of that very name goes first."""
+    """Splits `FILE` or `FILE:STRENGTH`; an existing file of the whole name takes precedence."""
     path, colon, strength = word.rpartition(":")
     try:
         return (path, float(strength)) if colon and path and not _exists(word) else (word, 1.0)
-    except ValueError:  # a colon of the path itself
+    except ValueError:  # the colon belongs to the path
         return word, 1.0
 
 
 def join_strength(path: str, strength: float) -> str:
-    """What `split_strength` reads, without a strength of 1."""
+    """The inverse of `split_strength`; a strength of 1 is left out."""
     return path if strength == 1 and split_strength(path) == (path, 1.0) else f"{path}:{strength!r}"
 
 
 def check_strength(strength: float) -> float:
-    """The strength, if it is a number that can be one.
+    """Returns the strength if it is valid.
 
     Raises:
-        SamecastError: it is not between -10 and 10.
+        SamecastError: the strength is not a number between -10 and 10.
     """
     if not _is_number(strength) or not -_STRONGEST <= strength <= _STRONGEST:
         raise SamecastError(f"the strength of a concept must be a number between -10 and 10; got {strength!r:.40}")
@@ -39,5 +39,5 @@ def _is_number(value: object) -> bool:
 def _exists(word: str) -> bool:
     try:
         return Path(word).expanduser().exists()
-    except (OSError, ValueError, RuntimeError):  # too long, a null character, an unknown home
+    except (OSError, ValueError, RuntimeError):  # too long, a null character, an unknown home directory
         return False

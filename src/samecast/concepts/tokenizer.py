@@ -1,9 +1,9 @@
-"""A tokenizer that knows modifier tokens, as whole words, whatever their case and however many vectors they have.
+"""A tokenizer with modifier tokens: whole words, in any case, with one vector or several.
 
-diffusers leaves words of several vectors to its pipelines, which replace strings in the prompt by other strings, as it
-is written: a word in capitals, which the tokenizer lower-cases, keeps its first vector alone, one word takes a part of
-another, and `rex` is found in `trex`. Here it is the tokenizer's business, in its own spelling, so that every pipeline
-which has it encodes the same, and what diffusers does before finds nothing left to do.
+diffusers expands words of several vectors in its pipelines, by string replacement in the raw prompt: a capitalised word
+keeps its first vector only, one word replaces part of another, and `rex` is found in `trex`. Here the tokenizer expands
+them after its own normalisation, so that every pipeline with this tokenizer encodes prompts alike and the replacement
+in diffusers finds nothing to do.
 """
 
 import copy
@@ -14,45 +14,47 @@ from typing import Any
 from tokenizers import AddedToken
 
 _SEPARATOR = "\ue000"
-"""In the names of a word's further tokens. From Unicode's private use area, so that no prompt has it."""
+"""Separates word and number in the names of further tokens; from Unicode's private use area, so in no prompt."""
 
 
-def pieces(word: str, length: int) -> list[str]:
-    """The tokens that a word of so many vectors stands for: itself, and others that no prompt can say."""
+def token_names(word: str, length: int) -> list[str]:
+    """The token names of a word of `length` vectors: the word, then names that cannot occur in a prompt."""
     return [word, *(f"{word}{_SEPARATOR}{number}" for number in range(1, length))]
 
 
 def spelling(tokenizer: Any, text: str) -> str:
-    """A text as a tokenizer reads it: CLIP's knows no capitals, and joins spaces and accents."""
+    """A text as the tokenizer normalises it: CLIP's lower-cases it, merges spaces and composes accents."""
     normalizer = getattr(getattr(tokenizer, "backend_tokenizer", None), "normalizer", None)
     return text if normalizer is None else normalizer.normalize_str(text)
 
 
 def with_words(tokenizer: Any, words: Mapping[str, int]) -> Any:
-    """A copy of a tokenizer that knows words.
+    """A copy of a tokenizer with words added.
 
     Args:
-        tokenizer: left as it is.
-        words: how many tokens each stands for.
+        tokenizer: the original, which is not changed.
+        words: the number of tokens of each word.
     """
     known = copy.deepcopy(tokenizer)
     for word, length in words.items():
-        # Within brackets a word needs no space beside it; a letter must not go on in another word.
+        # A word in angle brackets needs no spaces around it; one that ends in a letter matches whole words only.
         single = bool(re.search(r"^\w|\w$", word))
-        known.add_tokens([AddedToken(piece, single_word=single, normalized=True) for piece in pieces(word, length)])
+        known.add_tokens(
+            [AddedToken(piece, single_word=single, normalized=True) for piece in token_names(word, length)]
+        )
     known.modifier_tokens = _Expansion(tokenizer, words)
     own = type(tokenizer)
-    known.__class__ = type(own.__name__, (_Knowing, own), {"__module__": own.__module__})
+    known.__class__ = type(own.__name__, (_Expanding, own), {"__module__": own.__module__})
     return known
 
 
 class _Expansion:
-    """Writes out, in a text, each word as its tokens: the longest word first, and never a part of a word."""
+    """Replaces each word in a text by its tokens: the longest word first, whole words only."""
 
     def __init__(self, tokenizer: Any, words: Mapping[str, int]) -> None:
         self._tokenizer = tokenizer
-        spelt = {spelling(tokenizer, word): pieces(word, length) for word, length in words.items()}
-        # Spaces make no difference to the tokenizer, and keep tokens apart that stand side by side.
+        spelt = {spelling(tokenizer, word): token_names(word, length) for word, length in words.items()}
+        # The tokenizer ignores spaces; here they separate adjacent tokens.
         self._written = {
             word: f" {' '.join(spelling(tokenizer, piece) for piece in of)} " for word, of in spelt.items()
         }
@@ -60,7 +62,7 @@ class _Expansion:
         self._pattern = re.compile("|".join(map(_whole, longest_first)))
 
     def __call__(self, text: Any) -> Any:
-        """The text, or each of a list of texts; anything else, and a text without a word, is as it was."""
+        """Expands a text or each of a list of texts; other values and texts without a word are returned unchanged."""
         if isinstance(text, list | tuple):
             given: Sequence[Any] = text
             return [self(each) for each in given]
@@ -71,8 +73,8 @@ class _Expansion:
         return text if written == spelt else written
 
 
-class _Knowing:
-    """What goes before a tokenizer's own class, so that it reads texts with words written out."""
+class _Expanding:
+    """Mixin before a tokenizer's own class, which expands modifier tokens in its input."""
 
     modifier_tokens: Any
 
@@ -81,18 +83,18 @@ class _Knowing:
         return own.__call__(self.modifier_tokens(text), *args, **kwargs)
 
     def encode(self, text: Any, *args: Any, **kwargs: Any) -> Any:
-        """As the tokenizer's own."""
+        """As in the tokenizer's own class."""
         own: Any = super()
         return own.encode(self.modifier_tokens(text), *args, **kwargs)
 
     def tokenize(self, text: Any, *args: Any, **kwargs: Any) -> Any:
-        """As the tokenizer's own."""
+        """As in the tokenizer's own class."""
         own: Any = super()
         return own.tokenize(self.modifier_tokens(text), *args, **kwargs)
 
 
 def _whole(word: str) -> str:
-    """A pattern for a word that is not a part of another: no letter, digit or underscore goes on at its ends."""
+    """A pattern for a whole word: no letter, digit or underscore before or after it."""
     before = r"(?<!\w)" if re.match(r"\w", word) else ""
     after = r"(?!\w)" if re.search(r"\w$", word) else ""
     return f"{before}{re.escape(word)}{after}"

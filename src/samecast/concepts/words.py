@@ -1,9 +1,8 @@
 """Modifier tokens in a pipeline's tokenizers and text encoders.
 
-The tokenizer is copied and the embedding matrix is replaced by a longer one, so that the originals are put back as the
-very objects that they were. Where a checkpoint's configuration says `eos_token_id: 2`, as those of SD 1.x and XL do,
-CLIP pools at the token of the largest id, which would be the modifier token: while it is in, pooling is told the
-tokenizer's own end of text.
+The tokenizer is copied and the embedding matrix is replaced by a longer one, so that reverting restores the original
+objects. Where a checkpoint's configuration has `eos_token_id: 2`, as in SD 1.x and XL, CLIP pools at the token of the
+largest id, which would be the modifier token: while it is applied, pooling uses the tokenizer's own end-of-text id.
 """
 
 import re
@@ -15,7 +14,7 @@ import torch
 from torch import Tensor
 
 from samecast.concepts.concept import TEXT_ENCODERS, Concept, ModifierToken
-from samecast.concepts.tokenizer import pieces, spelling, with_words
+from samecast.concepts.tokenizer import spelling, token_names, with_words
 from samecast.errors import SamecastError
 
 _LEGACY_END = 2
@@ -32,10 +31,10 @@ def encoders_of(pipeline: Any) -> tuple[str, ...]:
 
 
 def check_words(pipeline: Any, concepts: Sequence[Concept]) -> None:
-    """Refuses words that are taken, and embeddings of another model.
+    """Refuses words already in use, and embeddings of another model.
 
     Raises:
-        SamecastError: two words are one to the tokenizer, it knows a word already, or vectors do not fit.
+        SamecastError: two words are equal to the tokenizer, a word is in its vocabulary, or vectors do not fit.
     """
     encoders, taken = encoders_of(pipeline), dict[str, str]()
     for concept in concepts:
@@ -43,14 +42,14 @@ def check_words(pipeline: Any, concepts: Sequence[Concept]) -> None:
             spelt = spelling(pipeline.tokenizer, word)
             if spelt in taken:
                 raise SamecastError(
-                    f"two concepts are called {word}, capitals apart: give one another name with samecast concept"
+                    f"two concepts share the word {word} (case is ignored): rename one with samecast concept"
                     f" convert --rename '{word}=<other>'"
                 )
             taken[spelt] = word
             if set(token.vectors) != set(encoders):
                 raise SamecastError(
                     f"{word} has embeddings for {' and '.join(token.vectors)}, and this model has"
-                    f" {' and '.join(encoders)}: it is of another model"
+                    f" {' and '.join(encoders)}: it belongs to another model"
                 )
             for encoder in encoders:
                 _check_word(pipeline, encoder, word, token)
@@ -59,15 +58,15 @@ def check_words(pipeline: Any, concepts: Sequence[Concept]) -> None:
 
 
 def add_words(pipeline: Any, concepts: Sequence[Concept], undo: ExitStack) -> dict[str, dict[str, tuple[int, ...]]]:
-    """Adds the concepts' words, which `check_words` has passed.
+    """Adds the concepts' words, already checked by `check_words`.
 
     Args:
         pipeline: changed in place.
-        concepts: whose words.
-        undo: told how to take them out.
+        concepts: the concepts whose words are added.
+        undo: receives the callbacks that remove them.
 
     Returns:
-        By text encoder and word, the rows of the embedding matrix.
+        The rows of the embedding matrix, by text encoder and word.
     """
     tokens = {word: token for concept in concepts for word, token in concept.tokens.items()}
     return {encoder: _add_to(pipeline, encoder, tokens, undo) for encoder in encoders_of(pipeline) if tokens}
@@ -78,27 +77,27 @@ def _check_word(pipeline: Any, encoder: str, word: str, token: ModifierToken) ->
     vocabulary = tokenizer.get_vocab().keys() | {spelling(tokenizer, added) for added in tokenizer.get_added_vocab()}
     if {word, spelling(tokenizer, word)} & vocabulary:
         raise SamecastError(
-            f"{word} is in the model's vocabulary already: give the concept another name with samecast concept convert"
+            f"{word} is already in the model's vocabulary: rename the concept's word with samecast concept convert"
             f" --rename '{word}=<other>'"
         )
     width = getattr(pipeline, encoder).get_input_embeddings().weight.shape[1]
     if token.vectors[encoder].shape[1] != width:
         raise SamecastError(
-            f"{word} has an embedding of {token.vectors[encoder].shape[1]} channels, where this model's {encoder} has"
-            f" {width}: it is of another model"
+            f"{word} has an embedding of {token.vectors[encoder].shape[1]} channels, but this model's {encoder} has"
+            f" {width}: it belongs to another model"
         )
 
 
 def _check_numbered(pipeline: Any, taken: Mapping[str, str]) -> None:
-    """Refuses `rex` beside `rex_1`, which diffusers' pipelines take for the second vector of the first."""
+    """Refuses `rex` together with `rex_1`, which diffusers' pipelines read as the second vector of `rex`."""
     tokenizer = pipeline.tokenizer
     known = {spelling(tokenizer, str(added)): str(added) for added in tokenizer.get_added_vocab()} | dict(taken)
     for spelt, word in known.items():
         found = re.fullmatch(r"(.+)_\d+", spelt)
         if found and found[1] in known and (spelt in taken or found[1] in taken):
             raise SamecastError(
-                f"{known[found[1]]} and {word} cannot be in one model: diffusers takes the second for a part of the"
-                f" first; give one another name with samecast concept convert --rename '{word}=<other>'"
+                f"{known[found[1]]} and {word} cannot be in one model: diffusers reads the second as a vector of the"
+                f" first; rename one with samecast concept convert --rename '{word}=<other>'"
             )
 
 
@@ -110,7 +109,9 @@ def _add_to(
     tokenizer = with_words(original, {word: token.length for word, token in tokens.items()})
     undo.callback(setattr, pipeline, name, original)
     setattr(pipeline, name, tokenizer)
-    ids = {word: tuple(tokenizer.convert_tokens_to_ids(pieces(word, token.length))) for word, token in tokens.items()}
+    ids = {
+        word: tuple(tokenizer.convert_tokens_to_ids(token_names(word, token.length))) for word, token in tokens.items()
+    }
     rows = {
         row: vector
         for word, token in tokens.items()
@@ -122,7 +123,7 @@ def _add_to(
 
 
 def _lengthen(module: Any, rows: Mapping[int, Tensor], undo: ExitStack) -> None:
-    """Puts an embedding matrix with these rows beside the old ones in the place of the old one."""
+    """Replaces the embedding matrix by a longer one that also holds these rows."""
     embedding = module.get_input_embeddings()
     old = embedding.weight
     weight = old.new_zeros((max(old.shape[0], *(row + 1 for row in rows)), old.shape[1]))

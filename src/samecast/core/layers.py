@@ -1,8 +1,8 @@
-"""Where: the attention layers of a denoiser, addressed by name, stage, execution index or resolution.
+"""The attention layers of a denoiser, addressed by name, stage, execution index or resolution.
 
-Indices count in execution order (down, mid, up), as MasaCtrl counts them: Stable Diffusion 1.x has self-attention layers
-0-5 in the encoder, 6 in the middle and 7-15 in the decoder. (diffusers lists its processors down, up, mid.) A
-transformer block holds one self-attention and one cross-attention layer, so both kinds are numbered alike.
+Indices follow execution order (down, mid, up), as in MasaCtrl: Stable Diffusion 1.x has self-attention layers 0-5 in
+the encoder, 6 in the middle and 7-15 in the decoder. (diffusers lists its processors down, up, mid.) A transformer
+block holds one self-attention and one cross-attention layer, so both kinds share their numbering.
 """
 
 import re

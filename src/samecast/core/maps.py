@@ -1,6 +1,6 @@
 """Cross-attention maps: where the denoiser looks when it reads a word (Hertz et al., arXiv 2208.01626), made masks.
 
-A map of a row and layer is the softmax over the prompt's tokens, averaged over heads: each picture token's probabilities
+A map of a row and layer is the softmax over the prompt's tokens, averaged over heads: each image token's probabilities
 sum to 1. Maps of a word are averaged over layers, its tokens and steps, min-max normalised, and thresholded: MasaCtrl
 (arXiv 2304.08465, section 4.2) at 0.1, or by Otsu's method (1979), which parts the values where the two classes differ
 most.

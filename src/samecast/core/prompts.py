@@ -1,4 +1,4 @@
-"""What a prompt may be."""
+"""Validation of prompts."""
 
 from collections.abc import Sequence
 
@@ -7,11 +7,11 @@ from samecast.errors import SamecastError
 
 
 def check_prompts(prompts: Sequence[str]) -> None:
-    """Refuses what cannot be a prompt.
+    """Refuses empty prompts and values that are not text.
 
     Raises:
-        SamecastError: one is empty, or no text.
+        SamecastError: a prompt is empty or not text.
     """
     for number, prompt in enumerate(prompts, start=1):
         if not check_text(prompt, f"prompt {number}").strip():
-            raise SamecastError(f"prompt {number} is empty: say what the picture is to show")
+            raise SamecastError(f"prompt {number} is empty: describe the picture")

@@ -1,4 +1,4 @@
-"""Animals: four poses of three quadrupeds and a duck, dressed."""
+"""Animals: three quadrupeds and a duck, in four poses, with accessories."""
 
 from samecast.diorama.primitives import (
     ACCESSORY,

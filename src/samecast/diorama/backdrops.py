@@ -1,9 +1,9 @@
 # pyright: basic
-# (numba compiles these by the types they are called with; annotations would be decoration)
+# (numba compiles these for the argument types of their calls; annotations have no effect)
 """Backdrops: sky and ground of each background, as functions of direction and of place.
 
 The palette is written in sRGB and used in linear light. Patterns fade with distance, so that they do not alias. Light
-is kept near white in every background: a subject's colours have to stay readable.
+is near white in every background, so that a subject's colours stay readable.
 """
 
 from math import exp, floor, sin, sqrt

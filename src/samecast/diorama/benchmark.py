@@ -1,12 +1,12 @@
-"""The benchmark: subjects that no model was trained on, four photos of each, twenty scenes to put each in, and a judge.
+"""The benchmark: held-out subjects, four photos of each, twenty scenes per subject, and a judge.
 
-A method gets a subject's photos and prompts that name nothing but its class ("a dog sitting in the snow, seen from the
-left"), so that colours and pattern can come from the photos alone. The probe then says of every picture whether it
-shows that very subject (`identity`), the scene asked for (`scene`), and both. A second set of photos shows the subject
-30-60% hidden, cut off by the frame or behind a board, to ask what a method makes up for what it cannot see. Pairs of
-subjects ask whether a method can show two in one picture, each as it is.
+A method is given a subject's photos and prompts with its class noun alone ("a dog sitting in the snow, seen from the
+left"), so that colours and pattern can come from the photos only. The probe judges for every picture whether it shows
+the same subject (`identity`), the requested scene (`scene`), and both. A second set of photos has 30-60% of the subject
+hidden, cut off by the frame or behind a board, to test how a method completes hidden parts. Pairs of subjects test
+whether a method can show two subjects correctly in one picture.
 
-Everything follows from the version and a subject's number; nothing is downloaded.
+All data follow from the version and a subject's number; nothing is downloaded.
 """
 
 from collections.abc import Sequence
@@ -25,12 +25,12 @@ from samecast.diorama.scenes import HELD_OUT, Identity, Scene, Spec, sample_iden
 BENCHMARK_VERSION = 1
 SUBJECTS, PHOTOS, PROMPTS = 32, 4, 20
 HIDDEN = (0.3, 0.6)
-"""The least and the greatest share of the subject that a hidden photo lacks."""
+"""The smallest and largest hidden share of the subject in a hidden photo."""
 
 
 @dataclass(frozen=True)
 class Task:
-    """One picture to make: its prompt, the scene that counts as right, and the seed to use where a method takes one."""
+    """One picture to generate: its prompt, the correct scene, and the seed for methods that use one."""
 
     prompt: str
     scene: Scene
@@ -39,7 +39,7 @@ class Task:
 
 @dataclass(frozen=True)
 class Case:
-    """One subject: its name in the benchmark, who it is, the scenes of its photos, and its tasks."""
+    """One subject: its name in the benchmark, its identity, the scenes of its photos, and its tasks."""
 
     name: str
     identity: Identity
@@ -49,7 +49,7 @@ class Case:
 
     @property
     def noun(self) -> str:
-        """The class noun, all that prompts may say."""
+        """The class noun, the only description of the subject in prompts."""
         return self.identity.kind
 
     def photos(self, size: int = 128) -> list[Picture]:
@@ -57,7 +57,7 @@ class Case:
         return [render(Spec(self.identity, scene), size) for scene in self.photo_scenes]
 
     def hidden_photos(self, size: int = 128) -> list[Picture]:
-        """Draw the photos with 30-60% of the subject hidden; the masks hold what is left to see."""
+        """Draw the photos with 30-60% of the subject hidden; the masks hold the visible part."""
         rng = np.random.default_rng((BENCHMARK_VERSION, self.seed, 1))
         specs = [Spec(self.identity, scene) for scene in self.photo_scenes]
         return [
@@ -72,7 +72,7 @@ def case(number: int) -> Case:
 
 
 def practice_case(number: int) -> Case:
-    """Return practice subject `number` (0, 1, ...), drawn as the benchmark's and none of them: to find settings on."""
+    """Return practice subject `number` (0, 1, ...), drawn like the benchmark's but distinct, for tuning settings."""
     return _case(number, HELD_OUT + 6_000_000 + number)
 
 
@@ -128,7 +128,8 @@ def cases(count: int = SUBJECTS) -> list[Case]:
 
 @dataclass(frozen=True)
 class DuoTask:
-    """One picture of two to make: its prompt, twice as wide as high, what is right in each half, and its seed."""
+    """One picture of two subjects, twice as wide as high: its prompt, the correct content of each half, and its
+    seed."""
 
     prompt: str
     scenes: tuple[Scene, Scene]
@@ -137,7 +138,7 @@ class DuoTask:
 
 @dataclass(frozen=True)
 class DuoCase:
-    """Two of the benchmark's subjects, of different classes, and scenes to put both in, the first on the left."""
+    """Two of the benchmark's subjects, of different classes, and scenes for both, the first on the left."""
 
     name: str
     subjects: tuple[Case, Case]
@@ -145,8 +146,8 @@ class DuoCase:
 
 
 def duo_case(number: int) -> DuoCase:
-    """Return pair `number` (0, 1, ...): subjects 2 number and 2 number + 3, of which one has poses at least, in scenes
-    that name poses and a place."""
+    """Return pair `number` (0, 1, ...): subjects 2 number and 2 number + 3, at least one of which has poses, in scenes
+    with poses and a place."""
     subjects = case(2 * number), case(2 * number + 3)
     rng = np.random.default_rng((BENCHMARK_VERSION, subjects[0].seed, 2))
     tasks: list[DuoTask] = []
@@ -164,15 +165,15 @@ def duo_case(number: int) -> DuoCase:
 
 
 def judge(reading: Reading, subject: Case, task: Task) -> Verdict:
-    """Turn what the probe read off a picture into a verdict."""
+    """Turn the probe's reading of a picture into a verdict."""
     return probe.judge(reading, subject.identity, task.scene)
 
 
 def shares(verdicts: Sequence[Verdict]) -> dict[str, float]:
-    """Return the share of pictures right in each respect, 0..1.
+    """Return the share of correct pictures by each criterion, 0..1.
 
     Raises:
-        ValueError: if there are no verdicts.
+        ValueError: there are no verdicts.
     """
     if not verdicts:
         raise ValueError("no verdicts to take shares of")
@@ -181,7 +182,7 @@ def shares(verdicts: Sequence[Verdict]) -> dict[str, float]:
 
 
 def put_behind(photo: Picture, rng: np.random.Generator) -> Picture:
-    """Put a wooden board before one side of the subject, wide enough to hide a share drawn from `HIDDEN`."""
+    """Put a wooden board in front of one side of the subject, wide enough to hide a share drawn from `HIDDEN`."""
     size = photo.mask.shape[0]
     share = rng.uniform(HIDDEN[0] + 0.05, HIDDEN[1] - 0.05)
     columns = np.cumsum(photo.mask.sum(axis=0)) / max(int(photo.mask.sum()), 1)
@@ -205,7 +206,7 @@ def put_behind(photo: Picture, rng: np.random.Generator) -> Picture:
 
 
 def cut_off(spec: Spec, size: int, rng: np.random.Generator) -> Picture:
-    """Step aside until the frame cuts off a share of the subject drawn from `HIDDEN`."""
+    """Shift the view until the frame cuts off a share of the subject drawn from `HIDDEN`."""
     share = rng.uniform(HIDDEN[0] + 0.05, HIDDEN[1] - 0.05)
     side = 1.0 if rng.uniform() < 0.5 else -1.0
     whole = render(_shifted(spec, 0.0), size, 1).mask.sum()

@@ -1,4 +1,4 @@
-"""Bodies: an identity and a pose become a table of signed-distance primitives in the subject's own frame."""
+"""Bodies: tables of signed-distance primitives for an identity and a pose, in the subject's own frame."""
 
 import numpy as np
 from numpy.typing import NDArray

@@ -1,7 +1,7 @@
-"""Captions: what a person would say of a picture, identity only coarsely, each phrase dropped at random.
+"""Captions: descriptions of a picture as a person gives them, coarse about identity, with phrases dropped at random.
 
-`facts` is the ground truth in words; `caption` tells some of it. What a caption leaves out the model has to leave open,
-so prompts that name only the class noun stay in distribution.
+`facts` is the ground truth in words; `caption` states part of it. The model learns to leave omitted attributes open, so
+prompts with the class noun alone stay in distribution.
 """
 
 from collections.abc import Callable
@@ -34,7 +34,7 @@ ACCESSORY_PHRASES = {
 }
 LOOKS = ("colour", "pattern", "accessory")
 SCENE_WORDS = {"pose": 0.8, "view": 0.7, "background": 0.9}
-"""What a caption tells of a scene, and how often."""
+"""The attributes of a scene in a caption, and their frequencies."""
 OPENINGS = ("", "", "a photo of ", "a picture of ", "a rendering of ")
 
 
@@ -51,7 +51,7 @@ def _article(words: str) -> str:
 
 
 def facts(spec: Spec) -> dict[str, str]:
-    """Return every attribute of a picture that words can say."""
+    """Return every attribute of a picture that a caption can state."""
     identity, scene = spec.identity, spec.scene
     data = {
         "kind": identity.kind,
@@ -66,11 +66,12 @@ def facts(spec: Spec) -> dict[str, str]:
 
 
 def caption(spec: Spec, rng: np.random.Generator, bare: float = 0.12) -> Caption:
-    """Tell a picture, dropping phrases at random: the class is always named, the rest more often than not.
+    """Describe a picture, dropping phrases at random: the class is always named, other attributes mostly.
 
-    A share `bare` of captions names the class and none of its looks, as prompts about a personal subject do, and all
-    others tell at least one. So a bare noun says nothing of an accessory: dropped one by one, looks would be missing
-    more often where there is none to tell, and guidance to the power of 7.5 takes that for "without".
+    A share `bare` of captions names the class without its appearance, like prompts about a personal subject; all others
+    state at least one attribute of it. So a bare noun implies nothing about an accessory: if attributes were dropped
+    independently, bare nouns would be more frequent for subjects without an accessory, and a guidance scale of 7.5
+    would amplify that.
     """
     data, map_specs = facts(spec), dict[str, str]()
     wordless = rng.uniform() < bare
@@ -82,15 +83,15 @@ def caption(spec: Spec, rng: np.random.Generator, bare: float = 0.12) -> Caption
 
 
 def duo_caption(duo: Duo, rng: np.random.Generator, bare: float = 0.12) -> str:
-    """Tell a picture of two: who is on the left, who on the right, and where; each by the class alone in a share `bare`
-    of captions."""
+    """Describe a picture of two: the left subject, the right subject and the place; by class alone in a share `bare` of
+    captions."""
     each = [caption(spec, rng, bare).states for spec in (duo.left, duo.right)]
     return duo_phrase(each[0], each[1], rng)
 
 
 def duo_phrase(left: dict[str, str], right: dict[str, str], rng: np.random.Generator | None = None) -> str:
-    """Put what is stated of two subjects, and the left one's background, into a caption; without a generator always
-    the first wording."""
+    """Put the stated attributes of two subjects, and the left one's background, into a caption; without a generator
+    always in the first wording."""
 
     choose = _chooser(rng)
     words = f"{choose(OPENINGS)}{_subject(left, choose)} and {_subject(right, choose)}"
@@ -110,7 +111,7 @@ def _subject(states: dict[str, str], choose: Callable[[tuple[str, ...]], str]) -
 
 
 def phrase(states: dict[str, str], distance: float = 0.5, rng: np.random.Generator | None = None) -> str:
-    """Put stated attributes into a caption; without a generator always the first wording of each."""
+    """Put stated attributes into a caption; without a generator always in the first wording of each."""
 
     choose = _chooser(rng)
     words = choose(OPENINGS) + _subject(states, choose)

@@ -1,8 +1,7 @@
 """Colours: sRGB, CIE Lab (D65, 2 degrees), the CIEDE2000 difference, and the eleven basic colour words.
 
-Identities take their colours anywhere in Lab, words only name the nearest basic colour (Berlin and Kay, 1969): that gap
-is why a prompt cannot pin a subject down. CIEDE2000 follows Sharma, Wu and Dalal (2005), whose test pairs the tests
-use.
+Identities have arbitrary Lab colours, but words name only the nearest basic colour (Berlin and Kay, 1969), so a prompt
+cannot fully specify a subject. CIEDE2000 follows Sharma, Wu and Dalal (2005); the tests use their test pairs.
 """
 
 import numpy as np
@@ -15,7 +14,7 @@ XYZ_FROM_RGB = np.array(
 )
 RGB_FROM_XYZ = np.linalg.inv(XYZ_FROM_RGB)
 WHITE = XYZ_FROM_RGB.sum(axis=1)
-"""XYZ of white under D65, and before it the matrix from linear sRGB."""
+"""XYZ of D65 white; above, the matrix from linear sRGB."""
 
 
 def linear_from_srgb(srgb: ArrayLike) -> FloatArray:
@@ -110,6 +109,6 @@ def colour_word(lab: ArrayLike) -> str:
 
 
 def word_margin(lab: ArrayLike) -> float:
-    """Return how far a Lab colour is from a change of its word, in CIEDE2000: second nearest minus nearest centre."""
+    """Return the margin of a Lab colour's word in CIEDE2000: distance to the second nearest minus nearest centre."""
     nearest = np.sort(ciede2000(PROTOTYPE_LABS, lab))
     return float(nearest[1] - nearest[0])

@@ -1,5 +1,5 @@
 # pyright: basic
-# (numba compiles these by the types they are called with; annotations would be decoration)
+# (numba compiles these for the argument types of their calls; annotations have no effect)
 """The inner loop of the renderer: signed distance, marching, soft shadow and occlusion, compiled by numba.
 
 Sphere tracing after Hart (1996); soft shadows and ambient occlusion after Quilez. All vectors are in the subject's own
@@ -147,18 +147,18 @@ def hash3(i, j, k):
 
 @njit(cache=True, fastmath=True, nogil=True)
 def pattern(part, style, period, phase, x, y, z):
-    """Return 1 where the second colour shows on a base-coloured primitive, else 0 (style 0 plain, 1 spots, 2
+    """Return 1 where a base-coloured primitive has the second colour, else 0 (style 0 plain, 1 spots, 2
     stripes)."""
     if style == 0:
         return 0.0
     if style == 2:
         kind = part[0]
-        if kind == 0.0 and part[12] * part[7] * part[7] < 1.0:  # longer than thick: stripes go round it
+        if kind == 0.0 and part[12] * part[7] * part[7] < 1.0:  # longer than thick: stripes run around it
             along = (x - part[1]) * part[4] + (y - part[2]) * part[5] + (z - part[3]) * part[6]
             u = part[11] + along * sqrt(part[12])
-        elif kind == 1.0:  # slanted, so that every face of a box shows them
+        elif kind == 1.0:  # slanted, so that they are visible on every face of a box
             u = 0.8 * (x + y + z)
-        else:  # level on cups, balls and heads, so that they show from every side
+        else:  # horizontal on cups, balls and heads, so that they are visible from every side
             u = z
         return 1.0 if cos(2.0 * pi * (u / period + phase)) > 0.35 else 0.0
     cell = period * 0.82

@@ -1,7 +1,7 @@
-"""Primitives: what bodies are made of, signed distances in the subject's own frame.
+"""Primitives of bodies: signed distances in the subject's own frame.
 
 The subject stands at the origin, faces +x, its left is +y, up is +z, and one unit is about its height. Each row of the
-table is one primitive (Quilez, "Distance functions"); soft ones melt into each other, hard ones (eyes, hats) lie on
+table is one primitive (Quilez, "Distance functions"); soft ones blend into each other, hard ones (eyes, hats) lie on
 top.
 """
 
@@ -23,7 +23,7 @@ Vector = tuple[float, float, float]
 
 @dataclass
 class Body:
-    """A table under construction; `rows` are primitives as `COLUMNS` says."""
+    """A table under construction; `rows` are primitives in the layout of `COLUMNS`."""
 
     rows: list[list[float]] = field(default_factory=list[list[float]])
 
@@ -71,7 +71,7 @@ class Body:
 
     def table(self) -> NDArray[np.float64]:
         """Return the primitives, shape (n, COLUMNS): soft ones first, so that hard ones lie on top, and large before
-        small, so that most of the rest can be ruled out by their spheres."""
+        small, so that the bounding spheres exclude most of the rest."""
         rows = np.array(self.rows, dtype=np.float64)
         return np.ascontiguousarray(rows[np.lexsort((-rows[:, 16], rows[:, 9] == 0.0))])
 

@@ -1,8 +1,8 @@
-"""The probe: the independent judge that reads a picture of the world back into words, colours and a mask.
+"""The probe: an independent judge that reads words, colours and a mask from a picture of the world.
 
-A small convolutional network trained on renders, in the end half of them as the autoencoder gives them back; it shares
-nothing with CLIP and has never seen a generated image. It tells the subject's parts apart pixel by pixel and reads each
-colour off its own part. What it must get right before it may judge is in the model card.
+A small convolutional network trained on renders, half of them passed through the autoencoder in the last phase; it
+shares nothing with CLIP and was not trained on generated images. It segments the subject's parts and reads each colour
+from its own part. The model card lists its required accuracy.
 """
 
 import json
@@ -46,14 +46,14 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "accessory": ACCESSORIES,
 }
 PIXELS = ("scene", "base", "second", "accessory", "other")
-"""What the probe tells apart pixel by pixel: the scene, and the subject's parts in one colour each."""
+"""The classes of the probe's segmentation: the scene, and the subject's parts by colour."""
 LAB_CENTRE, LAB_SCALE = (50.0, 0.0, 0.0), 30.0
 LINEAR_TO_XYZ = (XYZ_FROM_RGB / WHITE[:, None]).tolist()
 
 
 @dataclass(frozen=True)
 class Reading:
-    """What the probe sees: words, the two colours in Lab, how sure it is of each word, and the subject's mask."""
+    """A reading of the probe: words, their probabilities, the two colours in Lab, and the subject's mask."""
 
     kind: str
     pose: str
@@ -74,8 +74,8 @@ class Reading:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What the judge says of one picture, item by item: of the subject, class, pattern and accessory right, both
-    colours' errors (CIEDE2000); of the scene, pose, view and background right."""
+    """The verdict on one picture: for the subject, whether class, pattern and accessory are correct, and both colours'
+    errors (CIEDE2000); for the scene, whether pose, view and background are correct."""
 
     kind: bool
     pattern: bool
@@ -88,27 +88,27 @@ class Verdict:
 
     @property
     def colours(self) -> bool:
-        """Both colours are the subject's."""
+        """Whether both colours match the subject's."""
         return max(self.base_error, self.second_error) <= SAME_COLOUR
 
     @property
     def identity(self) -> bool:
-        """The picture shows this very subject."""
+        """Whether the picture shows the same subject."""
         return self.kind and self.pattern and self.accessory and self.colours
 
     @property
     def scene(self) -> bool:
-        """The picture shows the scene asked for."""
+        """Whether the picture shows the requested scene."""
         return self.pose and self.view and self.background
 
     @property
     def both(self) -> bool:
-        """Right in both respects: the headline."""
+        """Whether subject and scene are correct: the main measure."""
         return self.identity and self.scene
 
 
 def judge(reading: Reading, identity: Identity, scene: Scene) -> Verdict:
-    """Hold a reading against who and what was to be seen; what a scene leaves open (things have no pose) is right."""
+    """Compare a reading with the expected identity and scene; attributes that a scene leaves open count as correct."""
     base, second = ciede2000([reading.base, reading.second], [identity.base, identity.second])
     return Verdict(
         kind=reading.kind == identity.kind,
@@ -134,11 +134,12 @@ class _Block(nn.Module):
 
 
 class ProbeNetwork(nn.Module):
-    """Pictures (n, 3, 128, 128) in -1..1 to logits per attribute, Lab colours (n, 2, 3) and logits of what each pixel
-    shows (n, 5, 128, 128), as `PIXELS` lists it.
+    """Pictures (n, 3, 128, 128) in -1..1 to logits per attribute, Lab colours (n, 2, 3) and segmentation logits (n, 5,
+    128, 128) over `PIXELS`.
 
-    4 x 4 pixels become 48 channels at once, and the parts come back the same way: sharp, at a quarter of the
-    resolution's cost. Colours are read off the pixels of their own part, then corrected for the light.
+    The input is unshuffled from 4 x 4 pixels to 48 channels, and the segmentation shuffled back, so that it is sharp at
+    a quarter of the resolution's cost. Colours are averaged over the pixels of their part, then corrected for the
+    light.
     """
 
     def __init__(self, widths: Sequence[int] = (64, 96, 128)) -> None:
@@ -155,7 +156,7 @@ class ProbeNetwork(nn.Module):
         self.colours = nn.Sequential(nn.Linear(256 + 12, 128), nn.SiLU(), nn.Linear(128, 6))
 
     def forward(self, x: Tensor) -> tuple[dict[str, Tensor], Tensor, Tensor]:
-        """Read a batch."""
+        """Evaluates a batch."""
         levels = [self.blocks[0](self.stem(F.pixel_unshuffle(x, 4)))]
         for down, block in zip(self.downs, list(self.blocks)[1:], strict=True):
             levels.append(block(down(levels[-1])))
@@ -165,13 +166,13 @@ class ProbeNetwork(nn.Module):
         parts = F.pixel_shuffle(self.parts(y).float(), 4)
         shares = parts.detach().softmax(1)
         subject = 1.0 - shares[:, :1]
-        pooled = [_under(level, subject) for level in (y, *levels[1:])]  # what lies on the subject, at every scale
+        pooled = [_under(level, subject) for level in (y, *levels[1:])]  # features on the subject, at every scale
         pooled += [_under(y, shares[:, part : part + 1]) for part in (1, 2, 3)]
         pooled += [levels[-1].mean((2, 3)), F.adaptive_max_pool2d(levels[-1], (2, 2)).flatten(1)]
-        pooled.append((shares.mean((2, 3)) + 1e-5).log())  # how much there is of each part
+        pooled.append((shares.mean((2, 3)) + 1e-5).log())  # size of each part
         features = self.trunk(torch.cat([part.float() for part in pooled], dim=1))
         words = {name: head(features).float() for name, head in self.heads.items()}
-        with torch.autocast(x.device.type, enabled=False):  # colours are read in full precision, in training too
+        with torch.autocast(x.device.type, enabled=False):  # colours are computed in full precision, also in training
             lab = pixel_lab(x).flatten(2).transpose(1, 2)
             weights = shares[:, 1:3].flatten(2).float() + 1e-7
             weights = weights / weights.sum(-1, keepdim=True)
@@ -183,13 +184,13 @@ class ProbeNetwork(nn.Module):
 
 
 def _under(level: Tensor, share: Tensor) -> Tensor:
-    """Average features (n, c, h, w) where a share (n, 1, height, width) lies: (n, c)."""
+    """Average features (n, c, h, w) weighted by a share (n, 1, height, width): (n, c)."""
     weight = F.adaptive_avg_pool2d(share, (level.shape[-2], level.shape[-1])) + 1e-5
     return (level * weight).sum((2, 3)) / weight.sum((2, 3))
 
 
 def subject_logits(parts: Tensor) -> Tensor:
-    """Turn logits of parts (n, 5, height, width) into those of being on the subject (n, height, width)."""
+    """Turn logits of parts (n, 5, height, width) into logits of the whole subject (n, height, width)."""
     return parts[:, 1:].logsumexp(1) - parts[:, 0]
 
 
@@ -197,7 +198,7 @@ SIZE = 128
 
 
 def pixel_lab(x: Tensor) -> Tensor:
-    """Turn pictures (n, 3, height, width) in -1..1 into Lab, centred and scaled as the network's colours are."""
+    """Turn pictures (n, 3, height, width) in -1..1 into Lab, centred and scaled like the network's colours."""
     srgb = ((x.float() + 1) / 2).clamp(0, 1)
     linear = torch.where(srgb <= 0.04045, srgb / 12.92, ((srgb + 0.055) / 1.055) ** 2.4)
     ratio = torch.einsum("ij,njhw->nihw", torch.tensor(LINEAR_TO_XYZ, dtype=x.dtype, device=x.device).float(), linear)
@@ -224,7 +225,7 @@ class Probe:
         self.network = network.float().eval().requires_grad_(False)
 
     def read(self, images: Sequence[Image.Image | NDArray[np.uint8]], batch: int = 64) -> list[Reading]:
-        """Read square pictures of any size; a thing's pose is the empty word. Masks have the first picture's size."""
+        """Read square pictures of any size; a thing's pose is an empty string. Masks have the first picture's size."""
         readings: list[Reading] = []
         for start in range(0, len(images), batch):
             part = images[start : start + batch]

@@ -1,7 +1,7 @@
-"""The renderer: a spec becomes pixels and the exact mask of its subject.
+"""The renderer: draws a spec as pixels with the exact mask of its subject.
 
-One sample per pixel first; pixels that differ from a neighbour (in colour or in what they hit) get the full n x n grid,
-so edges are supersampled and flat areas cost one ray. Everything is compiled by numba and releases the interpreter
+Each pixel is sampled once; pixels that differ from a neighbour (in colour or in the object hit) get the full n x n
+grid, so edges are supersampled and flat areas cost one ray. numba compiles the code, which releases the interpreter
 lock: `render_many` runs on all cores.
 """
 
@@ -23,19 +23,19 @@ from samecast.diorama.scenes import BACKGROUNDS, PATTERNS, Duo, Spec
 from samecast.diorama.shading import draw
 
 PARTS = ("scene", "base", "second", "accessory", "dark", "orange", "shine")
-"""What a pixel can show: the scene, or a part of the subject in its base, second or accessory colour, or in one that
-every subject shares."""
+"""The classes of a pixel: the scene, or a part of the subject in its base, second or accessory colour, or in a colour
+shared by all subjects."""
 
 _YAW = {"right": 0.0, "left": 180.0, "front": -90.0}
 _FIXED = linear_from_srgb(np.array([[24, 22, 26], [240, 148, 40], [252, 252, 252]]) / 255)
-_HEIGHT, _MIDDLE = 0.82, 0.54  # of the camera, and of what it looks at
+_HEIGHT, _MIDDLE = 0.82, 0.54  # heights of the camera and of its target
 _FOCAL = 3.1
 
 
 @dataclass(frozen=True)
 class Picture:
-    """A render: `image` uint8 (height, width, 3) sRGB; `mask` bool (height, width), true on the subject; and what each
-    pixel's centre shows, `parts` uint8 (height, width), an index into `PARTS`."""
+    """A render: `image` uint8 (height, width, 3) sRGB; `mask` bool (height, width), true on the subject; and `parts`
+    uint8 (height, width), the class of each pixel's centre as an index into `PARTS`."""
 
     image: NDArray[np.uint8]
     mask: NDArray[np.bool_]
@@ -46,7 +46,7 @@ def render(spec: Spec, size: int = 128, supersampling: int = 2) -> Picture:
     """Draw a spec at `size` x `size` pixels; the same spec, size and supersampling give the same pixels.
 
     Raises:
-        ValueError: if size is under 8 or supersampling under 1.
+        ValueError: size is under 8 or supersampling under 1.
     """
     return _drawn(spec, _Canvas(size, supersampling))
 
@@ -54,11 +54,11 @@ def render(spec: Spec, size: int = 128, supersampling: int = 2) -> Picture:
 def render_duo(duo: Duo, size: int = 128, supersampling: int = 2) -> Picture:
     """Draw two subjects in one scene, twice as wide as high: `size` x `2 * size` pixels, each subject in its half.
 
-    The camera stands twice as far off as for one subject, with twice the focal length. Each subject is drawn alone into
-    the same scene, and what the other one does to the ground, shadow and reflection, is added.
+    The camera is twice as far away as for one subject, with twice the focal length. Each subject is drawn alone into
+    the same scene, and the other one's effect on the ground (shadow and reflection) is added.
 
     Raises:
-        ValueError: if size is under 8 or supersampling under 1.
+        ValueError: size is under 8 or supersampling under 1.
     """
     left, right, empty = (
         _drawn(spec, _Canvas(size, supersampling, wide=True, side=side, empty=side == 0))
@@ -73,8 +73,8 @@ def render_duo(duo: Duo, size: int = 128, supersampling: int = 2) -> Picture:
 
 @dataclass(frozen=True)
 class _Canvas:
-    """Where to draw: pixels of a side, rays of a pixel's side, whether for two, which half (-1 left, 1 right) the
-    subject takes, and whether to leave it out."""
+    """The canvas: side in pixels, rays per side of a pixel, whether it is for two subjects, the subject's half (-1
+    left, 1 right), and whether to leave the subject out."""
 
     size: int
     supersampling: int
@@ -98,7 +98,7 @@ def _drawn(spec: Spec, canvas: _Canvas) -> Picture:
     away = (2.9 + 0.8 * scene.distance) * zoom
     height, focal = _MIDDLE + (_HEIGHT - _MIDDLE) * zoom, _FOCAL * zoom
     pitch = np.arctan((height - _MIDDLE) / away)
-    aside = canvas.side * away / focal  # the middle of its half, seen at an angle that it is turned back by
+    aside = canvas.side * away / focal  # the middle of its half; the subject is turned back by the viewing angle
     place, eye = (aside + scene.shift, 0.0) if canvas.wide else (0.0, -scene.shift)
     yaw = np.radians(_YAW[scene.view] + scene.turn) - np.arctan(aside / away)
     camera = np.array(
@@ -133,6 +133,6 @@ def _drawn(spec: Spec, canvas: _Canvas) -> Picture:
 def render_many(
     specs: Iterable[Spec], size: int = 128, supersampling: int = 2, threads: int | None = None
 ) -> Iterator[Picture]:
-    """Draw many specs in order, on all cores unless told otherwise."""
+    """Draw many specs in order, on all cores by default."""
     with ThreadPoolExecutor(threads or os.cpu_count()) as pool:
         yield from pool.map(partial(render, size=size, supersampling=supersampling), specs)

@@ -1,7 +1,7 @@
-"""What is in a picture: the identity that must stay the same, and the scene that a prompt asks for.
+"""The content of a picture: the identity, which must stay the same, and the scene that a prompt describes.
 
-Everything is a frozen dataclass of plain numbers drawn from one seeded generator, so a `Spec` is a picture's full
-description: the same spec gives the same pixels (`WORLD_VERSION` changes whenever that promise is renewed).
+Everything is a frozen dataclass of plain numbers drawn from one seeded generator, so a `Spec` fully describes a
+picture: the same spec gives the same pixels (`WORLD_VERSION` changes whenever pixels change).
 """
 
 from dataclasses import dataclass, replace
@@ -26,9 +26,9 @@ Lab = tuple[float, float, float]
 
 @dataclass(frozen=True)
 class Identity:
-    """The subject: what must stay the same from picture to picture.
+    """The identity of a subject, which stays the same from picture to picture.
 
-    Proportions are in 0..1 about the middle of the class; colours are CIE Lab; `pattern_scale` is the period of spots
+    Proportions are in 0..1 around the class average; colours are CIE Lab; `pattern_scale` is the period of spots
     or stripes in world units (the subject is about one unit tall), `pattern_phase` in 0..1. Things wear no accessory.
     """
 
@@ -49,10 +49,10 @@ class Identity:
 
 @dataclass(frozen=True)
 class Scene:
-    """What the prompt asks for. `pose` is empty for things.
+    """The scene that a prompt describes. `pose` is empty for things.
 
-    `turn` is the jitter about the view in degrees, `distance` in 0..1 (close to far), `sun` in -1..1 the side the light
-    comes from, `variation` in 0..1 shifts hills, clouds and trees, `shift` moves the subject sideways, in units.
+    `turn` is the jitter around the view in degrees, `distance` in 0..1 (close to far), `sun` in -1..1 the side of the
+    light, `variation` in 0..1 shifts hills, clouds and trees, `shift` moves the subject sideways, in units.
     """
 
     pose: str
@@ -67,7 +67,7 @@ class Scene:
 
 @dataclass(frozen=True)
 class Spec:
-    """One picture: who, and where."""
+    """One picture: an identity and a scene."""
 
     identity: Identity
     scene: Scene
@@ -81,10 +81,10 @@ class Spec:
 
 @dataclass(frozen=True)
 class Duo:
-    """Two subjects side by side in one scene: what a person in front of it sees on the left and on the right.
+    """Two subjects side by side in one scene, left and right as seen by the viewer.
 
     Raises:
-        ValueError: the two differ in what the scene is: background, distance, sun, variation.
+        ValueError: the scenes differ in background, distance, sun or variation.
     """
 
     left: Spec
@@ -94,7 +94,7 @@ class Duo:
         for name in ("background", "distance", "sun", "variation"):
             ours, theirs = getattr(self.left.scene, name), getattr(self.right.scene, name)
             if ours != theirs:
-                raise ValueError(f"both subjects of a duo stand in one scene, but {name} is {ours} and {theirs}")
+                raise ValueError(f"both subjects of a duo need the same scene, but {name} is {ours} and {theirs}")
 
     def mirrored(self) -> "Duo":
         """Return the spec of the picture's mirror image (up to the phases of pattern and backdrop)."""
@@ -102,7 +102,7 @@ class Duo:
 
 
 def sample_colour(rng: np.random.Generator) -> Lab:
-    """Draw a colour: one of the basic words, then anywhere in a cloud about it, kept inside the sRGB gamut."""
+    """Draw a colour: a basic colour word, then a random colour near it inside the sRGB gamut."""
     centre = PROTOTYPE_LABS[rng.integers(len(PROTOTYPE_LABS))]
     lab = centre + rng.normal(size=3) * (5.0, 8.0, 8.0)
     inside = lab_from_linear(np.clip(linear_from_lab(lab), 0.012, 0.9))
@@ -117,7 +117,7 @@ def _unlike(rng: np.random.Generator, others: list[Lab], least: float) -> Lab:
 
 
 def sample_identity(rng: np.random.Generator, kind: str | None = None) -> Identity:
-    """Draw a subject, of a given class or of any; base and second colour differ by at least 30 (CIEDE2000)."""
+    """Draw a subject of a given or random class; base and second colour differ by at least 30 (CIEDE2000)."""
     kind = kind or str(rng.choice(CLASSES))
     legs, girth, head, ears, tail = (float(value) for value in rng.uniform(size=5))
     base = sample_colour(rng)
@@ -158,14 +158,14 @@ def sample_scene(rng: np.random.Generator, kind: str) -> Scene:
 
 
 def sample_spec(seed: int) -> Spec:
-    """Draw one whole picture from a seed. Seeds below 10,000,000 are for training, from there on held out."""
+    """Draw the spec of a picture from a seed. Seeds below 10,000,000 are for training, all others are held out."""
     rng = np.random.default_rng((WORLD_VERSION, seed))
     identity = sample_identity(rng)
     return Spec(identity, sample_scene(rng, identity.kind))
 
 
 def sample_duo(seed: int) -> Duo:
-    """Draw two subjects of different classes in one scene from a seed; the one on the left is `sample_spec(seed)`'s."""
+    """Draw two subjects of different classes in one scene from a seed; the left one is that of `sample_spec(seed)`."""
     left = sample_spec(seed)
     rng = np.random.default_rng((WORLD_VERSION, seed, 2))
     kind = str(rng.choice([kind for kind in CLASSES if kind != left.identity.kind]))

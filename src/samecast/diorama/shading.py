@@ -1,10 +1,9 @@
 # pyright: basic
-# (numba compiles these by the types they are called with; annotations would be decoration)
-"""Shading: what colour a ray through a pixel comes back with, and the loop over all pixels.
+# (numba compiles these for the argument types of their calls; annotations have no effect)
+"""Shading: the colour of a ray through a pixel, and the loop over all pixels.
 
-Key light with a soft shadow, ambient from above, a little sheen and rim on the subject; ground and sky from
-`backdrops`; on the lake the subject is mirrored. Vectors are in the subject's own frame where the subject is concerned,
-else in the world's.
+Key light with a soft shadow, ambient light from above, slight sheen and rim light on the subject; ground and sky from
+`backdrops`; the lake mirrors the subject. Vectors of the subject are in its own frame, all others in the world's.
 """
 
 from math import sqrt
@@ -101,7 +100,7 @@ def _sample(parts, bound, colours, materials, style, map_spec, camera, light, u,
     if near < 9.0:
         lit = shadow(parts, bound, sx, sz, 0.002, light[0], light[1], light[2], 7.0)
     under = 1.0
-    if near < 4.0:  # contact: what the body above hides of the sky
+    if near < 4.0:  # contact shadow: the part of the sky hidden by the body
         open_sky = min(max(distance(parts, sx, sz, 0.08) / 0.34, 0.0), 1.0)
         under = 0.60 + 0.40 * open_sky * (2.0 - open_sky)
     share = (0.50 + 0.50 * lit) * under

@@ -1,4 +1,4 @@
-"""The contact sheet: one look at the whole world, a row per class, every background, pose and view in turn."""
+"""The contact sheet: an overview of the world, a row per class, with all backgrounds, poses and views in turn."""
 
 from dataclasses import replace
 
@@ -27,10 +27,10 @@ def contact_sheet(seed: int = 0, size: int = 160, columns: int = 8, rows: int = 
     """Return a sheet of pictures, uint8 (rows * size, columns * size, 3).
 
     Raises:
-        ValueError: if there is nothing to draw, or the pictures would be too small.
+        ValueError: there is nothing to draw, or the pictures would be too small.
     """
     if columns < 1 or rows < 1:
-        raise ValueError(f"a sheet has at least one row and one column, got {rows} and {columns}")
+        raise ValueError(f"a sheet needs at least one row and one column; got {rows} and {columns}")
     pictures = [picture.image for picture in render_many(sheet_specs(seed, columns, rows), size)]
     lines = [np.concatenate(pictures[row * columns : (row + 1) * columns], axis=1) for row in range(rows)]
     return np.concatenate(lines, axis=0)

@@ -1,7 +1,7 @@
-"""Files and folders: read within limits, written whole or not at all, under names that no other process has taken.
+"""Files and folders: read within limits, written atomically, under names that no other process uses.
 
-What is being written lies in a hidden folder beside its place, which a lock holds while its process lives. So whoever
-comes next can tell what a killed process left from what is still being made.
+Files are written in a hidden folder next to their final place, which holds a lock while its process lives. So a later
+process can distinguish the leftovers of a killed process from work in progress.
 """
 
 from samecast.disk.locks import LOCK, PENDING, all_below, locked, pending, sweep

@@ -1,4 +1,4 @@
-"""Locks that go with their process, however it ends; and what killed processes left, told apart by them."""
+"""Locks that end with their process, and removal of the leftovers of killed processes, which hold no lock."""
 
 import contextlib
 import os
@@ -14,21 +14,21 @@ from samecast.disk.paths import check_writable
 from samecast.errors import SamecastError
 
 LOCK = ".lock"
-"""In a folder that one process at a time works in."""
+"""Name of the lock file in a folder used by one process at a time."""
 PENDING = ".samecast-"
-"""Begins the name of a folder that something is made in; then comes which machine does so."""
+"""Prefix of the name of a folder for work in progress; the machine's name follows."""
 _HERE = f"{PENDING}{sha256(socket.gethostname().encode()).hexdigest()[:8]}-"
 OLD = "old"
-"""In such a folder: what is being replaced, under its own name."""
+"""Name of the subfolder that holds what is being replaced."""
 _HELD = "lock"
 
 
 @contextlib.contextmanager
 def locked(path: str | Path) -> Generator[Path]:
-    """A folder that nobody else works in meanwhile; it is made if it is not there.
+    """Holds an exclusive lock on a folder, which is created if needed.
 
     Raises:
-        SamecastError: somebody does, or it cannot be written.
+        SamecastError: another process holds the lock, or the folder cannot be written.
     """
     folder = check_writable(path, "folder")
     try:
@@ -37,19 +37,19 @@ def locked(path: str | Path) -> Generator[Path]:
     except OSError as error:
         raise SamecastError(f"cannot write {str(path)!r}: {error.strerror or error}") from None
     if held is None:
-        raise SamecastError(f"{str(path)!r} is being worked on by another process: wait for it, or give another folder")
+        raise SamecastError(f"{str(path)!r} is in use by another process: wait for it, or give another folder")
     try:
         yield folder
     finally:
         (folder / LOCK).unlink(missing_ok=True)
         if made:
-            with contextlib.suppress(OSError):  # which it is where anything was written
+            with contextlib.suppress(OSError):  # raised unless the folder is empty
                 folder.rmdir()
         os.close(held)
 
 
 def _make(folder: Path) -> bool:
-    """Makes a folder; whether it was not there."""
+    """Creates a folder; returns whether it is new."""
     try:
         folder.mkdir(parents=True)
     except FileExistsError:
@@ -59,13 +59,13 @@ def _make(folder: Path) -> bool:
 
 @contextlib.contextmanager
 def pending(parent: Path) -> Generator[Path]:
-    """A new hidden folder for the length of a block, held by a lock; what killed processes left beside it goes.
+    """A new hidden folder for a `with` block, locked; removes the leftovers of killed processes next to it.
 
-    Only what this machine's processes left: on storage that several share, locks may be known to each alone.
+    Only this machine's leftovers are removed: on shared storage, locks may be visible to one machine alone.
     """
     _sweep(parent.glob(f"{_HERE}*"))
     place, held = parent, None
-    while held is None:  # a sweep may take it between these two lines
+    while held is None:  # a sweep may remove it between these two lines
         place = Path(tempfile.mkdtemp(prefix=_HERE, dir=parent))
         held = _hold(place / _HELD)
     try:
@@ -76,16 +76,16 @@ def pending(parent: Path) -> Generator[Path]:
 
 
 def all_below(folder: Path) -> Iterator[Path]:
-    """A folder and all in it, however deep, but what something is made in."""
+    """A folder and everything below it, except folders of work in progress."""
     for place, names, _ in os.walk(folder):
         names[:] = [name for name in names if not name.startswith(PENDING)]
         yield Path(place)
 
 
 def sweep(folders: Iterable[Path]) -> None:
-    """Removes what killed processes left half-made in folders; what a living one is making is left alone.
+    """Removes the leftovers of killed processes in folders; work in progress of live processes is kept.
 
-    For whoever has the folders to himself: to `pending` it is not known which machines have what in them.
+    For folders locked by the caller; unlike `pending` it also removes other machines' leftovers.
     """
     for folder in folders:
         _sweep(folder.glob(f"{PENDING}*"))
@@ -102,7 +102,7 @@ def _remove(left: Path) -> None:
     if held is None:
         return
     try:
-        for old in (left / OLD).glob("*"):  # killed between taking the old away and putting the new there
+        for old in (left / OLD).glob("*"):  # killed between removing the old one and placing the new one
             if not os.path.lexists(left.parent / old.name):
                 old.rename(left.parent / old.name)
         shutil.rmtree(left, ignore_errors=True)
@@ -111,14 +111,14 @@ def _remove(left: Path) -> None:
 
 
 def _hold(file: Path, *, certain: bool = False) -> int | None:
-    """Locks a file, made if need be, until the descriptor that it returns is closed.
+    """Locks a file, created if needed, until the returned descriptor is closed.
 
     Args:
-        file: to lock.
-        certain: whether it counts as held by somebody where the file system has no locks.
+        file: the file to lock.
+        certain: whether a file system without locks counts as locked by another process.
 
     Returns:
-        None where somebody holds it, or its folder is gone.
+        None where another process holds the lock, or the folder no longer exists.
     """
     while True:
         try:
@@ -131,10 +131,10 @@ def _hold(file: Path, *, certain: bool = False) -> int | None:
         with contextlib.suppress(OSError):
             if os.path.samestat(file.stat(), os.fstat(descriptor)):
                 return descriptor
-        os.close(descriptor)  # removed by the one who held it before
+        os.close(descriptor)  # removed by its previous holder
 
 
-if sys.platform == "win32":  # which has no such locks: nothing is swept, and nothing is refused
+if sys.platform == "win32":  # has no such locks: nothing is removed or refused
 
     def _lock(descriptor: int, *, otherwise: bool) -> bool:
         return otherwise
@@ -143,7 +143,7 @@ else:
     import fcntl
 
     def _lock(descriptor: int, *, otherwise: bool) -> bool:
-        """Whether the lock is ours now; `otherwise` where the file system knows none."""
+        """Whether the lock was acquired; `otherwise` where the file system has no locks."""
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

@@ -1,4 +1,4 @@
-"""Paths as people give them, and what can be wrong with one before any work is done."""
+"""User-given paths, checked before any work is done."""
 
 import os
 import stat
@@ -9,25 +9,27 @@ from typing import Literal
 from samecast.errors import SamecastError
 
 Output = Literal["file", "folder", "new file", "new folder"]
-"""What is to be written: a file or folder that may be there already, or one of a name that is free."""
+"""What to write: a file or folder that may exist, or one under a free name."""
 
 _SPARE_BYTES = 300
-"""Room in a path for what a folder will hold, and for the hidden folder that it is made in."""
+"""Path length reserved for a folder's contents and for the hidden folder that it is written in."""
 
 _AT_ONCE = 2**18
 
 
 def expanded(path: str | Path) -> Path:
-    """The path with `~` filled in.
+    """The path with `~` expanded.
 
     Raises:
-        SamecastError: there is no such user, or it is no path.
+        SamecastError: the user does not exist, or the value is not a path.
     """
     try:
         found = Path(path).expanduser()
         os.fsencode(found)
     except RuntimeError:
-        raise SamecastError(f"{_quoted(path)} begins with the home of a user that this machine does not know") from None
+        raise SamecastError(
+            f"{_quoted(path)} starts with the home of a user that does not exist on this machine"
+        ) from None
     except (ValueError, TypeError) as error:
         raise SamecastError(f"{_quoted(path)} is not a path: {error}") from None
     if "\0" in str(found):
@@ -36,23 +38,24 @@ def expanded(path: str | Path) -> Path:
 
 
 def absolute(path: str | Path) -> Path:
-    """The path from the root, `~` filled in.
+    """The absolute path, with `~` expanded.
 
     Raises:
-        SamecastError: as for `expanded`; or it is relative, and the working folder is gone.
+        SamecastError: as for `expanded`; or the path is relative and the working folder no longer exists.
     """
     found = expanded(path)
     try:
         return found.absolute()
     except OSError:
         raise SamecastError(
-            f"{_quoted(path)} is relative to a working folder that is gone: change to another folder, or give the whole"
-            " path"
+            f"{_quoted(path)} is relative to a working folder that no longer exists: change to another folder, or give"
+            f" an"
+            " absolute path"
         ) from None
 
 
 def lasting(name: str) -> str:
-    """A path that is there as one that can be found from another folder too; any other name as it is."""
+    """An existing path made absolute, so that it is valid from any folder; other names are returned unchanged."""
     try:
         return str(expanded(name).resolve()) if name and expanded(name).exists() else name
     except (OSError, SamecastError):
@@ -63,7 +66,7 @@ def is_folder(path: str | Path) -> bool:
     """Whether a path is a folder.
 
     Raises:
-        SamecastError: it cannot be looked at: no permission, or a name that is too long.
+        SamecastError: it cannot be inspected: no permission, or a name that is too long.
     """
     found = expanded(path)
     try:
@@ -82,14 +85,14 @@ def is_file(path: str | Path) -> bool:
 
 
 def read_bytes(path: str | Path, *, most: int) -> bytes:
-    """The content of a regular file.
+    """The contents of a regular file.
 
     Args:
-        path: of the file.
-        most: how many bytes it may have.
+        path: path of the file.
+        most: largest size in bytes.
 
     Raises:
-        SamecastError: it is missing, a folder, no regular file, too long, or cannot be read.
+        SamecastError: the path is missing, a folder or not a regular file, or the file is too long or cannot be read.
     """
     if is_folder(path):
         raise SamecastError(f"{_quoted(path)} is a folder: give one file")
@@ -105,23 +108,23 @@ def read_bytes(path: str | Path, *, most: int) -> bytes:
     except OSError as error:
         raise _unreadable(path, error) from None
     if len(content) > most:
-        raise SamecastError(f"{_quoted(path)} has more than {most:,} bytes: it is not what is expected here")
+        raise SamecastError(f"{_quoted(path)} has more than {most:,} bytes, too many for this kind of file")
     return bytes(content)
 
 
 def inside(folder: Path, name: object) -> Path:
-    """The file of this name in the folder.
+    """The path of a file of this name in the folder.
 
     Raises:
-        SamecastError: it is no name, or leads elsewhere: by a separator, by dots or by a link.
+        SamecastError: it is not a file name, or leads outside the folder by a separator, dots or a link.
     """
     plain = isinstance(name, str) and name not in ("", ".", "..") and not set(name) & set("/\\:\0")
     try:
         if isinstance(name, str) and plain and (folder / name).resolve().parent == folder.resolve():
             return folder / name
-    except (OSError, RuntimeError):  # a name that is too long, or links in a circle
+    except (OSError, RuntimeError):  # a name that is too long, or a cycle of links
         pass
-    raise SamecastError(f"{name!r:.100} is not a file of its own folder, {str(folder)!r}")
+    raise SamecastError(f"{name!r:.100} is not a file name in the folder {str(folder)!r}")
 
 
 def names(path: Path) -> Iterator[Path]:
@@ -134,74 +137,73 @@ def names(path: Path) -> Iterator[Path]:
 
 
 def free_path(path: str | Path) -> Path:
-    """The first of a path's `names` where nothing is: what a new file would be called now. Claims nothing.
+    """The first free one of a path's `names`, the name that a new file would get now. Does not reserve it.
 
     Raises:
-        SamecastError: it has no name of its own, as `.` has none, and something is there.
+        SamecastError: the path exists and has no name to vary, as `.`.
     """
-    wanted = expanded(path)
-    if wanted.name in ("", "..") and os.path.lexists(wanted):
-        raise SamecastError(
-            f"{_quoted(path)} is there already, and has no name that another could be made of: name one"
-        )
-    return next(name for name in names(wanted) if not os.path.lexists(name))
+    destination = expanded(path)
+    if destination.name in ("", "..") and os.path.lexists(destination):
+        raise SamecastError(f"{_quoted(path)} exists, and has no name to derive another from: give a name")
+    return next(name for name in names(destination) if not os.path.lexists(name))
 
 
 def check_writable(path: str | Path, output: Output = "new folder") -> Path:
-    """See, before any work is done, whether a file or folder can be created or worked in at `path`; returns it in full.
+    """Checks, before any work is done, that a file or folder can be written at `path`; returns the absolute path.
 
     Args:
-        path: where to.
-        output: what.
+        path: the path to write.
+        output: what to write.
 
     Raises:
-        SamecastError: it cannot: something else is in the way, a name is too long, or there is no permission.
+        SamecastError: it cannot be written: another file is in the way, a name is too long, or permission is missing.
     """
-    wanted = absolute(path)
+    destination = absolute(path)
     new, kind = output.startswith("new"), output.removeprefix("new ")
-    there = _kind_of(wanted)
+    there = _kind_of(destination)
     if there == "link" and output != "new file":
-        raise SamecastError(f"cannot write {_quoted(path)}: it is a link that leads nowhere")
+        raise SamecastError(f"cannot write {_quoted(path)}: it is a dangling link")
     if there == "file" and kind == "folder":
-        raise SamecastError(f"cannot write {_quoted(path)}: it is a file, and a folder is wanted")
+        raise SamecastError(f"cannot write {_quoted(path)}: it is a file; expected a folder")
     if there == "folder" and kind == "file":
-        raise SamecastError(f"cannot write {_quoted(path)}: it is a folder; name a file in it")
+        raise SamecastError(f"cannot write {_quoted(path)}: it is a folder; expected a file")
     if new and there is not None:
         free_path(path)
-    above = wanted if there == "folder" and not new else wanted.parent
+    above = destination if there == "folder" and not new else destination.parent
     while not os.path.lexists(above):
         above = above.parent
     if not above.is_dir():
         raise SamecastError(f"cannot write {_quoted(path)}: {_quoted(above)} is not a folder")
     if not os.access(above, os.W_OK | os.X_OK):
         raise SamecastError(f"cannot write {_quoted(path)}: no permission in {_quoted(above)}")
-    _check_length(path, wanted, above)
-    return wanted
+    _check_length(path, destination, above)
+    return destination
 
 
 def _kind_of(path: Path) -> Literal["file", "folder", "link"] | None:
-    """What is there, in one look: other processes come and go. A link is one that leads nowhere."""
+    """The kind of an existing path, from a single check, as other processes may change it. "link" is a dangling
+    link."""
     try:
         return "folder" if stat.S_ISDIR(path.stat().st_mode) else "file"
     except OSError:
-        # What is there by now, if it is no link, came after the look. (pathlib raises for names that are too long.)
+        # Anything but a link was created after the check. (pathlib raises for names that are too long.)
         return "link" if os.path.islink(path) else None  # noqa: PTH114
 
 
-def _check_length(path: str | Path, wanted: Path, above: Path) -> None:
+def _check_length(path: str | Path, destination: Path, above: Path) -> None:
     most, longest = _limits(above)
-    free = free_path(wanted) if wanted.name not in ("", "..") else wanted
-    for part in (*wanted.parts, free.name):
+    free = free_path(destination) if destination.name not in ("", "..") else destination
+    for part in (*destination.parts, free.name):
         if len(os.fsencode(part)) > most:
             raise SamecastError(
-                f"cannot write {_quoted(path)}: a name has {len(os.fsencode(part))} bytes; {most} are the most"
+                f"cannot write {_quoted(path)}: a name has {len(os.fsencode(part))} bytes; at most {most} are allowed"
             )
-    if len(os.fsencode(wanted)) > longest - _SPARE_BYTES:
+    if len(os.fsencode(destination)) > longest - _SPARE_BYTES:
         raise SamecastError(f"cannot write {_quoted(path)}: the path is too long")
 
 
 def _limits(folder: Path) -> tuple[int, int]:
-    """The most bytes that a name and a path may have in a folder."""
+    """The largest lengths in bytes of a name and of a path in a folder."""
     try:
         return os.pathconf(folder, "PC_NAME_MAX"), os.pathconf(folder, "PC_PATH_MAX")
     except (OSError, ValueError, AttributeError):

@@ -1,4 +1,4 @@
-"""Writing that is all or nothing: made in a hidden folder beside its place, then put there under a name of its own."""
+"""Atomic writing: files are made in a hidden folder next to their final place and then moved there."""
 
 import contextlib
 import errno
@@ -27,8 +27,8 @@ class PendingFolder:
     """A folder that is being written.
 
     Args:
-        path: where to write.
-        final: where it will be found; settled when the block has ended.
+        path: the folder to write in.
+        final: the final path; set at the end of the block.
     """
 
     path: Path
@@ -37,88 +37,88 @@ class PendingFolder:
 
 @contextlib.contextmanager
 def writing_folder(target: str | Path, *, replaces: Callable[[Path], bool] | None = None) -> Generator[PendingFolder]:
-    """A folder that appears at its place when the block ends, and not at all if the block fails.
+    """A folder that appears at its final path when the block ends, and not at all if the block fails.
 
     Args:
-        target: the place; if something is there, the next free name is taken.
-        replaces: asked about what is there; where it says yes, the old folder gives way to the new one.
+        target: the path; if it exists, the next free name is used.
+        replaces: called with an existing path; if it returns True, the new folder replaces the old one.
 
     Raises:
-        SamecastError: the place cannot be written.
+        SamecastError: the path cannot be written.
     """
-    wanted = check_writable(target)
+    destination = check_writable(target)
     with _clear_errors(target):
-        wanted.parent.mkdir(parents=True, exist_ok=True)
-        with pending(wanted.parent) as place:
-            made = PendingFolder(place / _MADE, wanted)
+        destination.parent.mkdir(parents=True, exist_ok=True)
+        with pending(destination.parent) as place:
+            made = PendingFolder(place / _MADE, destination)
             made.path.mkdir()
             yield made
-            made.final = _put_folder(made.path, wanted, replaces or (lambda old: False))
+            made.final = _put_folder(made.path, destination, replaces or (lambda old: False))
 
 
 def write_picture(image: Image.Image, path: str | Path) -> Path:
-    """Write one picture, whole or not at all, under the next free name; returns where.
+    """Writes an image atomically under the next free name; returns the path.
 
     Raises:
-        SamecastError: it cannot be written there.
+        SamecastError: the path cannot be written.
     """
-    wanted = absolute(path)
-    if wanted.suffix.lower() not in (".png", ".jpg", ".jpeg", ".webp"):
+    destination = absolute(path)
+    if destination.suffix.lower() not in (".png", ".jpg", ".jpeg", ".webp"):
         raise SamecastError(f"cannot write {str(path)!r}: expected a name that ends in .png, .jpg or .webp")
-    return _write(wanted, _saving(image), _put_file)
+    return _write(destination, _saving(image), _put_file)
 
 
 def write_new_bytes(path: str | Path, content: bytes) -> Path:
-    """Write a file, whole or not at all, under the next free name; returns where.
+    """Writes a file atomically under the next free name; returns the path.
 
     Raises:
-        SamecastError: it cannot be written there.
+        SamecastError: the path cannot be written.
     """
     return _write(absolute(path), lambda part: part.write_bytes(content), _put_file)
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a text file in place of what is there, whole or not at all.
+    """Writes a text file atomically, replacing an existing one.
 
     Raises:
-        SamecastError: it cannot be written there.
+        SamecastError: the path cannot be written.
     """
     replace_file(path, lambda part: part.write_text(text, encoding="utf-8"))
 
 
 def write_bytes(path: Path, content: bytes) -> Path:
-    """Write a file in place of what is there, whole or not at all; returns where.
+    """Writes a file atomically, replacing an existing one; returns the path.
 
     Raises:
-        SamecastError: it cannot be written there.
+        SamecastError: the path cannot be written.
     """
     replace_file(path, lambda part: part.write_bytes(content))
     return path
 
 
 def replace_file(path: Path, write: Callable[[Path], object]) -> None:
-    """Let `write` make a file at the path it is given, and put it in place of what is there, whole or not at all.
+    """Has `write` create a file at a temporary path, then moves it to `path` atomically, replacing an existing file.
 
     Raises:
-        SamecastError: it cannot be written there.
+        SamecastError: the path cannot be written.
     """
     _write(path, write, Path.replace)
 
 
 def replace_picture(image: Image.Image, path: Path) -> None:
-    """Write a picture in place of what is there, whole or not at all.
+    """Writes an image atomically, replacing an existing file.
 
     Raises:
-        SamecastError: it cannot be written there.
+        SamecastError: the path cannot be written.
     """
     replace_file(path, _saving(image))
 
 
 def save_tensors(tensors: "Mapping[str, Tensor]", path: Path, data: Mapping[str, str]) -> None:
-    """Writes tensors and texts as safetensors, for `replace_file` or a folder that is being written.
+    """Writes tensors and text metadata as safetensors, for `replace_file` or a `writing_folder`.
 
     Raises:
-        OSError: it cannot be written; the library has an error of its own for a disk that is full.
+        OSError: it cannot be written; converted from safetensors' own error, such as for a full disk.
     """
     from safetensors import SafetensorError
     from safetensors.torch import save_file
@@ -133,14 +133,14 @@ def _saving(image: Image.Image) -> Callable[[Path], None]:
     def save(part: Path) -> None:
         try:
             image.save(part)
-        except ValueError as error:  # a side that the format cannot have
+        except ValueError as error:  # a side too long for the format
             raise OSError(f"{error}") from error
 
     return save
 
 
 def _write(path: Path, write: Callable[[Path], object], put: Callable[[Path, Path], Path]) -> Path:
-    """Make a file beside its place and put it there; returns where."""
+    """Makes a file in a temporary folder and moves it to its final path; returns the path."""
     check_writable(path, "new file" if put is _put_file else "file")
     with _clear_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -149,26 +149,26 @@ def _write(path: Path, write: Callable[[Path], object], put: Callable[[Path, Pat
             return put(place / path.name, path)
 
 
-def _put_file(made: Path, wanted: Path) -> Path:
-    """Give a file the first of its names that nobody has, which a link does at once or not at all."""
-    for name in names(wanted):
+def _put_file(made: Path, destination: Path) -> Path:
+    """Moves a file to the first of its names that is free; a hard link does so atomically."""
+    for name in names(destination):
         try:
             try:
                 os.link(made, name)
             except FileExistsError:
                 raise
-            except OSError:  # no hard links on this file system: claim the name, then take its place
+            except OSError:  # no hard links on this file system: create the name, then replace it
                 os.close(os.open(name, os.O_CREAT | os.O_EXCL | os.O_WRONLY))
                 made.replace(name)
         except FileExistsError:
             continue
         return name
-    raise AssertionError  # names do not end
+    raise AssertionError  # `names` is infinite
 
 
-def _put_folder(made: Path, wanted: Path, replaces: Callable[[Path], bool]) -> Path:
-    """Give a folder its place where it may take it, else the first of its names that nobody has."""
-    for name in names(wanted):
+def _put_folder(made: Path, destination: Path, replaces: Callable[[Path], bool]) -> Path:
+    """Moves a folder to its path if it may replace it, else to the first of its names that is free."""
+    for name in names(destination):
         while True:
             there = _identity(name)
             if there is None:
@@ -177,15 +177,15 @@ def _put_folder(made: Path, wanted: Path, replaces: Callable[[Path], bool]) -> P
                 except OSError as error:
                     if error.errno not in _TAKEN:
                         raise
-            elif name == wanted and name.is_dir() and replaces(name):
+            elif name == destination and name.is_dir() and replaces(name):
                 _take_away(name, made.parent / OLD)
-            elif there == _identity(name):  # what was asked about is still what is there
+            elif there == _identity(name):  # still the folder that `replaces` was called with
                 break
-    raise AssertionError  # names do not end
+    raise AssertionError  # `names` is infinite
 
 
 def _identity(path: Path) -> tuple[int, int] | None:
-    """Which file or folder this is; None where nothing is."""
+    """The device and inode of a file or folder; None if it does not exist."""
     try:
         found = path.lstat()
     except FileNotFoundError:
@@ -194,7 +194,7 @@ def _identity(path: Path) -> tuple[int, int] | None:
 
 
 def _take_away(folder: Path, old: Path) -> None:
-    """Keep a folder under its name in `old` until the new one is there; another process may have taken it before."""
+    """Moves a folder into `old` until the new one is in place; another process may have moved it before."""
     shutil.rmtree(old, ignore_errors=True)
     old.mkdir()
     with contextlib.suppress(FileNotFoundError):

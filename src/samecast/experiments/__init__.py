@@ -1,4 +1,4 @@
-"""Long jobs of many units: one store for what is finished, one runner that survives failures, here or on a cluster.
+"""Long jobs of many units: a store of finished results and a runner that survives failures, locally or on a cluster.
 
-Nothing in here knows what the work is.
+This package is independent of the work that a unit does.
 """

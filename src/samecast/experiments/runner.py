@@ -1,8 +1,7 @@
-"""All units of a job, worked on until each is finished or has failed; what failed is kept, and ends nothing.
+"""Runs all units of a job until each has finished or failed; failures are recorded and do not stop the job.
 
-A failure is a file of the store until the unit succeeds, so that it can be told when the run has ended and the day
-after. Units that an earlier run was at when it was killed come last: if one of them kills its process, the others are
-finished by then.
+A failure stays in the store as a file until the unit succeeds, so that it can be reported at any time. Units in
+progress when an earlier run was killed come last: if one of them kills its process, the others are already finished.
 """
 
 import logging
@@ -21,11 +20,11 @@ FAILURES, BEGUN = "failures", "begun"
 
 @dataclass(frozen=True)
 class Ended(Generic[Result]):
-    """What came of a run.
+    """The outcome of a run.
 
     Args:
-        results: of the units that were worked on and did not fail.
-        failed: how many did.
+        results: results of the units that succeeded.
+        failed: number of failed units.
     """
 
     results: tuple[Result, ...]
@@ -40,18 +39,18 @@ def run_units(
     watch: Watch | None = None,
     finished: Callable[[Outcome[AnyUnit, Result], int, int], None] | None = None,
 ) -> Ended[Result]:
-    """Works on units, the longest first.
+    """Runs units, the longest first.
 
     Args:
-        store: of the job; the caller holds its lock.
-        units: what there is to do.
-        make: makes a worker.
-        executor: where; it is entered if there is anything to do.
-        watch: who is told what meanwhile.
-        finished: told of each unit's outcome, how many there are by then, and how many there will be.
+        store: the job's store; the caller holds its lock.
+        units: the units to run.
+        make: creates a worker.
+        executor: where to run; entered if there is any unit.
+        watch: callbacks for progress and messages.
+        finished: called with each unit's outcome, the number of outcomes so far, and the total.
 
     Raises:
-        SamecastError: no worker can be made, or the cluster is lost; what was finished is kept.
+        SamecastError: no worker can be created, or the cluster is lost; finished results are kept.
     """
     waiting = sorted(units, key=lambda unit: (store.has(BEGUN, unit.key), -unit.cost))
     if not waiting:
@@ -78,7 +77,7 @@ def run_units(
                 if finished is not None:
                     finished(outcome, number, len(waiting))
     finally:
-        for key in under_way:  # the process lives: none of them has killed it
+        for key in under_way:  # the process is alive, so none of them has killed it
             store.remove(BEGUN, key)
         store.tidy(BEGUN)
         store.tidy(FAILURES)
@@ -86,7 +85,7 @@ def run_units(
 
 
 def _keep(store: Store, kind: str, key: str, data: dict[str, Any]) -> None:
-    """A full disk must not stop what needs no disk."""
+    """Writes a record; a full disk must not stop the job."""
     try:
         store.write(kind, key, data)
     except SamecastError as error:
@@ -94,7 +93,7 @@ def _keep(store: Store, kind: str, key: str, data: dict[str, Any]) -> None:
 
 
 def failures(store: Store) -> Iterator[dict[str, Any]]:
-    """All failures that are kept, in order of their keys, each with `key`, `unit`, `kind` and `reason`."""
+    """All recorded failures in the order of their keys, each with `key`, `unit`, `kind` and `reason`."""
     for key, data in store.every(FAILURES):
         if isinstance(data.get("reason"), str):
             yield {"key": key, "kind": "", "unit": "", **data}

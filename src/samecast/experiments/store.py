@@ -1,11 +1,11 @@
-"""Results on disk under content keys: each file whole or not there, never in doubt about what is finished.
+"""Results on disk under content keys: each file is complete or absent.
 
     STORE/runs/3f/3f0c...e1.png      a kind, two digits of the key, the key
-    STORE/.writing/                  what is being written, renamed into its place when it is whole
-    STORE/.lock                      held while somebody works
+    STORE/.writing/                  files being written, renamed to their final path when complete
+    STORE/.lock                      held while a process uses the store
 
-A key is made of all that determines the content, so that what is there need not be made, and two settings never mix.
-Nothing is listed or held in memory to know whether a key is there: a hundred thousand units are as good as ten.
+A key is a hash of all that determines the content, so that an existing file need not be computed again and settings
+never mix. Looking up a key needs no listing and no memory, whatever the number of units.
 """
 
 import contextlib
@@ -28,7 +28,7 @@ class Store:
     """Files of several kinds under content keys.
 
     Args:
-        path: of the folder; it is made when something is written.
+        path: path of the folder; created at the first write.
     """
 
     def __init__(self, path: Path) -> None:
@@ -36,21 +36,21 @@ class Store:
         self._root = str(path)
 
     def file(self, kind: str, key: str, suffix: str = ".json") -> Path:
-        """Where a key's file lies, or would lie."""
+        """The path of a key's file, whether it exists or not."""
         return Path(self._place(kind, key, suffix))
 
     def has(self, kind: str, key: str, suffix: str = ".json") -> bool:
-        """Whether a key is there."""
-        return os.path.exists(self._place(kind, key, suffix))  # noqa: PTH110, for it is asked millions of times
+        """Whether a key's file exists."""
+        return os.path.exists(self._place(kind, key, suffix))  # noqa: PTH110, called millions of times
 
     def _place(self, kind: str, key: str, suffix: str) -> str:
         return f"{self._root}/{kind}/{key[:2]}/{key}{suffix}"
 
     def put(self, kind: str, key: str, write: Callable[[Path], object], suffix: str = ".json") -> None:
-        """Lets `write` make a file at the path it is given, and puts it in place of what is there.
+        """Has `write` create a file at a temporary path, then moves it to the key's path, replacing an existing file.
 
         Raises:
-            SamecastError: it cannot be written.
+            SamecastError: the file cannot be written.
         """
         final = self.file(kind, key, suffix)
         part = self.path / WRITING / f"{uuid.uuid4().hex}{suffix}"
@@ -66,16 +66,16 @@ class Store:
             raise SamecastError(f"cannot write {str(final)!r}: {error.strerror or error}") from None
 
     def write(self, kind: str, key: str, data: Mapping[str, Any]) -> None:
-        """Writes data; errors as for `put`."""
+        """Writes data as JSON; errors as for `put`."""
         text = json.dumps(dict(data), ensure_ascii=False) + "\n"
         self.put(kind, key, lambda part: part.write_text(text, encoding="utf-8"))
 
     def read(self, kind: str, key: str) -> dict[str, Any] | None:
-        """What `write` wrote; None where there is nothing, or nothing that can be read: it is as good as not made."""
+        """The data of a key; None if its file is missing or unreadable."""
         return _read(self.file(kind, key))
 
     def every(self, kind: str) -> Iterator[tuple[str, dict[str, Any]]]:
-        """All keys of a kind with their data, in order of the keys; what cannot be read is left out."""
+        """All keys of a kind with their data, in the order of the keys; unreadable files are left out."""
         for shard in sorted(self._shards(kind)):
             for file in sorted(shard.glob("*.json")):
                 data = _read(file)
@@ -87,23 +87,23 @@ class Store:
             yield from (self.path / kind).iterdir()
 
     def remove(self, kind: str, key: str, suffix: str = ".json") -> None:
-        """Forgets a key, whether it is there or not."""
+        """Removes a key's file, if it exists."""
         with contextlib.suppress(OSError):
             self.file(kind, key, suffix).unlink(missing_ok=True)
 
     def tidy(self, kind: str) -> None:
-        """Removes the folders of a kind that are empty."""
+        """Removes the empty folders of a kind."""
         with contextlib.suppress(OSError):
             for shard in [*self._shards(kind), self.path / kind]:
                 with contextlib.suppress(OSError):
                     shard.rmdir()
 
     def folder(self, kind: str, key: str) -> Path:
-        """A folder of work in progress, not made yet; `clear` removes it."""
+        """The path of a folder for work in progress, not created here; `clear` removes it."""
         return self.file(kind, key, "")
 
     def clear(self, kind: str, key: str) -> None:
-        """Removes a folder of work in progress, and those above it that it leaves empty."""
+        """Removes a folder of work in progress, and parent folders that become empty."""
         place = self.folder(kind, key)
         shutil.rmtree(place, ignore_errors=True)
         with contextlib.suppress(OSError):
@@ -112,11 +112,11 @@ class Store:
 
     @contextlib.contextmanager
     def locked(self) -> Generator[None]:
-        """Nobody else works in the store meanwhile, and what killed processes left half-written is gone; the lock goes
-        with the process, however that ends.
+        """Locks the store for this process, which releases the lock however it ends, and removes leftovers of killed
+        processes.
 
         Raises:
-            SamecastError: somebody does.
+            SamecastError: another process uses the store.
         """
         with locked(self.path):
             shutil.rmtree(self.path / WRITING, ignore_errors=True)
@@ -135,17 +135,17 @@ def _read(file: Path) -> dict[str, Any] | None:
 
 
 def content_key(facts: Mapping[str, Any]) -> str:
-    """32 hexadecimal digits that say which facts these are: 128 bits of their SHA-256.
+    """A content key: 32 hexadecimal digits, the first 128 bits of the facts' SHA-256.
 
     Raises:
-        SamecastError: they hold something that JSON does not.
+        SamecastError: the facts hold a value that JSON does not support.
     """
     data = json.dumps(facts, sort_keys=True, separators=(",", ":"), allow_nan=False, default=_odd)
     return sha256(data.encode()).hexdigest()[:32]
 
 
 def joined_key(*keys: str) -> str:
-    """The key of several keys in their order."""
+    """The key of a sequence of keys."""
     return sha256(" ".join(keys).encode()).hexdigest()[:32]
 
 

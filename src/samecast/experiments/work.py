@@ -1,4 +1,4 @@
-"""One unit of a job at a worker: what came of it, told in words that survive any way back."""
+"""Units of a job, and their outcomes as text that can be sent between processes."""
 
 import platform
 import traceback
@@ -13,25 +13,25 @@ from typing import Generic, Protocol, TypeVar
 from samecast.errors import SamecastError
 
 TRIES = 2
-"""How often a unit is begun before it counts as failed, where the reason is not a mistake that would come again."""
+"""Attempts at a unit before it counts as failed; a `SamecastError`, which would recur, fails it at once."""
 
 
 class Unit(Protocol):
-    """What a job is made of; small, for it is sent to workers."""
+    """A unit of work; small, as it is sent to workers."""
 
     @property
     def name(self) -> str:
-        """For people."""
+        """Name for display."""
         ...
 
     @property
     def key(self) -> str:
-        """Of its own within the job, as a content key."""
+        """Content key, unique within the job."""
         ...
 
     @property
     def cost(self) -> float:
-        """How long it takes against the others; the longest are begun first."""
+        """Relative duration; the longest units are started first."""
         ...
 
 
@@ -39,21 +39,21 @@ AnyUnit = TypeVar("AnyUnit", bound=Unit)
 Result = TypeVar("Result")
 Value = TypeVar("Value")
 Progress = Callable[[str, int, int], None]
-"""Told what is worked on, how much of it is done, and how much there is."""
+"""Called with the name of the work, the amount done and the total."""
 Make = Callable[[Progress], Callable[[AnyUnit], Result]]
-"""Makes a worker; it is called with units, one after another, and tells the progress of each."""
+"""Creates a worker, a function that is called with one unit after another and reports progress."""
 
 
 @dataclass(frozen=True)
 class Trouble:
-    """Why something did not work.
+    """The reason of a failure.
 
     Args:
-        kind: the name of the exception's type, or what became of the worker.
-        reason: in one line.
-        details: the traceback, for those who mend.
-        mistake: whether it is a `SamecastError`, which would come again.
-        tries: how often it was tried.
+        kind: the exception's type, or the state of the worker.
+        reason: the message, in one line.
+        details: the traceback.
+        mistake: whether it is a `SamecastError`, which would recur.
+        tries: number of attempts.
     """
 
     kind: str
@@ -68,7 +68,7 @@ class Trouble:
 
 @dataclass(frozen=True)
 class Outcome(Generic[AnyUnit, Result]):
-    """What came of a unit: a result, or trouble."""
+    """The outcome of a unit: a result, or the reason of its failure."""
 
     unit: AnyUnit
     result: Result | None = None
@@ -76,8 +76,8 @@ class Outcome(Generic[AnyUnit, Result]):
 
 
 def guarded(work: Callable[[], Value]) -> tuple[Value | None, Trouble | None]:
-    """What a call gives, or why it gave nothing, whatever was raised: compiled libraries have panics that are no
-    `Exception`, and some exceptions cannot be printed or sent. Only an interruption passes."""
+    """The result of a call, or the reason of its failure, for any exception: panics of compiled libraries are not an
+    `Exception`, and some exceptions cannot be printed or sent. Only an interrupt is raised."""
     try:
         return work(), None
     except (KeyboardInterrupt, GeneratorExit):
@@ -87,7 +87,7 @@ def guarded(work: Callable[[], Value]) -> tuple[Value | None, Trouble | None]:
 
 
 def trouble_of(error: BaseException) -> Trouble:
-    """An exception in words."""
+    """Describes an exception as text."""
     try:
         words = " ".join(str(error).split())
     except Exception as worse:
@@ -101,7 +101,8 @@ def trouble_of(error: BaseException) -> Trouble:
 
 @cache
 def this_code() -> str:
-    """The version of samecast in this process, with a hash of its sources: two checkouts may call themselves alike."""
+    """The version of samecast in this process, with a hash of its sources, as two checkouts may have the same
+    version."""
     root = Path(__file__).parents[1]
     digest = sha256()
     for file in sorted(root.rglob("*.py")):
@@ -117,18 +118,18 @@ def code_version() -> str:
         return "not installed as a package"
 
 
-def check_code(wanted: str) -> None:
-    """Refuses to work for another version than that of this process.
+def check_code(expected: str) -> None:
+    """Refuses work for another version of samecast than this process has.
 
     Raises:
-        SamecastError: it is another.
+        SamecastError: the versions differ.
     """
-    if this_code() != wanted:
+    if this_code() != expected:
         raise SamecastError(
-            f"the worker on {platform.node()} has samecast {this_code()}, and the job is of {wanted}: install the same"
-            " on all machines"
+            f"the worker on {platform.node()} has samecast {this_code()}, but the job needs {expected}: install the"
+            " same version on all machines"
         )
 
 
 def no_progress(name: str, done: int, total: int) -> None:
-    """Progress that nobody asks for."""
+    """A progress callback that does nothing."""

@@ -1,4 +1,4 @@
-"""Ways to say a caption, so that a token is not tied to one sentence (Textual Inversion, section 4.1)."""
+"""Caption templates, so that a token is not tied to one sentence (Textual Inversion, section 4.1)."""
 
 WORDINGS = (
     "a photo of {}",
@@ -16,7 +16,8 @@ _OPENINGS = ("a photo of ", "photo of ")
 
 
 def say(caption: str, wording: int) -> str:
-    """A caption in one of `WORDINGS`; 0, and a caption that does not begin as a photo, is as it was."""
+    """A caption in template number `wording` of `WORDINGS`; 0, or a caption that does not start with "a photo of",
+    keeps it."""
     opening = next((words for words in _OPENINGS if caption.lower().startswith(words)), None)
     if wording == 0 or opening is None:
         return caption

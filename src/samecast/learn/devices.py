@@ -1,4 +1,4 @@
-"""Several devices, each a process that `accelerate launch` started; one, where nobody did."""
+"""Several devices, one process each, started by `accelerate launch`; by default a single process."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -12,12 +12,12 @@ from torch import Tensor, nn
 
 @dataclass(frozen=True)
 class Devices:
-    """Who works beside whom.
+    """The processes of a training run.
 
     Args:
-        count: how many processes there are.
-        index: which of them this is, from 0.
-        device: where this one computes; empty where it is to choose.
+        count: number of processes.
+        index: index of this process, from 0.
+        device: device of this process; empty to choose automatically.
     """
 
     count: int = 1
@@ -26,16 +26,16 @@ class Devices:
 
     @property
     def is_main(self) -> bool:
-        """Whether this process is the one that writes."""
+        """Whether this process writes files."""
         return self.index == 0
 
     def wait(self) -> None:
-        """Until all have come here."""
+        """Waits until all processes reach this call."""
         if self.count > 1:
             PartialState().wait_for_everyone()
 
     def add_up(self, parameters: Iterable[nn.Parameter], loss: Tensor) -> Tensor:
-        """Sums gradients and losses over all processes, in one message; returns the loss."""
+        """Sums gradients and losses over all processes in one message; returns the summed loss."""
         if self.count == 1:
             return loss
         gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
@@ -48,7 +48,7 @@ class Devices:
 
 
 def find_devices(device: str = "auto") -> Devices:
-    """The processes that `accelerate launch` started, if it did.
+    """The processes started by `accelerate launch`, or this one alone.
 
     Args:
         device: as for `samecast.load`.

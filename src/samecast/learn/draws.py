@@ -1,8 +1,7 @@
-"""What a run shows, sample by sample: which photo, in which view, under how much of which noise.
+"""The samples of a training run: photo, view, timestep and noise of each.
 
-Everything about sample n follows from the run's seed and n alone. So a run that was killed goes on as if it had not
-been, and it makes no difference (up to rounding) on how many devices, or in how many calls, a step's samples are worked
-on.
+Sample n depends on the run's seed and n alone. So a killed run resumes with the same samples, and the result does not
+depend (beyond rounding) on the number of devices or calls that share a step's samples.
 """
 
 from collections.abc import Sequence
@@ -18,7 +17,7 @@ _PHOTOS, _CLASSES = 0, 1
 
 @dataclass(frozen=True)
 class Pictures:
-    """How many photos and class pictures a subject has."""
+    """Numbers of photos and class images of a subject."""
 
     photos: int
     class_photos: int
@@ -26,17 +25,17 @@ class Pictures:
 
 @dataclass(frozen=True)
 class Shot:
-    """One row of the denoiser.
+    """One row of a denoiser batch.
 
     Args:
-        subject: which of the subjects, from 0.
-        of_class: a class picture rather than a photo of the subject.
-        picture: which of these, from 0.
-        view: how it is shown.
-        key: the same for shots that show the same pixels; None where no other does.
-        timestep: how noisy it is.
-        noise_seed: of the noise.
-        wording: which way to say the caption, from 0.
+        subject: index of the subject, from 0.
+        of_class: whether it is a class image rather than a photo of the subject.
+        picture: index of the photo or class image, from 0.
+        view: scale, position and mirroring.
+        key: equal for shots with the same pixels; None where the pixels are unique.
+        timestep: timestep of the added noise.
+        noise_seed: seed of the noise.
+        wording: index of the caption template, from 0.
     """
 
     subject: int
@@ -54,10 +53,10 @@ class Draws:
     """The samples of a run.
 
     Args:
-        settings: how to learn.
-        pictures: of each subject.
-        timesteps: how many levels of noise the model knows.
-        wordings: how many ways there are to say a caption.
+        settings: training settings.
+        pictures: numbers of photos and class images of each subject.
+        timesteps: number of training timesteps of the model.
+        wordings: number of caption templates.
     """
 
     settings: LearnSettings
@@ -66,9 +65,9 @@ class Draws:
     wordings: int = 1
 
     def sample(self, number: int) -> tuple[Shot, ...]:
-        """The photo of sample `number` (0, 1, ...) and, with prior preservation, the class picture beside it.
+        """The photo of sample `number` (0, 1, ...) and, with prior preservation, its class image.
 
-        Subjects take turns. Each of a subject's photos is shown once before any is shown again.
+        Subjects alternate. All photos of a subject are used once before any is repeated.
         """
         subject, turn = number % len(self.pictures), number // len(self.pictures)
         rng = self._generator(number, 2)
@@ -82,7 +81,7 @@ class Draws:
         count = pictures.class_photos if kind == _CLASSES else pictures.photos
         round_number, place = divmod(turn, count)
         picture = int(self._generator(subject, kind, round_number, 3).permutation(count)[place])
-        # Class pictures are shown as they are: they say what the class was.
+        # Class images are not augmented: they preserve the class as it was.
         augment = settings.augment == "scale" and kind == _PHOTOS
         kept = settings.kept_views if augment else 1 + settings.flip
         shown = round_number % kept if kept else round_number

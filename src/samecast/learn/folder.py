@@ -1,11 +1,11 @@
-"""A learning's folder: which one it is, and what a finished one says.
+"""The folder of a training run: its layout, its name and the record of a finished run.
 
 concepts/rex/
   rex.safetensors     the concept
-  learn.json          settings, photos, losses, seconds; there once the run is finished
-  samples/            fixed prompts, every so often
-  class/              class pictures, where none were given
-  state.safetensors   where an unfinished run goes on
+  learn.json          settings, photos, losses, seconds; written at the end of the run
+  samples/            images of fixed prompts at intervals
+  class/              generated class images
+  state.safetensors   checkpoint of an unfinished run
 """
 
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ RECORD, STATE = "learn.json", "state.safetensors"
 
 @dataclass(frozen=True)
 class Finished:
-    """What is read of a finished run's record."""
+    """The fields of a finished run's record that are read."""
 
     steps: int
     seconds: float
@@ -29,39 +29,40 @@ class Finished:
     def __post_init__(self) -> None:
         check_fields(self)
         if not self.losses:
-            raise SamecastError("losses must tell at least one; got none")
+            raise SamecastError("losses must hold at least one number; got none")
 
 
-def find_place(wanted: Path, key: str) -> Path:
-    """The folder to work in: the first of `name`, `name-2`, ... that holds this very run, or is free for it."""
-    if wanted.name in ("", ".."):
-        raise SamecastError(f"a concept is called as its folder, and {str(wanted)!r} has no name: give another --out")
-    folder, number = wanted, 2
+def find_place(path: Path, key: str) -> Path:
+    """The run's folder: the first of `name`, `name-2`, ... that holds this run or is free."""
+    if path.name in ("", ".."):
+        raise SamecastError(f"a concept takes its folder's name, but {str(path)!r} has no name: give another --out")
+    folder, number = path, 2
     while folder.is_dir() and not _is_ours(folder, key):
-        folder, number = wanted.with_name(f"{wanted.name}-{number}"), number + 1
+        folder, number = path.with_name(f"{path.name}-{number}"), number + 1
     return folder
 
 
 def _is_ours(folder: Path, key: str) -> bool:
-    """Whether a folder is a run's of this key, or an unfinished one's that is to say so itself, or empty."""
+    """Whether a folder is empty, holds the run of this key, or holds an unfinished run, which is checked when it is
+    read."""
     if (folder / RECORD).is_file():
         return _record(folder).get("key") == key
-    # What begins with a dot was being written when a run was killed.
+    # Names with a leading dot are unfinished files of a killed run.
     names = {path.name for path in folder.iterdir() if not path.name.startswith(".")}
     return not names or bool(names & {STATE, "class", "samples", "log"})
 
 
 def _record(folder: Path) -> dict[str, Any]:
-    data = read_json(folder / RECORD, "record of a learning: delete it, or choose another --out")
+    data = read_json(folder / RECORD, "record of a training run: delete it, or choose another --out")
     if not isinstance(data, dict):
         raise SamecastError(f"{str(folder / RECORD)!r} is damaged: delete it, or choose another --out")
     return data
 
 
 def read_finished(folder: Path) -> Finished:
-    """What a finished run's record says.
+    """The record of a finished run.
 
     Raises:
-        SamecastError: it is damaged.
+        SamecastError: the record is damaged.
     """
     return build(Finished, _record(folder), f"{str(folder / RECORD)!r} is damaged: it", spare=True)

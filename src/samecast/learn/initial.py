@@ -1,7 +1,7 @@
-"""Where a modifier token begins: at a rare word, as in Custom Diffusion, or at the class noun, as in Textual Inversion.
+"""Initial embedding of a modifier token: a rare word's (Custom Diffusion) or the class noun's (Textual Inversion).
 
-A rare word has no meaning to be in the way. Only a large vocabulary has such: where the authors' words (`ktn`, `pll`,
-`ucd`) are no single tokens, the noun is taken.
+A rare word carries little meaning of its own. Where the authors' words (`ktn`, `pll`, `ucd`) are not single tokens of
+the vocabulary, the noun is used.
 """
 
 from typing import Any
@@ -18,16 +18,16 @@ RARE = ("ktn", "pll", "ucd")
 
 
 def initial_token(pipeline: Any, subject: ToLearn, index: int, words: str = "") -> ModifierToken:
-    """The token of a subject before it is learnt.
+    """The token of a subject before training.
 
     Args:
-        pipeline: whose text encoders it is for.
-        subject: whose token it is.
-        index: which of the subjects that is, from 0; each takes another rare word.
-        words: where it begins instead: the mean of these words' tokens.
+        pipeline: the pipeline, with its text encoders.
+        subject: the subject of the token.
+        index: index of the subject, from 0; each subject has its own rare word.
+        words: words whose mean embedding replaces the default.
 
     Raises:
-        SamecastError: there is neither a rare word nor a noun.
+        SamecastError: the model has no rare word and the subject no noun.
     """
     begin = words or _rare_or_noun(pipeline, subject, index)
     return ModifierToken({encoder: _mean(pipeline, encoder, begin) for encoder in encoders_of(pipeline)}, subject.noun)
@@ -39,8 +39,8 @@ def _rare_or_noun(pipeline: Any, subject: ToLearn, index: int) -> str:
         return rare
     if not subject.noun:
         raise SamecastError(
-            f"{subject.token} has nowhere to begin: the model has no rare word {rare!r}, and no noun is given;"
-            " say --initializer, a word"
+            f"{subject.token} has no initial embedding: the model has no rare word {rare!r}, and no noun is given;"
+            " give --initializer WORD"
         )
     return subject.noun
 
@@ -50,7 +50,9 @@ def _mean(pipeline: Any, encoder: str, words: str) -> Tensor:
     weight: Tensor = getattr(pipeline, encoder).get_input_embeddings().weight
     ids = _ids(pipeline, encoder, words)
     if not ids:
-        raise SamecastError(f"a modifier token cannot begin at {words!r}, which is no word to the model")
+        raise SamecastError(
+            f"a modifier token cannot be initialised with {words!r}: it has no tokens in the model's vocabulary"
+        )
     return weight[torch.tensor(ids, device=weight.device)].detach().float().mean(0, keepdim=True)
 
 

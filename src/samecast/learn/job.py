@@ -1,4 +1,4 @@
-"""One learning: photos -> class pictures -> training, from where it stopped -> a concept and its record."""
+"""A training run: photos -> class images -> training, resumed where it stopped -> a concept and its record."""
 
 import json
 from collections.abc import Callable, Sequence
@@ -26,20 +26,20 @@ from samecast.models.fingerprint import file_revision
 from samecast.render import Model
 
 Progress = Callable[[str, int, int, float | None], None]
-"""Told a stage (`class`, `learn`), how much is done, how much there is, and the loss where there is one."""
+"""Called with the stage (`class`, `learn`), the units done, the total, and the loss, where there is one."""
 
 
 @dataclass(frozen=True)
 class Learned:
-    """What a learning gave.
+    """The result of a training run.
 
     Args:
-        concept: the subject, or the subjects.
-        file: where it is kept.
-        steps: how many were taken in all.
-        seconds: that they took, class pictures and samples apart.
-        loss: of the last steps.
-        found: whether it was there already, so that nothing was done.
+        concept: the concept of the subject or subjects.
+        file: its path.
+        steps: number of steps in all.
+        seconds: training time, without class images and samples.
+        loss: mean loss of the last steps.
+        found: whether a finished run was found, so that nothing was trained.
     """
 
     concept: Concept
@@ -61,21 +61,21 @@ def learn(
     class_folder: Path | None = None,
     progress: Progress | None = None,
 ) -> Learned:
-    """Learns subjects together, or goes on learning them where an earlier call was stopped.
+    """Trains a concept of one or several subjects, resuming an interrupted run.
 
     Args:
-        model: learns; afterwards it is as it was.
-        subjects: with their photos, each with a token of its own.
-        settings: how to learn.
-        out: folder of the run. An unfinished run there goes on; a finished one of the same settings is returned, and of
-            others left alone, the next free name being taken.
-        watching: what to see on the way.
-        devices: who takes part.
-        class_folder: where generated class pictures lie, to be shared among runs; None is the run's own folder.
-        progress: told how far the work is.
+        model: the model to train; it is restored afterwards.
+        subjects: subjects with their photos, each with its own token.
+        settings: training settings.
+        out: folder of the run. An unfinished run there is resumed, a finished one of the same settings returned; a run
+            of other settings is kept, and the next free name is used.
+        watching: samples and logs during the run.
+        devices: processes that share the work.
+        class_folder: folder of generated class images, shared among runs; None is the run's own folder.
+        progress: called with progress.
 
     Raises:
-        SamecastError: something asked for cannot be done, or the folder holds an unfinished run of other settings.
+        SamecastError: a setting cannot be met, or the folder holds an unfinished run of other settings.
     """
     check_tokens(subjects)
     devices, watching = devices or Devices(), watching or Watching()
@@ -89,18 +89,18 @@ def learn(
     run = _Run(model, settings, folder, watching, devices, data, facts, key)
     check_writable(run.file, "file")
     if not run.is_finished:
-        find_optimizer(settings.optimizer)  # before class pictures are made
+        find_optimizer(settings.optimizer)  # before class images are generated
         with locked(folder) if devices.is_main else nullcontext():
-            # Another process may have finished it before this one had the lock.
+            # Another process may have finished the run before this one got the lock.
             return run.finished() if run.is_finished else run.learn(subjects, class_folder or folder / "class")
-    with suppress(SamecastError), locked(folder):  # of a run that was killed when it had finished
+    with suppress(SamecastError), locked(folder):  # a lock left by a run that was killed after it finished
         run.clear()
     return run.finished()
 
 
 @dataclass(frozen=True)
 class _Run:
-    """One learning in its folder; arguments as for `learn`."""
+    """A training run in its folder; arguments as for `learn`."""
 
     model: Model
     settings: LearnSettings
@@ -113,26 +113,26 @@ class _Run:
 
     @property
     def file(self) -> Path:
-        """Where the concept is, or will be."""
+        """The path of the concept."""
         return self.folder / f"{self.folder.name}.safetensors"
 
     @property
     def is_finished(self) -> bool:
-        """Whether all is done."""
+        """Whether the run is finished."""
         return is_file(self.folder / RECORD)
 
     def clear(self) -> None:
-        """Removes what nobody will go on with: the state, and what killed processes left half-made."""
+        """Removes the state and the unfinished files of killed processes."""
         sweep(all_below(self.folder))
         (self.folder / STATE).unlink(missing_ok=True)
 
     def finished(self) -> Learned:
-        """What was learned by an earlier call."""
+        """The result of an earlier call."""
         data = read_finished(self.folder)
         return Learned(Concept.load(self.file), self.file, data.steps, data.seconds, data.losses[-1][1], found=True)
 
     def learn(self, subjects: Sequence[ToLearn], class_folder: Path) -> Learned:
-        """Learns, from where an earlier call was stopped."""
+        """Trains, resuming an interrupted run."""
         model, settings, devices = self.model, self.settings, self.devices
         if devices.is_main:
             sweep(all_below(self.folder))
@@ -161,7 +161,7 @@ class _Run:
         return Learned(concept, self.file, loop.steps, loop.seconds, loop.losses[-1][1])
 
     def _loop(self, trained: Trained, material: Material, subjects: Sequence[ToLearn]) -> Loop:
-        """Takes the steps that are left, and draws what is watched."""
+        """Runs the remaining steps and draws the samples."""
         settings, watching = self.settings, self.watching
         objective = Objective(self.model.backbone, material, settings)
         loop = Loop(
@@ -185,7 +185,7 @@ class _Run:
             watch.pictures(step, steps, material.computing())
 
         try:
-            if loop.step:  # a run that was killed may have written its state before it drew
+            if loop.step:  # a killed run may have written its state before its samples
                 watch.pictures(loop.step, loop.steps, material.computing(), again=False)
             loop.run(after)
         finally:
@@ -197,13 +197,13 @@ def _check_precision(model: Model, settings: LearnSettings) -> None:
     loaded = str(model.backbone.dtype).removeprefix("torch.")
     if loaded != settings.precision:
         raise SamecastError(
-            f"the model was loaded in {loaded}, and is to learn in {settings.precision}: load it with"
+            f"the model was loaded in {loaded}, but training needs {settings.precision}: load it with"
             f" dtype={settings.precision!r}, or set precision={loaded!r}"
         )
 
 
 def _facts(model: Model, subjects: Sequence[ToLearn], settings: LearnSettings, devices: Devices) -> dict[str, Any]:
-    """All that the outcome depends on, on one machine; JSON-able."""
+    """All that the result depends on, on one machine; JSON-serialisable."""
     return {
         "settings": asdict(settings),
         "devices": devices.count,
@@ -233,13 +233,13 @@ def _with_class_pictures(
     devices: Devices,
     progress: Callable[[str, int, int], None],
 ) -> list[ToLearn]:
-    """The subjects with class pictures, those made that are not given."""
+    """The subjects with class images; missing ones are generated."""
     complete: list[ToLearn] = []
     for subject in subjects:
         if not subject.class_photos:
             if not subject.class_caption:
                 raise SamecastError(
-                    f"prior preservation needs to know the class of {subject.token}: give --noun, or --prior-weight 0"
+                    f"prior preservation needs the class of {subject.token}: give --noun, or --prior-weight 0"
                 )
             made = class_pictures(
                 model,

@@ -1,9 +1,9 @@
-"""What is to be learnt: subjects with their photos and captions, from a folder or from the lists others use.
+"""Training subjects with their photos and captions, from a folder or from other tools' lists.
 
 `concepts_list.json` (Custom Diffusion, diffusers) is a list of `instance_prompt`, `class_prompt`, `instance_data_dir`
 and `class_data_dir`; CustomConcept101's `dataset.json` adds `prompt_filename`, and its `dataset_multiconcept.json` is a
-list of such lists. As in Custom Diffusion, `class_data_dir` may also be a text file that names one picture a line, and
-`class_prompt` one that holds their captions.
+list of such lists. As in Custom Diffusion, `class_data_dir` may also be a text file with one image path per line, and
+`class_prompt` a text file of their captions.
 """
 
 import os
@@ -19,28 +19,28 @@ from samecast.photos import photos_in
 
 ABOUT = "subject.json"
 _RETRIEVED = "images.txt"
-"""A file beside photos that says what they show: {"class_noun": "dog"}."""
+"""A file next to the photos with the subject's class: {"class_noun": "dog"}."""
 
 _PHOTO_OF = re.compile(
     r"^(?:(?:an?|the|my)\s+)?(?:[\w-]+\s+)?(?:photo|photograph|picture|image|rendering|painting|drawing|shot)s?\s+of\s+"
     r"(?:(?:an?|the|my|one)\s+)?|^(?:an?|the)\s+",
     re.IGNORECASE,
 )
-"""What comes before the class in a caption, such as "a close-up photo of the"."""
+"""The words before the class in a caption, such as "a close-up photo of the"."""
 _TOKEN = re.compile(r"<[^<>\s]+>")
 
 
 @dataclass(frozen=True)
 class ToLearn:
-    """One subject to learn.
+    """A subject to train.
 
     Args:
-        token: the modifier token that will stand for it, such as `<new1>`.
-        noun: its class, in words; empty where nobody says so.
-        photos: of it.
-        caption: of its photos; contains the token.
-        class_caption: of class pictures that are generated.
-        class_photos: class pictures with a caption each; empty where they are to be generated.
+        token: its modifier token, such as `<new1>`.
+        noun: its class, in words; empty where unknown.
+        photos: paths of its photos.
+        caption: caption of its photos; contains the token.
+        class_caption: prompt for generated class images.
+        class_photos: class images, each with a caption; empty to generate them.
     """
 
     token: str
@@ -57,13 +57,13 @@ def from_folder(
     """A subject from a folder of photos.
 
     Args:
-        folder: its photos.
-        noun: its class; without one, what the folder's `subject.json` says.
-        token: the modifier token to use.
-        class_folder: pictures of the class; without one they are generated.
+        folder: the folder of its photos.
+        noun: its class; empty takes it from the folder's `subject.json`.
+        token: its modifier token.
+        class_folder: folder of class images; None generates them.
 
     Raises:
-        SamecastError: the folder has no photos, or nobody says what they show.
+        SamecastError: the folder has no photos, or the class is unknown.
     """
     photos = photos_in(folder)
     noun = check_text(noun, "the noun").strip() or _noun_beside(expanded(folder))
@@ -76,7 +76,7 @@ def from_folder(
 
 @dataclass(frozen=True)
 class _Entry:
-    """One entry of a list, as far as it is read."""
+    """The fields of a list entry that are read."""
 
     instance_data_dir: str = ""
     instance_prompt: str = ""
@@ -88,34 +88,36 @@ class _Entry:
         for name in ("instance_data_dir", "instance_prompt", "class_prompt", "class_data_dir"):
             object.__setattr__(self, name, getattr(self, name).strip())
         if not self.instance_data_dir:
-            raise SamecastError("it has no instance_data_dir, the folder of its photos")
+            raise SamecastError("it has no instance_data_dir, the folder of the photos")
 
 
 def from_list(file: str | Path, number: int | None = None) -> tuple[ToLearn, ...]:
-    """The subjects of a list, to be learnt together.
+    """The subjects of a list, to be trained together.
 
     Args:
-        file: `concepts_list.json`, `dataset.json` or `dataset_multiconcept.json`. Paths in it are taken from where it
-            lies, or from the working folder.
-        number: which entry to learn, from 1: one subject of a list of subjects, one group of a list of groups. None
-            learns all of a list of subjects.
+        file: `concepts_list.json`, `dataset.json` or `dataset_multiconcept.json`. Relative paths start at the list's
+            folder, or else at the working folder.
+        number: entry to use, from 1: one subject of a list of subjects, or one group of a list of groups. None is all
+            of a list of subjects.
 
     Raises:
-        SamecastError: it is no such list, or names photos that are not there.
+        SamecastError: the file is not such a list, or names missing photos.
     """
     path = expanded(file)
     entries = read_json(path, "list of subjects")
     if not isinstance(entries, list) or not entries:
-        raise SamecastError(f"{str(file)!r} is no list of subjects: expected a JSON list with at least one entry")
+        raise SamecastError(f"{str(file)!r} is not a list of subjects; expected a JSON list with at least one entry")
     grouped = isinstance(entries[0], list)
     if number is None and grouped:
-        raise SamecastError(f"{str(file)!r} holds {len(entries)} groups of subjects: say which one, from 1")
+        raise SamecastError(f"{str(file)!r} holds {len(entries)} groups of subjects: choose one, from 1")
     if number is not None and not 1 <= number <= len(entries):
         raise SamecastError(f"{str(file)!r} has entries 1 to {len(entries)}; got {number}")
     if grouped and number is not None:
         where, entries = f" in group {number}", entries[number - 1]
         if not isinstance(entries, list):
-            raise SamecastError(f"entry {number} of {str(file)!r} is no group of subjects, as the first is")
+            raise SamecastError(
+                f"entry {number} of {str(file)!r} is not a group of subjects; expected one, like the first entry"
+            )
     else:
         where = ""
     data = list(enumerate(entries, start=1))
@@ -127,7 +129,7 @@ def from_list(file: str | Path, number: int | None = None) -> tuple[ToLearn, ...
         if not (isinstance(entry, dict) and "prompt_filename_compose" in entry)
     }
     if not described:
-        raise SamecastError(f"{str(file)!r} names no subject{where}: expected objects with instance_data_dir")
+        raise SamecastError(f"{str(file)!r} has no subject{where}; expected objects with instance_data_dir")
     tokens = _tokens(list(described.values()))
     return tuple(
         _read_entry(path, at, entry, token) for (at, entry), token in zip(described.items(), tokens, strict=True)
@@ -135,42 +137,44 @@ def from_list(file: str | Path, number: int | None = None) -> tuple[ToLearn, ...
 
 
 def check_tokens(subjects: Sequence[ToLearn]) -> None:
-    """Refuses subjects that could not be told apart.
+    """Refuses subjects with the same token.
 
     Raises:
-        SamecastError: there is none, or two have the same token.
+        SamecastError: `subjects` is empty, or two have the same token.
     """
     if not subjects:
-        raise SamecastError("there is nothing to learn: give photos or a list")
-    tokens = [subject.token.lower() for subject in subjects]  # CLIP's tokenizer knows no capitals
+        raise SamecastError("no subject is given: give photos or a list")
+    tokens = [subject.token.lower() for subject in subjects]  # CLIP's tokenizer ignores case
     for subject, token in zip(subjects, tokens, strict=True):
         if tokens.count(token) > 1:
-            raise SamecastError(f"two subjects have the token {subject.token}, capitals apart: each needs its own")
+            raise SamecastError(f"two subjects have the token {subject.token} (case is ignored): give each its own")
 
 
 @dataclass(frozen=True)
 class _About:
-    """What `subject.json` says."""
+    """The contents of `subject.json`."""
 
     class_noun: str
 
     def __post_init__(self) -> None:
         check_fields(self)
         if not self.class_noun.strip():
-            raise SamecastError("class_noun is empty: it should be a word, such as dog")
+            raise SamecastError("class_noun is empty; expected a word, such as dog")
 
 
 def _noun_beside(folder: Path) -> str:
-    """What `subject.json` calls the subject."""
+    """The class noun in `subject.json`."""
     about = folder / ABOUT
     if not is_file(about):
-        raise SamecastError(f"say what the photos in {str(folder)!r} show, in a word: --noun dog")
+        raise SamecastError(
+            f"the class of the photos in {str(folder)!r} is unknown: give it in a word, such as --noun dog"
+        )
     data = read_json(about, "description of a subject")
     return build(_About, data, repr(str(about)), spare=True).class_noun.strip()
 
 
 def _tokens(entries: Sequence[_Entry]) -> list[str]:
-    """The token of each entry: the one in its caption, else the next of <new1>, <new2>, ... that is free."""
+    """The token of each entry: from its caption, else the next free one of <new1>, <new2>, ..."""
     found = [_TOKEN.findall(entry.instance_prompt) for entry in entries]
     taken = {token.lower() for tokens in found for token in tokens}
     free = (f"<new{number}>" for number in range(1, len(entries) + len(taken) + 1) if f"<new{number}>" not in taken)
@@ -182,35 +186,35 @@ def _read_entry(file: Path, where: str, entry: _Entry, token: str) -> ToLearn:
     noun = _noun(entry, token) if len(captions) == 1 else ""
     caption = entry.instance_prompt or f"photo of a {noun}".strip()
     if token not in caption:
-        said = re.search(rf"(?<!\w){re.escape(noun)}(?!\w)", caption, re.IGNORECASE) if noun else None
-        if said is None:
-            raise SamecastError(f"{where} has the caption {caption!r} with no token such as {token} in it")
-        caption = f"{caption[: said.start()]}{token} {caption[said.start() :]}"
+        found = re.search(rf"(?<!\w){re.escape(noun)}(?!\w)", caption, re.IGNORECASE) if noun else None
+        if found is None:
+            raise SamecastError(f"{where} has the caption {caption!r}, which contains no token such as {token}")
+        caption = f"{caption[: found.start()]}{token} {caption[found.start() :]}"
     photos = photos_in(_find(file, where, "instance_data_dir", entry.instance_data_dir))
     class_photos = _class_photos(file, where, entry.class_data_dir, captions)
     return ToLearn(token, noun, photos, caption, captions[0], class_photos)
 
 
 def _noun(entry: _Entry, token: str) -> str:
-    """What a subject is: its class without "a photo of a", and no more of it than follows the token."""
+    """The noun: the class caption without "a photo of a", as far as it also follows the token in the caption."""
     noun = _PHOTO_OF.sub("", entry.class_prompt).strip()
     after = entry.instance_prompt.partition(token)[2].strip()
     return after if after and re.match(rf"{re.escape(after)}\b", noun) else noun
 
 
 def _class_captions(file: Path, where: str, prompt: str) -> Sequence[str]:
-    """The one caption, or the lines of the file that it names."""
+    """The caption itself, or the lines of the file that it names."""
     if not prompt.endswith(".txt"):
         return [prompt]
     return read_lines(_find(file, where, "class_prompt", prompt)) or [""]
 
 
 def _class_photos(file: Path, where: str, given: str, captions: Sequence[str]) -> tuple[tuple[Path, str], ...]:
-    """The class pictures there are. A folder that is not there (yet) has none: they are generated."""
+    """The existing class images; for a missing folder there are none, and they are generated."""
     place = _beside(file, where, "class_data_dir", given)[0] if given else None
     if place is not None and is_file(place):
         photos: Sequence[Path] = [
-            _find(place, f"line {number} of {str(place)!r}", "picture", line)
+            _find(place, f"line {number} of {str(place)!r}", "image", line)
             for number, line in enumerate(read_lines(place), start=1)
         ]
     elif place is not None and is_file(place / _RETRIEVED):
@@ -220,18 +224,18 @@ def _class_photos(file: Path, where: str, given: str, captions: Sequence[str]) -
     else:
         return ()
     if photos and len(captions) not in (1, len(photos)):
-        raise SamecastError(f"{where}: {str(place)!r} has {len(photos)} pictures for {len(captions)} captions")
+        raise SamecastError(f"{where}: {str(place)!r} has {len(photos)} images for {len(captions)} captions")
     spread = list(captions) * len(photos) if len(captions) == 1 else captions
     return tuple(zip(photos, spread, strict=True))
 
 
 def _retrieved(folder: Path, captions: Sequence[str]) -> tuple[Sequence[Path], Sequence[str]]:
-    """Real class pictures as Custom Diffusion's `retrieve.py` leaves them: lists of paths and of captions."""
+    """Real class images in the layout of Custom Diffusion's `retrieve.py`: lists of paths and of captions."""
     listed = folder / _RETRIEVED
     photos = [
         beside
         if is_file(beside := folder / "images" / Path(line).name)
-        else _find(listed, f"line {number} of {str(listed)!r}", "picture", line)
+        else _find(listed, f"line {number} of {str(listed)!r}", "image", line)
         for number, line in enumerate(read_lines(listed), start=1)
     ]
     data = folder / "caption.txt"
@@ -239,25 +243,25 @@ def _retrieved(folder: Path, captions: Sequence[str]) -> tuple[Sequence[Path], S
 
 
 def _find(file: Path, where: str, what: str, name: str) -> Path:
-    """A file or folder that a list names: from where the list lies, else from the working folder.
+    """A file or folder named in a list: relative to the list's folder, else to the working folder.
 
     Raises:
-        SamecastError: it is in neither place.
+        SamecastError: it is in neither folder.
     """
     found, sought = _beside(file, where, what, name)
     if not os.path.lexists(found):
-        raise SamecastError(f"{where} names the {what} {shown(name)}, which is not there; sought {sought}")
+        raise SamecastError(f"{where} names the {what} {shown(name)}, which does not exist; looked {sought}")
     return found
 
 
 def _beside(file: Path, where: str, what: str, name: str) -> tuple[Path, str]:
-    """Where a list means by a path, and all places where that was sought."""
+    """The path named in a list, and the places searched, in words."""
     try:
         given = expanded(name)
         beside = file.parent / given
         is_folder(beside)
     except SamecastError as error:
-        raise SamecastError(f"{where}: the {what} is no path: {error}") from None
+        raise SamecastError(f"{where}: the {what} is not a path: {error}") from None
     if os.path.lexists(beside) or given.is_absolute():
-        return beside, "there alone, for the path is whole"
-    return given, f"in {str(file.parent)!r}, where the list lies, and in the working folder"
+        return beside, "there alone, as the path is absolute"
+    return given, f"in the list's folder {str(file.parent)!r} and in the working folder"

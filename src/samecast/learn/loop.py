@@ -1,8 +1,8 @@
-"""The training loop: samples in order, steps that follow from the seed and their number, a state on disk to go on from.
+"""The training loop: samples in order, steps determined by seed and number, and a state on disk for resuming.
 
-Whatever a step draws follows from its number (`draws`), and the state holds everything else that the next step depends
-on. So a run that is killed at any moment and started again ends with the same bits as one that was not, on the same
-machine.
+A step's random choices depend on its number alone (`draws`), and the state holds everything else that the next step
+depends on. So on the same machine a run that is killed at any moment and resumed gives the same bits as an
+uninterrupted one.
 """
 
 import signal
@@ -28,26 +28,26 @@ from samecast.learn.trained import Trained
 from samecast.models.finite import remedy
 
 _LARGEST_NORM = 1.0
-"""Gradients are scaled down to it, as in diffusers' recipes."""
+"""Maximal gradient norm, as in diffusers' training scripts."""
 _SAVING_SHARE = 20
-"""A state is written when at least so many times the last writing's duration has gone by."""
+"""The time between two states is at least this multiple of the last write's duration."""
 
-Told = Callable[[int, int, float], None]
+AfterStep = Callable[[int, int, float], None]
 
 
 @dataclass
 class Loop:
-    """A run on its way.
+    """A run in progress.
 
     Args:
-        trained: what moves.
-        objective: by what it moves.
+        trained: the trained parameters.
+        objective: the loss.
         draws: the samples.
-        settings: how to learn.
-        devices: who else takes part of each step.
-        file: where the state is kept.
-        key: of the run.
-        save_seconds: how long to go on between states, at least; 0 writes one after each step.
+        settings: training settings.
+        devices: the processes that share each step.
+        file: path of the state.
+        key: key of the run.
+        save_seconds: shortest time between states in seconds; 0 writes one after each step.
     """
 
     trained: Trained
@@ -74,18 +74,18 @@ class Loop:
         if self.file.exists():
             self._resume(read_state(self.file, self.key))
 
-    def run(self, data: Told) -> None:
-        """Takes the steps that are left.
+    def run(self, after_step: AfterStep) -> None:
+        """Runs the remaining steps.
 
         Args:
-            data: after each step its number from 1, how many there are, and its loss.
+            after_step: called after each step with its number from 1, the number of steps and its loss.
 
         Raises:
-            SamecastError: the loss is not a number any more.
-            KeyboardInterrupt: as asked for, after the step and with the state written.
+            SamecastError: the loss is not finite.
+            KeyboardInterrupt: after an interrupt, once the step is done and the state written.
         """
         every = max(1, self.steps // 100)
-        # Processes that wait for each other's gradients could not all end after the same step.
+        # Processes that wait for each other's gradients cannot all stop after the same step.
         with interrupts_between_steps() if self.devices.count == 1 else nullcontext(lambda: False) as interrupted:
             while self.step < self.steps:
                 began = time.perf_counter()
@@ -95,13 +95,13 @@ class Loop:
                     self.losses.append((self.step, sum(self.recent) / len(self.recent)))
                     self.recent.clear()
                 self._save_if_due()
-                data(self.step, self.steps, self.losses[-1][1] if self.losses else self.recent[-1])
+                after_step(self.step, self.steps, self.losses[-1][1] if self.losses else self.recent[-1])
                 if interrupted():
                     self.save()
                     raise KeyboardInterrupt
 
     def advance(self) -> float:
-        """Takes one step; returns the loss of a photo."""
+        """Runs one step; returns the loss per photo."""
         settings, devices = self.settings, self.devices
         self.optimizer.zero_grad(set_to_none=True)
         total = torch.zeros((), device=self.objective.material.device)
@@ -114,7 +114,7 @@ class Loop:
         loss = float(devices.add_up(self.parameters, total))
         if not loss < float("inf"):
             backbone = self.objective.backbone
-            # Before the first update no rate can be at fault.
+            # Before the first update the learning rate cannot be the cause.
             helps = "lower --learning-rate or --token-rate" if self.step else remedy(backbone.dtype, backbone.identity)
             raise SamecastError(f"the loss is {loss} at step {self.step + 1}: {helps}")
         self.scaler.unscale_(self.optimizer)
@@ -125,13 +125,13 @@ class Loop:
         return loss
 
     def save(self) -> None:
-        """Writes the state, whole or not at all."""
+        """Writes the state atomically."""
         began = time.monotonic()
         state = State(
             step=self.step,
             key=self.key,
             weights=self.trained.named(),
-            # bitsandbytes' own puts its tensors in a dictionary within; the plain one is what goes back in.
+            # bitsandbytes overrides it and nests its tensors; the base class's form can be loaded again.
             optimizer=torch.optim.Optimizer.state_dict(self.optimizer)["state"],
             scaler=self.scaler.state_dict(),
             seconds=self.seconds,
@@ -163,9 +163,9 @@ class Loop:
 
 @contextmanager
 def interrupts_between_steps() -> Generator[Callable[[], bool]]:
-    """Holds the first Ctrl-C back within a block, which is told whether there was one; a second ends it at once."""
+    """Defers the first Ctrl-C within a block; yields a function that reports it. A second one interrupts at once."""
     if threading.current_thread() is not threading.main_thread():
-        yield lambda: False  # only the main thread may say what a signal does
+        yield lambda: False  # only the main thread may set a signal handler
         return
     asked = False
     before = signal.getsignal(signal.SIGINT)
@@ -183,15 +183,15 @@ def interrupts_between_steps() -> Generator[Callable[[], bool]]:
 
 
 def find_optimizer(name: Optimizer) -> Callable[[list[dict[str, Any]]], torch.optim.Optimizer]:
-    """AdamW, plain or with 8-bit moments; to be called with groups of parameters.
+    """AdamW, plain or with 8-bit moments, as a function of parameter groups.
 
     Raises:
-        SamecastError: 8-bit moments need a package that is not there.
+        SamecastError: the package for 8-bit moments is not installed.
     """
     if name == "adamw":
         return torch.optim.AdamW
     try:
         import bitsandbytes  # pyright: ignore[reportMissingImports]
     except ImportError:
-        raise SamecastError("adamw8bit needs bitsandbytes: pip install 'samecast[8bit]', or take adamw") from None
+        raise SamecastError("adamw8bit needs bitsandbytes: pip install 'samecast[8bit]', or choose adamw") from None
     return bitsandbytes.optim.AdamW8bit

@@ -1,7 +1,7 @@
-"""What shots show and say: latents, valid cells and text embeddings, each made once where it can be.
+"""Model inputs of shots: latents, valid cells and text embeddings, cached where possible.
 
-Latents of views that come again are kept; captions without a trained token are encoded once, those with one as often as
-it moves, but each caption of a call only once.
+Latents of repeated views are cached. Captions without a trained token are encoded once; those with one are encoded at
+every step, each distinct caption once per call.
 """
 
 from collections.abc import Generator, Sequence
@@ -23,12 +23,12 @@ from samecast.photos import load_photo
 
 
 class Material:
-    """Photos and captions of subjects, as a model takes them.
+    """Photos and captions of subjects, prepared for a model.
 
     Args:
         backbone: the model.
-        settings: how to learn.
-        subjects: what is learnt, with class pictures where they are needed.
+        settings: training settings.
+        subjects: the subjects, with class images for prior preservation.
 
     Raises:
         SamecastError: a photo cannot be read.
@@ -37,7 +37,7 @@ class Material:
     def __init__(self, backbone: Backbone, settings: LearnSettings, subjects: Sequence[ToLearn]) -> None:
         self.backbone, self.settings, self.subjects = backbone, settings, tuple(subjects)
         self.size = settings.size or backbone.default_size
-        self.device = backbone.device  # kept: a pipeline walks all of its modules each time it is asked
+        self.device = backbone.device  # cached: a pipeline visits all its modules on each access
         self.latent_side = backbone.latent_shape(self.size, self.size)[-1]
         read = [[load_photo(path, size=self.size, fit=settings.fit) for path in each.photos] for each in subjects]
         self._photos: list[list[Image.Image]] = read
@@ -48,12 +48,12 @@ class Material:
         self.encoded_pictures = self.encoded_texts = 0
 
     def draws(self, timesteps: int) -> Draws:
-        """The samples that this material is shown in."""
+        """The samples drawn from this material."""
         pictures = [Pictures(len(each.photos), len(each.class_photos)) for each in self.subjects]
         return Draws(self.settings, pictures, timesteps, len(WORDINGS) if self.settings.varied else 1)
 
     def latent(self, shot: Shot) -> Float[Tensor, "channel height width"]:
-        """The latent of what a shot shows."""
+        """The latent of a shot's view."""
         if shot.key is None:
             return self._encode(shot)
         if shot.key not in self._latents:
@@ -61,18 +61,18 @@ class Material:
         return self._latents[shot.key]
 
     def valid(self, shot: Shot) -> Bool[Tensor, "height width"]:
-        """Where that is the photo."""
+        """The cells of the latent inside the photo."""
         return valid_cells(self.size, self.latent_side, shot.view)
 
     def caption(self, shot: Shot) -> str:
-        """What is said of it."""
+        """The caption of a shot."""
         subject = self.subjects[shot.subject]
         if shot.of_class:
             return subject.class_photos[shot.picture][1]
         return in_words(say(subject.caption, shot.wording), shot.view)
 
     def texts(self, shots: Sequence[Shot]) -> Float[Tensor, "row token channel"]:
-        """The embeddings of the shots' captions, with gradients to the tokens in them."""
+        """The embeddings of the shots' captions, with gradients to their tokens."""
         captions = [self.caption(shot) for shot in shots]
         moving = [text for text in dict.fromkeys(captions) if self._moves(text)]
         encoded = dict(zip(moving, self._encode_texts(moving), strict=True)) if moving else {}
@@ -80,13 +80,13 @@ class Material:
 
     @contextmanager
     def computing(self) -> Generator[None]:
-        """The precision to compute in."""
+        """A context with the precision of the settings (autocast)."""
         dtype = getattr(torch, self.settings.precision)
         with torch.autocast(self.device.type, dtype=dtype, enabled=dtype != torch.float32):
             yield
 
     def _moves(self, text: str) -> bool:
-        """Whether a text says a token that is trained."""
+        """Whether a text contains a trained token."""
         if text not in self._moving:
             self._moving[text] = any(says(self.backbone, text, token) for token in self._tokens)
         return self._moving[text]
@@ -107,7 +107,7 @@ class Material:
         return self.backbone.encode_image(show(self._picture(shot), shot.view)).cpu()
 
     def _picture(self, shot: Shot) -> Image.Image:
-        """Photos are held; class pictures, which may be many, are read when their latent is made."""
+        """The image of a shot; photos are cached, class images are read when needed, as they may be many."""
         if not shot.of_class:
             return self._photos[shot.subject][shot.picture]
         path, _ = self.subjects[shot.subject].class_photos[shot.picture]

@@ -1,7 +1,7 @@
-"""The loss: how well the denoiser finds the noise in the photos it is shown, and in the class pictures beside them.
+"""The training loss: the denoiser's prediction error on photos and on class images.
 
 Per photo, the mean squared error over the cells of the latent that show the photo (Custom Diffusion, section 3.2), plus
-the prior's weight times that of its class picture (DreamBooth, equation 2).
+the prior weight times the error of its class image (DreamBooth, equation 2).
 """
 
 from collections.abc import Sequence
@@ -18,12 +18,12 @@ from samecast.models.base import Backbone
 
 
 class Objective:
-    """The loss of samples.
+    """The loss of a batch of samples.
 
     Args:
         backbone: the denoiser.
-        material: what the samples show and say.
-        settings: how to learn.
+        material: latents and text embeddings of the samples.
+        settings: training settings.
     """
 
     def __init__(self, backbone: Backbone, material: Material, settings: LearnSettings) -> None:
@@ -32,7 +32,8 @@ class Objective:
         self.velocity = backbone.schedule(1).prediction_type == "v_prediction"
 
     def __call__(self, samples: Sequence[Sequence[Shot]]) -> Float[Tensor, ""]:
-        """The sum over samples, each a photo and perhaps a class picture; one call of the denoiser for all rows."""
+        """The sum over samples, each a photo and, with prior preservation, a class image; one denoiser call for all
+        rows."""
         shots = [shot for sample in samples for shot in sample]
         device = self.material.device
         shape = self.backbone.latent_shape(self.material.size, self.material.size)

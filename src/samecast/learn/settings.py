@@ -1,8 +1,8 @@
-"""How to learn: one frozen object that is the schema, the command line's meaning and the provenance at once.
+"""Training settings: one frozen object is the schema, the command line's options and the provenance.
 
 Defaults are the papers' (Custom Diffusion, arXiv 2212.04488; Textual Inversion, arXiv 2208.01618; LoRA, arXiv
 2106.09685, as diffusers trains it; DreamBooth, arXiv 2208.12242); the embedded model, a hundredth of Stable Diffusion's
-size, has its own.
+size, has its own defaults.
 """
 
 from dataclasses import dataclass
@@ -24,89 +24,88 @@ _Rate = Annotated[float, Within(0, 1000), Option(metavar="RATE")]
 
 @dataclass(frozen=True)
 class LearnSettings:
-    """How to learn a subject.
+    """Settings for training a concept.
 
     Raises:
-        SamecastError: a value is of another type, or out of its range.
+        SamecastError: a value has the wrong type or is out of range.
     """
 
     method: Method = "custom-diffusion"
-    """What is trained: keys and values of cross-attention and the token; the token alone; low-rank additions to all
+    """What is trained: keys and values of cross-attention and the token; the token alone; low-rank changes of all
     attention and the token; or the whole denoiser."""
 
     mode: Mode = "kv"
-    """For custom-diffusion: `kv` trains keys and values of cross-attention, `crossattn` queries and outputs too."""
+    """For custom-diffusion: `kv` trains keys and values of cross-attention, `crossattn` also queries and outputs."""
 
     steps: Annotated[_Count | None, Option(default="as many as show --photos-seen photos")] = None
-    """How many steps to take."""
+    """Number of steps."""
 
     photos_seen: _Count = 1000
-    """How many photos are shown of each subject in all, where no number of steps is given."""
+    """Number of photos seen per subject over the run, if the number of steps is not given."""
 
     batch: Annotated[int, Within(1, 10_000)] = 2
-    """Photos in one call of the denoiser, on each device. With prior preservation as many class pictures go with
-    them."""
+    """Photos per denoiser call and device. Prior preservation adds as many class images."""
 
     accumulate: Annotated[int, Within(1, 10_000)] = 1
-    """Calls whose gradients make up one step."""
+    """Denoiser calls per step (gradient accumulation)."""
 
     learning_rate: _Rate = 1e-5
-    """Rate of the weights, for a step that sees one photo; it grows with the photos of a step."""
+    """Learning rate of the weights for one photo per step; multiplied by the photos per step."""
 
     token_rate: _Rate = 1e-5
-    """Rate of the modifier tokens, likewise; 0 leaves them as they are initialised."""
+    """Learning rate of the modifier tokens, scaled likewise; 0 keeps their initial embedding."""
 
     weight_decay: _Rate = 1e-2
-    """Decay of the weights; tokens have none."""
+    """Weight decay; not applied to tokens."""
 
     prior_weight: _Rate = 1.0
-    """Weight of the loss on class pictures, which keeps the class what it was; 0 does without them."""
+    """Weight of the loss on class images, which preserves the class; 0 turns prior preservation off."""
 
     class_images: Annotated[int, Within(1, 100_000)] = 200
-    """How many class pictures are generated where none are given."""
+    """Number of class images to generate if none are given."""
 
     augment: Augment = "scale"
-    """`scale` shows photos at 0.4 to 1.4 of their size and says so in the caption, and only pixels of the photo count;
-    `none` shows them as they are."""
+    """`scale` resizes photos by 0.4 to 1.4, names the size in the caption and limits the loss to the photo's pixels;
+    `none` keeps their size."""
 
     flip: bool = True
-    """Show every other photo mirrored; `--no-flip` is for what has writing on it."""
+    """Mirror each photo every second time that it is used; `--no-flip` is for subjects with text on them."""
 
     varied: bool = False
-    """Say captions that begin with "a photo of" in ten ways, so that a token is not tied to one sentence."""
+    """Vary captions that start with "a photo of" over ten templates, so that a token is not tied to one sentence."""
 
     initializer: Annotated[str, Option(default="a rare word, or the noun")] = ""
-    """Words at whose mean embedding a modifier token begins."""
+    """Words whose mean embedding initialises a modifier token."""
 
     views: Annotated[int, Within(0, 100_000)] = 0
-    """With augment=scale: different views of each photo, encoded once and kept; 0 makes a new one each time."""
+    """With augment=scale: number of views of each photo, encoded once and cached; 0 draws a new view every time."""
 
     rank: Annotated[int, Within(1, 4096)] = 4
-    """For lora: rank of the additions."""
+    """For lora: rank of the changes."""
 
     optimizer: Annotated[Optimizer, Option("advanced")] = "adamw"
-    """AdamW, or with 8-bit moments (on CUDA, with the extra `8bit`)."""
+    """AdamW, or AdamW with 8-bit moments (on CUDA, with the extra `8bit`)."""
 
     precision: Annotated[Precision, Option("advanced")] = "float32"
-    """Of frozen weights and of computing; what is trained is always held in float32."""
+    """Precision of frozen weights and computation; trained parameters are always float32."""
 
     checkpointing: Annotated[bool, Option("advanced")] = False
-    """Compute activations twice instead of keeping them: less memory, about a third more time."""
+    """Recompute activations instead of storing them (gradient checkpointing): less memory, about a third more time."""
 
     size: Annotated[Annotated[int, Within(1, 8192)] | None, Option(metavar="PIXELS", default="the model's")] = None
-    """Side of the pictures in pixels."""
+    """Side of the training images in pixels."""
 
     fit: Annotated[Fit, Option("subject")] = "crop"
-    """How a photo becomes square: cut to its centre, or padded with white."""
+    """How a photo becomes square: centre crop, or white padding."""
 
     seed: Annotated[int, Within(0, 2**32 - 1)] = 0
-    """Seed of everything that is drawn."""
+    """Random seed of the run."""
 
     def __post_init__(self) -> None:
         check_fields(self)
         tokens_only = self.method == "textual-inversion"
         _require(
-            self.token_rate > 0 or not tokens_only, "textual-inversion trains the token alone: token_rate must not be 0"
+            self.token_rate > 0 or not tokens_only, "textual-inversion trains the token: token_rate must be above 0"
         )
         _require(
             self.learning_rate > 0 or tokens_only, f"{self.method} trains weights: learning_rate must be above 0; got 0"
@@ -114,27 +113,27 @@ class LearnSettings:
 
     @property
     def trains_tokens(self) -> bool:
-        """Whether modifier tokens move."""
+        """Whether modifier tokens are trained."""
         return self.token_rate > 0
 
     @property
     def preserves(self) -> bool:
-        """Whether class pictures are learnt beside the photos."""
+        """Whether prior preservation is on."""
         return self.prior_weight > 0
 
     @property
     def kept_views(self) -> int:
-        """How many different views a photo has; 0 is without end."""
+        """Number of different views of a photo; 0 is unlimited."""
         if self.augment == "scale":
             return self.views
         return 2 if self.flip else 1
 
     def photos_per_step(self, devices: int) -> int:
-        """How many photos one step sees."""
+        """Photos per step over all devices."""
         return self.batch * self.accumulate * devices
 
     def steps_in_all(self, subjects: int, devices: int) -> int:
-        """How many steps there are to take for so many subjects."""
+        """The number of steps for a number of subjects."""
         return self.steps or -(-self.photos_seen * subjects // self.photos_per_step(devices))
 
 
@@ -145,8 +144,8 @@ _PAPERS: dict[Method, dict[str, Any]] = {
     "lora": {**_PLAIN, "learning_rate": 1e-4},
     "dreambooth": {"learning_rate": 1e-6, "token_rate": 0.0, "augment": "none"},
 }
-# Found by `python -m benchmarks.settings --subjects 2`, on subjects that are in neither the training nor the benchmark;
-# four photos a step rather than two is for speed.
+# Found by `python -m benchmarks.settings --subjects 2`, on subjects outside training and benchmark; four photos per
+# step instead of two is for speed.
 _EMBEDDED: dict[Method, dict[str, Any]] = {
     "custom-diffusion": {
         "mode": "crossattn",
@@ -164,7 +163,7 @@ _EMBEDDED: dict[Method, dict[str, Any]] = {
 
 
 def default_settings(method: Method, *, embedded: bool) -> LearnSettings:
-    """What a method does unless told otherwise: as its paper, or as suits the embedded model."""
+    """The default settings of a method: its paper's, or those for the embedded model."""
     return LearnSettings(method=method, **(_PAPERS[method] | (_EMBEDDED[method] if embedded else {})))
 
 

@@ -1,7 +1,7 @@
-"""A run's state on disk, from which it goes on: what is trained, the optimizer's moments, and the step.
+"""The state of a run on disk, for resuming: trained parameters, the optimizer's moments, and the step.
 
-One safetensors file. An optimizer's state is tensors by parameter and name, whichever optimizer it is; single numbers
-go beside them as JSON.
+One safetensors file. The state of any optimizer is stored as tensors by parameter and name; single numbers are stored
+as JSON in the metadata.
 """
 
 import json
@@ -21,17 +21,17 @@ FORMAT = 2
 
 @dataclass(frozen=True)
 class State:
-    """Where a run is.
+    """The state of a run.
 
     Args:
-        step: how many steps are done.
-        key: of the run that this is the state of.
-        weights: what is trained, by name.
-        optimizer: its `state_dict()["state"]`.
-        scaler: of the loss scaler; empty where there is none.
-        seconds: how long the steps have taken.
-        losses: of the steps, one mean for each hundredth or so; for people.
-        recent: losses of the steps since the last of these.
+        step: number of steps done.
+        key: key of the run.
+        weights: trained parameters by name.
+        optimizer: the optimizer's `state_dict()["state"]`.
+        scaler: state of the loss scaler; empty for none.
+        seconds: duration of the steps.
+        losses: mean losses, one per hundredth of the run, for display.
+        recent: losses of the steps since the last mean.
     """
 
     step: int
@@ -45,7 +45,7 @@ class State:
 
 
 def pack(state: State) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """The tensors and the words of a state's file."""
+    """The tensors and the metadata of a state file."""
     tensors = {f"weights/{name}": value.detach().cpu().contiguous() for name, value in state.weights.items()}
     numbers: dict[str, Any] = {}
     for index, moments in state.optimizer.items():
@@ -71,18 +71,18 @@ def read_state(path: Path, key: str) -> State:
     """The state in a file.
 
     Args:
-        path: of the file.
-        key: of the run that wants to go on.
+        path: path of the file.
+        key: key of the run to resume.
 
     Raises:
-        SamecastError: the file is damaged, or of another run.
+        SamecastError: the file is damaged, or belongs to another run.
     """
     try:
         with safe_open(str(path), "pt") as file:
             facts: Any = parse_json(file.metadata()["samecast.learning"], f"{path} is damaged")
             tensors: dict[str, Tensor] = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         if facts["format"] != FORMAT or facts["key"] != key:
-            raise SamecastError(f"{path} is of another run; choose another --out, or delete it")
+            raise SamecastError(f"{path} belongs to another run; choose another --out, or delete it")
         optimizer: dict[int, dict[str, Any]] = {}
         for name, value in [*tensors.items(), *((f"optimizer/{at}", v) for at, v in facts["numbers"].items())]:
             kind, _, rest = name.partition("/")
@@ -100,4 +100,4 @@ def read_state(path: Path, key: str) -> State:
     except (SafetensorError, OSError, KeyError, TypeError, ValueError, AttributeError) as error:
         if isinstance(error, SamecastError):
             raise
-        raise SamecastError(f"{path} is damaged ({error!r:.80}): delete it, and learning starts anew") from None
+        raise SamecastError(f"{path} is damaged ({error!r:.80}): delete it to start training anew") from None

@@ -1,9 +1,8 @@
-"""What is trained of a model, in the model for the length of a block, and what a concept of it is.
+"""The trained parameters, placed in the model for a `with` block, and the concept made from them.
 
-Weights are trained where they are. Modifier tokens are not rows of the embedding matrix, of which a token is a
-ten-thousandth and whose gradient is almost all zeros: they are a small parameter of their own, which a hook puts in
-their places behind the lookup. So every token trains, nothing else of the matrix can move, and the optimizer keeps
-moments of the tokens alone. Afterwards the model is as it was, bit for bit.
+Weights are trained in place. Modifier tokens are not trained as rows of the embedding matrix, whose gradient would be
+almost all zeros: they form a small separate parameter, which a hook inserts after the lookup. So all tokens train, no
+other row can change, and the optimizer holds moments of the tokens alone. The block restores the model bit for bit.
 """
 
 from collections.abc import Callable, Generator, Mapping, Sequence
@@ -29,13 +28,13 @@ _LORA_LAYERS = ("to_q", "to_k", "to_v", "to_out.0")
 
 @dataclass(frozen=True)
 class Trained:
-    """What is trained.
+    """The trained parameters.
 
     Args:
         weights: parameters of the denoiser by name; empty for textual inversion.
-        rows: by text encoder, the embeddings of the modifier tokens (token, channel).
-        settings: how they are trained.
-        subjects: whose tokens these are, row by row.
+        rows: embeddings of the modifier tokens by text encoder, (token, channel).
+        settings: training settings.
+        subjects: the subjects of the tokens, in the order of the rows.
     """
 
     weights: Mapping[str, nn.Parameter]
@@ -44,12 +43,12 @@ class Trained:
     subjects: tuple[ToLearn, ...]
 
     def named(self) -> dict[str, nn.Parameter]:
-        """All that moves, by name."""
+        """All trained parameters by name."""
         rows = self.rows if self.settings.trains_tokens else {}
         return {**self.weights, **{f"token.{encoder}": row for encoder, row in rows.items()}}
 
     def groups(self, photos_per_step: int) -> list[dict[str, Any]]:
-        """The optimizer's parameter groups; rates grow with the photos of a step, as in Custom Diffusion."""
+        """The optimizer's parameter groups; learning rates scale with the photos per step, as in Custom Diffusion."""
         settings = self.settings
         weights = {"lr": settings.learning_rate, "weight_decay": settings.weight_decay}
         tokens = {"lr": settings.token_rate, "weight_decay": 0.0}
@@ -61,7 +60,7 @@ class Trained:
         ]
 
     def tokens(self) -> dict[str, ModifierToken]:
-        """The modifier tokens as they are now."""
+        """The current modifier tokens."""
         return {
             subject.token: ModifierToken(
                 {encoder: rows[index][None].detach().clone() for encoder, rows in self.rows.items()}, subject.noun
@@ -70,7 +69,7 @@ class Trained:
         }
 
     def changes(self) -> dict[str, Change]:
-        """What has become of the denoiser's parameters."""
+        """The current changes of the denoiser's parameters."""
         if self.settings.method != "lora":
             return {name: Value(weight.detach().clone()) for name, weight in self.weights.items()}
         pairs: dict[str, Change] = {}
@@ -84,15 +83,15 @@ class Trained:
 
 @contextmanager
 def training(backbone: Backbone, settings: LearnSettings, subjects: Sequence[ToLearn]) -> Generator[Trained]:
-    """Makes a model trainable for the length of a block; then it is as it was.
+    """Makes a model trainable within a `with` block and restores it at the end.
 
     Args:
         backbone: the model, changed in place within the block.
-        settings: which of it is trained.
-        subjects: whose tokens are added.
+        settings: training settings.
+        subjects: the subjects whose tokens are added.
 
     Raises:
-        SamecastError: a token is in the vocabulary already, or concepts are applied to the model.
+        SamecastError: a token is already in the vocabulary, or concepts are applied to the model.
     """
     pipeline = find_pipeline(backbone)
     tokens = {
@@ -104,10 +103,10 @@ def training(backbone: Backbone, settings: LearnSettings, subjects: Sequence[ToL
         rows: dict[str, nn.Parameter] = {}
         for encoder, ids in applied.token_ids.items():
             embedding = getattr(pipeline, encoder).get_input_embeddings()
-            wanted = [row for subject in subjects for row in ids[subject.token]]
-            rows[encoder] = nn.Parameter(embedding.weight[wanted].detach().float().clone())
+            token_ids = [row for subject in subjects for row in ids[subject.token]]
+            rows[encoder] = nn.Parameter(embedding.weight[token_ids].detach().float().clone())
             rows[encoder].requires_grad_(settings.trains_tokens)
-            undo.callback(embedding.register_forward_hook(put_in_place(rows[encoder], wanted)).remove)
+            undo.callback(embedding.register_forward_hook(put_in_place(rows[encoder], token_ids)).remove)
         weights = _weights(pipeline, settings, undo)
         for weight in weights.values():
             undo.callback(_restore(weight))
@@ -122,11 +121,11 @@ def training(backbone: Backbone, settings: LearnSettings, subjects: Sequence[ToL
 
 
 def put_in_place(rows: Tensor, ids: Sequence[int]) -> Callable[[nn.Module, Any, Tensor], Tensor]:
-    """A forward hook of an embedding that looks some tokens up elsewhere.
+    """A forward hook of an embedding that replaces the rows of some tokens.
 
     Args:
         rows: their embeddings (token, channel).
-        ids: which tokens they are.
+        ids: their token ids.
     """
     places = torch.full((max(ids) + 1,), -1, device=rows.device)
     places[list(ids)] = torch.arange(len(ids), device=rows.device)
@@ -142,10 +141,9 @@ def put_in_place(rows: Tensor, ids: Sequence[int]) -> Callable[[nn.Module, Any, 
 
 
 def _leave_the_start(unet: Any, undo: ExitStack) -> None:
-    """Keeps what the first token of every text, the mark of its start, teaches from the keys and values.
+    """Stops the gradient of keys and values through the first token of every text, the start token.
 
-    All texts share it, with one state: what it would teach is about no subject. Adobe's code and diffusers' cut its
-    gradient off as well.
+    All texts share its hidden state, so it carries nothing about a subject. Adobe's code and diffusers do the same.
     """
     for name, layer in unet.named_modules():
         if name.endswith(("attn2.to_k", "attn2.to_v")):
@@ -153,7 +151,7 @@ def _leave_the_start(unet: Any, undo: ExitStack) -> None:
 
 
 def without_first(module: nn.Module, given: Any, out: Tensor) -> Tensor:
-    """A forward hook: (row, token, channel) as it is, and no gradient through its first token."""
+    """A forward hook: (row, token, channel), unchanged, without gradient through the first token."""
     return torch.cat([out[:, :1].detach(), out[:, 1:]], dim=1)
 
 
@@ -168,11 +166,11 @@ def _weights(pipeline: Any, settings: LearnSettings, undo: ExitStack) -> dict[st
 
 
 def _add_lora(unet: Any, settings: LearnSettings, undo: ExitStack) -> dict[str, nn.Parameter]:
-    """Low-rank additions by peft; alpha is the rank, so that the product is added as it is."""
+    """Low-rank changes by peft; alpha equals the rank, a scale of 1."""
     from peft import LoraConfig
 
     if getattr(unet, "peft_config", None):
-        raise SamecastError("the model has LoRA loaded already: learn on it without, or fuse it first")
+        raise SamecastError("the model already has a LoRA loaded: unload or fuse it before training")
     config = LoraConfig(
         r=settings.rank, lora_alpha=settings.rank, init_lora_weights="gaussian", target_modules=list(_LORA_LAYERS)
     )

@@ -1,7 +1,7 @@
-"""Views of a photo: at which size, where and which way round it is shown, and the words and pixels that go with it.
+"""Views of a photo: its scale, position and mirroring, with the caption words and valid pixels.
 
-Custom Diffusion (section 3.2) rescales a photo by 0.4 to 1.4 at random, says so in the caption where it is plainly
-smaller or larger, and lets only pixels of the photo count. A view follows from a seed, so that it can be made again.
+Custom Diffusion (section 3.2) rescales a photo by 0.4 to 1.4 at random, names a clearly smaller or larger size in the
+caption, and limits the loss to the photo's pixels. A view is determined by its seed.
 """
 
 from dataclasses import dataclass
@@ -20,14 +20,14 @@ _NEAR_WORDS = ("a zoomed in", "a close up")
 
 @dataclass(frozen=True)
 class View:
-    """How a photo is shown.
+    """A view of a photo.
 
     Args:
-        scale: its side over the picture's.
-        left: where it lies across, 0 to 1 of the room there is (or of what is cut off).
-        top: likewise, down.
-        mirrored: left and right exchanged.
-        words: what the caption begins with; empty at about its own size.
+        scale: side of the photo over side of the picture.
+        left: horizontal position, 0 to 1 of the free space (or of the part cut off).
+        top: vertical position, likewise.
+        mirrored: whether left and right are exchanged.
+        words: words at the start of the caption; empty near scale 1.
     """
 
     scale: float = 1.0
@@ -38,7 +38,7 @@ class View:
 
 
 def draw_view(rng: np.random.Generator, *, augment: bool, mirrored: bool) -> View:
-    """A view at random: a third of them smaller, a third larger, a third as the photo is."""
+    """A random view: with equal probability smaller, larger, or unscaled."""
     if not augment:
         return View(mirrored=mirrored)
     kind = int(rng.integers(3))
@@ -61,7 +61,7 @@ def in_words(caption: str, view: View) -> str:
 
 
 def show(photo: Image.Image, view: View) -> Image.Image:
-    """The picture of a view, as large as the photo, black where the photo is not."""
+    """The picture of a view, of the photo's size, black outside the photo."""
     size = photo.width
     image = ImageOps.mirror(photo) if view.mirrored else photo
     left, top, side = _place(size, view)
@@ -74,7 +74,7 @@ def show(photo: Image.Image, view: View) -> Image.Image:
 
 
 def valid_cells(size: int, cells: int, view: View) -> Bool[Tensor, "height width"]:
-    """Which cells of the latent lie inside the photo, one cell away from its edges: the encoder looks that far.
+    """The cells of the latent inside the photo, at least one cell from its edges, the encoder's receptive margin.
 
     Args:
         size: side of the picture in pixels.
@@ -89,13 +89,13 @@ def valid_cells(size: int, cells: int, view: View) -> Bool[Tensor, "height width
         first, last = int(np.ceil(start / cell)) + 1, int((start + side) // cell) - 1
         inside = torch.zeros(cells, dtype=torch.bool)
         inside[first:last] = True
-        if not inside.any():  # a photo of three cells has none that is away from its edges
+        if not inside.any():  # a photo of three cells has no cell away from its edges
             inside[int((start + side / 2) // cell)] = True
         valid &= inside[:, None] if axis == 0 else inside[None, :]
     return valid
 
 
 def _place(size: int, view: View) -> tuple[int, int, int]:
-    """Where a view puts the photo, in pixels: left, top and side."""
+    """The position of the photo in a view, in pixels: left, top and side."""
     side = max(1, round(size * view.scale))
     return round((size - side) * view.left), round((size - side) * view.top), side

@@ -1,4 +1,4 @@
-"""Watching a run: pictures of fixed prompts every so often, and TensorBoard."""
+"""Monitoring a run: sample images of fixed prompts at intervals, and TensorBoard."""
 
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
@@ -22,16 +22,16 @@ STEPS = 25
 
 @dataclass(frozen=True)
 class Watching:
-    """What to see of a run.
+    """What to monitor of a run.
 
     Args:
-        show_every: steps between pictures; None is a quarter of the run, 0 shows none.
-        prompts: of the pictures; none are two of each subject.
-        tensorboard: keep loss and pictures for TensorBoard.
-        save_seconds: how long between states to go on from, at least; 0 writes one after each step.
+        show_every: steps between sample images; None is a quarter of the run, 0 is never.
+        prompts: prompts of the sample images; empty is two per subject.
+        tensorboard: write loss and images for TensorBoard.
+        save_seconds: shortest time between states in seconds; 0 writes one after each step.
 
     Raises:
-        SamecastError: a value is of another type or out of its range, or TensorBoard is wanted and not there.
+        SamecastError: a value has the wrong type or is out of range, or TensorBoard is requested but not installed.
     """
 
     show_every: Annotated[int, Within(0, 10_000_000)] | None = None
@@ -42,20 +42,20 @@ class Watching:
     def __post_init__(self) -> None:
         check_fields(self)
         if not all(prompt.strip() for prompt in self.prompts):
-            raise SamecastError("a prompt to show is empty: say what the pictures shall be of")
+            raise SamecastError("a prompt of the sample images is empty: describe the picture")
         if self.tensorboard:
             _summary_writer()
 
 
 class Watch:
-    """Draws and writes what is watched; made by the main process alone.
+    """Draws and writes sample images and logs; used by the main process alone.
 
     Args:
-        folder: of the run.
-        model: which is trained.
-        subjects: that are learnt.
-        watching: what to see.
-        size: of the pictures, in pixels.
+        folder: folder of the run.
+        model: the model in training.
+        subjects: the subjects.
+        watching: what to monitor.
+        size: side of the sample images, in pixels.
     """
 
     def __init__(self, folder: Path, model: Model, subjects: Sequence[ToLearn], watching: Watching, size: int) -> None:
@@ -66,18 +66,18 @@ class Watch:
         self.writer = _summary_writer()(str(folder / "log")) if watching.tensorboard else None
 
     def loss(self, step: int, loss: float) -> None:
-        """Keeps a loss."""
+        """Logs a loss."""
         if self.writer is not None:
             self.writer.add_scalar("loss", loss, step)
 
     def pictures(self, step: int, steps: int, computing: AbstractContextManager[Any], *, again: bool = True) -> None:
-        """Draws the fixed prompts, if it is time.
+        """Draws the fixed prompts, if this step is due.
 
         Args:
-            step: that was taken.
-            steps: how many there are.
-            computing: what to draw within.
-            again: whether to draw what is there already.
+            step: number of the step.
+            steps: number of steps in all.
+            computing: context of the computation.
+            again: whether to draw existing images again.
         """
         every = self.watching.show_every
         every = max(1, steps // 4) if every is None else every
@@ -95,7 +95,7 @@ class Watch:
             self.writer.add_image("samples", np.asarray(grid), step, dataformats="HWC")
 
     def close(self) -> None:
-        """Ends the log."""
+        """Closes the log."""
         if self.writer is not None:
             self.writer.close()
 

@@ -1,6 +1,6 @@
-"""What the rest of the code may ask of a denoising model, whatever its family.
+"""The interface of a denoising model, the same for all families.
 
-Everything outside this package works on `Backbone`; a new family is one more class with these members.
+All code outside this package works on `Backbone`; a new family is a new class with these members.
 """
 
 from collections.abc import Callable, Sequence
@@ -20,9 +20,9 @@ Processor = Callable[..., Tensor]
 
 @runtime_checkable
 class AttentionLayer(Protocol):
-    """The part of diffusers' `Attention` module that control uses.
+    """The part of diffusers' `Attention` module that attention routing uses.
 
-    `query_dim` counts the channels that enter it, `inner_dim` those of its queries, keys and values.
+    `query_dim` is the number of input channels, `inner_dim` that of queries, keys and values.
     """
 
     heads: int
@@ -37,7 +37,7 @@ class AttentionLayer(Protocol):
 
 @dataclass(frozen=True)
 class BoundLayer:
-    """A layer together with the layer that it names in one model."""
+    """A layer address and the module that it names in one model."""
 
     layer: Layer
     module: AttentionLayer
@@ -45,12 +45,12 @@ class BoundLayer:
 
 @dataclass(frozen=True)
 class ConceptUse:
-    """A concept that is applied to a model.
+    """A concept applied to a model.
 
     Args:
-        path: the file that it was read from; empty where it came from memory.
-        strength: of its changes.
-        revision: `sha256:` and a hash of its numbers.
+        path: the file that it was read from; empty for a concept from memory.
+        strength: factor of its changes.
+        revision: `sha256:` and a hash of its tensors.
         words: its modifier tokens.
     """
 
@@ -62,14 +62,14 @@ class ConceptUse:
 
 @dataclass(frozen=True)
 class ModelIdentity:
-    """Which weights these are.
+    """The identity of a model's weights.
 
     Args:
-        id: what the user asked for: a path, a hub id, or `diorama` for the embedded model.
+        id: the model as the user named it: a path, a hub id, or `diorama` for the embedded model.
         revision: hub commit, or `sha256:` and a hash of the contents of its files.
-        lora: (path, revision) of each LoRA that the model was loaded with; both with its strength behind a colon where
-            that is not 1, and the revision as in `ConceptUse`.
-        concepts: others that are applied now.
+        lora: (path, revision) of each LoRA that the model was loaded with; a strength other than 1 follows both after a
+            colon, and the revision is as in `ConceptUse`.
+        concepts: concepts currently applied.
     """
 
     id: str
@@ -91,7 +91,7 @@ class Backbone(Protocol):
 
     @property
     def device(self) -> torch.device:
-        """Where the model lives."""
+        """The device that the model computes on."""
         ...
 
     @property
@@ -101,33 +101,33 @@ class Backbone(Protocol):
 
     @property
     def denoiser(self) -> torch.nn.Module:
-        """The module whose first argument's rows are the evaluations to count."""
+        """The denoiser module; each row of its first argument counts as one evaluation."""
         ...
 
     @property
     def default_size(self) -> int:
-        """Side in pixels of the pictures the model was made for."""
+        """The model's native image side in pixels."""
         ...
 
     @property
     def default_guidance(self) -> float:
-        """Scale of classifier-free guidance that the model is usually sampled with."""
+        """The usual scale of classifier-free guidance for the model."""
         ...
 
     def latent_shape(self, height: int, width: int) -> tuple[int, int, int]:
-        """(channel, height, width) of the latent of a picture, whose sides are given in pixels.
+        """(channel, height, width) of the latent of an image, whose sides are given in pixels.
 
         Raises:
-            SamecastError: the model cannot make pictures of this size.
+            SamecastError: the model does not support this size.
         """
         ...
 
     def schedule(self, steps: int) -> Schedule:
-        """The checkpoint's own noise levels, for a run of so many steps."""
+        """The checkpoint's noise levels for a run of `steps` steps."""
         ...
 
     def noise_levels(self) -> Float[Tensor, " timestep"]:
-        """The share of the picture, as a variance, that is left at each timestep the checkpoint was trained at."""
+        """Cumulative alphas: the share of the image's variance left at each training timestep."""
         ...
 
     def self_attention(self) -> tuple[BoundLayer, ...]:
@@ -135,14 +135,14 @@ class Backbone(Protocol):
         ...
 
     def cross_attention(self) -> tuple[BoundLayer, ...]:
-        """All cross-attention layers, in execution order; numbered as the self-attention of their blocks."""
+        """All cross-attention layers, in execution order, with the numbers of their blocks' self-attention."""
         ...
 
     def encode_prompts(self, prompts: Sequence[str]) -> Float[Tensor, "prompt token channel"]:
-        """What `predict` takes of each text, one matrix each; its form is the family's own.
+        """The embeddings for `predict`, one matrix per text; their layout depends on the family.
 
         Raises:
-            SamecastError: a prompt has more tokens than the model reads.
+            SamecastError: a prompt has more tokens than the model supports.
         """
         ...
 
@@ -160,11 +160,11 @@ class Backbone(Protocol):
         timestep: int | float | Int[Tensor, " row"],
         embeddings: Float[Tensor, "row token channel_text"],
     ) -> Float[Tensor, "row channel height width"]:
-        """One call of the denoiser, at one timestep or at one for each row; float32 in, float32 out."""
+        """One call of the denoiser, with one timestep for all rows or one per row; float32 in, float32 out."""
         ...
 
     def encode_image(self, image: Image.Image) -> Float[Tensor, "channel height width"]:
-        """The latent of a square RGB picture: the mean of the VAE's posterior, scaled."""
+        """The latent of a square RGB image: the mean of the VAE's posterior, scaled."""
         ...
 
     def decode_pixels(
@@ -174,9 +174,9 @@ class Backbone(Protocol):
         ...
 
     def decode(self, latents: Float[Tensor, "branch channel height width"]) -> list[Image.Image]:
-        """RGB pictures of latents, one at a time so that a picture does not depend on its company."""
+        """RGB images of latents, decoded one at a time so that no image depends on the rest of the batch."""
         ...
 
     def describe(self) -> dict[str, Any]:
-        """Device, precision and library versions, for provenance; JSON-able."""
+        """Device, precision and library versions, for provenance; JSON-serialisable."""
         ...

@@ -1,4 +1,4 @@
-"""What a single-file checkpoint says of itself without its weights being read: shapes of tensors, and metadata."""
+"""The header of a single-file checkpoint: tensor shapes and metadata, read without the weights."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,12 +21,12 @@ _STEPS_OF_SD2_BASE = 875_000
 
 @dataclass(frozen=True)
 class Header:
-    """What a checkpoint says of itself.
+    """The header of a checkpoint.
 
     Args:
-        shapes: of each tensor, by key.
-        metadata: free text by key; `modelspec.*` where the writer kept to that convention.
-        global_step: of its training, where it tells.
+        shapes: the shape of each tensor, by key.
+        metadata: text by key; `modelspec.*` where the file follows that convention.
+        global_step: training steps, where stated.
     """
 
     shapes: dict[str, tuple[int, ...]]
@@ -34,38 +34,39 @@ class Header:
     global_step: int | None = None
 
     def count(self, template: str) -> int:
-        """How many numbers, from 0 up without a gap, make a key's beginning of a template with `{}`."""
+        """The count of consecutive numbers from 0 for which the template, with the number for `{}`, is a key's
+        prefix."""
         number = 0
         while any(key.startswith(template.format(number)) for key in self.shapes):
             number += 1
         return number
 
     def has(self, prefix: str) -> bool:
-        """Whether any key starts so."""
+        """Whether any key starts with the prefix."""
         return any(key.startswith(prefix) for key in self.shapes)
 
     @property
     def generation(self) -> Generation:
-        """Which of the three, by its text encoders."""
+        """The generation (1.x, 2.x or XL), by the text encoders."""
         if self.has("conditioner.embedders."):
             return "xl"
         return "sd2" if self.has(OPEN_CLIP) else "sd1"
 
     @property
     def ends_on_noise(self) -> bool:
-        """Whether it was trained with zero terminal signal-to-noise ratio, which its writer marks with a key."""
+        """Whether it was trained with zero terminal signal-to-noise ratio, which a key marks."""
         return "ztsnr" in self.shapes
 
     @property
     def is_edm(self) -> bool:
-        """Whether its noise levels are EDM's (Karras et al. 2022), as its writer marks with a key."""
+        """Whether it uses EDM's noise levels (Karras et al. 2022), which a key marks."""
         return any(key.startswith(("edm_mean", "edm_std", "edm_vpred", "edm_eps")) for key in self.shapes)
 
     def prediction_type(self) -> PredictionType | None:
-        """What it predicts, as far as it says so; None for a checkpoint of 2.x that is silent.
+        """The prediction type, where stated or implied; None for a checkpoint of 2.x that does not state it.
 
-        Weights cannot tell. Of 2.x there are models of 512 px that predict the noise and of 768 px that predict the
-        velocity; diffusers knows the former by the steps its training took, and so do we.
+        Weights do not show it: 2.x has 512 px models that predict noise and 768 px models that predict velocity. Like
+        diffusers, this recognises the former by the number of training steps.
         """
         stated = self.metadata.get("modelspec.prediction_type", "")
         if stated:
@@ -84,7 +85,7 @@ def read_header(path: Path) -> Header:
     """The header of a `.safetensors` file.
 
     Raises:
-        SamecastError: it is none.
+        SamecastError: the file is not a valid `.safetensors` file.
     """
     try:
         with safe_open(path, "pt") as file:  # pyright: ignore[reportUnknownVariableType]
@@ -92,5 +93,5 @@ def read_header(path: Path) -> Header:
             shapes = {key: tuple(opened.get_slice(key).get_shape()) for key in opened.keys()}  # noqa: SIM118
             step = int(opened.get_tensor("global_step")) if "global_step" in shapes else None
             return Header(shapes, dict(opened.metadata() or {}), step)
-    except Exception as error:  # its own error class is private
-        raise SamecastError(f"model {path} is not a sound .safetensors file: {first_line(error)}") from error
+    except Exception as error:  # safetensors' error class is private
+        raise SamecastError(f"model {path} is not a valid .safetensors file: {first_line(error)}") from error

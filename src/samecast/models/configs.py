@@ -1,6 +1,6 @@
-"""The configurations of a single-file checkpoint, read off the shapes of its weights.
+"""The configurations of a single-file checkpoint, derived from the shapes of its weights.
 
-What shapes do not tell (heads, norm groups, the latent's scale) is the same in all models of a family.
+Values that shapes do not show (heads, norm groups, the latent's scale) are the same in all models of a family.
 """
 
 import json
@@ -17,7 +17,7 @@ TIME_IDS = 6  # original size, crop and target size, two numbers each
 
 
 def write_configs(header: Header, directory: Path, prediction_type: PredictionType) -> None:
-    """Writes a pipeline directory without weights that fits the checkpoint.
+    """Writes the pipeline directory of the checkpoint, without weights.
 
     Raises:
         KeyError, IndexError: a tensor is missing.
@@ -37,7 +37,7 @@ def write_configs(header: Header, directory: Path, prediction_type: PredictionTy
             "set_alpha_to_one": False,
             "steps_offset": 1,
             "prediction_type": prediction_type,
-            # A schedule that ends on pure noise must begin there (Lin et al. 2024).
+            # A schedule with zero terminal SNR must start at pure noise (Lin et al. 2024).
             **({"rescale_betas_zero_snr": True, "timestep_spacing": "trailing"} if header.ends_on_noise else {}),
         },
     }
@@ -50,7 +50,7 @@ def write_configs(header: Header, directory: Path, prediction_type: PredictionTy
         }
         pads["tokenizer_2"] = "!"
     elif generation == "sd2":
-        # Stable Diffusion 2.x reads the last layer but one; diffusers leaves the last out.
+        # Stable Diffusion 2.x uses the penultimate layer; diffusers leaves the last out.
         configs["text_encoder"] = _open_clip_config(header, OPEN_CLIP, unread=1)
         pads["tokenizer"] = "!"
     else:
@@ -82,13 +82,13 @@ def _index(is_xl: bool) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class _Blocks:
-    """How a U-Net's layers lie, off the names of its weights.
+    """The layout of a U-Net, derived from the names of its weights.
 
     Args:
-        channels: of each level's layers, from the finest level.
-        down: for each level, for each of its layers, how many transformer blocks it has.
-        middle: of the middle: None where there is none, 0 where it has no attention.
-        up: as `down`, from the coarsest level; one layer more each.
+        channels: channels of each level, from the finest.
+        down: number of transformer blocks of each layer of each level.
+        middle: transformer blocks of the middle block; None without a middle block, 0 without attention.
+        up: as `down`, from the coarsest level, with one layer more per level.
     """
 
     channels: tuple[int, ...]
@@ -98,7 +98,7 @@ class _Blocks:
 
 
 def _read_blocks(header: Header) -> _Blocks:
-    """The layers, as the original names count them: each level's, one after another, with a downsampler between."""
+    """The layout from the original names, which number layers consecutively with a downsampler between levels."""
     channels, down = list[int](), list[list[int]]([[]])
     for number in range(1, header.count(UNET + "input_blocks.{}.")):
         block = UNET + f"input_blocks.{number}."
@@ -110,7 +110,7 @@ def _read_blocks(header: Header) -> _Blocks:
         down[-1].append(header.count(block + "1.transformer_blocks.{}."))
     layers = {len(level) for level in down}
     if len(layers) != 1:
-        raise KeyError("a level has fewer layers than another, which diffusers' U-Net does not know")
+        raise KeyError("the same number of layers in every level")
     per_level = layers.pop() + 1
     depths = [
         header.count(UNET + f"output_blocks.{number}.1.transformer_blocks.{{}}.")
@@ -128,7 +128,7 @@ def _read_blocks(header: Header) -> _Blocks:
 
 
 def _layout(blocks: _Blocks) -> dict[str, Any]:
-    """The same as diffusers' configuration says it."""
+    """The layout in the terms of diffusers' configuration."""
     for level in (*blocks.down, *blocks.up):
         if any(level) and not all(level):
             raise KeyError("attention in every layer of a level that has it in one")
@@ -138,7 +138,7 @@ def _layout(blocks: _Blocks) -> dict[str, Any]:
     if blocks.middle and coarsest is not None and blocks.middle != (coarsest if isinstance(coarsest, int) else None):
         raise KeyError(f"as many transformer blocks in the middle as in the coarsest level; it has {blocks.middle}")
     if blocks.middle and coarsest is None:
-        down[-1] = blocks.middle  # of which the middle block takes its depth
+        down[-1] = blocks.middle  # diffusers takes the middle block's depth from it
     config: dict[str, Any] = {
         "layers_per_block": len(blocks.down[0]),
         "block_out_channels": list(blocks.channels),
@@ -154,7 +154,7 @@ def _layout(blocks: _Blocks) -> dict[str, Any]:
 
 
 def _depth(level: tuple[int, ...]) -> int | list[int]:
-    """A level's depth as one number where its layers agree; 1 where it does not attend, as diffusers has it."""
+    """A level's depth, as one number where its layers agree; 1 for a level without attention, as in diffusers."""
     return max(1, level[0]) if len(set(level)) == 1 else list(level)
 
 
@@ -170,7 +170,7 @@ def _unet_config(header: Header) -> dict[str, Any]:
         "out_channels": shapes[UNET + "out.2.weight"][0],
         **_layout(blocks),
         "cross_attention_dim": shapes[attended + "1.transformer_blocks.0.attn2.to_k.weight"][1],
-        # Named a dimension, but a number of heads, in these families: 8, or channels / 64 with linear projections.
+        # Despite its name the number of heads in these families: 8, or channels / 64 with linear projections.
         "attention_head_dim": [max(1, width // HEAD_CHANNELS) for width in blocks.channels] if linear else HEADS_OF_SD1,
         "use_linear_projection": linear,
     }
@@ -196,7 +196,7 @@ def _vae_config(header: Header) -> dict[str, Any]:
         "layers_per_block": header.count(VAE + "encoder.down.0.block.{}."),
         "latent_channels": header.shapes[VAE + "encoder.conv_out.weight"][0] // 2,
         "scaling_factor": 0.13025 if is_xl else 0.18215,
-        "force_upcast": is_xl,  # XL's own overflows in float16
+        "force_upcast": is_xl,  # XL's autoencoder overflows in float16
     }
 
 

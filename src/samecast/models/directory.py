@@ -14,8 +14,8 @@ from samecast.models.supported import check_classes, check_configs
 
 INDEX = "model_index.json"
 GUIDANCE = "_guidance_scale"
-"""Where an index may tell the scale of guidance that suits the model: diffusers passes over keys with an underscore."""
-# What samecast runs of a model directory. A safety checker, where there is one, stays on the disk.
+"""Key of the index for the model's guidance scale: diffusers ignores keys with a leading underscore."""
+# The parts of a model directory that samecast runs. A safety checker is not loaded.
 PARTS = ("unet", "vae", "text_encoder", "tokenizer", "scheduler")
 XL_PARTS = (*PARTS, "text_encoder_2", "tokenizer_2")
 SKIPPED: dict[str, Any] = {
@@ -47,11 +47,11 @@ def read_directory(path: Path, name: str, dtype: torch.dtype) -> Any:
 
     Args:
         path: the directory.
-        name: what the user called it, for messages.
+        name: the model's name in messages.
         dtype: precision to load in.
 
     Raises:
-        SamecastError: it is incomplete, damaged, or of another family.
+        SamecastError: the directory is incomplete, damaged, or of another family.
     """
     family = _check_directory(path, name)
     skipped = XL_SKIPPED if family == "xl" else SKIPPED
@@ -60,7 +60,7 @@ def read_directory(path: Path, name: str, dtype: torch.dtype) -> Any:
         pipeline: Any = pipeline_class(family).from_pretrained(
             str(path), dtype=dtype, use_safetensors=True, local_files_only=True, variant=variant, **skipped
         )
-    except Exception as error:  # every broken file raises a type of its own
+    except Exception as error:  # damaged files raise many types of exception
         raise SamecastError(f"model {name} cannot be loaded: {first_line(error)}") from error
     channels, latent = pipeline.unet.config.in_channels, pipeline.vae.config.latent_channels
     if channels != latent:
@@ -70,7 +70,7 @@ def read_directory(path: Path, name: str, dtype: torch.dtype) -> Any:
 
 
 def _keep_guidance(pipeline: Any, path: Path, name: str) -> None:
-    """Leaves in the pipeline's configuration, which diffusers strips of it, the guidance that its index tells."""
+    """Copies the index's guidance scale into the pipeline's configuration, from which diffusers drops it."""
     data = _read_index(path / INDEX, name).get(GUIDANCE)
     if data is not None:
         check_value(data, Annotated[float, Within(0, 1000)], f"{GUIDANCE} in {INDEX} of model {name}")
@@ -78,7 +78,7 @@ def _keep_guidance(pipeline: Any, path: Path, name: str) -> None:
 
 
 def variant_of(files: Iterable[str]) -> str | None:
-    """The variant to load of a pipeline: `fp16` where some part's weights are there in that precision alone.
+    """The variant of a pipeline to load: `fp16` if some part's weights exist in that precision alone.
 
     Args:
         files: paths within the pipeline, with `/`.
@@ -101,10 +101,10 @@ def _check_directory(path: Path, name: str) -> Family:
 
 
 def check_index(index: Path, name: str) -> Family:
-    """The family, by the file that names a pipeline's parts.
+    """The model family, from the index of a pipeline.
 
     Raises:
-        SamecastError: it is none that samecast runs, or the file is damaged.
+        SamecastError: the family is not supported, or the file is damaged.
     """
     parts = _read_index(index, name)
     kind = shown(parts.get("_class_name", "model of another kind")).strip("'")
@@ -113,7 +113,7 @@ def check_index(index: Path, name: str) -> Family:
     if not has_unet or (is_xl and not kind.startswith("StableDiffusionXL")):
         raise SamecastError(f"model {name} is a {kind}; samecast runs the Stable Diffusion 1.x, 2.x and XL families")
     if is_xl and _class_of(parts, "text_encoder") is None:
-        raise SamecastError(f"model {name} is a refiner, which only finishes pictures; samecast runs base models")
+        raise SamecastError(f"model {name} is a refiner, which only refines images; samecast runs base models")
     check_classes(parts, name)
     return "xl" if is_xl else "sd"
 
@@ -126,6 +126,6 @@ def _read_index(index: Path, name: str) -> dict[str, Any]:
 
 
 def _class_of(parts: dict[str, Any], part: str) -> str | None:
-    """The class that an index names for a part, which it tells as [library, class]."""
+    """The class of a part in an index, where it is stored as [library, class]."""
     data = parts.get(part)
     return str(data[1]) if isinstance(data, list) and len(data) == 2 and data[1] is not None else None

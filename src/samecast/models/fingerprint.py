@@ -1,4 +1,4 @@
-"""Which weights these are: a hash of a model's files, so that a record names them wherever they lie."""
+"""Hashes of a model's files, so that a record identifies the weights independently of their path."""
 
 import hashlib
 from collections.abc import Iterable
@@ -15,7 +15,7 @@ def file_revision(path: Path) -> str:
 
 
 def directory_revision(path: Path, parts: Iterable[str]) -> str:
-    """`sha256:` and a hash over names and contents of the files that loading reads, in the subfolders named."""
+    """`sha256:` and a hash over names and contents of the files that loading reads in the given subfolders."""
     total = hashlib.sha256()
     for part in sorted(parts):
         for file in sorted((path / part).rglob("*")):

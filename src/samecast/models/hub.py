@@ -12,14 +12,14 @@ from samecast.models.quiet import first_line, quiet_libraries
 
 
 def download(hub_id: str, revision: str | None) -> Path:
-    """The local snapshot of a hub repository, whose folder is named after the commit. Shows the hub's own bars.
+    """The local snapshot of a hub repository, in a folder named by the commit. Shows the hub's own progress bars.
 
     Raises:
-        SamecastError: the hub has no such model, cannot be reached, or the model is of another family.
+        SamecastError: the hub has no such model or cannot be reached, or the model is of another family.
     """
     try:
         with quiet_libraries(keep_bars=True):
-            # Before gigabytes of another family come down.
+            # Checked before gigabytes are downloaded.
             family = check_index(_fetch_index(hub_id, revision), hub_id)
             skipped = {"safety_checker": None} if family == "sd" else {}
             download: Any = pipeline_class(family).download
@@ -29,32 +29,33 @@ def download(hub_id: str, revision: str | None) -> Path:
         raise
     except RepositoryNotFoundError as error:
         raise SamecastError(
-            f"model {hub_id} is no local path, and the hub has none of this name or wants you to log in (hf auth login)"
+            f"model {hub_id} is not a local path, and the hub has no model of this name or requires a login (hf auth"
+            f" login)"
         ) from error
     except Exception as error:  # the hub's client raises a dozen unrelated types
         raise SamecastError(
-            f"model {hub_id} is no local path and could not be fetched from the hub: {first_line(error)}"
+            f"model {hub_id} is not a local path and could not be fetched from the hub: {first_line(error)}"
         ) from error
 
 
 def _variant(hub_id: str, revision: str | None) -> str | None:
-    """The variant to fetch. Without a connection nothing is fetched, so that it does not matter."""
+    """The variant to fetch; without a connection, when nothing is fetched, None."""
     try:
         siblings = HfApi().model_info(hub_id, revision=revision).siblings
-    except Exception:  # as in `_fetch_index`, whose copy told that all was here before
+    except Exception:  # no connection: `_fetch_index` found an earlier copy, so the files are in the cache
         return None
     return variant_of(sibling.rfilename for sibling in siblings or ())
 
 
 def _fetch_index(hub_id: str, revision: str | None) -> Path:
-    """The file that names a hub pipeline's parts: fetched, or, without a connection, as it was fetched before.
+    """The index of a hub pipeline: fetched, or, without a connection, from the cache.
 
-    The hub's client would try five times over half a minute before it gave up on a plane; asking for the file's
-    metadata tries once.
+    Offline, the hub's client retries a download five times over half a minute; a request for the file's metadata is
+    tried once.
     """
     try:
         get_hf_file_metadata(hf_hub_url(hub_id, INDEX, revision=revision))
-    except Exception as error:  # whatever it is, an earlier copy will do; without one, it is the reason
+    except Exception as error:  # use an earlier copy; without one, report this error
         try:
             return Path(hf_hub_download(hub_id, INDEX, revision=revision, local_files_only=True))
         except LocalEntryNotFoundError:

@@ -1,6 +1,6 @@
-"""From a name to a running model: a directory, a hub id or a single file; every failure is one line.
+"""Loads a model by name: a directory, a hub id or a single file; every failure is one line.
 
-Weights are read from safetensors only: a pickle runs whatever code its author put in.
+Weights are read from safetensors only: a pickle can run arbitrary code.
 """
 
 import re
@@ -40,14 +40,14 @@ def load_backbone(
 
     Args:
         model: `diorama` (the embedded model), a pipeline directory, a single `.safetensors` file, or a hub id.
-        device: `auto` takes CUDA, then Apple's MPS, then the CPU; or any name torch knows, such as `cuda:1`.
+        device: `auto` chooses CUDA, then Apple's MPS, then the CPU; or any device name of torch, such as `cuda:1`.
         dtype: `auto` is float16 on CUDA and float32 elsewhere; or float32, float16, bfloat16.
         revision: branch, tag or commit of a hub id.
-        prediction_type: what the model predicts, `epsilon` or `v_prediction`; `auto` is what its configuration or, of a
-            single file, its metadata say.
+        prediction_type: what the model predicts, `epsilon` or `v_prediction`; `auto` takes it from its configuration
+            or, for a single file, from its metadata.
 
     Raises:
-        SamecastError: the model is missing, unreachable, not of this family, or pickled.
+        SamecastError: the model is missing, unreachable, of another family, or a pickle.
     """
     place = choose_device(device)
     precision = choose_dtype(dtype, place)
@@ -69,16 +69,16 @@ def load_backbone(
 
 
 def adapt(pipeline: Any, identity: ModelIdentity) -> UNetBackbone:
-    """A pipeline behind the adapter of its family; a U-Net that asks for pooled text and time ids is XL's."""
+    """Wraps a pipeline in the adapter of its family; a U-Net with pooled text and time ids is XL's."""
     kind = XLBackbone if pipeline.unet.config.addition_embed_type == "text_time" else UNetBackbone
     return kind(pipeline, identity)
 
 
 def choose_device(device: str) -> torch.device:
-    """`auto` or a name that torch knows, checked to be there.
+    """The device for `auto` or for a torch device name, checked to be available.
 
     Raises:
-        SamecastError: no such device on this machine.
+        SamecastError: this machine has no such device.
     """
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
@@ -86,16 +86,16 @@ def choose_device(device: str) -> torch.device:
         place = torch.device(device)
         torch.zeros(1, device=place)
     except (RuntimeError, AssertionError, NotImplementedError) as error:
-        # torch raises AssertionError where it was compiled without CUDA.
+        # torch raises AssertionError if compiled without CUDA.
         raise SamecastError(f"device {device!r} cannot be used here: {first_line(error)}") from None
     return place
 
 
 def choose_dtype(dtype: str, device: torch.device) -> torch.dtype:
-    """`auto` or one of DTYPES: float16 pays on CUDA alone.
+    """The precision for `auto` or one of DTYPES; `auto` is float16 on CUDA alone, where it is faster.
 
     Raises:
-        SamecastError: another name.
+        SamecastError: the name is unknown.
     """
     if dtype == "auto":
         return torch.float16 if device.type == "cuda" else torch.float32
@@ -105,10 +105,10 @@ def choose_dtype(dtype: str, device: torch.device) -> torch.dtype:
 
 
 def choose_prediction_type(prediction_type: str) -> PredictionType | None:
-    """`auto`, which is None, or one of the two.
+    """The prediction type; None for `auto`.
 
     Raises:
-        SamecastError: another name.
+        SamecastError: the name is unknown.
     """
     if prediction_type == "auto":
         return None
@@ -118,8 +118,8 @@ def choose_prediction_type(prediction_type: str) -> PredictionType | None:
 
 
 def _locate(model: str | Path, revision: str | None) -> tuple[Path, ModelIdentity]:
-    """Where the model's files lie, after fetching them if need be, and which they are."""
-    name = check_text(str(model), "the model's name")  # which records keep
+    """The path of the model's files, fetched if needed, and their identity."""
+    name = check_text(str(model), "the model's name")  # stored in records
     path = EMBEDDED_PATH if name == EMBEDDED else expanded(model)
     if path.suffix.lower() in PICKLES:
         raise SamecastError(f"model {name} is a pickle, which could run any code; convert it to .safetensors first")

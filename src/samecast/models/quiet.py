@@ -1,4 +1,4 @@
-"""Keeping the libraries' voices down: what they say while loading, and what they say when they fail."""
+"""Silences the libraries' output while loading, and shortens their error messages."""
 
 import warnings
 from collections.abc import Generator
@@ -11,7 +11,7 @@ from transformers.utils import logging as transformers_logging
 
 @contextmanager
 def quiet_libraries(*, keep_bars: bool = False) -> Generator[None]:
-    """Holds back the libraries' own chatter and, unless they are to be kept, bars; failures still raise."""
+    """Suppresses the libraries' log output and, unless `keep_bars`, progress bars; errors are still raised."""
     libraries: list[Any] = [diffusers_logging, transformers_logging]
     levels = [library.get_verbosity() for library in libraries]
     bars = [library.is_progress_bar_enabled() for library in libraries]
@@ -21,7 +21,7 @@ def quiet_libraries(*, keep_bars: bool = False) -> Generator[None]:
             library.disable_progress_bar()
     try:
         with warnings.catch_warnings():
-            # Their remarks on their own interfaces, and on a second adapter beside a first.
+            # Deprecation warnings of the libraries' own interfaces, and peft's warning about a second adapter.
             warnings.simplefilter("ignore")
             yield
     finally:
@@ -32,6 +32,6 @@ def quiet_libraries(*, keep_bars: bool = False) -> Generator[None]:
 
 
 def first_line(error: BaseException) -> str:
-    """What an error says, in one line: libraries write whole paragraphs."""
+    """The first line of an error's message: libraries write whole paragraphs."""
     lines = str(error).strip().splitlines()
     return lines[0].strip() if lines else type(error).__name__

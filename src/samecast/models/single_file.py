@@ -1,6 +1,6 @@
-"""Single-file checkpoints of Stable Diffusion 1.x, 2.x and XL: weights alone, the rest follows from their shapes.
+"""Single-file checkpoints of Stable Diffusion 1.x, 2.x and XL: weights alone; the configuration follows from shapes.
 
-diffusers converts the weights; left to itself it would fetch the configurations and the tokenizers from the hub.
+diffusers converts the weights; by itself it would fetch configurations and tokenizers from the hub.
 """
 
 import logging
@@ -38,7 +38,7 @@ def read_single_file(path: Path, dtype: torch.dtype, prediction_type: Prediction
     Args:
         path: a `.safetensors` file with U-Net, autoencoder and text encoders.
         dtype: precision to load in.
-        prediction_type: what it predicts; None is as it says itself.
+        prediction_type: what the model predicts; None takes it from the file.
 
     Raises:
         SamecastError: the file is damaged, incomplete or of another family.
@@ -50,13 +50,15 @@ def read_single_file(path: Path, dtype: torch.dtype, prediction_type: Prediction
             _check(path, header)
             write_configs(header, folder, prediction_type or _predicted(path, header))
         except (KeyError, IndexError) as error:
-            raise SamecastError(f"model {path} is no Stable Diffusion checkpoint: it lacks {error}") from error
+            raise SamecastError(
+                f"model {path} is not a supported Stable Diffusion checkpoint: it lacks {error}"
+            ) from error
         skipped = XL_SKIPPED if is_xl else SKIPPED
         try:
             pipeline: Any = pipeline_class("xl" if is_xl else "sd").from_single_file(
                 str(path), config=str(folder), local_files_only=True, dtype=dtype, **skipped
             )
-        except Exception as error:  # a wrong tensor fails in any of three libraries
+        except Exception as error:  # a wrong tensor can fail in any of three libraries
             raise SamecastError(f"model {path} cannot be loaded: {first_line(error)}") from error
     for part in (pipeline.unet, pipeline.vae, pipeline.text_encoder):
         empty = next((name for name, weight in part.named_parameters() if weight.is_meta), None)
@@ -70,8 +72,8 @@ def _predicted(path: Path, header: Header) -> PredictionType:
     if stated is not None:
         return stated
     _log.warning(
-        "model %s does not say what it predicts, and is taken for one of 2.x at 768 px, which predicts the velocity; if"
-        " its pictures are noise, it is one at 512 px: load it with prediction_type epsilon",
+        "model %s does not state its prediction type; assumed to be v-prediction, as of a 2.x model at 768 px. If its"
+        " images are noise, it is a 512 px model: load it with prediction_type epsilon",
         path,
     )
     return "v_prediction"
@@ -79,9 +81,9 @@ def _predicted(path: Path, header: Header) -> PredictionType:
 
 def _check(path: Path, header: Header) -> None:
     if header.has(REFINER):
-        raise SamecastError(f"model {path} is a refiner, which only finishes pictures; samecast runs base models")
+        raise SamecastError(f"model {path} is a refiner, which only refines images; samecast runs base models")
     if header.is_edm:
-        raise SamecastError(f"model {path} has the noise levels of EDM, which are not those of Stable Diffusion")
+        raise SamecastError(f"model {path} has EDM's noise levels, which are not supported")
     if header.has(UNET + "time_embed.cond_proj"):
         raise SamecastError(
             f"model {path}: its U-Net takes the guidance scale as an input (LCM), which is not supported"
@@ -96,7 +98,9 @@ def _check(path: Path, header: Header) -> None:
     )
     missing = [name for name, present in parts.items() if not present]
     if missing:
-        raise SamecastError(f"model {path} is no complete Stable Diffusion checkpoint: it lacks {', '.join(missing)}")
+        raise SamecastError(
+            f"model {path} is not a complete Stable Diffusion checkpoint: it lacks {', '.join(missing)}"
+        )
     channels = header.shapes[UNET + "input_blocks.0.0.weight"][1]
     latent = header.shapes[VAE + "encoder.conv_out.weight"][0] // 2
     if channels != latent:
@@ -110,5 +114,5 @@ def _check(path: Path, header: Header) -> None:
         if header.has(prefix) and header.shapes[prefix + name][0] != VOCABULARY_SIZE:
             raise SamecastError(
                 f"model {path} has a vocabulary of {header.shapes[prefix + name][0]}, not CLIP's {VOCABULARY_SIZE};"
-                " a single file cannot say which: use a pipeline directory"
+                " a single file does not contain its tokenizer: use a pipeline directory"
             )

@@ -1,9 +1,8 @@
-"""Stock diffusers pipelines: what is needed to know of one, and of each of its calls, to control it from outside.
+"""Stock diffusers pipelines: the batch layout and timesteps of each call, for attention routing from outside.
 
-A pipeline is not changed and its loop is not ours. How its batch is made up it says when it asks its own
-`encode_prompt` for embeddings (so many prompts, so many pictures of each, with guidance or without); the step is read
-off the `timestep` argument of its U-Net. Rows are guidance group by guidance group, in each prompt by prompt, in each
-picture by picture.
+The pipeline and its loop are not changed. The batch layout follows from the arguments of its call of `encode_prompt`
+(prompts, images per prompt, guidance); the step follows from the `timestep` argument of its U-Net. Rows are ordered by
+guidance group, then prompt, then image.
 """
 
 import inspect
@@ -31,12 +30,12 @@ _SAYS_THE_BATCH = {"num_images_per_prompt", "do_classifier_free_guidance"}
 
 @dataclass(frozen=True)
 class PipelineCall:
-    """How the batch of one call of a pipeline is made up.
+    """The batch layout of one call of a pipeline.
 
     Args:
-        prompts: the texts; None for one that came as an embedding.
-        images_per_prompt: how many pictures of each.
-        guided: whether there is an unconditional half beside the conditional one.
+        prompts: the texts; None for a prompt given as an embedding.
+        images_per_prompt: number of images per prompt.
+        guided: whether the batch has an unconditional half before the conditional one.
     """
 
     prompts: tuple[str | None, ...]
@@ -45,7 +44,7 @@ class PipelineCall:
 
     @property
     def rows(self) -> int:
-        """How many rows the U-Net is called with."""
+        """The number of rows of a U-Net call."""
         return len(self.prompts) * self.images_per_prompt * (2 if self.guided else 1)
 
 
@@ -54,26 +53,26 @@ class StockTimeline:
     """The steps of one call of a pipeline, whatever its scheduler.
 
     Args:
-        timesteps: each distinct timestep once, in the order of denoising, from the first that is evaluated.
+        timesteps: the distinct timesteps, in denoising order, from the first one evaluated.
     """
 
     timesteps: tuple[float, ...]
 
     @property
     def steps(self) -> int:
-        """How many there are."""
+        """The number of steps."""
         return len(self.timesteps)
 
     def is_identity(self, step: int) -> bool:
-        """No: only the scheduler could tell."""
+        """False: only the scheduler knows."""
         return False
 
 
 def adopt_pipeline(pipeline: Any) -> UNetBackbone:
-    """A stock pipeline behind the `Backbone` protocol, held and never changed.
+    """Wraps a stock pipeline in the `Backbone` protocol without changing it.
 
     Raises:
-        SamecastError: it is no pipeline of the family, or does not tell how its batch is made up.
+        SamecastError: it is not a pipeline of the family, or its batch layout cannot be read.
     """
     name = type(pipeline).__name__
     if isinstance(pipeline, torch.nn.Module):
@@ -88,14 +87,14 @@ def adopt_pipeline(pipeline: Any) -> UNetBackbone:
     encode = getattr(pipeline, "encode_prompt", None)
     if encode is None or not set(inspect.signature(encode).parameters) >= _SAYS_THE_BATCH:
         raise SamecastError(
-            f"{name} cannot be bound: it has no encode_prompt that tells pictures per prompt and guidance, so that"
-            " nobody knows whose a row of its batch is"
+            f"{name} cannot be bound: it has no encode_prompt with images per prompt and guidance, so its"
+            " batch rows cannot be attributed"
         )
     return adapt(pipeline, ModelIdentity(str(pipeline.config.get("_name_or_path", name)), ""))
 
 
 def read_call(encode_prompt: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> PipelineCall:
-    """How a batch is made up, from the arguments with which a pipeline asks for its embeddings."""
+    """The batch layout, from the arguments of a pipeline's `encode_prompt` call."""
     bound = inspect.signature(encode_prompt).bind(*args, **kwargs)
     bound.apply_defaults()
     asked = bound.arguments
@@ -108,9 +107,9 @@ def read_call(encode_prompt: Any, args: Sequence[Any], kwargs: Mapping[str, Any]
 
 
 def weights_state(pipeline: Any) -> Hashable:
-    """What changes when weights of a pipeline change: which tensors they are, how often written, LoRAs' strengths.
+    """A value that changes with a pipeline's weights: tensor identities, their versions, and LoRA strengths.
 
-    Where parts wait elsewhere until they run (sequential offloading) the tensors are new each time, and so is this.
+    With sequential offloading the tensors are new at every call, and so is this value.
     """
     parts = [part for part in pipeline.components.values() if isinstance(part, torch.nn.Module)]
     tensors = [tensor for part in parts for tensor in part.parameters()]
@@ -124,7 +123,7 @@ def weights_state(pipeline: Any) -> Hashable:
 
 @contextmanager
 def lora_at_strength(unet: Any, kwargs: Mapping[str, Any]) -> Generator[None]:
-    """For evaluations of our own before a U-Net's call: LoRAs at the strength that the call asks for."""
+    """For our own evaluations before a U-Net call: sets LoRAs to the strength of the call."""
     scale = (kwargs.get("cross_attention_kwargs") or {}).get("scale", 1.0)
     scale_lora_layers(unet, scale)
     try:
@@ -135,10 +134,9 @@ def lora_at_strength(unet: Any, kwargs: Mapping[str, Any]) -> Generator[None]:
 
 @contextmanager
 def without_image_prompt(backbone: UNetBackbone, kwargs: Mapping[str, Any]) -> Generator[None]:
-    """For evaluations of our own before a U-Net's call that has an image prompt (IP-Adapter): photos have none.
+    """For our own evaluations before a U-Net call with an image prompt (IP-Adapter), which photos do not have.
 
-    What stands for none is the unconditional half of the call's; without guidance there is no such half, and zeros are
-    what diffusers takes for it.
+    The empty image prompt is the unconditional half of the call's; without guidance it is zeros, as in diffusers.
     """
     given = (kwargs.get("added_cond_kwargs") or {}).get("image_embeds")
     prompts: Sequence[Tensor] = [given] if isinstance(given, Tensor) else given or ()
@@ -151,10 +149,10 @@ def without_image_prompt(backbone: UNetBackbone, kwargs: Mapping[str, Any]) -> G
 
 
 def read_arguments(args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[Tensor, float]:
-    """What a U-Net is called with: the latents (row, channel, height, width), and the timestep of all rows.
+    """The arguments of a U-Net call: latents (row, channel, height, width), and the common timestep.
 
     Raises:
-        SamecastError: rows are at different timesteps.
+        SamecastError: rows have different timesteps.
     """
     sample: Tensor = args[0] if args else kwargs["sample"]
     timestep: Any = args[1] if len(args) > 1 else kwargs["timestep"]
@@ -162,32 +160,32 @@ def read_arguments(args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[Tens
         return sample, float(timestep)
     values = timestep.detach().flatten()
     if not bool((values == values[0]).all()):
-        raise SamecastError("the pipeline's rows are at different timesteps, so that there is no one step")
+        raise SamecastError("the pipeline's rows have different timesteps; attach needs one timestep for all rows")
     return sample, float(values[0])
 
 
 def timeline_from(scheduler: Any, first: float) -> StockTimeline:
-    """The steps of a call whose first evaluation is at timestep `first`: img2img starts late in the schedule.
+    """The steps of a call that starts at timestep `first`; img2img starts late in the schedule.
 
     A timestep that a scheduler evaluates twice, as PNDM and Heun do, is one step.
 
     Raises:
-        SamecastError: the scheduler does not know the timestep.
+        SamecastError: the timestep is not among the scheduler's.
     """
     distinct = tuple(dict.fromkeys(map(float, scheduler.timesteps.tolist())))
     if first not in distinct:
         raise SamecastError(
             f"the U-Net was called at timestep {first:g}, which is not among those of the pipeline's"
-            f" {type(scheduler).__name__}: the step cannot be told"
+            f" {type(scheduler).__name__}: the step cannot be determined"
         )
     return StockTimeline(distinct[distinct.index(first) :])
 
 
 def check_inverts(scheduler: Any) -> None:
-    """Refuses a scheduler whose steps cannot be run upward exactly, which a real photo needs.
+    """Refuses a scheduler whose steps cannot be inverted exactly, as a real photo requires.
 
     Raises:
-        SamecastError: so it is.
+        SamecastError: the scheduler is not a plain DDIMScheduler.
     """
     remedy = (
         "set pipeline.scheduler = DDIMScheduler.from_config(pipeline.scheduler.config, clip_sample=False,"
@@ -198,23 +196,23 @@ def check_inverts(scheduler: Any) -> None:
     config: Any = scheduler.config
     if config.clip_sample or config.thresholding:
         clips = "clip_sample" if config.clip_sample else "thresholding"
-        raise SamecastError(f"a photo cannot be inverted with {clips}, which forgets what it cuts: {remedy}")
+        raise SamecastError(f"a photo cannot be inverted with {clips}, which discards values: {remedy}")
 
 
 def check_takes_photos(pipeline: Any) -> None:
-    """Refuses a U-Net that takes more than a noisy latent, as those made for inpainting do: no photo can be inverted.
+    """Refuses a U-Net with inputs besides a noisy latent, as for inpainting: a photo cannot be inverted with it.
 
     Raises:
-        SamecastError: so it is.
+        SamecastError: the U-Net has additional input channels.
     """
     channels, latent = pipeline.unet.config.in_channels, pipeline.vae.config.latent_channels
     if channels != latent:
         raise SamecastError(
-            f"a photo cannot be inverted by a U-Net that takes {channels} channels instead of the {latent} of a latent:"
+            f"a photo cannot be inverted by a U-Net with {channels} input channels instead of a latent's {latent}:"
             " name a row of the batch as the source"
         )
 
 
 def schedule_from(backbone: UNetBackbone, timeline: StockTimeline) -> Schedule:
-    """The noise levels of a call's steps, under a scheduler that `check_inverts` has passed."""
+    """The noise levels of a call's steps, for a scheduler accepted by `check_inverts`."""
     return schedule_of(backbone.pipeline.scheduler, backbone.prediction_type).last(timeline.steps)

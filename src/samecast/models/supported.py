@@ -1,7 +1,7 @@
-"""What the code implements, read off a pipeline's configurations before any weight is loaded.
+"""Checks a pipeline's configurations for unsupported features before any weight is loaded.
 
-A denoiser that wants more than latents, a timestep and text, a noise schedule of another kind, or another autoencoder
-would run all the same, and give pictures that are wrong; so each is refused by name.
+A denoiser with inputs besides latents, timestep and text, another kind of noise schedule, or another autoencoder would
+run and give wrong images without an error; so each is refused by name.
 """
 
 from collections.abc import Mapping
@@ -11,8 +11,8 @@ from typing import Any, cast
 from samecast.checked import parse_json, read_text, shown
 from samecast.errors import SamecastError
 
-# Schedulers over the cumulative alphas of DDPM. What else there is (EDM, flow matching, consistency models) has noise
-# levels of its own, which DDIM's would replace in silence.
+# Schedulers over DDPM's cumulative alphas. Others (EDM, flow matching, consistency models) have other noise levels,
+# which DDIM's would replace silently.
 DIFFUSION_SCHEDULERS = frozenset(
     {
         "DDIMScheduler",
@@ -62,7 +62,7 @@ _UNET_WANTS = {
     "num_class_embeds": "class labels",
     "encoder_hid_dim_type": "an image prompt or a projection of the text",
     "encoder_hid_dim": "a projection of the text",
-    "time_cond_proj_dim": "the guidance scale as an input, as models distilled for few steps (LCM) do",
+    "time_cond_proj_dim": "the guidance scale as an input (LCM)",
     "only_cross_attention": "text in place of self-attention",
     "mid_block_only_cross_attention": "text in place of self-attention",
     "dual_cross_attention": "two texts",
@@ -71,14 +71,14 @@ _TEXT_MODELS = ("clip", "clip_text_model")
 
 
 def check_classes(parts: Mapping[str, Any], name: str) -> None:
-    """Refuses an index whose parts are of classes that are not run.
+    """Refuses an index whose parts have unsupported classes.
 
     Args:
-        parts: of `model_index.json`: [library, class] by part.
-        name: of the model, for messages.
+        parts: the contents of `model_index.json`: [library, class] by part.
+        name: the model's name in messages.
 
     Raises:
-        SamecastError: one is.
+        SamecastError: a class is not supported.
     """
     for part, classes in _CLASSES.items():
         data = parts.get(part)
@@ -92,15 +92,15 @@ def check_classes(parts: Mapping[str, Any], name: str) -> None:
 
 
 def check_configs(directory: Path, name: str, *, second: bool) -> None:
-    """Refuses, from its configuration files, a pipeline directory that wants what is not implemented.
+    """Refuses a pipeline directory whose configuration files need unsupported features.
 
     Args:
-        directory: of the pipeline.
-        name: of the model, for messages.
+        directory: the pipeline directory.
+        name: the model's name in messages.
         second: whether it has a second text encoder.
 
     Raises:
-        SamecastError: a file is damaged, or wants it.
+        SamecastError: a file is damaged or needs an unsupported feature.
     """
     check_unet(_config(directory, "unet", name), name)
     check_vae(_config(directory, "vae", name), name)
@@ -112,7 +112,7 @@ def check_configs(directory: Path, name: str, *, second: bool) -> None:
 
 
 def check_unet(config: Mapping[str, Any], name: str) -> None:
-    """Refuses a U-Net that takes more than latents, a timestep and text, or attends in another way."""
+    """Refuses a U-Net with inputs besides latents, timestep and text, or with another kind of attention."""
     for field, what in _UNET_WANTS.items():
         value = config.get(field)
         if any(cast(list[Any], value)) if isinstance(value, list) else value not in (None, False):
@@ -140,7 +140,7 @@ def _listed(value: Any) -> list[Any]:
 
 
 def check_vae(config: Mapping[str, Any], name: str) -> None:
-    """Refuses an autoencoder of another kind, or one that shifts its latents."""
+    """Refuses another class of autoencoder, or one that shifts its latents."""
     kind = config.get("_class_name", "AutoencoderKL")
     if kind != "AutoencoderKL":
         raise SamecastError(f"model {name} has a {shown(kind)} as vae; samecast runs AutoencoderKL")
@@ -150,15 +150,13 @@ def check_vae(config: Mapping[str, Any], name: str) -> None:
 
 
 def check_scheduler(config: Mapping[str, Any], name: str) -> None:
-    """Refuses noise levels that are not those of DDPM's cumulative alphas."""
+    """Refuses noise levels other than DDPM's cumulative alphas."""
     kind = config.get("_class_name", "DDIMScheduler")
     if not isinstance(kind, str) or kind not in DIFFUSION_SCHEDULERS:
-        raise SamecastError(
-            f"model {name} is sampled by {shown(kind)}, whose noise levels are not those of Stable Diffusion"
-        )
+        raise SamecastError(f"model {name} uses {shown(kind)}, whose noise levels are not supported")
     for field in ("use_flow_sigmas", "sigma_max", "sigma_data"):
         if config.get(field):
-            raise SamecastError(f"model {name}: its schedule sets {field}, so its noise levels are of another kind")
+            raise SamecastError(f"model {name}: its schedule sets {field}, and such noise levels are not supported")
     if config.get("timestep_type", "discrete") != "discrete":
         raise SamecastError(f"model {name} has {shown(config['timestep_type'])} timesteps, which are not supported")
 

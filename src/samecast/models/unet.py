@@ -1,7 +1,7 @@
 """Stable Diffusion 1.x and 2.x (and their miniatures): one CLIP text encoder, a conditional U-Net, a KL autoencoder.
 
-An adapter over diffusers' pipeline, which stays as it was loaded: prompts go through the pipeline's own
-`encode_prompt`, so that textual inversions and LoRAs act here as they do there.
+An adapter over diffusers' pipeline, which it does not change: prompts go through the pipeline's `encode_prompt`, so
+that textual inversions and LoRAs have the same effect as in diffusers.
 """
 
 import importlib.metadata
@@ -32,15 +32,15 @@ class UNetBackbone:
     """A `StableDiffusionPipeline` behind the `Backbone` protocol.
 
     Args:
-        pipeline: the loaded pipeline, on its device; held, never modified.
-        identity: which weights these are.
+        pipeline: the loaded pipeline, on its device; never modified.
+        identity: the identity of its weights.
 
     Raises:
-        SamecastError: the checkpoint predicts something that DDIM inversion is not defined for here.
+        SamecastError: the checkpoint's prediction type is neither epsilon nor v_prediction.
     """
 
     customary_guidance = 7.5
-    """Scale that papers and diffusers sample this family with."""
+    """Guidance scale of papers and diffusers for this family."""
 
     def __init__(self, pipeline: Any, identity: ModelIdentity) -> None:
         self.pipeline = pipeline
@@ -50,11 +50,11 @@ class UNetBackbone:
             raise SamecastError(f"model {identity.id} predicts {prediction_type!r}; expected epsilon or v_prediction")
         self.prediction_type: PredictionType = prediction_type
         self.image_prompts: tuple[Tensor, ...] = ()
-        """What stands for no image prompt, one row for each IP-Adapter; set while a pipeline with some is attached."""
+        """Empty image prompts, one row per IP-Adapter; set while a pipeline with IP-Adapters is attached."""
 
     @property
     def device(self) -> torch.device:
-        """Where the parts compute; parts that are offloaded wait elsewhere in between."""
+        """The device that the parts compute on, also for offloaded parts."""
         return self.pipeline._execution_device
 
     @property
@@ -64,7 +64,7 @@ class UNetBackbone:
 
     @property
     def latent_dtype(self) -> torch.dtype:
-        """The precision of latents between steps: float32, or the U-Net's where that is finer."""
+        """The precision of latents between steps: float32, or the U-Net's if higher."""
         return torch.promote_types(torch.float32, self.dtype)
 
     @property
@@ -74,17 +74,17 @@ class UNetBackbone:
 
     @property
     def default_size(self) -> int:
-        """The side the U-Net was made for, in pixels."""
+        """The native image side of the U-Net, in pixels."""
         side = self.pipeline.unet.config.sample_size
         return int(side if isinstance(side, int) else side[0]) * int(self.pipeline.vae_scale_factor)
 
     @property
     def default_guidance(self) -> float:
-        """What the pipeline's index tells, else the custom of its family."""
+        """The guidance scale in the pipeline's index, else the family's default."""
         return float(self.pipeline.config.get(GUIDANCE, self.customary_guidance))
 
     def latent_shape(self, height: int, width: int) -> tuple[int, int, int]:
-        """(channel, height, width), refusing what stock diffusers refuses: sides that no whole latent has."""
+        """(channel, height, width); refuses sides in pixels that are no whole number of latent pixels."""
         factor = int(self.pipeline.vae_scale_factor)
         for name, side in (("height", height), ("width", width)):
             if side % factor:
@@ -93,7 +93,7 @@ class UNetBackbone:
         return int(self.pipeline.unet.config.in_channels), height // factor, width // factor
 
     def schedule(self, steps: int) -> Schedule:
-        """The levels that stock diffusers steps through with a DDIMScheduler of the checkpoint's configuration."""
+        """The noise levels of diffusers' DDIMScheduler with the checkpoint's configuration."""
         trained = int(self.pipeline.scheduler.config.num_train_timesteps)
         if steps > trained:
             raise SamecastError(
@@ -102,7 +102,7 @@ class UNetBackbone:
         # SD's PNDM configuration lacks clip_sample, and DDIMScheduler's default of True ruins inversion.
         scheduler: Any = DDIMScheduler.from_config(self.pipeline.scheduler.config, clip_sample=False)
         scheduler.set_timesteps(steps)
-        if int(scheduler.timesteps[0]) >= trained:  # steps_offset moves them up by one
+        if int(scheduler.timesteps[0]) >= trained:  # steps_offset shifts them by one
             raise SamecastError(f"steps must be below {trained} for this model's schedule; got {steps}")
         return schedule_of(scheduler, self.prediction_type)
 
@@ -145,21 +145,21 @@ class UNetBackbone:
         if not found:
             raise SamecastError(f"the word {phrase!r} is not in the prompt {prompt[:60]!r}, so no map can show it")
         limit = self._text_limit
-        read = tuple(at for at in found if at < limit - 1)  # the last is the mark of the end
+        read = tuple(at for at in found if at < limit - 1)  # the last is the end token
         if not read:
             raise SamecastError(
                 f"the word {phrase!r} comes after the {limit - 2} tokens that the model reads of the prompt"
-                f" {prompt[:40]!r}...: say it earlier"
+                f" {prompt[:40]!r}...: move it forward"
             )
         return read
 
     @property
     def _text_limit(self) -> int:
-        """How many tokens a text has at most, marks included; of XL's two encoders both read 77."""
+        """The largest number of tokens of a text, with start and end token; 77 for both of XL's encoders."""
         return int(self.pipeline.text_encoder.config.max_position_embeddings)
 
     def _tokens(self, text: str) -> list[str]:
-        """What the text encoder reads, with the marks of begin and end."""
+        """The tokens of a text, with start and end token."""
         tokenizer = self.pipeline.tokenizer
         return tokenizer.convert_ids_to_tokens(tokenizer(self.pipeline.maybe_convert_prompt(text, tokenizer)).input_ids)
 
@@ -180,10 +180,10 @@ class UNetBackbone:
         return prediction.to(self.latent_dtype)
 
     def added_conditions(self, rows: int) -> dict[str, Any]:
-        """What the U-Net is told besides the text: without an image prompt, if it has an IP-Adapter.
+        """The U-Net's conditions besides the text: empty image prompts, if it has an IP-Adapter.
 
         Raises:
-            SamecastError: it has one, and nothing is known of image prompts.
+            SamecastError: it has an IP-Adapter, and no empty image prompt is set.
         """
         if getattr(self.pipeline.unet, "encoder_hid_proj", None) is None:
             return {}
@@ -209,7 +209,7 @@ class UNetBackbone:
         vae = self.pipeline.vae
         found: list[Tensor] = []
         for latent in latents:
-            # In its own precision, also where a training computes the rest in another.
+            # In the autoencoder's own precision, even if training uses another for the rest.
             with torch.autocast(self.device.type, enabled=False):
                 pixels = vae.decode((latent[None] / vae.config.scaling_factor).to(vae.dtype), return_dict=False)[0]
             check_finite(pixels, "autoencoder", vae.dtype, self.identity)
@@ -247,18 +247,18 @@ def check_not_compiled(unet: Any) -> None:
     """Refuses a compiled U-Net, whose attention cannot be changed.
 
     Raises:
-        SamecastError: it, or a part of it, is compiled.
+        SamecastError: the U-Net or a part of it is compiled.
     """
     modules = unet.modules() if isinstance(unet, torch.nn.Module) else ()
     if any(hasattr(part, "_orig_mod") or getattr(part, "_compiled_call_impl", None) is not None for part in modules):
-        raise SamecastError("the U-Net is compiled, which fixes its attention: use it as it was before torch.compile")
+        raise SamecastError("the U-Net is compiled, which fixes its attention: use the U-Net without torch.compile")
 
 
 def walk(unet: Any, kind: Kind) -> Iterator[BoundLayer]:
-    """Yield a U-Net's attention of one kind in execution order; its own lists put `mid` last.
+    """Yields a U-Net's attention layers of one kind in execution order; the U-Net's own lists put `mid` last.
 
     Raises:
-        SamecastError: it is compiled, or has attention that is not in transformer blocks.
+        SamecastError: the U-Net is compiled, or has attention outside transformer blocks.
     """
     check_not_compiled(unet)
     resolution = unet.config.sample_size if isinstance(unet.config.sample_size, int) else unet.config.sample_size[0]
@@ -274,8 +274,8 @@ def walk(unet: Any, kind: Kind) -> Iterator[BoundLayer]:
             for transformer in getattr(block, "attentions", None) or ():
                 if not hasattr(transformer, "transformer_blocks"):
                     raise SamecastError(
-                        f"this U-Net's {type(block).__name__} has attention without transformer blocks; control binds"
-                        " to U-Nets of the Stable Diffusion 1.x, 2.x and XL family"
+                        f"this U-Net's {type(block).__name__} has attention outside transformer blocks; samecast"
+                        " supports U-Nets of Stable Diffusion 1.x, 2.x and XL"
                     )
                 for module in transformer.transformer_blocks:
                     attention = cast(AttentionLayer, module.attn1 if kind == "self" else module.attn2)

@@ -1,4 +1,4 @@
-"""Words to token positions: a phrase in a prompt, whole words only, every occurrence."""
+"""Token positions of a phrase in a prompt: every occurrence, whole words only."""
 
 from collections.abc import Sequence
 
@@ -12,7 +12,7 @@ def find_phrase(tokens: Sequence[str], phrase: Sequence[str], starts: Sequence[b
     """Positions of all tokens of all occurrences of a phrase.
 
     Args:
-        tokens: of the prompt.
+        tokens: tokens of the prompt.
         phrase: tokens of the phrase.
         starts: for each token of the prompt, whether a word starts there.
     """
@@ -26,7 +26,8 @@ def find_phrase(tokens: Sequence[str], phrase: Sequence[str], starts: Sequence[b
 
 
 def says(backbone: Backbone, text: str, phrase: str) -> bool:
-    """Whether a text says a phrase, as the model reads both: in whole words, and in whatever case it passes over."""
+    """Whether a text contains a phrase, as the model tokenises both: whole words, with the tokenizer's handling of
+    case."""
     try:
         return bool(backbone.find_words(text, phrase))
     except SamecastError:
@@ -34,11 +35,11 @@ def says(backbone: Backbone, text: str, phrase: str) -> bool:
 
 
 def word_starts(tokens: Sequence[str], whole: frozenset[str]) -> list[bool]:
-    """For each token whether a word starts there: at the beginning and after each token that ends one.
+    """For each token, whether a word starts there: the first token, and each token after the end of a word.
 
     Args:
-        tokens: of a prompt, as CLIP's byte-pair encoding writes them.
-        whole: tokens that are words of their own, such as modifier tokens.
+        tokens: tokens of a prompt, in CLIP's byte-pair encoding.
+        whole: tokens that are whole words, such as modifier tokens.
     """
     starts, ended = list[bool](), True
     for token in tokens:

@@ -1,8 +1,9 @@
-"""Stable Diffusion XL (Podell et al., arXiv 2307.01952): two text encoders, and conditions added to the timestep's.
+"""Stable Diffusion XL (Podell et al., arXiv 2307.01952): two text encoders, and conditions added to the timestep
+embedding.
 
-The denoiser reads both encoders' tokens side by side. Added to its timestep embedding are the second encoder's pooled
-text and six numbers, the *time ids*: original size, crop and target size in pixels, here always those of a whole
-picture of the size that is made. The U-Net has 70 self-attention layers: 24 down, 10 in the middle, 36 up.
+The denoiser reads both encoders' token features, concatenated. Added to its timestep embedding are the second encoder's
+pooled text and six numbers, the *time ids*: original size, crop and target size in pixels, here always those of an
+uncropped image of the target size. The U-Net has 70 self-attention layers: 24 down, 10 in the middle, 36 up.
 """
 
 from collections.abc import Generator, Sequence
@@ -21,15 +22,16 @@ from samecast.models.unet import UNetBackbone
 class XLBackbone(UNetBackbone):
     """A `StableDiffusionXLPipeline` behind the `Backbone` protocol.
 
-    A text is one matrix here too: the tokens' rows, and as its last row the pooled embedding, filled up with zeros. An
-    empty text is all zeros where the checkpoint says so, as it does for the unconditional half; so the two guidance
+    A text is one matrix here too: the token rows, and the zero-padded pooled embedding as the last row. An empty text
+    is all zeros where the checkpoint's configuration asks for it, as in the unconditional half; so the two guidance
     groups of a source without a caption are one row.
     """
 
     customary_guidance = 5.0
 
     def encode_prompts(self, prompts: Sequence[str]) -> Float[Tensor, "prompt token channel"]:
-        """Text embeddings of both encoders with the pooled one below; beyond the encoders' length is refused."""
+        """Token embeddings of both encoders with the pooled one as the last row; refuses texts beyond the encoders'
+        length."""
         for prompt in prompts:
             self._check_length(prompt)
         tokens, _, pooled, _ = self.pipeline.encode_prompt(
@@ -39,8 +41,8 @@ class XLBackbone(UNetBackbone):
             check_finite(states, "text encoder", states.dtype, self.identity)
         if pooled.shape[-1] > tokens.shape[-1]:
             raise SamecastError(
-                f"model {self.identity.id} has pooled texts of {pooled.shape[-1]} numbers, more than the"
-                f" {tokens.shape[-1]} of a token, which is not supported"
+                f"model {self.identity.id} has pooled texts of {pooled.shape[-1]} channels, more than a"
+                f" token's {tokens.shape[-1]}, which is not supported"
             )
         below = torch.nn.functional.pad(pooled, (0, tokens.shape[-1] - pooled.shape[-1]))
         packed = torch.cat([tokens, below[:, None]], dim=1).to(self.dtype)
@@ -86,7 +88,7 @@ class XLBackbone(UNetBackbone):
 
     @contextmanager
     def _precise_vae(self) -> Generator[None]:
-        """The autoencoder in float32 where it says that it overflows in float16; afterwards as it was."""
+        """Runs the autoencoder in float32 if its configuration asks for it (`force_upcast`), then restores it."""
         vae = self.pipeline.vae
         if getattr(vae.config, "latents_mean", None) is not None:
             raise SamecastError("the autoencoder of this model shifts its latents, which is not supported")

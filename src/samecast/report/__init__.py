@@ -1,1 +1,1 @@
-"""What a person looks at: labelled grids and self-contained pages."""
+"""Reports: labelled grids and self-contained pages."""

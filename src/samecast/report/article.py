@@ -1,4 +1,4 @@
-"""A report as one page that needs nothing but itself: figures, strips to zoom into, a table to sort, no network."""
+"""A report as one self-contained page: figures, zoomable strips and a sortable table, without network access."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -13,16 +13,16 @@ from samecast.report.page import Table, template
 
 @dataclass(frozen=True)
 class Statement:
-    """A claim and what became of it.
+    """A claim and its verdict.
 
     Args:
-        claim: in words.
-        verdict: how it came out, in a word.
-        figures: that show it.
-        about: what it is about, so that a figure of that can show the verdict.
-        short: the claim in few words, for figures; empty where none shows it.
-        p: the probability of such figures by chance; not a number where there is none.
-        holm: the same, adjusted for how many claims there are.
+        claim: the claim, in words.
+        verdict: the verdict, in a word.
+        figures: the numbers behind it, in words.
+        about: the topic, by which a figure shows the verdict.
+        short: the claim in few words, for figures; empty if no figure shows it.
+        p: p-value; NaN for none.
+        holm: p-value with Holm's correction for the number of claims; NaN for none.
     """
 
     claim: str
@@ -35,28 +35,28 @@ class Statement:
 
     @property
     def chance(self) -> str:
-        """Both probabilities in words; nothing where there is none."""
+        """Both p-values as text; empty for none."""
         return "" if math.isnan(self.p) else f"p {probability(self.p)}, Holm {probability(self.holm)}"
 
     @property
     def adjusted(self) -> str:
-        """The adjusted one in words; nothing where there is none."""
+        """The adjusted p-value as text; empty for none."""
         return "" if math.isnan(self.holm) else f"Holm p {probability(self.holm)}"
 
 
 def probability(p: float) -> str:
-    """A probability in three digits after the point."""
+    """A probability with three decimals."""
     return "< 0.001" if p < 0.0005 else f"{p:.3f}"
 
 
 @dataclass(frozen=True)
 class Plate:
-    """A picture as it goes into the page, and the words below it.
+    """An image of a page with its caption.
 
     Args:
-        source: of a picture, as a data URI; of a drawing, the text of its SVG.
-        caption: below it.
-        size: of a picture, width and height in pixels; None for a drawing.
+        source: data URI of an image, or SVG text of a drawing.
+        caption: text below it.
+        size: width and height of an image in pixels; None for a drawing.
     """
 
     source: str
@@ -65,18 +65,18 @@ class Plate:
 
     @classmethod
     def of(cls, picture: Image.Image, caption: str = "") -> "Plate":
-        """From a picture, which need not be held any longer."""
+        """Makes a plate of an image."""
         return cls(data_uri(picture), caption, picture.size)
 
     @property
     def drawing(self) -> Markup | None:
-        """The SVG without its XML declaration, which has no place inside a page; None for a picture."""
+        """The SVG without its XML declaration, which is invalid inside HTML; None for an image."""
         return Markup(self.source[self.source.index("<svg") :]) if self.size is None else None
 
 
 @dataclass(frozen=True)
 class Section:
-    """One part of a report: a heading, words, statements, plates, and a table."""
+    """One section of a report: heading, text, statements, plates, and a table."""
 
     title: str
     text: str = ""
@@ -87,7 +87,7 @@ class Section:
 
 @dataclass(frozen=True)
 class Article:
-    """All that a report says, from top to bottom."""
+    """The content of a report, from top to bottom."""
 
     title: str
     summary: str
@@ -96,5 +96,5 @@ class Article:
 
 
 def article_html(article: Article) -> str:
-    """The report as one HTML document; every text in it is escaped."""
+    """The report as one HTML document with escaped text."""
     return template("article.html.jinja").render(article=article)

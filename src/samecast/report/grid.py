@@ -1,8 +1,7 @@
 """A labelled grid of pictures as one image, drawn with Pillow alone.
 
-Every panel has one height, and the width that its picture's shape gives it, with its caption below; rows may carry a
-title on their left. The font is the
-scalable one built into Pillow, so a grid looks the same on every machine.
+All panels have one height and keep their picture's proportions, with the caption below; rows may have a title on the
+left. The font is Pillow's built-in scalable one, so a grid looks the same on every machine.
 """
 
 from collections.abc import Sequence
@@ -28,7 +27,7 @@ Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 
 @dataclass(frozen=True)
 class _Measures:
-    """Lengths in pixels that follow from the panel's side and the content."""
+    """Lengths in pixels, derived from the panel height and the content."""
 
     panel: int
     gap: int
@@ -41,7 +40,7 @@ class _Measures:
         return round(self.text * 1.3)
 
     def width(self, panel: Panel) -> int:
-        """How wide a panel is drawn."""
+        """The width of a panel."""
         return round(self.panel * panel.image.width / panel.image.height)
 
 
@@ -50,7 +49,7 @@ def draw_grid(rows: Sequence[Row], *, panel_size: int | None = None) -> Image.Im
 
     Args:
         rows: top to bottom; they may differ in length.
-        panel_size: height of a panel in pixels; None takes the pictures' own, made at least 160 and at most 384.
+        panel_size: height of a panel in pixels; None is the pictures' own, limited to 160 to 384.
 
     Returns:
         An RGB image that holds every panel with its caption and marks.

@@ -1,4 +1,4 @@
-"""A page that needs nothing but itself: pictures inside as data, styles inside, no script, no network."""
+"""A self-contained page: embedded images and styles, no script, no network access."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -12,7 +12,7 @@ from samecast.report.panels import Panel, Row
 
 @dataclass(frozen=True)
 class Table:
-    """A table of figures: column names, then rows of cells; the first cell of a row is its name."""
+    """A table of numbers: column names, then rows of cells; the first cell of a row is its name."""
 
     columns: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
@@ -21,7 +21,7 @@ class Table:
 
 @dataclass(frozen=True)
 class Page:
-    """All that a page says, from top to bottom."""
+    """The content of a page, from top to bottom."""
 
     title: str
     summary: str
@@ -32,13 +32,13 @@ class Page:
 
 
 def page_html(page: Page) -> str:
-    """The page as one HTML document; every text in it is escaped."""
+    """The page as one HTML document with escaped text."""
     return template("page.html.jinja").render(page=page, columns=max((len(row.panels) for row in page.rows), default=1))
 
 
 @cache
 def template(name: str) -> Template:
-    """A template of this room, in which texts are escaped and a gap is an error."""
+    """A template of this package; text is escaped, and an undefined variable is an error."""
     loader = PackageLoader("samecast.report", "templates")
     environment = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True)
     environment.filters["data_uri"] = data_uri

@@ -1,4 +1,4 @@
-"""The content of a grid or a page: rows of captioned pictures, each with what a judge said of it."""
+"""The content of a grid or a page: rows of captioned pictures with verdicts."""
 
 from dataclasses import dataclass
 
@@ -7,7 +7,7 @@ from PIL import Image
 
 @dataclass(frozen=True)
 class Mark:
-    """One verdict on a picture: what was asked, and whether it is so."""
+    """A verdict on a picture: the criterion, and whether it is met."""
 
     label: str
     right: bool
@@ -15,7 +15,7 @@ class Mark:
 
 @dataclass(frozen=True)
 class Panel:
-    """One picture, the words below it, and the verdicts on it."""
+    """A picture with its caption and verdicts."""
 
     image: Image.Image
     caption: str = ""
@@ -24,7 +24,7 @@ class Panel:
 
 @dataclass(frozen=True)
 class Row:
-    """Pictures that belong together, under a title and a sentence that explains it."""
+    """A row of pictures with a title and an explanation."""
 
     panels: tuple[Panel, ...]
     title: str = ""

@@ -1,8 +1,8 @@
-"""Plots of two measures against each other, as vectors and pixels: what a setting costs, and what it buys.
+"""Scatter plots of two measures, as SVG and PNG, that show the trade-off between settings.
 
-Values that have an order have colours of one perceptual scale and are joined by a line; values without one, and kinds,
-have colours of their own and no line. All colours stand out from white paper. Subjects are told apart by markers.
-Nothing is drawn through pyplot, so no state is left behind.
+Ordered values have colours of one perceptual scale and are joined by a line; unordered values and kinds have distinct
+colours and no line. All colours contrast with white paper. Markers distinguish subjects. pyplot is not used, so no
+global state is left.
 """
 
 import math
@@ -20,16 +20,16 @@ from matplotlib.figure import Figure
 from samecast.disk import replace_file
 
 Interval = tuple[float, float, float]
-"""A mean, and the two ends of its interval; the ends are not numbers where there is none."""
+"""A mean and the ends of its interval; the ends are NaN for none."""
 Point = tuple[float, float]
 
 KINDS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#000000", "#882255", "#999933", "#332288", "#117733", "#AA4499")
-"""Colours without an order, after Okabe and Ito, and Tol; the colour-blind tell them apart, and paper shows them."""
+"""Unordered colours after Okabe and Ito, and Tol: distinct for the colour-blind, and visible on paper."""
 _PALEST = 0.63
-"""Where the scale of ordered values ends: beyond it, it is too pale for paper (contrast below 3)."""
+"""The end of the colour scale of ordered values: beyond it, contrast with paper is below 3."""
 _MARKERS = "osD^vP*Xhp<>8dH"
 _MOST_NAMED = 24
-"""Values of one axis that a legend names."""
+"""Most values of an axis in a legend."""
 _INK, _FAINT, _LINE = "#1d2127", "#69707a", "#d9d6ce"
 _STYLE: Any = {
     "svg.hashsalt": "samecast",
@@ -57,10 +57,10 @@ class Cloud:
     """One column of a scatter plot.
 
     Args:
-        title: above it.
-        points: for each value of the axis, for each subject: (x, y).
-        means: for each value, the mean over subjects in x and in y, with intervals.
-        notes: lines below the title of the means: what was found.
+        title: title above it.
+        points: (x, y) by value of the axis, then by subject.
+        means: means over subjects in x and y with intervals, by value.
+        notes: findings, as lines below the title of the means.
     """
 
     title: str
@@ -70,25 +70,25 @@ class Cloud:
 
 
 def scatter(clouds: Sequence[Cloud], *, x: str, y: str, axis: str, ordered: Sequence[str], bars: str) -> Figure:
-    """Above, panels side by side with a marker for each subject and a colour for each value; below, the means of the
-    same on scales of their own, so that they can be read where subjects lie far apart.
+    """Upper panels with a marker per subject and a colour per value; lower panels with their means on separate scales,
+    so that they are legible where subjects differ widely.
 
-    Of more subjects than there are markers none is told apart.
+    With more subjects than markers, all subjects share one marker.
 
     Args:
-        clouds: left to right.
-        x, y: what is on the axes.
-        axis: what the values are of.
-        ordered: the values that have an order, in it; the means of these are joined by a line.
-        bars: what is drawn, in words; stands below the plot.
+        clouds: columns from left to right.
+        x, y: axis labels.
+        axis: name of the varied setting.
+        ordered: the ordered values, in order; their means are joined by a line.
+        bars: explanation below the plot.
     """
     values = list(dict.fromkeys(value for cloud in clouds for value in cloud.points))
     colours = _colours([value for value in ordered if value in values], values)
     subjects = sorted({subject for cloud in clouds for of in cloud.points.values() for subject in of})
-    told_apart = len(subjects) <= len(_MARKERS)
-    markers = {subject: _MARKERS[number] if told_apart else "o" for number, subject in enumerate(subjects)}
+    distinct = len(subjects) <= len(_MARKERS)
+    markers = {subject: _MARKERS[number] if distinct else "o" for number, subject in enumerate(subjects)}
     shown = values[:: math.ceil(len(values) / _MOST_NAMED)]
-    named = subjects if told_apart else [f"one of {len(subjects)}"]
+    named = subjects if distinct else [f"one of {len(subjects)}"]
     with mpl.rc_context(_STYLE):
         width, needed = 1.9 + 3.6 * len(clouds), 0.19 * (len(shown) + len(named) + 4)
         figure = Figure(figsize=(width, max(7.6, 0.8 + needed)), layout="constrained")
@@ -130,7 +130,7 @@ def _draw_means(panel: Any, cloud: Cloud, colours: Mapping[str, Any], ordered: S
     panel.plot([x[0] for x, _ in way], [y[0] for _, y in way], color=_FAINT, linewidth=0.8, zorder=3)
     for value, (x, y) in cloud.means.items():
         _cross(panel, x, y, colours[value], size=7)
-    # Where the way begins and where it ends, above and below, so that both can be read where nothing moves.
+    # First and last value are labelled above and below, so that both are legible where they coincide.
     ends = [value for value in ordered if value in cloud.means]
     for below, value in enumerate(ends[:1] + ends[1:][-1:]):
         x, y = cloud.means[value]
@@ -139,7 +139,7 @@ def _draw_means(panel: Any, cloud: Cloud, colours: Mapping[str, Any], ordered: S
 
 
 def _zoom(panel: Any, points: Sequence[Point], bars: Sequence[tuple[Interval, Interval]]) -> None:
-    """Sets the limits by the points: bars may run out of the panel where they are much longer than these are apart."""
+    """Sets the limits by the points: much longer bars may extend beyond the panel."""
     for way, limits in enumerate((panel.set_xlim, panel.set_ylim)):
         values = [point[way] for point in points]
         reach = max((high - low for _, low, high in (bar[way] for bar in bars) if low < high), default=0.0) / 2
@@ -150,7 +150,7 @@ def _zoom(panel: Any, points: Sequence[Point], bars: Sequence[tuple[Interval, In
 
 
 def _cross(panel: Any, x: Interval, y: Interval, colour: Any, *, size: float, marker: str = "o") -> None:
-    """A mean with its intervals both ways, where there are any."""
+    """A mean with its intervals in x and y, if any."""
     bars: dict[str, Any] = {}
     if not math.isnan(x[1] + y[1]):
         bars = {"xerr": [[x[0] - x[1]], [x[2] - x[0]]], "yerr": [[y[0] - y[1]], [y[2] - y[0]]]}
@@ -167,14 +167,14 @@ def pairs(
     notes: Sequence[str] = (),
     footnote: str = "",
 ) -> Figure:
-    """For each subject an arrow from one setting to another, both at their (x, y).
+    """An arrow per subject from one setting to another, each at its (x, y).
 
     Args:
-        subjects: of each its two points.
-        names: of the settings.
-        x, y: what is on the axes.
-        notes: lines above: what was found.
-        footnote: what is drawn, in words.
+        subjects: two points per subject.
+        names: names of the settings.
+        x, y: axis labels.
+        notes: findings, as lines above the plot.
+        footnote: explanation below the plot.
     """
     with mpl.rc_context(_STYLE):
         figure = Figure(figsize=(6.6, 5.0), layout="constrained")
@@ -205,9 +205,9 @@ def pairs(
 
 
 def _together(places: Mapping[str, Point]) -> dict[Point, list[str]]:
-    """Names by place, those so close to another that they would be written over it put under that one."""
+    """Names by position; names whose labels would overlap share a position."""
     spread = [max(values) - min(values) for values in zip(*places.values(), strict=True)]
-    reach = 0.15 * spread[0], 0.05 * spread[1]  # words are wider than high
+    reach = 0.15 * spread[0], 0.05 * spread[1]  # labels are wider than high
     found: dict[Point, list[str]] = {}
     for name, place in places.items():
         near = (of for of in found if all(abs(a - b) <= r for a, b, r in zip(of, place, reach, strict=True)))
@@ -225,15 +225,15 @@ def trade_offs(
     y: str,
     bars: str,
 ) -> Figure:
-    """All settings, those that no other beats in both respects joined by a line, and the recommended one marked.
+    """All settings, with a line through the Pareto front and the recommended setting marked.
 
     Args:
         points: (x, y) of each setting.
-        kinds: of each setting, for its colour.
-        front: the best, in order, with their intervals.
-        chosen: the recommended one.
-        x, y: what is on the axes.
-        bars: what the bars are, in words; stands below the plot.
+        kinds: kind of each setting, for its colour.
+        front: the Pareto front, in order, with intervals.
+        chosen: the recommended setting.
+        x, y: axis labels.
+        bars: explanation of the bars, below the plot.
     """
     with mpl.rc_context(_STYLE):
         figure = Figure(figsize=(7.8, 5.2), layout="constrained")
@@ -258,14 +258,14 @@ def trade_offs(
 
 
 def save_figure(figure: Figure, stem: Path) -> tuple[Path, Path]:
-    """Writes a figure as `stem.svg` and `stem.png`, each whole or not at all; returns where.
+    """Writes a figure as `stem.svg` and `stem.png`, each atomically; returns the paths.
 
     Raises:
-        SamecastError: they cannot be written.
+        SamecastError: the files cannot be written.
     """
     vector, pixels = stem.with_suffix(".svg"), stem.with_suffix(".png")
     with mpl.rc_context(_STYLE), warnings.catch_warnings():
-        # A script that the font has not: the vector file holds it as text all the same.
+        # A script that the font lacks; the SVG file still holds it as text.
         warnings.filterwarnings("ignore", "Glyph .* missing from font", UserWarning)
         replace_file(vector, lambda part: figure.savefig(part, metadata={"Date": None}))
         replace_file(pixels, lambda part: figure.savefig(part, dpi=160))
@@ -273,7 +273,7 @@ def save_figure(figure: Figure, stem: Path) -> tuple[Path, Path]:
 
 
 def _colours(ordered: Sequence[str], values: Sequence[str]) -> dict[str, Any]:
-    """Ordered values get one scale, the others colours of their own."""
+    """Colours by value: one scale for ordered values, distinct colours for the others."""
     scale: Any = mpl.colormaps["plasma"]
     found = {value: scale(_PALEST * at / max(1, len(ordered) - 1)) for at, value in enumerate(ordered)}
     others = [value for value in values if value not in found]
@@ -281,7 +281,7 @@ def _colours(ordered: Sequence[str], values: Sequence[str]) -> dict[str, Any]:
 
 
 def _footnote(figure: Figure, words: str) -> None:
-    """Small print below a figure, in as many lines as its width takes."""
+    """Small text below a figure, wrapped to its width."""
     figure.supxlabel(textwrap.fill(words, int(17 * figure.get_figwidth())), fontsize=7.5, color=_FAINT)
 
 
@@ -294,7 +294,7 @@ def _heading(panel: Any, words: str) -> Any:
 
 
 def _plain(words: str, most: int = 30) -> str:
-    """Somebody's words, short enough, and without what is more than letters here: a dollar begins a formula, and an
-    underscore hides a label."""
+    """User text, shortened and escaped for matplotlib, where a dollar sign starts a formula and a leading underscore
+    hides a label."""
     short = words if len(words) <= most else f"{words[: most - 3]}..."
     return short.replace("$", r"\$").replace("_", " _", 1 if short.startswith("_") else 0)

@@ -1,4 +1,4 @@
-"""A study's figures: scatters of what each axis costs and buys, the front, and decoder layers against encoder layers."""
+"""A study's figures: the trade-off along each axis, the Pareto front, and decoder layers against encoder layers."""
 
 from collections.abc import Iterator, Sequence
 from itertools import groupby

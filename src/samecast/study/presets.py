@@ -1,7 +1,7 @@
-"""Grids that are there by name: the AIKU study's, masks by the maps they are made of, and a full factorial.
+"""Named grids: the AIKU study's, masks by the maps they are computed from, and a full factorial.
 
-The AIKU study varies three axes, each alone, for two sets of layers. Spans are those of a run of 50 steps and keep their
-share of another.
+The AIKU study varies three axes, one at a time, for two sets of layers. Spans are given for a run of 50 steps and scale
+with other lengths.
 """
 
 from collections.abc import Mapping, Sequence

@@ -32,8 +32,8 @@ class StudyOptions(ScoredOptions):
     """A list of {name, description, image_path} as JSON, or a folder with a folder of photos for each subject."""
 
     preset: Annotated[Literal["aiku", "masks", "full"] | None, Option("method", default="aiku")] = None
-    """aiku: 44 settings by final step, start step and skip, for decoder and encoder layers; masks: by the maps that mask
-    the subject; full: start x final x skip x layers, 840 settings."""
+    """aiku: 44 settings by final step, start step and skip, for decoder and encoder layers; masks: by the maps that
+    mask the subject; full: 840 settings, start x final x skip x layers."""
 
     only_seed: Annotated[bool, Option("method")] = False
     """With --preset aiku: only what the AIKU study itself ran, without the settings that are added to it here."""

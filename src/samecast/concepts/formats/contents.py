@@ -1,7 +1,7 @@
-"""What is in a file, told by its first bytes: safetensors, or a pickle, which only a converter may read.
+"""The contents of a file, detected by its first bytes: safetensors, or a pickle, which only the converter reads.
 
-A pickle is a program. It is read with `weights_only=True`, which knows tensors and plain containers and refuses
-everything else, and only where the caller asked for pickles; what comes out is data or an error in one line.
+A pickle is a program. It is read with `weights_only=True`, which accepts tensors and plain containers alone, and only
+if the caller allows pickles; the result is data or an error of one line.
 """
 
 import pickle
@@ -30,9 +30,9 @@ class Contents:
     """The contents of a file that may be a concept.
 
     Args:
-        name: of the file without its suffix.
-        data: tensors by key, or containers of tensors as pickles have them.
-        metadata: of a safetensors file.
+        name: the file's name without its suffix.
+        data: tensors by key, or the containers of tensors of a pickle.
+        metadata: the metadata of a safetensors file.
     """
 
     name: str
@@ -41,14 +41,15 @@ class Contents:
 
 
 def read_contents(path: Path, *, pickles: bool) -> Contents:
-    """Reads a file, whatever it is called.
+    """Reads a file, whatever its name.
 
     Args:
         path: the file.
-        pickles: whether a pickle may be read; never so where a file is merely used.
+        pickles: whether a pickle may be read; False wherever a file is used rather than converted.
 
     Raises:
-        SamecastError: it is damaged, empty, a pickle that is not wanted or not data, or no file of tensors.
+        SamecastError: the file is damaged, empty, not a file of tensors, a pickle that is not allowed, or a pickle with
+            more than data.
     """
     try:
         size = path.stat().st_size
@@ -66,7 +67,7 @@ def read_contents(path: Path, *, pickles: bool) -> Contents:
                 "it is a pickle, which could run any code: turn it into safetensors once, with samecast concept convert"
             )
         return Contents(path.stem, _read_pickle(path, zipped=head.startswith(_ZIP)))
-    raise SamecastError(_what_else(head))
+    raise SamecastError(_describe_other(head))
 
 
 def _is_safetensors(head: bytes, size: int) -> bool:
@@ -74,9 +75,9 @@ def _is_safetensors(head: bytes, size: int) -> bool:
     return head[8:9] == b"{" and 2 <= length <= min(size, _LARGEST_HEADER)
 
 
-def _what_else(head: bytes) -> str:
+def _describe_other(head: bytes) -> str:
     if head[8:9] == b"{":
-        return "its safetensors header is longer than the file: it was cut off, or is damaged"
+        return "its safetensors header is longer than the file: the file is cut off or damaged"
     if head.startswith(b"version https://git-lfs"):
         return "it is a Git LFS pointer, not the file itself: fetch it with git lfs pull"
     if head.startswith(_PICTURES) or head[4:12] in (b"ftypavif", b"ftypheic"):
@@ -85,12 +86,12 @@ def _what_else(head: bytes) -> str:
             if b"sd-ti-embedding" in head
             else "a picture, perhaps A1111's picture embedding"
         )
-        return f"it is {sure}, which samecast does not read: expected the embedding's own .pt or .safetensors file"
+        return f"it is {sure}, which samecast does not read; expected the embedding's .pt or .safetensors file"
     if head.lstrip()[:1] == b"<":
-        return "it is a web page, not a file of tensors: the download went wrong"
+        return "it is a web page, not a file of tensors: the download failed"
     if head[257:262] == _TAR:
-        return "it is a tar archive; expected safetensors, or a file that torch.save has written"
-    return "it is neither safetensors nor a file that torch.save has written"
+        return "it is a tar archive; expected safetensors, or a file written by torch.save"
+    return "it is neither safetensors nor a file written by torch.save"
 
 
 def _read_safetensors(path: Path) -> Contents:
@@ -99,8 +100,8 @@ def _read_safetensors(path: Path) -> Contents:
             opened: Any = file
             data: dict[str, Tensor] = {key: opened.get_tensor(key) for key in opened.keys()}  # noqa: SIM118
             return Contents(path.stem, data, dict(opened.metadata() or {}))
-    except Exception as error:  # its own error class is private
-        raise SamecastError(f"it is no sound safetensors file: {' '.join(str(error).split())}") from None
+    except Exception as error:  # safetensors' error class is private
+        raise SamecastError(f"it is not a valid safetensors file: {' '.join(str(error).split())}") from None
 
 
 def _read_pickle(path: Path, *, zipped: bool) -> Any:
@@ -109,43 +110,43 @@ def _read_pickle(path: Path, *, zipped: bool) -> Any:
             _check_archive(path)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            with path.open("rb") as file:  # by its path, torch would go by the suffix
+            with path.open("rb") as file:  # given a path, torch would go by the suffix
                 data = torch.load(file, map_location="cpu", weights_only=True)
         _check_sizes(data, path.stat().st_size, set())
     except SamecastError:
         raise
     except pickle.UnpicklingError as error:
-        wanted = _ASKED.search(str(error))
-        if wanted:
+        requested = _ASKED.search(str(error))
+        if requested:
             raise SamecastError(
-                f"it is a pickle that asks to run {wanted[1]}, which is no data; nothing of it was run"
+                f"it is a pickle that would run {requested[1]}; expected tensors alone. Nothing was run"
             ) from None
         raise SamecastError(
-            f"it is a pickle that is damaged, or not only data: {_short(error.__context__ or error)}"
+            f"it is a pickle that is damaged or holds more than data: {_short(error.__context__ or error)}"
         ) from None
-    except Exception as error:  # a broken archive fails in zip, in torch or in the unpickler, each its own way
-        raise SamecastError(f"it is no sound pickle of tensors: {_short(error)}") from None
+    except Exception as error:  # a damaged archive fails in zip, in torch or in the unpickler, with different errors
+        raise SamecastError(f"it is not a valid pickle of tensors: {_short(error)}") from None
     return data
 
 
 def _check_archive(path: Path) -> None:
-    """Refuses archives that grow when they are read: torch.save never compresses."""
+    """Refuses compressed archives, which can expand without limit: torch.save never compresses."""
     with zipfile.ZipFile(path) as archive:
         if any(entry.compress_type != zipfile.ZIP_STORED for entry in archive.infolist()):
-            raise SamecastError("it is a compressed zip archive; expected one that torch.save has written")
+            raise SamecastError("it is a compressed zip archive; expected one written by torch.save")
 
 
 def _check_sizes(data: Any, size: int, seen: set[int], depth: int = 0) -> None:
-    """Refuses tensors that claim more numbers than the file has bytes for, before anybody copies them.
+    """Refuses tensors that claim more numbers than the file has bytes for, before they are copied.
 
-    A container is looked at once, however often it is in others.
+    Each container is checked once, however often it is referenced.
     """
     if isinstance(data, Tensor) and data.is_nested:
-        raise SamecastError("it has a tensor of tensors; expected plain ones")
+        raise SamecastError("it has a nested tensor; expected plain tensors")
     if isinstance(data, Tensor):
         strange = data.layout != torch.strided or data.is_quantized or data.is_meta
         if strange or data.numel() * data.element_size() > size:
-            raise SamecastError(f"it has a tensor of shape {tuple(data.shape)} that the file has no room for")
+            raise SamecastError(f"it claims a tensor of shape {tuple(data.shape)}, which the file does not contain")
     elif depth < 8 and id(data) not in seen and isinstance(data, Mapping | list | tuple):
         seen.add(id(data))
         values: Any = data.values() if isinstance(data, Mapping) else data

@@ -1,8 +1,8 @@
-"""Custom Diffusion's files: Adobe's `delta.bin` (plain, compressed, XL), CompVis's checkpoints, and diffusers'.
+"""Custom Diffusion's files: Adobe's `delta.bin` (plain, compressed, XL), CompVis checkpoints, and diffusers' weights.
 
-Adobe's code reads pickles only, so that theirs are pickles, of nothing but tensors, dicts and lists. In diffusers'
-safetensors the entries of self-attention, which have no weights, are tensors without elements: its loader takes these
-for what they are, while the files that it writes itself lack them and cannot be read back.
+Adobe's code reads pickles alone, so its format is written as a pickle of tensors, dicts and lists. In diffusers'
+safetensors self-attention, which has no weights, is stored as tensors without elements: diffusers' loader needs these
+entries, although the files that diffusers writes lack them and cannot be read back.
 """
 
 import io
@@ -32,14 +32,14 @@ def is_official(data: Any) -> bool:
 def read_official(data: Mapping[str, Any]) -> Parts:
     """Reads Adobe's `delta.bin`."""
     if "text_encoder" in data:
-        raise SamecastError("it holds a whole text encoder beside the concept, which samecast does not read")
+        raise SamecastError("it holds a whole text encoder besides the concept, which samecast does not read")
     record: Any = data.get("modifier_token") or {}
     words: dict[str, ModifierToken] = {}
     for word, vectors in _mapping(record, "modifier_token").items():
         both = vectors if isinstance(vectors, list | tuple) else [vectors]
         single = [isinstance(vector, Tensor) and vector.numel() == vector.shape[-1] for vector in both]
         if not 1 <= len(both) <= 2 or not all(single):
-            raise SamecastError(f"its modifier token {str(word)[:60]!r} is no vector, and no pair of vectors")
+            raise SamecastError(f"its modifier token {str(word)[:60]!r} is neither a vector nor a pair of vectors")
         words[str(word)] = ModifierToken(
             {encoder: vector.reshape(1, -1) for encoder, vector in zip(TEXT_ENCODERS, both, strict=False)}
         )
@@ -50,7 +50,7 @@ def read_official(data: Mapping[str, Any]) -> Parts:
 
 
 def write_official(concept: Concept) -> bytes:
-    """Writes Adobe's `delta.bin`, compressed where the concept is."""
+    """Writes Adobe's `delta.bin`; low-rank changes are written in its compressed form."""
     tokens: dict[str, Any] = {}
     for word, token in concept.tokens.items():
         vectors = [_single(word, token, encoder) for encoder in token.vectors]
@@ -65,13 +65,14 @@ def is_compvis(data: Any) -> bool:
 
 
 def read_compvis(data: Mapping[str, Any]) -> Parts:
-    """Reads a CompVis checkpoint's deltas; tokens have no names there, and are `<new1>`, `<new2>`, ... by agreement."""
+    """Reads a CompVis checkpoint's deltas; its tokens have no names and become `<new1>`, `<new2>`, ... by
+    convention."""
     state = dict(_mapping(data.get("state_dict", data), "state_dict"))
     embedded: Any = state.pop("embed", None)
     others = [key for key in state if ".attn2." not in str(key)]
     if others:
         raise SamecastError(
-            f"it is a whole checkpoint, with {others[0]!r:.80} and {len(others) - 1} more beside cross-attention;"
+            f"it is a whole checkpoint, with {others[0]!r:.80} and {len(others) - 1} more outside cross-attention;"
             " expected a concept's deltas"
         )
     changes: dict[str, Change] = {}
@@ -85,7 +86,7 @@ def read_compvis(data: Mapping[str, Any]) -> Parts:
 def write_compvis(concept: Concept) -> bytes:
     """Writes a CompVis checkpoint's deltas."""
     if concept.base.family == "xl":
-        raise SamecastError("CompVis's format has no place for XL's two text encoders; choose official")
+        raise SamecastError("CompVis's format cannot hold XL's two text encoders; choose official")
     state: dict[str, Any] = {}
     for name, change in _attention(concept).items():
         path, _, leaf = name.removeprefix("unet.").rpartition(".")
@@ -102,7 +103,7 @@ def is_diffusers(data: Any) -> bool:
 
 
 def read_diffusers(data: Mapping[str, Any]) -> Parts:
-    """Reads diffusers' Custom Diffusion weights; its tokens are in files of their own."""
+    """Reads diffusers' Custom Diffusion weights; their tokens are in separate files."""
     changes: dict[str, Change] = {}
     for key, value in data.items():
         found = _PROCESSOR.fullmatch(str(key))
@@ -114,14 +115,14 @@ def read_diffusers(data: Mapping[str, Any]) -> Parts:
 
 
 def write_diffusers(concept: Concept) -> dict[str, Tensor]:
-    """The tensors of diffusers' Custom Diffusion weights, those of self-attention without elements."""
+    """The tensors of diffusers' Custom Diffusion weights, with empty tensors for self-attention."""
     if not concept.changes:
-        raise SamecastError("this concept has no weights, so that there is nothing to write; choose textual-inversion")
+        raise SamecastError("this concept has no weights to write; choose textual-inversion")
     tensors: dict[str, Tensor] = {}
     for name, change in _attention(concept).items():
         if not isinstance(change, Value):
             raise SamecastError(
-                "diffusers' Custom Diffusion format holds whole weights, and this concept is of low rank: give --model"
+                "diffusers' Custom Diffusion format holds whole weights, but this concept is low-rank: give --model"
             )
         layer, found, rest = name.removeprefix("unet.").rpartition(".attn2.")
         projection, leaf = rest.split(".", 1)
@@ -131,25 +132,25 @@ def write_diffusers(concept: Concept) -> dict[str, Tensor]:
 
 
 def _attention(concept: Concept) -> Mapping[str, Change]:
-    """The concept's changes, if they are of cross-attention alone."""
+    """The concept's changes; raises SamecastError unless all are in cross-attention."""
     other = next((name for name in concept.changes if not name.startswith("unet.") or ".attn2." not in name), None)
     if other is not None:
-        raise SamecastError(f"Custom Diffusion's formats hold cross-attention alone, and this concept changes {other}")
+        raise SamecastError(f"Custom Diffusion's formats hold cross-attention alone, but this concept changes {other}")
     of_keys_and_values = {name for name in concept.changes if name.endswith((".to_k.weight", ".to_v.weight"))}
     kinds = {type(concept.changes[name]) for name in of_keys_and_values}
     others = {type(concept.changes[name]) for name in concept.changes.keys() - of_keys_and_values}
     if len(kinds) > 1 or LowRank in others:
         raise SamecastError(
-            "Custom Diffusion's formats hold whole weights, or keys and values of low rank, not both: give --model,"
-            " which makes all of them whole"
+            "Custom Diffusion's formats hold whole weights or low-rank keys and values, not both: give --model"
+            " to make all of them whole"
         )
     return concept.changes
 
 
 def _rows(embedded: Any, changes: Mapping[str, Change]) -> Tensor:
-    """The tokens' embeddings (token, channel); Adobe's `convert.py` leaves them end to end in one flat vector."""
+    """The tokens' embeddings (token, channel); Adobe's `convert.py` concatenates them into one flat vector."""
     if not isinstance(embedded, Tensor) or embedded.ndim not in (1, 2):
-        raise SamecastError("its embed is no matrix of token embeddings")
+        raise SamecastError("its embed is not a matrix of token embeddings")
     if embedded.ndim == 2:
         return embedded.detach()
     read = (change for name, change in changes.items() if name.endswith((".to_k.weight", ".to_v.weight")))
@@ -179,9 +180,7 @@ def _plain(change: Change) -> Any:
 
 def _single(word: str, token: ModifierToken, encoder: str) -> Tensor:
     if token.length > 1:
-        raise SamecastError(
-            f"{word} has {token.length} vectors, and Custom Diffusion's formats hold one for each token"
-        )
+        raise SamecastError(f"{word} has {token.length} vectors, but Custom Diffusion's formats hold one per token")
     return _own(token.vectors[encoder][0])
 
 

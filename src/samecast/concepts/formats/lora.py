@@ -1,7 +1,7 @@
-"""LoRA's files: PEFT's keys as PEFT and diffusers write them, older diffusers', and kohya's.
+"""LoRA files: the keys of PEFT and diffusers, of older diffusers versions, and of kohya's scripts.
 
-A file that says nothing of a layer's scale means 1. kohya keeps an `alpha` beside each pair of matrices, PEFT keeps
-settings (`samecast.concepts.formats.peft`).
+A layer without a scale has scale 1. kohya stores an `alpha` with each pair of matrices, PEFT stores settings
+(`samecast.concepts.formats.peft`).
 """
 
 import re
@@ -36,7 +36,7 @@ _NOT_READ = {
     "w_norm": "a normalisation layer's",
     "b_norm": "a normalisation layer's",
 }
-# Past the name of a layer, so that a word of textual inversion may be called lora_style.
+# After the first segment, so that a textual inversion word may be lora_style.
 _OF_LORA = re.compile(
     r"^lora_(?:unet|te\d?)[_.].*\.|\.lora_(?:A|B|up|down|mid|linear_layer)\.|[._]lora\.(?:up|down|mid|alpha)|^bundle_emb\."
 )
@@ -45,24 +45,24 @@ _BUNDLED = re.compile(r"bundle_emb\.(.+)\.(\w+)(?:\.\*)?")
 
 @dataclass
 class _Pair:
-    """One layer's matrices while they are gathered, each with the key that it came under."""
+    """One layer's matrices during reading, each with its key."""
 
     sides: dict[Side, tuple[str, Tensor]] = field(default_factory=dict[Side, tuple[str, Tensor]])
 
     def add(self, side: Side, key: str, tensor: Tensor) -> None:
-        """Takes one; the same one under two spellings, as some mergers leave it, is one."""
+        """Adds a matrix; equal matrices under two spellings, which some merge tools write, count as one."""
         held = self.sides.setdefault(side, (key, tensor))
         if held[1] is not tensor and not torch.equal(held[1], tensor):
-            raise SamecastError(f"its keys {held[0]!r:.120} and {key!r:.120} are of one layer, and differ")
+            raise SamecastError(f"its keys {held[0]!r:.120} and {key!r:.120} name one layer but differ")
 
 
 def is_lora(data: Any) -> bool:
-    """Whether a file holds LoRA, or one of its relatives."""
+    """Whether a file holds LoRA or a related format."""
     return isinstance(data, Mapping) and any(_OF_LORA.search(str(key)) or _unread(str(key)) for key in data)
 
 
 def read_lora(data: Mapping[str, Any], metadata: Mapping[str, str]) -> Parts:
-    """Reads LoRA of any of these spellings, with the words that OneTrainer puts into the same file."""
+    """Reads LoRA in any of these spellings, with the words that OneTrainer writes into the same file."""
     pairs: dict[str, _Pair] = {}
     adapters: dict[str, str] = {}
     bundled: dict[str, dict[str, Any]] = {}
@@ -74,7 +74,7 @@ def read_lora(data: Mapping[str, Any], metadata: Mapping[str, str]) -> Parts:
         name, side, adapter = _parse(str(key), tensor)
         if side != "alpha" and adapter != (first := adapters.setdefault(name.partition(".")[0], adapter)):
             raise SamecastError(
-                f"it holds the adapters {first!r:.40} and {adapter!r:.40}: expected one, save them apart"
+                f"it holds the adapters {first!r:.40} and {adapter!r:.40}; expected one: save each to its own file"
             )
         pairs.setdefault(name, _Pair()).add(side, str(key), tensor.detach())
     factors = {name: _factors(name, pair) for name, pair in pairs.items()}
@@ -93,7 +93,7 @@ def write_peft(concept: Concept) -> tuple[dict[str, Tensor], dict[str, str]]:
     by_part: dict[str, dict[str, LowRank]] = {}
     for name, change in low_rank_changes(concept).items():
         part, path = _for_others(name)
-        # PEFT finds layers by the end of their path, and not every encoder has text_model at its beginning.
+        # PEFT finds layers by the end of their path; some encoders' paths lack the leading text_model.
         by_part.setdefault(part, {})[path.removeprefix("text_model.")] = change
         tensors[f"{part}.{path}.lora_A.weight"] = change.down
         tensors[f"{part}.{path}.lora_B.weight"] = change.up
@@ -101,10 +101,10 @@ def write_peft(concept: Concept) -> tuple[dict[str, Tensor], dict[str, str]]:
 
 
 def write_kohya(concept: Concept) -> dict[str, Tensor]:
-    """Tensors in kohya's spelling, with CompVis's block names for XL, as his scripts have it.
+    """Tensors in kohya's spelling, with CompVis's block names for XL, as in kohya's scripts.
 
-    The scale is in `up`, so that alpha would be the rank, which all readers take for granted and which is not written:
-    diffusers 0.42 mixes up attention layers' alphas where they differ.
+    The scale is multiplied into `up`, so that alpha equals the rank, the default of all readers, and is not written:
+    diffusers 0.42 confuses the alphas of attention layers where they differ.
     """
     is_xl = concept.base.family == "xl"
     prefixes = {"unet": "lora_unet", "text_encoder": "lora_te1" if is_xl else "lora_te", "text_encoder_2": "lora_te2"}
@@ -119,42 +119,42 @@ def write_kohya(concept: Concept) -> dict[str, Tensor]:
 
 
 def low_rank_changes(concept: Concept) -> dict[str, LowRank]:
-    """The concept's changes, if all are what LoRA can be; those of rank 0, which change nothing, are left out.
+    """The concept's changes as LoRA; changes of rank 0, which have no effect, are left out.
 
     Raises:
-        SamecastError: there are none, or others among them.
+        SamecastError: there are none, or some cannot be LoRA.
     """
     found: dict[str, LowRank] = {}
     for name, change in concept.changes.items():
         if isinstance(change, Value) and change.value.ndim != 2:
             raise SamecastError(
-                f"LoRA has no place for {name}, which is no matrix: of Custom Diffusion's concepts those learned with"
-                " --mode kv can be LoRA, those with crossattn cannot"
+                f"LoRA cannot hold {name}, which is not a matrix: a concept of Custom Diffusion trained with"
+                " --mode kv can be LoRA, one trained with crossattn cannot"
             )
         if not isinstance(change, LowRank):
             raise SamecastError(
-                f"LoRA holds changes of low rank, and this concept holds {name} as a whole: give --model, and it is"
-                " decomposed"
+                f"LoRA holds low-rank changes, but this concept holds {name} as a whole weight: give --model to"
+                " decompose it"
             )
         if change.rank:
             found[name] = change
     if not found:
-        raise SamecastError("this concept changes no parameter, so that there is nothing to write as LoRA")
+        raise SamecastError("this concept changes no parameter: there is nothing to write as LoRA")
     return found
 
 
 def _parse(key: str, tensor: Any) -> LoraKey:
     kind = _unread(key)
     if kind:
-        raise SamecastError(f"it holds {kind} weights ({key!r:.120}), which samecast does not read")
+        raise SamecastError(f"it holds {kind} weights ({key!r:.120}), which samecast does not support")
     if not isinstance(tensor, Tensor):
-        raise SamecastError(f"its entry {key!r:.80} is no tensor")
+        raise SamecastError(f"its entry {key!r:.80} is not a tensor")
     return parse_key(key)
 
 
 def _unread(key: str) -> str:
-    """Which relative of LoRA a key is of, if it is one that is not read."""
-    segments = key.split(".")[1:]  # the first is a layer, or a word of textual inversion, which may be called anything
+    """The related format that a key belongs to, if it is not supported; else empty."""
+    segments = key.split(".")[1:]  # the first is a layer, or a textual inversion word, which is arbitrary
     return next(
         (kind for mark, kind in _NOT_READ.items() for segment in segments if _is_marked(segment, mark)),
         "",
@@ -166,7 +166,7 @@ def _is_marked(segment: str, mark: str) -> bool:
 
 
 def _factors(name: str, pair: _Pair) -> tuple[Tensor, Tensor]:
-    """(up, down). A convolution may be decomposed once more: a kernel of rank x rank between two of 1 x 1."""
+    """(up, down). A convolution may be decomposed further: a kernel of rank x rank between two of 1 x 1."""
     missing = {"up", "down"} - set(pair.sides)
     if missing:
         held = next(iter(pair.sides.values()))[0]
@@ -179,7 +179,10 @@ def _factors(name: str, pair: _Pair) -> tuple[Tensor, Tensor]:
         return up, down
     middle = pair.sides["mid"][1]
     if middle.ndim != 4 or middle.shape[1] != down.shape[0]:
-        raise SamecastError(f"the LoRA of {name} has a middle of shape {tuple(middle.shape)} for {tuple(down.shape)}")
+        raise SamecastError(
+            f"the LoRA of {name} has a middle matrix of shape {tuple(middle.shape)}, which does not"
+            f" fit down {tuple(down.shape)}"
+        )
     # W[o, i, y, x] = up[o, p] middle[p, q, y, x] down[q, i] (LyCORIS, rebuild of a decomposed convolution).
     kernel = torch.einsum("pqyx,qi->piyx", middle.float(), down.float().flatten(1))
     return up, kernel
@@ -198,7 +201,7 @@ def _alphas(pairs: Mapping[str, _Pair]) -> dict[str, float]:
 
 
 def _scaled(change: LowRank) -> Tensor:
-    """`up` with the scale in it, in its own precision where that holds the very numbers, else in float32."""
+    """`up` times the scale, in its own precision where that is exact, else in float32."""
     if change.scale == 1:
         return change.up
     folded = change.up.float() * change.scale
@@ -212,7 +215,7 @@ def _reads_wide_text(changes: Mapping[str, LowRank]) -> bool:
 
 
 def _for_others(name: str) -> tuple[str, str]:
-    """The part and the layer's path as other tools write it."""
+    """The part of the pipeline and the layer's path, in other tools' names."""
     part, _, path = name.removesuffix(".weight").partition(".")
     inside = part in TEXT_ENCODERS and not path.startswith("text_projection")
     return part, f"text_model.{path}" if inside else path

@@ -1,7 +1,7 @@
-"""The keys of LoRA files: which matrix of which layer a key is, as PEFT, diffusers and kohya's scripts spell it.
+"""Keys of LoRA files, as PEFT, diffusers and kohya's scripts write them: the layer and the matrix of a key.
 
-Tools wrap a model before they save it (PEFT, accelerate, torch.compile, FSDP), and the wrapper's name stays in keys:
-those that are known are taken off, wherever they are. What is left must be a layer of the family.
+Tools that wrap a model (PEFT, accelerate, torch.compile, FSDP) leave the wrapper's name in the keys: known names are
+removed, wherever they occur. The rest must be a layer of the family.
 """
 
 import re
@@ -15,12 +15,12 @@ Side = Literal["up", "down", "mid", "alpha"]
 
 
 class LoraKey(NamedTuple):
-    """What a key stands for.
+    """A parsed key.
 
     Args:
-        name: of the parameter that is changed, as `samecast.concepts.concept` names it.
-        side: which matrix of its LoRA, or its alpha.
-        adapter: the name of PEFT's adapter, where the key tells one.
+        name: the changed parameter, as in `samecast.concepts.concept`.
+        side: the matrix of its LoRA, or its alpha.
+        adapter: the name of PEFT's adapter; empty where the key has none.
     """
 
     name: str
@@ -38,10 +38,10 @@ _KOHYA = re.compile(r"lora_(unet|te[12]?)[_.](.+)")
 
 
 def parse_key(key: str) -> LoraKey:
-    """What a key of a LoRA file stands for.
+    """Parses a key of a LoRA file.
 
     Raises:
-        SamecastError: it is none of LoRA's, or of no layer of the family.
+        SamecastError: it is not a LoRA key, or its layer is not in the family.
     """
     layer, projection, side, adapter = _split(key)
     kohya = _KOHYA.fullmatch(layer)
@@ -53,8 +53,8 @@ def parse_key(key: str) -> LoraKey:
     name = f"{part}.{path}.weight"
     if not is_parameter(name):
         raise SamecastError(
-            f"its key {key!r:.120} is of no layer of a Stable Diffusion U-Net or of its CLIP text encoders: it is of"
-            " another architecture, or of a layer that samecast does not know"
+            f"its key {key!r:.120} names no layer of a Stable Diffusion U-Net or of its CLIP text encoders: it belongs"
+            " to another architecture, or to a layer that samecast does not support"
         )
     return LoraKey(name, side, adapter)
 
@@ -68,7 +68,7 @@ def _split(key: str) -> tuple[str, str, Side, str]:
         return found[1], found[2], sides[found[3]], ""
     if found := _ALPHA.fullmatch(key):
         return found[1], "", "alpha", ""
-    raise SamecastError(f"its key {key!r:.120} is none of LoRA's: expected lora_A, lora_B, lora_up, lora_down or alpha")
+    raise SamecastError(f"its key {key!r:.120} is not a LoRA key; expected lora_A, lora_B, lora_up, lora_down or alpha")
 
 
 def _side(mark: str) -> Side:

@@ -1,8 +1,8 @@
-"""Names of a U-Net's layers, as diffusers, CompVis (Stability's too) and kohya's scripts write them.
+"""Names of a U-Net's layers in diffusers, CompVis (and Stability) and kohya's scripts.
 
-CompVis counts blocks through: `input_blocks.4.1` is the attention behind the fourth convolution or residual block.
-diffusers counts levels and blocks in a level: `down_blocks.1.attentions.0`. All models of the family have two layers
-to a level, three on the way up. Kohya's names are a path whose dots have become underscores.
+CompVis numbers all blocks: `input_blocks.4.1` is the attention after the fourth convolution or residual block.
+diffusers numbers levels and blocks within a level: `down_blocks.1.attentions.0`. All models of the family have two
+layers per level in the encoder and three in the decoder. kohya's names are paths with underscores for dots.
 """
 
 import re
@@ -12,9 +12,9 @@ from functools import cache
 from samecast.concepts.concept import TEXT_ENCODERS, Family
 from samecast.errors import SamecastError
 
-_DOWN, _UP = 3, 3  # blocks to a level on the way down, counting the downsampler, and on the way up
+_DOWN, _UP = 3, 3  # blocks per level of the encoder, with the downsampler, and of the decoder
 
-# Parts of paths that have underscores of their own; the longest that fits is taken.
+# Path segments that contain underscores; the longest match is used.
 _COMPOUND = (
     *("down_blocks", "up_blocks", "mid_block", "input_blocks", "output_blocks", "middle_block", "transformer_blocks"),
     *("to_q", "to_k", "to_v", "to_out", "proj_in", "proj_out", "conv_in", "conv_out", "conv_shortcut"),
@@ -43,21 +43,21 @@ PART_NAMES = {
     **dict.fromkeys(("text_encoder", "text_encoder_1", "te", "te1", "clip_l", "cond_stage_model"), TEXT_ENCODERS[0]),
     **dict.fromkeys(("text_encoder_2", "te2", "clip_g"), TEXT_ENCODERS[1]),
 }
-"""What tools call the parts of a pipeline."""
+"""Other tools' names for the parts of a pipeline."""
 
-# What PEFT, accelerate, torch.compile, FSDP and others leave before a layer's path, or in it.
+# Wrapper names that PEFT, accelerate, torch.compile, FSDP and others leave in a layer's path.
 _WRAPPERS = {"base_model", "model", "text_encoders", "pipe", "pipeline"}
 _ANYWHERE = {"module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module", "processor"}
 _OF_CLIP = {"text_model", "encoder", "embeddings", "final_layer_norm", "text_projection"}
 
 
 def family_of(names: Iterable[str]) -> Family:
-    """The family of a model with these parameters: XL stacks transformer blocks, the others have one at a place."""
+    """The family of a model with these parameters: XL stacks transformer blocks, the others have one per attention."""
     return "xl" if any(re.search(r"^text_encoder_2\.|transformer_blocks\.[1-9]", name) for name in names) else "sd"
 
 
 def split_underscores(name: str) -> str:
-    """A path with dots out of kohya's with underscores: `mid_block_attentions_0` is `mid_block.attentions.0`."""
+    """Converts kohya's underscores to dots: `mid_block_attentions_0` becomes `mid_block.attentions.0`."""
     words, path = name.split("_"), list[str]()
     while words:
         length = next((count for count in range(min(3, len(words)), 1, -1) if "_".join(words[:count]) in _COMPOUND), 1)
@@ -67,10 +67,10 @@ def split_underscores(name: str) -> str:
 
 
 def to_diffusers(path: str) -> str:
-    """A layer's path in diffusers' U-Net out of CompVis's, or of diffusers' own, which stays.
+    """Converts a layer's path in CompVis's U-Net to diffusers' path; a path of diffusers is returned unchanged.
 
     Raises:
-        SamecastError: there is no such layer in the family.
+        SamecastError: the family has no such layer.
     """
     if path.startswith(("down_blocks.", "up_blocks.", "mid_block.")):
         return path
@@ -86,7 +86,7 @@ def to_diffusers(path: str) -> str:
         kind = "attentions.0" if block == 1 else f"resnets.{block // 2}"
         return f"mid_block.{kind}.{_residual(rest) if block != 1 else rest}"
     if part is None:
-        raise SamecastError(f"{path!r:.120} is no layer of a Stable Diffusion U-Net")
+        raise SamecastError(f"{path!r:.120} is not a layer of a Stable Diffusion U-Net")
     if where == "input_blocks":
         level, layer = divmod(block - 1, _DOWN)
         if layer == _DOWN - 1:
@@ -99,10 +99,10 @@ def to_diffusers(path: str) -> str:
 
 
 def to_compvis(path: str) -> str:
-    """The path of a layer in CompVis's U-Net out of diffusers'.
+    """Converts a layer's path in diffusers' U-Net to CompVis's path.
 
     Raises:
-        SamecastError: it has none: the index of an upsampler depends on the level's attention, which is XL's here.
+        SamecastError: the layer has no name there.
     """
     outside = {ours: theirs for theirs, ours in _OUTSIDE.items()}
     found = re.fullmatch(r"(?:(down|up)_blocks\.(\d+)|mid_block)\.(\w+)\.(\d+)\.(.+)", path)
@@ -110,24 +110,24 @@ def to_compvis(path: str) -> str:
         if path not in outside:
             raise SamecastError(f"{path} has no name in CompVis's files")
         return outside[path]
-    way, level, kind, layer, rest = found[1], int(found[2] or 0), found[3], int(found[4]), found[5]
+    stage, level, kind, layer, rest = found[1], int(found[2] or 0), found[3], int(found[4]), found[5]
     inner = {ours: theirs for theirs, ours in _RESIDUAL.items()}.get(rest, rest) if kind == "resnets" else rest
-    if way is None:
+    if stage is None:
         return f"middle_block.{1 if kind == 'attentions' else 2 * layer}.{inner}"
     if kind == "downsamplers":
         return f"input_blocks.{_DOWN * (level + 1)}.0.op"
     if kind == "upsamplers":
         return f"output_blocks.{_UP * level + _UP - 1}.2.conv"
-    block = f"input_blocks.{_DOWN * level + layer + 1}" if way == "down" else f"output_blocks.{_UP * level + layer}"
+    block = f"input_blocks.{_DOWN * level + layer + 1}" if stage == "down" else f"output_blocks.{_UP * level + layer}"
     return f"{block}.{1 if kind == 'attentions' else 0}.{inner}"
 
 
 def locate(layer: str, part: str = "") -> tuple[str, str]:
-    """The part of a pipeline that a layer is in, and its path there as diffusers writes it, without any wrapper.
+    """The part of a pipeline that holds a layer, and the layer's path there in diffusers' names, without wrappers.
 
     Args:
-        layer: its path in whatever tool's file, with dots.
-        part: where the file says it otherwise; empty is what the path says, and without a word the U-Net.
+        layer: the path in any tool's file, with dots.
+        part: the part, where the file states it separately; empty takes it from the path, by default the U-Net.
 
     Raises:
         SamecastError: CompVis's U-Net has no such layer.
@@ -147,7 +147,7 @@ def locate(layer: str, part: str = "") -> tuple[str, str]:
 
 
 def unet_parameter(name: str) -> str:
-    """The name, as concepts have it, of a parameter of the U-Net in whatever tool's file."""
+    """The name in `Concept.changes` of a U-Net parameter in any tool's file."""
     layer, _, leaf = name.rpartition(".")
     part, path = locate(layer, "unet")
     return f"{part}.{path}.{leaf}"

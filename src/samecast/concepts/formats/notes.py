@@ -1,6 +1,6 @@
-"""What other tools' formats have no place for, in the metadata of their safetensors, which they leave alone.
+"""Data that other tools' formats cannot hold, stored in the metadata of their safetensors files.
 
-A word where the file is called otherwise, the class nouns of words, and the model that was learned on.
+The word, where the file has another name; class nouns; and the base model.
 """
 
 import json
@@ -16,11 +16,11 @@ WORD, NOUNS, BASE = "samecast.word", "samecast.nouns", "samecast.base"
 
 
 def notes(concept: Concept, word: str = "") -> dict[str, str]:
-    """Metadata that tells it.
+    """The metadata for a file of a concept.
 
     Args:
-        concept: of which.
-        word: where the file holds one.
+        concept: the concept in the file.
+        word: the word in the file; empty for none.
     """
     nouns = {name: token.class_noun for name, token in concept.tokens.items() if token.class_noun}
     data = {NOUNS: json.dumps(nouns, ensure_ascii=False)} if nouns else {}
@@ -29,10 +29,10 @@ def notes(concept: Concept, word: str = "") -> dict[str, str]:
 
 
 def with_notes(parts: Parts, metadata: Mapping[str, str]) -> Parts:
-    """The parts with what a file's metadata tells besides.
+    """The parts completed with the data of a file's metadata.
 
     Raises:
-        SamecastError: that is damaged.
+        SamecastError: the metadata is damaged.
     """
     try:
         nouns: dict[str, Any] = json.loads(metadata.get(NOUNS, "{}"))
@@ -43,4 +43,4 @@ def with_notes(parts: Parts, metadata: Mapping[str, str]) -> Parts:
         base = Base(**json.loads(metadata[BASE])) if BASE in metadata else parts.base
         return replace(parts, tokens=tokens, base=base)
     except (ValueError, TypeError, AttributeError, RecursionError) as error:
-        raise SamecastError(f"its notes are damaged: {' '.join(str(error).split())}") from None
+        raise SamecastError(f"its samecast metadata is damaged: {' '.join(str(error).split())}") from None

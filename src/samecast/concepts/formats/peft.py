@@ -1,7 +1,7 @@
-"""PEFT's settings of a LoRA: in the metadata of diffusers' files, or in `adapter_config.json` beside PEFT's own.
+"""PEFT's LoRA settings: in the metadata of diffusers' files, or in `adapter_config.json` next to PEFT's own files.
 
-They hold the scales, which the tensors do not say. `rank_pattern` and `alpha_pattern` are regular expressions for the
-end of a layer's path, and the first that matches counts (peft.utils.other.get_pattern_key).
+They hold the scales, which the tensors lack. `rank_pattern` and `alpha_pattern` are regular expressions for the end of
+a layer's path; the first match applies (peft.utils.other.get_pattern_key).
 """
 
 import json
@@ -18,23 +18,23 @@ from samecast.concepts.concept import TEXT_ENCODERS, LowRank
 from samecast.errors import SamecastError
 
 METADATA = "lora_adapter_metadata"
-"""The entry of a file's metadata."""
+"""The metadata entry."""
 
 CONFIG_NAME = "adapter_config.json"
-_PATIENCE = 20.0  # seconds for all patterns: some regular expressions never end
+_PATIENCE = 20.0  # seconds for all patterns: some regular expressions take exponential time
 _CHANGES_THE_MODEL = ("pissa", "olora", "corda", "loftq", "lora_ga")
-"""Initialisations that take a part out of the model's own weights: without that step the LoRA does not fit them."""
+"""Initialisations that subtract a part of the model's own weights: without that step the LoRA does not fit."""
 
 
 def adapter_alphas(metadata: Mapping[str, str], ranks: Mapping[str, int]) -> dict[str, float]:
-    """The alphas that a file's metadata tells, so that alpha / rank is the scale; none where it tells nothing.
+    """The alphas in a file's metadata, where alpha / rank is the scale; empty where the metadata has none.
 
     Args:
-        metadata: of the file.
-        ranks: of each parameter.
+        metadata: the file's metadata.
+        ranks: the rank of each parameter.
 
     Raises:
-        SamecastError: the settings are damaged, or ask for what samecast does not compute.
+        SamecastError: the settings are damaged or not supported by samecast.
     """
     if METADATA not in metadata:
         return {}
@@ -54,10 +54,10 @@ def adapter_alphas(metadata: Mapping[str, str], ranks: Mapping[str, int]) -> dic
 
 
 def adapter_settings(by_part: Mapping[str, Mapping[str, LowRank]]) -> dict[str, str]:
-    """Metadata for diffusers: ranks and alphas that differ from the most common are named one by one.
+    """Metadata for diffusers: the most common rank and alpha, with patterns for the layers that differ.
 
     Args:
-        by_part: of each part of the pipeline, the changes by the layer's path.
+        by_part: for each part of the pipeline, the changes by layer path.
     """
     data: dict[str, Any] = {}
     for part, changes in by_part.items():
@@ -75,7 +75,7 @@ def adapter_settings(by_part: Mapping[str, Mapping[str, LowRank]]) -> dict[str, 
 
 
 def _settings(data: Mapping[str, Any], part: str) -> dict[str, Any]:
-    """The settings of one part: diffusers puts its name before each, PEFT and a single part's file do not."""
+    """The settings of one part; diffusers prefixes each key with the part's name, PEFT does not."""
     own = {key.removeprefix(f"{part}."): value for key, value in data.items() if key.startswith(f"{part}.")}
     plain = {key: value for key, value in data.items() if key.partition(".")[0] not in ("unet", *TEXT_ENCODERS)}
     return own or plain
@@ -86,16 +86,16 @@ def _alpha(settings: Mapping[str, Any], name: str, rank: int, until: float) -> f
     start = str(settings.get("init_lora_weights", "")).lower()
     if kind != "LORA" or settings.get("fan_in_fan_out") or start.startswith(_CHANGES_THE_MODEL):
         what = kind if kind != "LORA" else "fan_in_fan_out" if settings.get("fan_in_fan_out") else start
-        raise SamecastError(f"its settings say {what!r:.40}, which samecast does not read: expected plain LoRA")
+        raise SamecastError(f"its settings have {what!r:.40}, which samecast does not support; expected plain LoRA")
     adapter_rank = _setting(settings, name, "rank_pattern", "r", until)
     if adapter_rank not in (None, rank):
-        raise SamecastError(f"its settings give {name} the rank {adapter_rank:g}, and its matrices have {rank}")
+        raise SamecastError(f"its settings give {name} rank {adapter_rank:g}, but its matrices have rank {rank}")
     alpha = _setting(settings, name, "alpha_pattern", "lora_alpha", until)
     return alpha * rank**0.5 if alpha is not None and settings.get("use_rslora") else alpha
 
 
 def _setting(settings: Mapping[str, Any], name: str, patterns: str, plain: str, until: float) -> float | None:
-    """What the settings say of a layer: the value of the first pattern that is the layer's, else that of all."""
+    """A layer's setting: the value of the first matching pattern, else the common value."""
     path = name.removesuffix(".weight").partition(".")[2]
     special = _first_match(settings.get(patterns) or {}, path, until)
     found = settings.get(plain) if special is None else special
@@ -107,8 +107,8 @@ def _setting(settings: Mapping[str, Any], name: str, patterns: str, plain: str, 
 
 
 def _first_match(patterns: Mapping[str, Any], path: str, until: float) -> Any:
-    """The value of the first pattern that is a layer's, or None."""
-    # Not every text encoder has text_model at the beginning of its paths.
+    """The value of the first pattern that matches a layer, or None."""
+    # Some text encoders' paths lack the leading text_model.
     spelt = (path, f"text_model.{path}")
     for pattern, value in patterns.items():
         literal = pattern.replace("\\.", ".")
@@ -126,5 +126,5 @@ def _matches(pattern: str, path: str, until: float) -> bool:
         return bool(regex.match(rf"(?:.*\.)?(?:{pattern})$", path, timeout=max(until - time.monotonic(), 1e-3)))
     except (regex.error, TimeoutError) as error:
         raise SamecastError(
-            f"its pattern {pattern!r:.80} is no regular expression to go by: {' '.join(str(error).split()):.80}"
+            f"its pattern {pattern!r:.80} is not a usable regular expression: {' '.join(str(error).split()):.80}"
         ) from None

@@ -1,4 +1,4 @@
-"""From a path to a concept: files are told apart by what is in them."""
+"""Reads a concept from a path; the format is detected from the contents."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -19,7 +19,7 @@ from samecast.concepts.parts import Parts
 from samecast.disk import is_folder
 from samecast.errors import SamecastError
 
-_SUFFIXES = (".safetensors", ".bin", ".pt", ".pth", ".ckpt")  # of files worth a look in a folder; best first
+_SUFFIXES = (".safetensors", ".bin", ".pt", ".pth", ".ckpt")  # files considered in a folder; preferred first
 _LARGEST_CONFIG = 10_000_000
 _Read = tuple[Path, Parts]
 
@@ -27,18 +27,17 @@ _Read = tuple[Path, Parts]
 def read_concept(
     path: str | Path, *, pickles: bool, word: str = "", rename: Mapping[str, str] | None = None, what: str = "concept"
 ) -> Concept:
-    """Reads a concept from a file or a folder of any format that is known.
+    """Reads a concept from a file or folder in any supported format.
 
     Args:
         path: the file, or a folder with the files of one concept.
         pickles: whether pickles may be read.
-        word: the modifier token, for a concept that has one, whatever the file calls it; empty is what the file says,
-            or the file's name.
-        rename: the new word of each old one.
-        what: the file is to be called in messages.
+        word: the modifier token, for a concept that has one; empty is the file's own word, or the file's name.
+        rename: new words by old word.
+        what: the name for the file in messages.
 
     Raises:
-        SamecastError: it is missing, damaged, or nothing that is known.
+        SamecastError: the file is missing, damaged, or in an unknown format.
     """
     path = Path(path).expanduser()
     read = _paired([(file, _read_file(file, pickles=pickles, what=what)) for file in _files(path, what)])
@@ -51,26 +50,27 @@ def read_concept(
 
 
 def read_lora_file(path: str | Path) -> Concept:
-    """Reads what `--lora` takes: changes of weights and no words.
+    """Reads a LoRA file for `--lora`: changed weights without words.
 
     Args:
-        path: a safetensors file of any format that is known, or a folder: with diffusers' file of LoRA in it, of which
-            that one is read.
+        path: a safetensors file in any supported format, or a folder, in which diffusers' LoRA file takes precedence.
 
     Raises:
-        SamecastError: it is missing, damaged, nothing that is known, or holds words.
+        SamecastError: the file is missing, damaged, in an unknown format, or holds words.
     """
     given = Path(path).expanduser()
     named = given / f"{PEFT_NAME}.safetensors"
     concept = read_concept(named if named.is_file() else given, pickles=False, what="LoRA")
     if concept.tokens:
         words = ", ".join(concept.tokens)
-        raise SamecastError(f"LoRA {path}: it holds the word {words}, which prompts must be able to say: use --concept")
+        raise SamecastError(
+            f"LoRA {path}: it holds the modifier token {words}: use --concept, so that prompts can contain it"
+        )
     return replace(concept, origin=str(path))
 
 
 def describe_format(path: str | Path, *, pickles: bool) -> str:
-    """What a file is, in words; of a folder, what its files are. Errors as for `read_concept`."""
+    """The format of a file, or the formats of a folder's files, in words. Errors as for `read_concept`."""
     files = _files(Path(path).expanduser(), "concept")
     return " and ".join(dict.fromkeys(_recognise(read_contents(file, pickles=pickles))[0] for file in files))
 
@@ -84,14 +84,14 @@ def _read_file(path: Path, *, pickles: bool, what: str) -> Parts:
 
 
 def _with_settings(path: Path, contents: Contents) -> Contents:
-    """PEFT's own files leave their scales in a file beside them."""
+    """Adds the scales that PEFT keeps in a separate file in the same folder."""
     data, settings = contents.data, path.with_name(CONFIG_NAME)
     own = isinstance(data, Mapping) and any(str(key).startswith("base_model.model.") for key in data)
     if not own or METADATA in contents.metadata or not settings.is_file():
         return contents
     try:
         if settings.stat().st_size > _LARGEST_CONFIG:
-            raise SamecastError(f"the {CONFIG_NAME} beside it is too large to be one")
+            raise SamecastError(f"the {CONFIG_NAME} beside it is too large for a settings file")
         record = settings.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise SamecastError(f"the {CONFIG_NAME} beside it cannot be read: {' '.join(str(error).split())}") from None
@@ -99,7 +99,7 @@ def _with_settings(path: Path, contents: Contents) -> Contents:
 
 
 def _recognise(contents: Contents) -> tuple[str, Callable[[], Parts]]:
-    """What a file is, in words, and how it is read."""
+    """The format of a file in words, and the function that reads it."""
     data, metadata = contents.data, contents.metadata
     name = metadata.get(WORD) or contents.name
     if KEY in metadata:
@@ -115,7 +115,7 @@ def _recognise(contents: Contents) -> tuple[str, Callable[[], Parts]]:
     if is_textual_inversion(data):
         return "textual inversion", lambda: read_textual_inversion(data, name)
     keys = ", ".join(str(key)[:60] for key in list(data)[:3]) if isinstance(data, Mapping) else type(data).__name__
-    raise SamecastError(f"it is no concept of a format that samecast knows; it holds {keys or 'nothing'}")
+    raise SamecastError(f"it is not a concept in a format that samecast supports; it holds {keys or 'nothing'}")
 
 
 def _parse(contents: Contents) -> Parts:
@@ -125,17 +125,17 @@ def _parse(contents: Contents) -> Parts:
     except (TypeError, ValueError, AttributeError, RuntimeError, IndexError, ArithmeticError) as error:
         other = other_architecture(str(key) for key in data) if isinstance(data, Mapping) else ""
         if other and KEY not in contents.metadata:
-            raise SamecastError(f"it is of {other}; samecast takes concepts of {FAMILY}") from None
+            raise SamecastError(f"it belongs to {other}; samecast supports concepts of {FAMILY}") from None
         if isinstance(error, SamecastError):
             raise
         raise SamecastError(f"it is damaged: {' '.join(str(error).split())}") from None
 
 
 def _new_words(tokens: Mapping[str, ModifierToken], word: str, rename: Mapping[str, str] | None) -> Mapping[str, str]:
-    """The new word of each that gets one."""
+    """New words by old word."""
     if word and len(tokens) != 1:
         held = f"{len(tokens)}: {', '.join(tokens)}; rename them one by one" if tokens else "none"
-        raise SamecastError(f"the word {word} is for a concept with one modifier token, and this has {held:.200}")
+        raise SamecastError(f"the word {word} needs a concept with one modifier token, but this has {held:.200}")
     words = dict.fromkeys(tokens, word) if word else {}
     renamed(renamed(tokens, words), rename or {})
     return {old: (rename or {}).get(words.get(old, old), words.get(old, old)) for old in tokens}
@@ -147,7 +147,8 @@ def _checked(file: Path, parts: Parts, words: Mapping[str, str], what: str) -> C
     if strange is not None:
         option = "--word '<new1>'" if len(words) == 1 else f"--rename '{strange:.60}=<new1>'"
         raise SamecastError(
-            f"{what} {file}: {strange!r:.120} cannot be a modifier token, which is a word without spaces: name it with"
+            f"{what} {file}: {strange!r:.120} cannot be a modifier token; expected a word without spaces: rename it"
+            f" with"
             f" samecast concept convert {option}"
         )
     try:
@@ -157,7 +158,7 @@ def _checked(file: Path, parts: Parts, words: Mapping[str, str], what: str) -> C
 
 
 def _files(path: Path, what: str) -> list[Path]:
-    """The file itself, or a folder's files of tensors; of those that differ in their suffix alone, the safest."""
+    """The file itself, or a folder's files of tensors; of names that differ in the suffix alone, the safest format."""
     if not is_folder(path):
         if not path.exists():
             raise SamecastError(f"{what} {path} does not exist; expected a file, or a folder with its files")
@@ -172,7 +173,7 @@ def _files(path: Path, what: str) -> list[Path]:
             if file.suffix.lower() == suffix:
                 best.setdefault(file.stem, file)
     if not best:
-        raise SamecastError(f"{what} {path} is a folder without any file of tensors")
+        raise SamecastError(f"{what} {path} is a folder without files of tensors")
     return sorted(best.values())
 
 
@@ -193,7 +194,7 @@ def _join(read: Sequence[tuple[Path, Concept]], what: str) -> Concept:
 
 
 def _paired(read: list[_Read]) -> list[_Read]:
-    """Words whose vectors for XL's two text encoders are in two files, `name` and `name_2`, put together."""
+    """Joins words whose vectors for XL's two text encoders are in two files, `name` and `name_2`."""
     seconds = {file.stem.removesuffix("_2"): parts for file, parts in read if file.stem.endswith("_2")}
     found: list[_Read] = []
     used = set[str]()

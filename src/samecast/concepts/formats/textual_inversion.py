@@ -1,6 +1,6 @@
 """Textual inversion's files: diffusers' `learned_embeds`, A1111's, kohya's, OneTrainer's, and XL's pairs.
 
-Where a file does not say what its word is, it is the file's name, as in A1111.
+A file that does not hold its word takes the file's name as the word, as in A1111.
 """
 
 import io
@@ -20,11 +20,11 @@ _PIVOTAL = {"text_encoders_0": _FIRST, "text_encoders_1": _SECOND}  # diffusers'
 _NAMELESS = {"*", "emb_params"}
 _OTHERS = {"t5": "FLUX or Stable Diffusion 3", "t5xxl": "FLUX or Stable Diffusion 3"}
 _BEHIND = "_out"
-_LARGEST = 2048  # channels of an embedding, so that a checkpoint's stray vectors are not taken for one
+_LARGEST = 2048  # most channels of an embedding: other vectors of a checkpoint are no embeddings
 
 
 def is_textual_inversion(data: Any) -> bool:
-    """Whether a file holds embeddings of words and nothing else."""
+    """Whether a file holds embeddings of words alone."""
     if isinstance(data, Tensor):
         return True
     if not isinstance(data, Mapping) or not data:
@@ -38,8 +38,8 @@ def read_textual_inversion(data: Any, name: str) -> Parts:
     """Reads embeddings.
 
     Args:
-        data: what is in the file.
-        name: the word, where the file does not say it.
+        data: the file's contents.
+        name: the word, if the file does not hold it.
     """
     if isinstance(data, Tensor):
         return Parts({name: _token({_FIRST: data}, name)})
@@ -60,65 +60,66 @@ def read_textual_inversion(data: Any, name: str) -> Parts:
 
 
 def write_textual_inversion(concept: Concept) -> dict[str, dict[str, Tensor]]:
-    """The tensors of one file for each word: diffusers and A1111 read one word from one file.
+    """The tensors of one file per word: diffusers and A1111 read one word from a file.
 
     Raises:
         SamecastError: the concept has no words.
     """
     if not concept.tokens:
-        raise SamecastError(
-            "this concept has no modifier token, so that there is nothing to write as textual inversion"
-        )
+        raise SamecastError("this concept has no modifier token to write as textual inversion")
     return {word: _tensors(word, token) for word, token in concept.tokens.items()}
 
 
 def write_a1111(concept: Concept) -> dict[str, bytes]:
-    """A1111's own layout, a pickle of tensors, one file for each word.
+    """A1111's own layout, a pickle of tensors, one file per word.
 
     Raises:
-        SamecastError: the concept has no words, or they are XL's, whose pairs A1111 reads as `write_textual_inversion`
-            writes them.
+        SamecastError: the concept has no words, or XL's pairs, which A1111 reads from `write_textual_inversion`.
     """
     files: dict[str, bytes] = {}
     for word, token in concept.tokens.items():
         if _SECOND in token.vectors:
-            raise SamecastError("A1111's own layout has one text encoder; choose textual-inversion, which it reads too")
+            raise SamecastError(
+                "A1111's own layout holds one text encoder; choose textual-inversion, which A1111 also reads"
+            )
         vectors = token.vectors[_FIRST].detach().cpu().clone().contiguous()
         record = {"string_to_token": {"*": 265}, "string_to_param": {"*": vectors}, "name": word, "step": 0}
         buffer = io.BytesIO()
         torch.save({**record, "sd_checkpoint": None, "sd_checkpoint_name": None}, buffer)
         files[f"{word}.pt"] = buffer.getvalue()
     if not files:
-        raise SamecastError("this concept has no modifier token, so that there is nothing to write for A1111")
+        raise SamecastError("this concept has no modifier token to write for A1111")
     return files
 
 
 def _encoders(data: Mapping[str, Any]) -> set[str]:
-    """The keys that name a text encoder, not a word."""
+    """The keys that name a text encoder instead of a word."""
     named = {*_PAIR, *_PIVOTAL, *_OTHERS, *_NAMELESS, "text_encoders_2"}
     return {str(key) for key in data if str(key).removesuffix(_BEHIND) in named}
 
 
 def _check_places(data: Mapping[str, Any]) -> None:
-    """Refuses embeddings for which these models have no place."""
+    """Refuses embeddings that these models cannot use."""
     behind = next((key for key in _encoders(data) if key.endswith(_BEHIND)), None)
     if behind is not None:
         raise SamecastError(
-            f"its {behind} is one of OneTrainer's output embeddings, which act behind the text encoder and which"
-            " samecast does not read: train the embedding without them"
+            f"its {behind} is one of OneTrainer's output embeddings, which act after the text encoder and are not"
+            " supported: train the embedding without them"
         )
     other = next((key for key in data if key in _OTHERS or key == "text_encoders_2"), None)
     if other is not None:
-        raise SamecastError(f"its {other} is an embedding of {_OTHERS.get(other, 'a model with a third text encoder')}")
+        raise SamecastError(
+            f"its {other} is an embedding for {_OTHERS.get(other, 'a model with a third text encoder')}"
+        )
 
 
 def _read_pair(data: Mapping[str, Any], places: Mapping[str, str], name: str) -> Parts:
-    """One word of XL, with vectors for both text encoders; or of the first alone, which is another model's."""
+    """One word of XL, with vectors for both text encoders, or of the first alone, which belongs to another model."""
     first, second = places
     others = sorted(str(key) for key in set(data) - set(places))
     if others or first not in data:
         what = f"{second} without {first}" if first not in data else f"{first} beside {others[0]!r:.60}"
-        raise SamecastError(f"it holds {what}: expected {first}, and for Stable Diffusion XL {second} with it")
+        raise SamecastError(f"it holds {what}; expected {first}, and for Stable Diffusion XL {second} as well")
     vectors = {encoder: data[key] for key, encoder in places.items() if key in data}
     return Parts({name: _token(vectors, name)}, base=Base(family="xl" if len(vectors) > 1 else "sd"))
 

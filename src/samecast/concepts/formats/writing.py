@@ -1,4 +1,4 @@
-"""From a concept to the files of another tool."""
+"""Writes a concept in the formats of other tools."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -20,28 +20,28 @@ from samecast.errors import SamecastError
 Format = Literal["samecast", "official", "compvis", "diffusers", "textual-inversion", "a1111", "peft", "kohya"]
 
 Files = dict[str, bytes]
-"""Contents by file name."""
+"""File contents by file name."""
 
 
 def write_concept(concept: Concept, path: str | Path, to: Format = "samecast") -> Path:
-    """Writes a concept in a format; where something is already, under the next free name.
+    """Writes a concept in a format; an existing file is kept, and the next free name is used.
 
     Args:
-        concept: what to write.
-        path: a file, where one is enough; a folder, where it takes several or the path has no suffix.
+        concept: the concept to write.
+        path: a file, or a folder for formats of several files or a path without suffix.
         to: the format.
 
     Returns:
-        Where it was written.
+        The path written.
 
     Raises:
-        SamecastError: the format cannot hold it, or it cannot be written there.
+        SamecastError: the format cannot hold the concept, or the path cannot be written.
     """
     files = _WRITERS[to](concept)
-    wanted = Path(path).expanduser()
-    if len(files) == 1 and wanted.suffix:
-        return write_new_bytes(wanted, next(iter(files.values())))
-    with writing_folder(wanted) as place:
+    target = Path(path).expanduser()
+    if len(files) == 1 and target.suffix:
+        return write_new_bytes(target, next(iter(files.values())))
+    with writing_folder(target) as place:
         for name, content in files.items():
             (place.path / name).write_bytes(content)
     return place.final
@@ -87,12 +87,12 @@ def _wordless(concept: Concept) -> Concept:
 
 
 def _beside(name: str, weights: bytes, concept: Concept) -> Files:
-    """Weights, and the words, for which the format has no place: as textual inversion in files of their own."""
+    """The weights, and the words in separate textual inversion files, as the format cannot hold them."""
     words = _textual_inversion(replace(concept, changes={})) if concept.tokens else {}
     if name.lower() in {word.lower() for word in words}:
         word = name.removesuffix(".safetensors")
         raise SamecastError(
-            f"the file of the word {word} would take the place of the weights': give it another name with --rename"
+            f"the file of the word {word} would replace the weights file: rename the word with --rename"
             f" '{word}=<other>'"
         )
     return {name: weights, **words}

@@ -1,4 +1,4 @@
-"""Where units are worked on: in this process, or on a cluster."""
+"""Executors, which run units in this process or on a cluster."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -19,12 +19,12 @@ def _message(words: str) -> None:
 
 @dataclass(frozen=True)
 class Watch:
-    """Who is told what while units are worked on.
+    """Callbacks during a run.
 
     Args:
-        progress: how far a unit is.
-        begun: that a unit is about to be begun.
-        message: what is waited for, and what is odd about a worker; a line each.
+        progress: called with the progress of a unit.
+        begun: called before a unit starts.
+        message: called with a line about waiting or about a worker's problem.
     """
 
     progress: Progress = no_progress
@@ -33,25 +33,25 @@ class Watch:
 
 
 class Executor(Protocol):
-    """Works on units. Used in a `with`, which joins and leaves what it needs."""
+    """Runs units; a context manager that acquires and releases its resources."""
 
     def __enter__(self) -> Self: ...
 
     def __exit__(self, *data: object) -> None: ...
 
     def ask(self, question: Callable[[], Answer], watch: Watch) -> Answer:
-        """What a function says where units are worked on; errors as for `run`."""
+        """Calls a function where units run and returns its result; errors as for `run`."""
         ...
 
     def run(
         self, make: Make[AnyUnit, Result], units: Sequence[AnyUnit], watch: Watch
     ) -> Iterator[Outcome[AnyUnit, Result]]:
-        """Each unit with what came of it, in the order in which they are finished.
+        """Yields the outcome of each unit, in the order in which they finish.
 
-        A unit that meets a mistake (`SamecastError`) fails; one that meets anything else, or whose worker dies, is
-        tried once more at the end, by a fresh worker.
+        A unit that raises `SamecastError` fails; one that raises another exception, or whose worker dies, is retried
+        once at the end by a new worker.
 
         Raises:
-            SamecastError: no worker can be made, or the cluster is lost.
+            SamecastError: no worker can be created, or the cluster is lost.
         """
         ...

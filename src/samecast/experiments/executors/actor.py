@@ -1,4 +1,4 @@
-"""A worker's process on a Ray cluster; imported there."""
+"""The actor class of a worker's process on a Ray cluster, imported by that process."""
 
 from collections.abc import Callable
 from functools import partial
@@ -12,7 +12,7 @@ cloudpickle: Any = _cloudpickle
 
 
 class Actor:
-    """One process of the cluster, with its worker. Says everything in words, so that it arrives whatever is raised."""
+    """A process of the cluster with its worker. Errors are returned as text, so that any exception can be sent."""
 
     def __init__(self) -> None:
         self._worker: Callable[[Any], Any] | None = None
@@ -20,7 +20,7 @@ class Actor:
         self._told: tuple[int, str, int, int] | None = None
 
     def start(self, make: bytes, code: str) -> Trouble | None:
-        """Makes the worker, if this is the samecast that is asked for."""
+        """Creates the worker, if this process has the job's version of samecast."""
         return guarded(partial(self._start, make, code))[1]
 
     def _start(self, make: bytes, code: str) -> None:
@@ -28,7 +28,7 @@ class Actor:
         self._worker = cloudpickle.loads(make)(self._progress)
 
     def work(self, number: int, unit: bytes) -> tuple[bytes | None, Trouble | None]:
-        """One unit: its result, pickled, or why there is none."""
+        """Runs one unit: returns its pickled result, or the reason of its failure."""
         self._number, self._told = number, None
         return guarded(partial(self._work, unit))
 
@@ -37,16 +37,16 @@ class Actor:
         return cloudpickle.dumps(self._worker(cloudpickle.loads(unit)))
 
     def answer(self, question: bytes, code: str) -> tuple[bytes | None, Trouble | None]:
-        """What a function says here."""
+        """Calls a function in this process."""
 
-        def say() -> bytes:
+        def call() -> bytes:
             check_code(code)
             return cloudpickle.dumps(cloudpickle.loads(question)())
 
-        return guarded(say)
+        return guarded(call)
 
     def data(self) -> tuple[int, str, int, int] | None:
-        """How far the unit is that is worked on, after its number."""
+        """The number of the current unit and its progress."""
         return self._told
 
     def _progress(self, name: str, done: int, total: int) -> None:

@@ -1,8 +1,8 @@
-"""What runs in the process that has joined a Ray cluster for a job; `main` is its whole life.
+"""The process that joins a Ray cluster for a job; `main` is its entry point.
 
-It keeps as many workers as are wanted and there is room for, gives each a unit at a time, and tells what comes of it.
-Only workers that are up get units, so that none waits for room while others have nothing to do. Workers are threads
-apart from their work, so that they can be asked how far they are; one that does not answer is lost.
+It runs as many workers as requested and possible, gives each one unit at a time, and reports the outcomes. Only running
+workers get units, so that no unit waits for a worker that has no room. Workers answer progress requests in a separate
+thread; a worker that does not answer is treated as lost.
 """
 
 import os
@@ -18,7 +18,6 @@ import ray
 from samecast.experiments.executors.actor import Actor
 from samecast.experiments.executors.messages import (
     Alive,
-    Begun,
     Broken,
     Done,
     Failed,
@@ -26,36 +25,37 @@ from samecast.experiments.executors.messages import (
     Ready,
     Run,
     Setup,
-    Told,
+    UnitProgress,
+    UnitStarted,
 )
 from samecast.experiments.work import TRIES, Trouble, trouble_of
 
 _POLL = 1.0
-"""Seconds between two looks at what is going on."""
+"""Polling interval in seconds."""
 _PATIENCE = 5.0
-"""Seconds before it is said what is waited for."""
+"""Seconds of waiting before a message is sent."""
 _STARTS = 2
-"""How often the start of a worker may go wrong, other than by a mistake, before its place is given up."""
+"""Failed starts per worker, other than by a `SamecastError`, before its place is given up."""
 
 
 _ray: Any = ray
-"""The same; its types are known in part."""
+"""Ray without types, which it declares in part only."""
 
 
 class BrokenError(Exception):
-    """Nothing can go on, for the reason that is the message."""
+    """The job cannot continue, for the reason in the message."""
 
 
 @dataclass(eq=False)
 class Worker:
-    """A place for a worker, and what it is at.
+    """A worker and its current task.
 
     Args:
         actor: its process.
-        task: what is waited for: its start, or the unit's end.
-        number: of its unit; None while it starts.
-        asked: how far it is, under way.
-        heard: when it last answered; None until its process is up.
+        task: the pending call: its start, or its unit.
+        number: number of its unit; None while it starts.
+        asked: the pending progress request.
+        heard: time of its last answer; None until its process runs.
     """
 
     actor: Any
@@ -66,29 +66,29 @@ class Worker:
 
 
 class Cluster:
-    """A cluster that is joined.
+    """A joined cluster.
 
     Args:
-        connection: to the job.
-        setup: what it asked for.
+        connection: connection to the job's process.
+        setup: settings of the job.
     """
 
     def __init__(self, connection: Connection, setup: Setup) -> None:
         self._connection, self.setup = connection, setup
         there = ray.cluster_resources()
         gpus = int(there.get("GPU", 0))
-        # More workers than there is room for would wait for ever.
+        # More workers than fit would wait forever.
         room = gpus or max(1, int(there.get("CPU", 1)))
         self.wanted = min(setup.workers or max(1, gpus), room)
         self._needs = "1 CPU and 1 GPU" if gpus else "1 CPU"
         self.actor: Any = _ray.remote(num_cpus=1, num_gpus=1 if gpus else 0, max_concurrency=2)(Actor)
 
     def say(self, message: object) -> None:
-        """Tells the job; if it is gone, so is this."""
+        """Sends a message to the job; ends this process if the job is gone."""
         self._connection.send(message)
 
     def get(self, reference: Any) -> tuple[Any, Trouble | None]:
-        """What a call gave; or how its process was lost, with its machine or alone."""
+        """The result of a call, or the reason why its process was lost."""
         try:
             return ray.get(reference), None
         except _ray.exceptions.RayError as error:
@@ -96,10 +96,10 @@ class Cluster:
             return None, Trouble("lost worker", words.rpartition("is dead because ")[2][:400], str(error))
 
     def patience(self, since: float, said: bool) -> bool:
-        """Says what is waited for, and gives up in the end; whether it is said.
+        """Reports a wait once it is long, and gives up at the limit; returns whether it has been reported.
 
         Raises:
-            BrokenError: it has been waited for too long.
+            BrokenError: the wait exceeds the limit.
         """
         self.say(Alive())
         waited = time.monotonic() - since
@@ -109,12 +109,14 @@ class Cluster:
         free = ray.available_resources()
         there = f"{free.get('CPU', 0):g} CPUs and {free.get('GPU', 0):g} GPUs of the cluster are free"
         if over:
-            raise BrokenError(f"no worker was up after {waited:.0f} seconds: it takes {self._needs}, and {there}")
-        self.say(Message(f"waiting for room on the cluster: a worker takes {self._needs}, and {there}"))
+            raise BrokenError(
+                f"no worker had started after {waited:.0f} seconds: a worker needs {self._needs}, and {there}"
+            )
+        self.say(Message(f"waiting for room on the cluster: a worker needs {self._needs}, and {there}"))
         return True
 
     def ask(self, question: bytes) -> None:
-        """Asks one worker something."""
+        """Has one worker answer a question."""
         actor = self.actor.remote()
         answer, asked, said = actor.answer.remote(question, self.setup.code), time.monotonic(), False
         while not ray.wait([answer], timeout=_POLL)[0]:
@@ -125,12 +127,12 @@ class Cluster:
         self.say(Failed(0, trouble) if trouble else Done(0, data[0]))
 
 
-class Shift:
-    """The units of one job, worked on.
+class JobRun:
+    """A run of the units of one job.
 
     Args:
-        cluster: where.
-        job: what.
+        cluster: the cluster.
+        job: the units and their worker.
     """
 
     def __init__(self, cluster: Cluster, job: Run) -> None:
@@ -142,12 +144,12 @@ class Shift:
         self._bad_starts, self._last = 0, Trouble("", "")
 
     def work(self) -> None:
-        """Until each unit has ended.
+        """Runs until every unit has an outcome.
 
         Raises:
-            BrokenError: no worker can take part, or none is up in time.
+            BrokenError: no worker can be used, or none starts in time.
         """
-        nobody_since, said = time.monotonic(), False
+        idle_since, said = time.monotonic(), False
         try:
             while self._waiting or self._busy():
                 self._fill()
@@ -162,10 +164,10 @@ class Shift:
                         self._assign(worker)
                 self._hear()
                 if any(worker.heard is not None for worker in self._workers):
-                    nobody_since, said = time.monotonic(), False
+                    idle_since, said = time.monotonic(), False
                     self._say(Alive())
                 else:
-                    said = self._cluster.patience(nobody_since, said)
+                    said = self._cluster.patience(idle_since, said)
         finally:
             for worker in list(self._workers):
                 self._drop(worker)
@@ -174,21 +176,21 @@ class Shift:
         return sum(worker.number is not None for worker in self._workers)
 
     def _fill(self) -> None:
-        """As many workers as there are places and units for."""
+        """Starts as many workers as there are places and units."""
         while self._waiting and len(self._workers) < min(self._places, self._busy() + len(self._waiting)):
             actor = self._cluster.actor.remote()
             task = actor.start.remote(self._job.make, self._cluster.setup.code)
             self._workers.append(Worker(actor, task))
         if not self._workers:
-            raise BrokenError(f"no worker can take part: {self._last}")
+            raise BrokenError(f"no worker can be used: {self._last}")
 
     def _started(self, worker: Worker, trouble: Trouble | None) -> None:
-        """One that could not start is told, and tried again unless it would meet the same."""
+        """Handles a start: a failed one is reported, and retried unless it would fail alike."""
         if trouble is None:
             return
         self._drop(worker)
         self._last, self._bad_starts = trouble, self._bad_starts + 1
-        self._say(Message(f"a worker cannot take part: {trouble}"))
+        self._say(Message(f"a worker cannot be used: {trouble}"))
         if trouble.mistake or self._bad_starts >= _STARTS * self._cluster.wanted:
             self._places -= 1
 
@@ -201,34 +203,34 @@ class Shift:
         if trouble.mistake or trouble.tries >= TRIES:
             self._say(Failed(number, trouble))
         else:
-            self._say(Message(f"{self._job.names[number]} is tried once more after the others: {trouble}"))
+            self._say(Message(f"{self._job.names[number]} will be retried after the others: {trouble}"))
             self._waiting.append((number, trouble.tries + 1))
         if not trouble.mistake:
-            self._drop(worker)  # whatever state it is in; a fresh one comes in its place
+            self._drop(worker)  # its state is unknown; a new worker replaces it
 
     def _assign(self, worker: Worker) -> None:
-        """The next unit; one for whom there is none makes room for others who wait for it."""
+        """Gives a worker the next unit; without one, the worker is dropped to make room for others."""
         if not self._waiting:
             self._drop(worker)
             return
         number, tries = self._waiting.popleft()
         worker.number, self._tries[number] = number, tries
-        self._say(Begun(number))
+        self._say(UnitStarted(number))
         worker.task = worker.actor.work.remote(number, self._job.units[number])
 
     def _settled(self) -> list[Worker]:
-        """A worker whose task has ended, in any way; waits for one for a moment."""
+        """The workers whose task has ended in any way; waits for one polling interval."""
         tasks = {worker.task: worker for worker in self._workers}
         done, _ = ray.wait(list(tasks), num_returns=1, timeout=_POLL)
         now = time.monotonic()
         for worker in self._workers:
             if worker.heard is not None and now - worker.heard > self._cluster.setup.wait:
-                ray.kill(worker.actor)  # its task ends as that of any that is lost
+                ray.kill(worker.actor)  # its task then ends like that of a lost worker
                 worker.heard = now
         return [tasks[task] for task in done]
 
     def _hear(self) -> None:
-        """How far units are, from those who have answered; and asks those who have not been asked."""
+        """Reports the progress of units from workers' answers, and sends new progress requests."""
         for worker in self._workers:
             if worker.asked is None:
                 worker.asked = worker.actor.data.remote()
@@ -238,20 +240,20 @@ class Shift:
                 if lost is None:
                     worker.heard = time.monotonic()
                     if data is not None and data[0] == worker.number:
-                        self._say(Told(*data[1:]))
+                        self._say(UnitProgress(*data[1:]))
 
     def _drop(self, worker: Worker) -> None:
-        ray.kill(worker.actor)  # it may be only out of reach
+        ray.kill(worker.actor)  # it may be unreachable rather than dead
         self._workers.remove(worker)
 
 
 def join(setup: Setup) -> None:
-    """Joins the cluster, or starts one of all the machine's cores.
+    """Joins the cluster, or starts one on all cores of this machine.
 
     Raises:
-        BrokenError: it cannot be joined.
+        BrokenError: the cluster cannot be joined.
     """
-    if setup.address in (None, "local"):  # without an address Ray would join any cluster that it has heard of
+    if setup.address in (None, "local"):  # without an address Ray would join any cluster it finds
         data: dict[str, Any] = {"address": "local", "num_cpus": max(setup.workers or 1, os.cpu_count() or 1)}
     else:
         data = {"address": setup.address}
@@ -263,17 +265,17 @@ def join(setup: Setup) -> None:
 
 
 def _innermost(error: BaseException) -> str:
-    """The first cause of an error, which Ray wraps in several."""
+    """The first cause of an error, which Ray wraps several times."""
     while error.__cause__ is not None:
         error = error.__cause__
     words = trouble_of(error).reason
     if "AuthToken" in words or "uthentication" in words:
-        return "it asks for a token: set RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN or RAY_AUTH_TOKEN_PATH"
+        return "it requires a token: set RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN or RAY_AUTH_TOKEN_PATH"
     return words[:500]
 
 
 def main(descriptor: int) -> None:
-    """Serves one job until it hangs up."""
+    """Serves one job until it closes the connection."""
     connection = Connection(descriptor)
     try:
         setup = connection.recv()
@@ -283,12 +285,12 @@ def main(descriptor: int) -> None:
         while True:
             job = connection.recv()
             if job.units:
-                Shift(cluster, job).work()
+                JobRun(cluster, job).work()
             else:
                 cluster.ask(job.make)
     except BrokenError as broken:
         connection.send(Broken(str(broken)))
     except (EOFError, OSError):
-        pass  # the job has ended, and so does this
+        pass  # the job has ended
     finally:
         ray.shutdown()

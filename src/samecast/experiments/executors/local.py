@@ -1,4 +1,4 @@
-"""In this process, one unit after another."""
+"""Runs units one after another in this process."""
 
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -11,7 +11,7 @@ from samecast.experiments.work import TRIES, AnyUnit, Make, Outcome, Result, gua
 
 
 class LocalExecutor:
-    """One worker, here."""
+    """A single worker in this process."""
 
     def __enter__(self) -> Self:
         return self
@@ -20,13 +20,13 @@ class LocalExecutor:
         pass
 
     def ask(self, question: Callable[[], Answer], watch: Watch) -> Answer:
-        """What a function says."""
+        """Calls a function and returns its result."""
         return question()
 
     def run(
         self, make: Make[AnyUnit, Result], units: Sequence[AnyUnit], watch: Watch
     ) -> Iterator[Outcome[AnyUnit, Result]]:
-        """Each unit with what came of it; see `Executor`."""
+        """Yields the outcome of each unit; see `Executor`."""
         waiting = deque((unit, 1) for unit in units)
         worker: Callable[[AnyUnit], Result] | None = None
         while waiting:
@@ -39,9 +39,9 @@ class LocalExecutor:
                 continue
             trouble = replace(trouble, tries=tries)
             if not trouble.mistake:
-                worker = None  # whatever state it is in
+                worker = None  # its state is unknown
             if trouble.mistake or tries >= TRIES:
                 yield Outcome(unit, trouble=trouble)
             else:
-                watch.message(f"{unit.name} is tried once more after the others: {trouble}")
+                watch.message(f"{unit.name} will be retried after the others: {trouble}")
                 waiting.append((unit, tries + 1))

@@ -1,4 +1,4 @@
-"""What the process of a job and the process that has joined the cluster tell each other."""
+"""Messages between a job's process and the process that has joined the cluster."""
 
 from dataclasses import dataclass
 
@@ -7,7 +7,7 @@ from samecast.experiments.work import Trouble
 
 @dataclass(frozen=True)
 class Setup:
-    """The first message: which cluster (None starts one), how many workers, for which code, and how long to wait."""
+    """The first message: cluster address (None starts one), number of workers, version of samecast, and wait limit."""
 
     address: str | None
     workers: int | None
@@ -17,7 +17,7 @@ class Setup:
 
 @dataclass(frozen=True)
 class Run:
-    """Units to work on with workers that are made so; or without units, a question to ask one of them. All pickled."""
+    """Units and the function that creates workers, or, without units, a question for one worker. All pickled."""
 
     make: bytes
     units: tuple[bytes, ...]
@@ -31,19 +31,19 @@ class Ready:
 
 @dataclass(frozen=True)
 class Alive:
-    """Nothing new."""
+    """The process is alive; nothing to report."""
 
 
 @dataclass(frozen=True)
 class Message:
-    """A line for people."""
+    """A line to display."""
 
     words: str
 
 
 @dataclass(frozen=True)
-class Told:
-    """How far a unit is."""
+class UnitProgress:
+    """The progress of a unit."""
 
     name: str
     done: int
@@ -51,15 +51,15 @@ class Told:
 
 
 @dataclass(frozen=True)
-class Begun:
-    """A unit is about to be begun."""
+class UnitStarted:
+    """A unit is about to start."""
 
     number: int
 
 
 @dataclass(frozen=True)
 class Done:
-    """A unit, or a question, has its result, pickled."""
+    """The pickled result of a unit or a question."""
 
     number: int
     result: bytes
@@ -67,7 +67,7 @@ class Done:
 
 @dataclass(frozen=True)
 class Failed:
-    """A unit, or a question, has none."""
+    """The failure of a unit or a question."""
 
     number: int
     trouble: Trouble
@@ -75,6 +75,6 @@ class Failed:
 
 @dataclass(frozen=True)
 class Broken:
-    """Nothing can go on."""
+    """The job cannot continue."""
 
     reason: str

@@ -1,9 +1,8 @@
-"""On a Ray cluster: as many workers as it has devices, each with a unit at a time.
+"""Runs units on a Ray cluster: one worker per device, one unit at a time each.
 
-Ray lives in a process of its own (`cluster.py`), for a process that has joined a cluster ends without a word when the
-cluster is lost, may wait for one without end, and is written over by what Ray's libraries have to say. This one
-listens: to what becomes of units, how far they are, and what is waited for. It hears from the other every few seconds,
-or ends it.
+Ray runs in a separate process (`cluster.py`): a process that has joined a cluster exits silently when the cluster is
+lost, may wait for it forever, and is cluttered by the output of Ray's libraries. This process receives outcomes,
+progress and messages. It expects a message every few seconds, and otherwise ends the other process.
 """
 
 import os
@@ -22,20 +21,30 @@ from typing import IO, Any, Self
 
 from samecast.errors import SamecastError
 from samecast.experiments.executors import Answer, Watch
-from samecast.experiments.executors.messages import Begun, Broken, Done, Failed, Message, Ready, Run, Setup, Told
+from samecast.experiments.executors.messages import (
+    Broken,
+    Done,
+    Failed,
+    Message,
+    Ready,
+    Run,
+    Setup,
+    UnitProgress,
+    UnitStarted,
+)
 from samecast.experiments.work import AnyUnit, Make, Outcome, Result, Trouble, this_code
 
 WAIT = 300.0
-"""Seconds to wait for a cluster that does not answer or has no room, before giving up."""
+"""Seconds to wait for a cluster that does not answer or has no room."""
 CLUSTER = "samecast.experiments.executors.cluster"
 _JOIN = 120.0
-"""Seconds to join a cluster that is there, or to start one here; less where less is to be waited."""
+"""Seconds to join an existing cluster or to start one, unless `wait` is shorter."""
 _KNOCK = 3.0
 """Seconds for a machine to answer at an address."""
 _GRACE = 10.0
 """Seconds for the other process to leave the cluster."""
 _STAMP = re.compile(r"^\[[^\]]*\]\s*(\S+:\d+:\s*)?")
-"""What the libraries of Ray put before their words: when and where in their code."""
+"""The prefix of Ray's log lines: time and place in the code."""
 
 
 @dataclass
@@ -43,9 +52,9 @@ class RayExecutor:
     """Workers of a Ray cluster.
 
     Args:
-        workers: how many; None is one for each GPU of the cluster, or one where there is none.
-        address: of a cluster to join; None starts one on this machine, for as long as the job runs.
-        wait: seconds to wait for a cluster that does not answer, or has no room for any worker.
+        workers: number of workers; None is one per GPU of the cluster, or one without GPUs.
+        address: address of a cluster to join; None starts one on this machine for the duration of the job.
+        wait: seconds to wait for a cluster that does not answer or has no room for a worker.
 
     Raises:
         SamecastError: Ray is not installed, or a number is out of range.
@@ -61,9 +70,9 @@ class RayExecutor:
 
     def __post_init__(self) -> None:
         if self.workers is not None and self.workers < 1:
-            raise SamecastError(f"workers must be 1 or more; got {self.workers}")
+            raise SamecastError(f"workers must be at least 1; got {self.workers}")
         if not 0 < self.wait < float("inf"):
-            raise SamecastError(f"the seconds to wait must be more than 0; got {self.wait}")
+            raise SamecastError(f"the seconds to wait must be above 0; got {self.wait}")
         _ray()
 
     def __enter__(self) -> Self:
@@ -76,15 +85,15 @@ class RayExecutor:
             self._leave()
 
     def knock(self) -> None:
-        """Sees whether anybody is at the address: a closed port would keep Ray waiting for minutes.
+        """Checks that a server answers at the address: with a closed port Ray would wait for minutes.
 
         Raises:
-            SamecastError: nobody is, or it is no address.
+            SamecastError: no server answers, or the address is invalid.
         """
         _knock(self.address or _joined_here())
 
     def ask(self, question: Callable[[], Answer], watch: Watch) -> Answer:
-        """What a function says at a worker; errors as for `run`."""
+        """Calls a function at a worker and returns its result; errors as for `run`."""
         self._join(watch)
         self._send(Run(_ray().cloudpickle.dumps(question), ()))
         for message in self._listen(watch):
@@ -92,18 +101,18 @@ class RayExecutor:
                 return pickle.loads(message.result)
             if isinstance(message, Failed):
                 raise SamecastError(str(message.trouble))
-        raise AssertionError("the answer never came")
+        raise AssertionError("no answer was received")
 
     def run(
         self, make: Make[AnyUnit, Result], units: Sequence[AnyUnit], watch: Watch
     ) -> Iterator[Outcome[AnyUnit, Result]]:
-        """Each unit with what came of it; see `Executor`."""
+        """Yields the outcome of each unit; see `Executor`."""
         self._join(watch)
         dumps = _ray().cloudpickle.dumps
         self._send(Run(dumps(make), tuple(dumps(unit) for unit in units), tuple(unit.name for unit in units)))
         left = len(units)
         for message in self._listen(watch):
-            if isinstance(message, Begun):
+            if isinstance(message, UnitStarted):
                 watch.begun(units[message.number])
             elif isinstance(message, Done):
                 left -= 1
@@ -129,7 +138,7 @@ class RayExecutor:
             stdout=self._log,
             stderr=self._log,
             env=_environment(),
-            start_new_session=True,  # an interruption is told by closing the connection
+            start_new_session=True,  # closing the connection signals an interrupt
         )
         there.close()
         self._connection = Connection(here.detach())
@@ -147,7 +156,7 @@ class RayExecutor:
             raise self._lost() from None
 
     def _listen(self, watch: Watch, limit: float | None = None) -> Iterator[object]:
-        """What the other process says, but for what goes straight to those who watch."""
+        """Yields the other process's messages, except those passed on to the callbacks."""
         assert self._connection is not None
         heard, limit = time.monotonic(), limit or self.wait
         while True:
@@ -165,7 +174,7 @@ class RayExecutor:
                 raise SamecastError(message.reason)
             if isinstance(message, Message):
                 watch.message(message.words)
-            elif isinstance(message, Told):
+            elif isinstance(message, UnitProgress):
                 watch.progress(message.name, message.done, message.total)
             else:
                 yield message
@@ -174,13 +183,13 @@ class RayExecutor:
         return f"the cluster at {self.address}" if self.address else "the cluster on this machine"
 
     def _lost(self) -> SamecastError:
-        """Why the other process has ended, by its last words."""
+        """The reason why the other process ended, from its last line of output."""
         words = ""
         if self._log is not None:
             self._log.seek(max(0, self._log.seek(0, os.SEEK_END) - 4000))
             lines = [line.strip() for line in self._log.read().decode("utf-8", "replace").splitlines() if line.strip()]
             words = f": {_STAMP.sub('', lines[-1]):.200}" if lines else ""
-        return SamecastError(f"{self._where()} was lost; what is finished is kept{words}")
+        return SamecastError(f"{self._where()} was lost; finished results are kept{words}")
 
     def _end(self) -> None:
         if self._process is not None:
@@ -211,7 +220,7 @@ def _outcome(unit: Any, result: bytes) -> Outcome[Any, Any]:
 
 
 def _joined_here() -> str | None:
-    """The cluster that this very process has joined, if it has."""
+    """The cluster that this process has joined, if any."""
     ray: Any = sys.modules.get("ray")
     if ray is not None and ray.is_initialized():
         return str(ray.get_runtime_context().gcs_address)
@@ -233,7 +242,7 @@ def _knock(address: str | None) -> None:
 
 
 def _known() -> str | None:
-    """The cluster that `auto` means, if Ray lets us know it: it keeps the address of one that may be gone."""
+    """The cluster that `auto` stands for, if Ray has its address stored; it may no longer exist."""
     try:
         from ray._private.services import canonicalize_bootstrap_address
 
@@ -243,9 +252,9 @@ def _known() -> str | None:
 
 
 def _environment() -> dict[str, str]:
-    """Where the other process, and workers of a cluster that it starts, find this very samecast."""
+    """Environment in which the other process and the workers of its own cluster import this samecast."""
     paths = [str(Path(__file__).parents[3]), *os.environ.get("PYTHONPATH", "").split(os.pathsep)]
-    # Ours to decide where GPUs are not asked for; Ray would hide them, and says so in a warning of its own.
+    # Ray would hide GPUs that are not requested, with a warning.
     return {
         "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
         **os.environ,

@@ -1,4 +1,4 @@
-"""CLIP's tokenizer, which single-file checkpoints leave out: merges are shipped, the vocabulary follows from them."""
+"""CLIP's tokenizer, which single-file checkpoints lack: the merges are included, the vocabulary follows from them."""
 
 import gzip
 import json
@@ -13,8 +13,8 @@ def write_tokenizer(directory: Path, *, pad_token: str) -> None:
     """Writes the files of a `CLIPTokenizer` (Radford et al. 2021).
 
     Args:
-        directory: created if need be.
-        pad_token: fills texts up to 77 tokens: the end token in Stable Diffusion 1.x, `!` in 2.x.
+        directory: created if needed.
+        pad_token: pads texts to 77 tokens: the end token in Stable Diffusion 1.x, `!` in 2.x.
     """
     packed = files(__name__).joinpath("merges.txt.gz").read_bytes()
     merges = gzip.decompress(packed).decode("utf-8").splitlines()
