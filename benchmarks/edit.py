@@ -110,7 +110,7 @@ class Arena:
                 sc.Subject((self.photo,)),
                 PROMPTS[:count],
                 rules=sc.masactrl(self.start),
-                settings=RenderSettings(steps=self.steps, guidance_scale=GUIDANCE, size=self.size),
+                settings=RenderSettings(steps=self.steps, guidance_scale=GUIDANCE, height=self.size, width=self.size),
             ),
             "reference": lambda: self._edit(PROMPTS[:count]),
             "one by one": lambda: self._edit(PROMPTS[:1]),

@@ -7,6 +7,7 @@ from pathlib import Path
 import samecast as sc
 from samecast.checked import as_text
 from samecast.cli.console import RESULTS, notify, quiet_libraries, stages, working
+from samecast.cli.options.common import sides_of
 from samecast.cli.options.masks import MasksOptions
 from samecast.core.steps import Steps
 from samecast.core.tokens import SubjectTokens
@@ -30,7 +31,7 @@ def run_masks(options: MasksOptions) -> None:
         open_photo(photo)
     tokens = SubjectTokens(options.words, options.layers, Steps(options.start, options.final), options.threshold)
     settings = sc.RenderSettings(
-        steps=options.steps, size=options.size, fit=options.fit, source_prompt=options.source_prompt
+        steps=options.steps, **sides_of(options), fit=options.fit, source_prompt=options.source_prompt
     )
     out = options.out or Path("masks") / slug(options.references[0].stem)
     check_writable(out)

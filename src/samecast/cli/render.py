@@ -15,6 +15,7 @@ from samecast.attention.methods import METHODS
 from samecast.attention.rule import Rules
 from samecast.attention.rule_files import read_rules
 from samecast.cli.console import RESULTS, notify, quiet_libraries, stages, working
+from samecast.cli.options.common import sides_of
 from samecast.cli.options.render import RenderOptions
 from samecast.cli.runs import Run, compare, recorded, run_again
 from samecast.core.prompts import check_prompts
@@ -136,7 +137,7 @@ def _run_of(options: RenderOptions) -> Run:
             init=options.init,
             negative_prompt=spelt(options.negative_prompt),
             images_per_prompt=options.images_per_prompt,
-            size=options.size,
+            **sides_of(options),
             fit=options.fit,
             source_prompt=spelt(options.source_prompt),
             pairing=options.pairing,

@@ -11,6 +11,7 @@ from rich.table import Table
 from samecast.checked import read_yaml
 from samecast.cli.console import RESULTS, notify, quiet_libraries, working
 from samecast.cli.executors import device_here, make_executor
+from samecast.cli.options.common import sides_of
 from samecast.cli.options.study import StudyOptions
 from samecast.cli.watching import report_failures, watching
 from samecast.disk import absolute, check_writable, lasting
@@ -150,7 +151,8 @@ def _asked(options: StudyOptions, grid: Grid) -> "Recipe":
         guidance_rescale=options.guidance_rescale,
         seed=options.seed,
         init=options.init,
-        size=options.size,
+        **sides_of(options),
+        fit=options.fit,
         pairing=options.pairing,
     )
     named = options.preset or ("own axes" if options.axis or options.config else "aiku")
@@ -182,7 +184,7 @@ def _settled(
     if subjects is None:
         with working("drawing the bundled subjects"):
             subjects = bundled(
-                options.size or model.backbone.default_size,
+                max(side or 0 for side in (options.size, options.height, options.width)) or model.backbone.default_size,
                 subjects=options.subjects,
                 prompts=options.prompts,
                 photos=options.repeats,

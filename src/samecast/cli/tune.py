@@ -11,6 +11,7 @@ from rich.table import Table
 from samecast.attention.rule_files import rules_file
 from samecast.cli.console import RESULTS, notify, quiet_libraries, working
 from samecast.cli.executors import device_here, lasting, make_executor
+from samecast.cli.options.common import sides_of
 from samecast.cli.options.tune import TuneOptions
 from samecast.cli.render import split_inputs
 from samecast.cli.watching import watching
@@ -61,7 +62,8 @@ def run_tune(options: TuneOptions) -> bool:
         guidance_scale=options.guidance,
         guidance_rescale=options.guidance_rescale,
         init=options.init,
-        size=options.size,
+        **sides_of(options),
+        fit=options.fit,
     )
     data = tuple(dict.fromkeys(expand(prompt, options.noun) for prompt in prompts))
     subject = StudySubject(Path(references[0]).stem, data, photos, options.noun)

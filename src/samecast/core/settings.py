@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 from samecast.checked import Within, check_fields
 
-Fit = Literal["crop", "pad"]
+Fit = Literal["keep", "crop", "pad"]
 Pairing = Literal["matched", "masactrl"]
 
 
@@ -41,11 +41,17 @@ class RenderSettings:
     images_per_prompt: Annotated[int, Within(1, 10_000)] = 1
     """Pictures for each prompt; the n-th uses seed + n."""
 
-    size: Annotated[int, Within(1, 8192)] | None = None
-    """Side of the square pictures in pixels; None is the size the model was made for."""
+    height: Annotated[int, Within(1, 8192)] | None = None
+    """Height of the pictures in pixels. None follows `fit`; without a photo it is what the model was made for."""
 
-    fit: Fit = "crop"
-    """How a photo that is not square is made square: `crop` its centre, or `pad` its short sides."""
+    width: Annotated[int, Within(1, 8192)] | None = None
+    """Width of the pictures in pixels; None likewise."""
+
+    fit: Fit = "keep"
+    """How the pictures' shape and a photo's are made one. `keep` gives the pictures the shape of the first photo, at
+    about the area the model was made for, in multiples that the model takes; what rounding leaves over of the photo is
+    cut, and so is what goes beyond a given height and width. `crop` and `pad` make square pictures (or of the given
+    height and width), and cut photos to their centre, or fill them up with white."""
 
     source_prompt: str = ""
     """Caption of the reference. Without a photo, the reference is generated from it."""

@@ -52,7 +52,13 @@ def class_pictures(
         wanted = files[first : first + _TOGETHER]
         if chunk % devices.count == devices.index and not all(file.is_file() for file in wanted):
             settings = RenderSettings(
-                steps=STEPS, seed=first, init="noise", images_per_prompt=len(wanted), size=size, batch_rows=_TOGETHER
+                steps=STEPS,
+                seed=first,
+                init="noise",
+                images_per_prompt=len(wanted),
+                height=size,
+                width=size,
+                batch_rows=_TOGETHER,
             )
             made = model.render(None, [caption], rules=(), settings=settings)
             for file, render in zip(wanted, made.renders, strict=True):

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
 from samecast.checked import Within, check_fields
-from samecast.core.settings import Fit
 from samecast.errors import SamecastError
 
 Method = Literal["custom-diffusion", "textual-inversion", "lora", "dreambooth"]
@@ -93,9 +92,9 @@ class LearnSettings:
     """Compute activations twice instead of keeping them: less memory, about a third more time."""
 
     size: Annotated[int, Within(1, 8192)] | None = None
-    """Side of the pictures in pixels; None is the size the model was made for."""
+    """Side of the square pictures in pixels; None is the size the model was made for."""
 
-    fit: Fit = "crop"
+    fit: Literal["crop", "pad"] = "crop"
     """How a photo becomes square: cut to its centre, or padded with white."""
 
     seed: Annotated[int, Within(0, 2**32 - 1)] = 0

@@ -105,6 +105,11 @@ class Backbone(Protocol):
         ...
 
     @property
+    def size_multiple(self) -> int:
+        """In pixels: sides that follow a photo's shape are multiples of this."""
+        ...
+
+    @property
     def default_guidance(self) -> float:
         """Scale of classifier-free guidance that the model is usually sampled with."""
         ...

@@ -40,7 +40,7 @@ class Fidelity:
 
 
 def measure(references: Sequence[Image.Image], others: Sequence[Image.Image]) -> tuple[Fidelity, ...]:
-    """Compares pictures with their references, pair by pair; all are square RGB pictures of one size."""
+    """Compares pictures with their references, pair by pair; all are RGB pictures of one size."""
     return tuple(
         Fidelity(peak_signal_to_noise(one, two), structural_similarity(one, two), _lpips(one, two))
         for one, two in zip(references, others, strict=True)

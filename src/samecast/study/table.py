@@ -95,7 +95,8 @@ def _fixed(recipe: Recipe, facts: Mapping[str, Any]) -> Row:
         "init": str(settings.init),
         "pairing": settings.pairing,
         "fixed_point": settings.fixed_point,
-        "size": settings.size,
+        "height": settings.height,
+        "width": settings.width,
         "clip": facts["clip"]["id"],
         "clip_revision": facts["clip"]["revision"],
         "dino": facts["dino"]["id"] if "dino" in facts else None,
@@ -180,13 +181,14 @@ def _schema(metadata: Mapping[str, str]) -> Any:
         "guidance_scale": pa.float64(),
         "guidance_rescale": pa.float64(),
         "fixed_point": pa.int64(),
-        "size": pa.int64(),
+        "height": pa.int64(),
+        "width": pa.int64(),
     }
     names = (
         *("subject", "hidden", "photos", "prompt", "seed", "variant", "handover", *BASE, *ALIGNMENTS, *VERDICTS),
         *("rules", "key", "picture", "photo_hashes", "class_noun", "source_prompt", "negative_prompt"),
         *("model", "revision", "lora", "dtype", "steps", "guidance_scale", "guidance_rescale"),
-        *("init", "pairing", "fixed_point", "size"),
+        *("init", "pairing", "fixed_point", "height", "width"),
         *("clip", "clip_revision", "dino", "dino_revision", "probe_revision", "scale", "code"),
     )
     return pa.schema([(name, kinds.get(name, pa.string())) for name in names], metadata=dict(metadata))

@@ -1,10 +1,11 @@
 """Options that several commands take alike: their types, and their help where it is the same everywhere."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Protocol, TypedDict, runtime_checkable
 
 import tyro
 
 from samecast.checked import Within
+from samecast.errors import SamecastError
 
 arg = tyro.conf.arg
 
@@ -43,9 +44,70 @@ Init = Annotated[
 
 Size = Annotated[
     int | None,
-    arg(metavar="PIXELS", help="Side of the pictures.", help_behavior_hint="(default: the model's)"),
+    arg(metavar="PIXELS", help="Side of square pictures: --height and --width at once.", help_behavior_hint=""),
     Within(1, 8192),
 ]
+
+Height = Annotated[
+    int | None,
+    arg(metavar="PIXELS", help="Height of the pictures.", help_behavior_hint="(default: by --fit)"),
+    Within(1, 8192),
+]
+
+Width = Annotated[
+    int | None,
+    arg(metavar="PIXELS", help="Width of the pictures.", help_behavior_hint="(default: by --fit)"),
+    Within(1, 8192),
+]
+
+Fit = Annotated[
+    Literal["keep", "crop", "pad"],
+    arg(
+        help="Shape of the pictures: keep that of the photo, at about the area the model was made for; or square, with"
+        " the photo cropped or padded to it.",
+    ),
+]
+
+
+@runtime_checkable
+class Sided(Protocol):
+    """Options that say how large pictures are."""
+
+    @property
+    def size(self) -> int | None:
+        """Both sides at once."""
+        ...
+
+    @property
+    def height(self) -> int | None:
+        """In pixels."""
+        ...
+
+    @property
+    def width(self) -> int | None:
+        """In pixels."""
+        ...
+
+
+class Sides(TypedDict):
+    """As render settings take them, in pixels."""
+
+    height: int | None
+    width: int | None
+
+
+def sides_of(options: Sided) -> Sides:
+    """Height and width as render settings take them.
+
+    Raises:
+        SamecastError: --size is given beside one of them.
+    """
+    if options.size is None:
+        return {"height": options.height, "width": options.width}
+    if options.height is not None or options.width is not None:
+        raise SamecastError("--size is --height and --width at once: leave it out, or leave these out")
+    return {"height": options.size, "width": options.size}
+
 
 Lora = Annotated[
     tyro.conf.UseAppendAction[tuple[str, ...]],

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 import tyro
 
-from samecast.cli.options.common import Device, Dtype, Lora, Model, arg
+from samecast.cli.options.common import Device, Dtype, Fit, Height, Lora, Model, Size, Width, arg
 
 
 @dataclass(frozen=True)
@@ -63,11 +63,13 @@ class MasksOptions:
     out: Annotated[Path | None, arg(aliases=("-o",), metavar="FOLDER", help_behavior_hint="")] = None
     """Folder to write; masks/ and the photo's name unless given. Where it exists, the next free name is taken."""
 
-    size: Annotated[int | None, arg(metavar="PIXELS", help_behavior_hint="(default: the model's)")] = None
-    """Side of the picture the model reads."""
+    size: Size = None
 
-    fit: Literal["crop", "pad"] = "crop"
-    """How a photo becomes square: cut to its centre, or padded with white."""
+    height: Height = None
+
+    width: Width = None
+
+    fit: Fit = "keep"
 
     device: Device = "auto"
 

@@ -10,14 +10,17 @@ from samecast.checked import RAW
 from samecast.cli.options.common import (
     Device,
     Dtype,
+    Fit,
     Guidance,
     GuidanceRescale,
+    Height,
     Init,
     Lora,
     Model,
     On,
     Size,
     Steps,
+    Width,
     arg,
 )
 
@@ -145,8 +148,11 @@ class RenderOptions:
 
     size: Size = None
 
-    fit: Literal["crop", "pad"] = "crop"
-    """How a photo becomes square: cut to its centre, or padded with white."""
+    height: Height = None
+
+    width: Width = None
+
+    fit: Fit = "keep"
 
     init: Init = "inverted"
 

@@ -14,13 +14,16 @@ from samecast.cli.options.common import (
     DryRun,
     Dtype,
     ExecutorName,
+    Fit,
     Guidance,
     GuidanceRescale,
+    Height,
     Init,
     Model,
     On,
     Size,
     Wait,
+    Width,
     Workers,
     arg,
 )
@@ -102,6 +105,12 @@ class StudyOptions:
     init: Init = "inverted"
 
     size: Size = None
+
+    height: Height = None
+
+    width: Width = None
+
+    fit: Fit = "keep"
 
     pairing: Annotated[Literal["matched", "masactrl"], arg(metavar="matched|masactrl")] = "matched"
     """Which timestep inversion tells the denoiser: matched to the latent it is given, or the next one, as the code of

@@ -13,13 +13,16 @@ from samecast.cli.options.common import (
     Device,
     DryRun,
     ExecutorName,
+    Fit,
     Guidance,
     GuidanceRescale,
+    Height,
     Init,
     Model,
     Size,
     Steps,
     Wait,
+    Width,
     Workers,
     arg,
 )
@@ -57,6 +60,12 @@ class TuneOptions:
     init: Init = "inverted"
 
     size: Size = None
+
+    height: Height = None
+
+    width: Width = None
+
+    fit: Fit = "keep"
 
     steps: Steps = 50
 
