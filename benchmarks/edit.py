@@ -110,7 +110,9 @@ class Arena:
                 sc.Subject((self.photo,)),
                 PROMPTS[:count],
                 rules=sc.masactrl(self.start),
-                settings=RenderSettings(num_inference_steps=self.steps, guidance_scale=GUIDANCE, size=self.size),
+                settings=RenderSettings(
+                    num_inference_steps=self.steps, guidance_scale=GUIDANCE, height=self.size, width=self.size
+                ),
             ),
             "reference": lambda: self._edit(PROMPTS[:count]),
             "one by one": lambda: self._edit(PROMPTS[:1]),

@@ -100,7 +100,11 @@ def measure(asked: Benchmark, place: Path) -> None:
     """Runs it, and prints the table."""
     grid, steps = aiku(), 50
     recipe = Recipe(
-        grid, sc.RenderSettings(num_inference_steps=steps, guidance_scale=5.0, size=16), "none", "sha256:0", "float32"
+        grid,
+        sc.RenderSettings(num_inference_steps=steps, guidance_scale=5.0, height=16, width=16),
+        "none",
+        "sha256:0",
+        "float32",
     )
     recipe = Recipe(**{**vars(recipe), "clip": "diorama", "dino": "diorama"})
     folder = StudyFolder(place)

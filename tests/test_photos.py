@@ -43,7 +43,7 @@ def close(pixel: object, expected: tuple[int, int, int], tolerance: int = 6) -> 
 def test_every_common_format_and_mode_keeps_its_colours(tmp_path: Path, name: str, mode: str) -> None:
     path = tmp_path / name
     half_and_half(mode).save(path, quality=95)
-    photo = load_photo(path, size=40)
+    photo = load_photo(path, height=40, width=40)
     assert photo.mode == "RGB"
     assert photo.size == (40, 40)
     assert close(photo.getpixel((5, 20)), RED, tolerance=25)  # palettes and chroma subsampling round colours
@@ -53,13 +53,13 @@ def test_every_common_format_and_mode_keeps_its_colours(tmp_path: Path, name: st
 def test_content_decides_not_the_extension(tmp_path: Path) -> None:
     path = tmp_path / "photo.txt"
     half_and_half().save(path, format="PNG")
-    assert load_photo(path, size=32).size == (32, 32)
+    assert load_photo(path, height=32, width=32).size == (32, 32)
 
 
 def test_cmyk_without_profile_keeps_its_hue(tmp_path: Path) -> None:
     path = tmp_path / "print.jpg"
     half_and_half("CMYK").save(path, quality=95)
-    assert close(load_photo(path, size=40).getpixel((5, 20)), RED, tolerance=12)
+    assert close(load_photo(path, height=40, width=40).getpixel((5, 20)), RED, tolerance=12)
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
@@ -88,7 +88,7 @@ def test_transparency_becomes_white(tmp_path: Path) -> None:
     cutout = Image.new("RGBA", (40, 40), (0, 0, 0, 0))
     cutout.paste((*RED, 255), (0, 0, 20, 40))
     cutout.save(path)
-    photo = load_photo(path, size=40)
+    photo = load_photo(path, height=40, width=40)
     assert photo.getpixel((2, 20)) == RED
     assert photo.getpixel((38, 20)) == (255, 255, 255)
 
@@ -99,7 +99,7 @@ def test_palette_transparency_becomes_white(tmp_path: Path) -> None:
     image.putpalette([0, 0, 0, *RED])
     image.paste(0, (20, 0, 40, 40))
     image.save(path, transparency=0)
-    photo = load_photo(path, size=40)
+    photo = load_photo(path, height=40, width=40)
     assert photo.getpixel((2, 20)) == RED
     assert photo.getpixel((38, 20)) == (255, 255, 255)
 
@@ -150,9 +150,9 @@ def test_a_broken_profile_is_ignored(tmp_path: Path) -> None:
 def test_crop_keeps_the_centre_and_pad_keeps_everything() -> None:
     wide = Image.new("RGB", (90, 30), "blue")
     wide.paste((0, 255, 0), (30, 0, 60, 30))
-    cropped = fit_photo(wide, size=30, fit="crop")
+    cropped = fit_photo(wide, height=30, width=30, fit="crop")
     assert {cropped.getpixel((x, 15)) for x in (1, 15, 28)} == {(0, 255, 0)}
-    padded = fit_photo(wide, size=30, fit="pad")
+    padded = fit_photo(wide, height=30, width=30, fit="pad")
     assert [padded.getpixel((15, y)) for y in (2, 27)] == [(255, 255, 255)] * 2
     assert padded.getpixel((2, 15)) == (0, 0, 255)
     assert padded.getpixel((27, 15)) == (0, 0, 255)
@@ -162,20 +162,20 @@ def test_resizing_is_antialiased() -> None:
     """One-pixel stripes become even grey; nearest neighbour would keep black or white."""
     stripes = numpy.zeros((256, 256, 3), dtype=numpy.uint8)
     stripes[:, ::2] = 255
-    small = numpy.asarray(fit_photo(Image.fromarray(stripes), size=32))
+    small = numpy.asarray(fit_photo(Image.fromarray(stripes), height=32, width=32))
     assert 110 <= small.min() <= small.max() <= 145
 
 
 def test_fitting_leaves_the_given_image_alone() -> None:
     image = half_and_half()
     before = image.tobytes()
-    fit_photo(image, size=24)
+    fit_photo(image, height=24, width=24)
     assert image.tobytes() == before
     assert image.size == (60, 40)
 
 
 def test_a_very_long_photo_fits() -> None:
-    assert fit_photo(Image.new("RGB", (4000, 16), "red"), size=32, fit="pad").size == (32, 32)
+    assert fit_photo(Image.new("RGB", (4000, 16), "red"), height=32, width=32, fit="pad").size == (32, 32)
 
 
 def write_png_header(path: Path, width: int, height: int) -> None:
@@ -191,7 +191,7 @@ def refusal(path: Path) -> str:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         with pytest.raises(SamecastError) as caught:
-            load_photo(path, size=64)
+            load_photo(path, height=64, width=64)
     message = str(caught.value)
     assert "\n" not in message
     return message

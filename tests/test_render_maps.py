@@ -13,7 +13,7 @@ from PIL import Image
 import samecast as sc
 from samecast.attention.modes import Match
 from samecast.attention.rule_files import rules_from_data, rules_to_data
-from samecast.engine.attention_store import AttentionStore, map_sources
+from samecast.engine.attention_store import map_sources
 from samecast.render.job import Job
 from samecast.render.request import Request
 
@@ -61,7 +61,7 @@ def test_a_source_whose_prompt_names_the_subject_shows_it_in_its_own_evaluations
     job = Job(model.backbone, Request(subject, PROMPTS, rules, settings), None)
     with torch.inference_mode(), job.session:
         _, trajectory = job._make_sources()
-        apart = AttentionStore(job.map_specs, model.backbone)
+        apart = job.prepared.store()
         rows = map_sources(job.run, apart, trajectory, "a photo of a dog", rows=64)
         assert rows == STEPS * len(job.sources)
         map_sources(job.run, job.store, trajectory, "a photo of a dog", rows=64)
@@ -212,7 +212,7 @@ def test_masks_that_tell_nothing_apart_are_told_in_one_line(model: sc.Model, pho
     dot.paste(255, (60, 44, 68, 52))
     subject = sc.Subject((photo,), masks=(dot,))
     rules = sc.masactrl_masked(2, layers="all")
-    out = model.render(subject, PROMPTS, rules=rules, settings=QUICK, target_masks=[dot])
+    out = model.render(subject, PROMPTS, rules=rules, settings=replace(QUICK, fit="crop"), target_masks=[dot])
     record = [warning for warning in out.warnings if "the mask of" in warning]
     assert len(record) == 1
     assert record[0].startswith("the mask of picture 1, picture 2, reference 1 is empty at 2 x 2")

@@ -56,13 +56,13 @@ def kept_bytes(model: sc.Model, subject: sc.Subject | None, rules: sc.Rules, set
         _, trajectory = job._make_sources()
     assert trajectory is not None
     parts = [part for layers in trajectory.kept.values() for states in layers.values() for part in states.values()]
-    return job.keeping, sum(part.nbytes for part in parts)
+    return job.prepared.keeping, sum(part.nbytes for part in parts)
 
 
 @pytest.mark.parametrize(
     ("rules", "changes"),
     [
-        (EVERYWHERE, {"size": 96}),
+        (EVERYWHERE, {"height": 96, "width": 64}),
         (UNEVEN, {"source_prompt": "a dog"}),
         (UNEVEN, {"guidance_scale": 1.0}),
         (UNEVEN, {"pairing": "masactrl"}),
@@ -124,7 +124,9 @@ def test_as_many_steps_are_kept_as_fit(model: sc.Model, subject: sc.Subject) -> 
     steps: list[int] = []
     for share in (0.0, 0.2, 0.5, 1.0):
         settings = replace(QUICK, source_memory=share * whole.wanted / GIB)
-        steps.append(len(Job(model.backbone, Request(subject, PROMPTS, UNEVEN, settings), None).keeping.recomputed))
+        steps.append(
+            len(Job(model.backbone, Request(subject, PROMPTS, UNEVEN, settings), None).prepared.keeping.recomputed)
+        )
     assert steps == [3, 2, 1, 0]
 
 

@@ -1,12 +1,14 @@
-"""Loads any common photo as the square RGB image that a model reads.
+"""Loads any common photo as the RGB image that a model reads.
 
 Opening a photo applies its EXIF rotation, composites alpha over white, scales 16-bit grey to 8 bits, converts palettes
 and CMYK to RGB, and converts an embedded colour profile to sRGB. Fitting is an antialiased resize with centre crop, or
-white padding. Other files are refused with one line, and huge images before a pixel is decoded.
+white padding, to the size of the images of a run. Other files are refused with one line, and huge images before a pixel
+is decoded.
 """
 
 import io
 import logging
+import math
 import warnings
 from pathlib import Path
 from typing import Literal
@@ -18,7 +20,7 @@ from samecast.checked import one_line
 from samecast.disk import expanded, is_folder, read_bytes
 from samecast.errors import SamecastError
 
-Fit = Literal["crop", "pad"]
+Fit = Literal["keep", "crop", "pad"]
 
 MINIMUM_SIDE = 16
 """Smallest side of a photo, in pixels, in which a subject is recognisable."""
@@ -43,25 +45,28 @@ PHOTO_SUFFIXES = frozenset(
 _FORMATS = ("PNG", "JPEG", "MPO", "WEBP", "AVIF", "TIFF", "GIF", "BMP", "DIB", "PPM", "TGA", "JPEG2000", "ICO")
 _HEIC_BRANDS = (b"heic", b"heix", b"hevc", b"heim", b"heis", b"mif1", b"msf1")
 _WHITE = (255, 255, 255)
+_AREA_COUNTS = 0.25
 
 _log = logging.getLogger(__name__)
 
 
-def load_photo(path: str | Path, *, size: int, fit: Fit = "crop") -> Image.Image:
-    """Read a photo from disk and fit it to a square.
+def load_photo(path: str | Path, *, height: int, width: int, fit: Fit = "crop") -> Image.Image:
+    """Read a photo from disk and fit it to a size.
 
     Args:
         path: PNG, JPEG, WebP, AVIF, TIFF, GIF (first frame), BMP; the content decides, not the extension.
-        size: side of the result in pixels.
-        fit: "crop" keeps the centre square, "pad" keeps the whole photo and pads it with white.
+        height: of the result in pixels.
+        width: likewise.
+        fit: "pad" keeps everything and fills up with white; "crop" keeps the centre, and so does "keep", where the size
+            was chosen for the photo's shape (`nearest_shape`) and next to nothing is left over.
 
     Returns:
-        An RGB image of `size` x `size` pixels.
+        An RGB image of this size.
 
     Raises:
         SamecastError: the file is missing, not a photo, damaged, too small or too large.
     """
-    return fit_photo(open_photo(path), size=size, fit=fit)
+    return fit_photo(open_photo(path), height=height, width=width, fit=fit)
 
 
 def open_photo(path: str | Path) -> Image.Image:
@@ -110,23 +115,55 @@ def photos_in(folder: str | Path, *, needed: bool = True) -> tuple[Path, ...]:
     return tuple(found)
 
 
-def fit_photo(image: Image.Image, *, size: int, fit: Fit = "crop") -> Image.Image:
-    """Fit an image of any mode to a square of `size` pixels in RGB; arguments and errors as in `load_photo`."""
-    if size < 1:
-        raise SamecastError(f"size must be at least 1 pixel, got {size}")
+def fit_photo(image: Image.Image, *, height: int, width: int, fit: Fit = "crop") -> Image.Image:
+    """Fit an image of any mode to a size, in RGB; arguments and errors as in `load_photo`."""
+    if min(height, width) < 1:
+        raise SamecastError(f"height and width must be at least 1 pixel, got {height} and {width}")
+    photo = upright(image)
+    if fit in ("keep", "crop"):
+        return ImageOps.fit(photo, (width, height), Image.Resampling.LANCZOS)
+    if fit != "pad":
+        raise SamecastError(f"fit must be 'keep', 'crop' or 'pad', got {fit!r}")
+    scale = min(width / photo.width, height / photo.height)
+    inner = max(1, round(photo.width * scale)), max(1, round(photo.height * scale))
+    canvas = Image.new("RGB", (width, height), _WHITE)
+    canvas.paste(photo.resize(inner, Image.Resampling.LANCZOS), ((width - inner[0]) // 2, (height - inner[1]) // 2))
+    return canvas
+
+
+def nearest_shape(width: int, height: int, *, side: int, multiple: int) -> tuple[int, int]:
+    """The height and width, in multiples, that come nearest to a photo's shape and to the area of a square.
+
+    Both cannot be met at once. A change of the area is let count a quarter of an equal change of the shape, for the
+    shape shows; a square photo comes to the square where that is a multiple.
+
+    Args:
+        width: of the photo.
+        height: of the photo.
+        side: of the square in pixels.
+        multiple: in pixels.
+    """
+    shape, area = math.log(width / height), 2 * math.log(side)
+
+    def distance(sides: tuple[int, int]) -> float:
+        high, wide = map(math.log, sides)
+        return abs(wide - high - shape) + _AREA_COUNTS * abs(wide + high - area)
+
+    ideal = side * math.sqrt(width / height)
+    high, wide = round(side * side / ideal / multiple), round(ideal / multiple)
+    around = [
+        (max(1, high + down) * multiple, max(1, wide + across) * multiple)
+        for down in (-1, 0, 1)
+        for across in (-1, 0, 1)
+    ]
+    return min(around, key=distance)
+
+
+def upright(image: Image.Image) -> Image.Image:
+    """An image of any mode as a photo: upright, in RGB, at its own size; errors as in `load_photo`."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        photo = _to_rgb(image, "the image")
-    if fit == "crop":
-        return ImageOps.fit(photo, (size, size), Image.Resampling.LANCZOS)
-    if fit != "pad":
-        raise SamecastError(f"fit must be 'crop' or 'pad', got {fit!r}")
-    scale = size / max(photo.size)
-    width, height = (max(1, round(side * scale)) for side in photo.size)
-    square = Image.new("RGB", (size, size), _WHITE)
-    resized = photo.resize((width, height), Image.Resampling.LANCZOS)
-    square.paste(resized, ((size - width) // 2, (size - height) // 2))
-    return square
+        return _to_rgb(image, "the image")
 
 
 def _to_rgb(image: Image.Image, shown: str) -> Image.Image:

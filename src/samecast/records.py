@@ -33,7 +33,7 @@ from samecast.report.panels import Panel, Row
 if TYPE_CHECKING:
     from samecast.render import FoundMask, RenderResult
 
-FORMAT = 2
+FORMAT = 3
 RECORD_NAME = "render.json"
 _GRID_COLUMNS = 5
 _LONGEST_SLUG = 60

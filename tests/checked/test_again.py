@@ -42,7 +42,7 @@ SETTINGS = {"num_inference_steps": 2, "guidance_scale": 7.5, "seed": 0, "init": 
         ({"threads": 1.0}, "threads must be"),
         ({"threads": "2"}, "threads must be"),
         ({"settings": SETTINGS | {"seed": 1.5}}, "the record: settings: seed must be a whole number"),
-        ({"settings": SETTINGS | {"size": 64.0}}, "settings: size must be"),
+        ({"settings": SETTINGS | {"height": 64.0}}, "settings: height must be"),
         ({"settings": SETTINGS | {"num_inference_steps": 2.0}}, "settings: num_inference_steps must be"),
         ({"settings": SETTINGS | {"init": True}}, "settings: init must be"),
         ({"settings": SETTINGS | {"source_memory": "all"}}, "settings: source_memory must be"),

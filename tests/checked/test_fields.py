@@ -103,9 +103,9 @@ WRONG: list[tuple[type, dict[str, Any]]] = [
     (RenderSettings, {"seed": 1.5}),
     (RenderSettings, {"seed": HUGE}),
     (RenderSettings, {"seed": True}),
-    (RenderSettings, {"size": 64.0}),
-    (RenderSettings, {"size": "64"}),
-    (RenderSettings, {"size": 10**9}),
+    (RenderSettings, {"width": 64.0}),
+    (RenderSettings, {"width": "64"}),
+    (RenderSettings, {"width": 10**9}),
     (RenderSettings, {"num_inference_steps": 2.0}),
     (RenderSettings, {"num_inference_steps": None}),
     (RenderSettings, {"init": True}),
@@ -187,7 +187,7 @@ def test_no_dataclass_takes_what_it_does_not_say(kind: type, fields: dict[str, A
 
 def test_ranges_are_whole_from_end_to_end() -> None:
     RenderSettings(
-        seed=2**63 - 1, size=8192, num_inference_steps=1000, init=1, fixed_point=20, source_memory=0, guidance_scale=0
+        seed=2**63 - 1, height=8192, num_inference_steps=1000, init=1, fixed_point=20, source_memory=0, guidance_scale=0
     )
     assert RenderSettings(num_inference_steps=np.int32(7)).num_inference_steps == 7
     assert replace(RenderSettings(), init=0.5).noise_share == 0.5

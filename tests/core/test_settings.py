@@ -12,7 +12,7 @@ from samecast.errors import SamecastError
     [
         ({"num_inference_steps": 0}, "num_inference_steps must be a whole number from 1 to 10,000; got 0"),
         ({"num_images_per_prompt": 0}, "num_images_per_prompt must be a whole number from 1"),
-        ({"size": 0}, "size must be a whole number from 1 to 8,192 or none; got 0"),
+        ({"height": 0}, "height must be a whole number from 1 to 8,192 or none; got 0"),
         ({"batch_rows": 0}, "batch_rows must be a whole number from 1"),
         ({"seed": -1}, "seed must be"),
         ({"guidance_scale": -1.0}, "guidance_scale must be"),

@@ -84,7 +84,7 @@ def test_found_masks_lie_beside_the_pictures(rex: Path, tiny_pipeline_dir: Path)
     for entry in entries:
         assert entry["file"] == f"found-mask-{entry['of']}-1-red-dog.png"
         with Image.open(folder / entry["file"]) as mask:
-            assert mask.size == (64, 64)
+            assert mask.size == (72, 56)
 
 
 def test_again_says_when_the_model_is_another(

@@ -90,7 +90,7 @@ def render_cases(model: sc.Model, where: str) -> dict[str, Callable[[], Named]]:
         "masactrl no guidance": lambda: rendered(model, one, plain, guidance_scale=1.0),
         "masactrl rescaled": lambda: rendered(model, one, plain, guidance_rescale=0.7, negative_prompt="a cat"),
         "masactrl live source": lambda: rendered(model, one, plain, source_memory=0.0),
-        "masactrl small": lambda: rendered(model, one, plain, size=32),
+        "masactrl small": lambda: rendered(model, one, plain, height=32, width=32),
         "masactrl_union": lambda: rendered(model, one, sc.masactrl_union(2, 6, layers=where)),
         "masactrl_masked": lambda: rendered(model, masked, sc.masactrl_masked(2, 6, layers=where), target_masks=masks),
         "masactrl_auto_masked": lambda: rendered(model, one, sc.masactrl_auto_masked(2, 6, layers=where, tokens=LOOK)),
@@ -164,7 +164,7 @@ def study_case(directory: Path, folder: Path) -> Named:
 
     model = in_float64(directory)
     grid = factorial([parse_axis("final=3,6"), parse_axis("layers=encoder,10-15")], {"start": 2}, STEPS)
-    settings = sc.RenderSettings(num_inference_steps=STEPS, guidance_scale=7.5, size=32)
+    settings = sc.RenderSettings(num_inference_steps=STEPS, guidance_scale=7.5, height=32, width=32)
     recipe = Recipe(grid, settings, str(model.backbone.identity.id), "", "", clip="diorama")
     subject = StudySubject("rex", tuple(PROMPTS), (photo(),), "dog")
     study, recipe = prepare(folder / "study", recipe, [subject], model.backbone)

@@ -28,7 +28,7 @@ def textbook(pipeline: Any, material: Material, shots: Any, alphas: torch.Tensor
     for shot in shots:
         subject = material.subjects[shot.subject]
         path = subject.class_photos[shot.picture][0] if shot.of_class else subject.photos[shot.picture]
-        pixels = np.asarray(show(load_photo(path, size=64), shot.view), dtype=np.float32) / 127.5 - 1
+        pixels = np.asarray(show(load_photo(path, height=64, width=64), shot.view), dtype=np.float32) / 127.5 - 1
         image = torch.from_numpy(pixels).permute(2, 0, 1)[None]
         latent = pipeline.vae.encode(image).latent_dist.mean * pipeline.vae.config.scaling_factor
         noise = seeded_noise((4, 16, 16), shot.noise_seed)[None]

@@ -38,7 +38,8 @@ def recipe_of(backbone: UNetBackbone, grid: Grid | None = None, **others: Any) -
         guidance_scale=others.pop("guidance_scale", 7.5),
         source_memory=others.pop("source_memory", None),
         pairing=others.pop("pairing", "matched"),
-        size=SIZE,
+        height=SIZE,
+        width=SIZE,
     )
     return Recipe(
         grid or aiku(settings.num_inference_steps),

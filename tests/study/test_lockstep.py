@@ -45,7 +45,7 @@ def alone(recipe: Recipe, subject: StudySubject, order: Order, backbone: UNetBac
     run = Run(backbone, session, binding.schedule, binding.plan(order.variant.rules), texts)
     sources, target = (Branch("source", 0, cast.caption),), Branch("target", 0, cast.prompt)
     with session:
-        photo = fit_photo(subject.references[order.numbers[0]], size=SIZE)
+        photo = fit_photo(subject.references[order.numbers[0]], height=SIZE, width=SIZE)
         trajectory = invert(
             run, sources, encode_photos(backbone, [photo]), settings, rows=8, counter=lambda stage, rounds: lambda: None
         )

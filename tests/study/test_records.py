@@ -359,7 +359,8 @@ def test_all_that_changes_a_picture_changes_its_key(backbone: UNetBackbone) -> N
                 "guidance_scale": 2.0,
                 "init": "noise",
                 "negative_prompt": "rain",
-                "size": 128,
+                "height": 128,
+                "width": 128,
                 "pairing": "masactrl",
                 "fixed_point": 1,
             }.items()

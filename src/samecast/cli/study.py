@@ -197,7 +197,7 @@ def _settled(
     if subjects is None:
         with working("drawing the bundled subjects"):
             subjects = bundled(
-                options.settings.size or model.backbone.default_size,
+                max(options.settings.height or 0, options.settings.width or 0) or model.backbone.default_size,
                 subjects=options.subjects,
                 prompts=options.prompts,
                 photos=options.repeats,

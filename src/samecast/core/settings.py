@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 from samecast.checked import Option, Within, check_fields
 from samecast.errors import SamecastError
 
-Fit = Literal["crop", "pad"]
+Fit = Literal["keep", "crop", "pad"]
 Pairing = Literal["matched", "masactrl"]
 Seed = Annotated[int, Within(0, 2**63 - 1)]
 
@@ -65,13 +65,21 @@ class RenderSettings:
     num_images_per_prompt: Annotated[int, Within(1, 10_000), Option("sampling", aliases=("--images-per-prompt",))] = 1
     """Pictures for each prompt; more than one needs init=noise or a blend."""
 
-    size: Annotated[
-        Annotated[int, Within(1, 8192)] | None, Option("sampling", metavar="PIXELS", default="the model's")
+    height: Annotated[
+        Annotated[int, Within(1, 8192)] | None, Option("sampling", metavar="PIXELS", default="by --fit")
     ] = None
-    """Side of the square pictures in pixels."""
+    """Height of the pictures in pixels. By default it follows `fit`; without a photo it is the model's own."""
 
-    fit: Annotated[Fit, Option("subject")] = "crop"
-    """How a photo that is not square is made square: `crop` its centre, or `pad` its short sides."""
+    width: Annotated[
+        Annotated[int, Within(1, 8192)] | None, Option("sampling", metavar="PIXELS", default="by --fit")
+    ] = None
+    """Width of the pictures in pixels, likewise."""
+
+    fit: Annotated[Fit, Option("subject")] = "keep"
+    """How photos and pictures get one shape. `keep` gives the pictures the shape of the first photo, at about the area
+    the model was made for, in multiples that the model takes; what rounding leaves over of the photo is cut, and so is
+    what goes beyond a given height and width. `crop` and `pad` make square pictures (or of the given height and width)
+    and cut photos to their centre, or pad them with white."""
 
     source_prompt: Annotated[str, Option("subject")] = ""
     """Caption of the reference. Without a photo, the reference is generated from it."""

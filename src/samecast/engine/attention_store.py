@@ -64,11 +64,12 @@ class AttentionStore:
     Args:
         map_specs: what is wanted.
         backbone: which finds words in prompts.
+        aspect: width of the pictures over their height.
     """
 
-    def __init__(self, map_specs: Sequence[MapSpec], backbone: Backbone) -> None:
+    def __init__(self, map_specs: Sequence[MapSpec], backbone: Backbone, aspect: float = 1.0) -> None:
         self.map_specs = tuple(map_specs)
-        self._backbone = backbone
+        self._backbone, self._aspect = backbone, aspect
         self._sums: dict[tuple[SubjectTokens, Branch], Tensor] = {}
         self._masks: dict[tuple[SubjectTokens, Branch], SubjectMask] = {}
         self._blank: dict[tuple[SubjectTokens, Branch], dict[Grid, Blank]] = {}
@@ -97,7 +98,7 @@ class AttentionStore:
         for map_spec in self.map_specs:
             if step in map_spec.steps:
                 columns = self._backbone.find_words(text, map_spec.phrase)
-                seen = combine_maps([maps[layer].cpu() for layer in sorted(map_spec.layers)], columns)
+                seen = combine_maps([maps[layer].cpu() for layer in sorted(map_spec.layers)], columns, self._aspect)
                 before = self._sums.get((map_spec.tokens, branch))
                 self._sums[map_spec.tokens, branch] = seen if before is None else before + seen
                 outdated = self._masks.pop((map_spec.tokens, branch), None)
@@ -128,7 +129,7 @@ class AttentionStore:
     def fork(self, map_specs: Sequence[MapSpec] | None = None) -> "AttentionStore":
         """A book that goes on from this one by itself, with all or some of its looks."""
         map_specs = self.map_specs if map_specs is None else map_specs
-        store = AttentionStore(map_specs, self._backbone)
+        store = AttentionStore(map_specs, self._backbone, self._aspect)
         kept = {map_spec.tokens for map_spec in map_specs}
         store.restore({key: total for key, total in self._sums.items() if key[0] in kept})
         return store

@@ -27,13 +27,16 @@ def several_masks(masks: GivenMask | Sequence[GivenMask]) -> tuple[GivenMask, ..
     return one_or_more(masks, str, Path, Image.Image, Tensor)
 
 
-def read_mask(mask: GivenMask, whose: str, *, size: int, fit: Fit, photo: tuple[int, int] | None) -> Image.Image:
-    """A mask as the square grey picture of `size` pixels that goes with the picture of the same size.
+def read_mask(
+    mask: GivenMask, whose: str, *, height: int, width: int, fit: Fit, photo: tuple[int, int] | None
+) -> Image.Image:
+    """A mask as the grey picture that goes with the picture of the same size.
 
     Args:
         mask: any picture, or a tensor (height, width) of values 0 to 1.
         whose: the picture it is of, for messages.
-        size: side in pixels.
+        height: in pixels.
+        width: likewise.
         fit: as for the picture; what is padded is background.
         photo: (width, height) of the photo that it is of; None where it is of a picture to be made.
 
@@ -47,7 +50,7 @@ def read_mask(mask: GivenMask, whose: str, *, size: int, fit: Fit, photo: tuple[
             " they must have the same proportions"
         )
     # Padding is white; on the negative that is background.
-    negative = fit_photo(ImageOps.invert(image.convert("RGB")), size=size, fit=fit)
+    negative = fit_photo(ImageOps.invert(image.convert("RGB")), height=height, width=width, fit=fit)
     fitted = ImageOps.invert(negative).convert("L")
     share = float((numpy.asarray(fitted) >= 128).mean())
     if share in (0.0, 1.0):

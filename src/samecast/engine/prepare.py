@@ -19,6 +19,7 @@ from samecast.engine.attention_store import AttentionStore, MapSpec, make_map_sp
 from samecast.engine.memory import MemoryPlan, plan_memory
 from samecast.engine.run import Run
 from samecast.models.base import Backbone
+from samecast.photos import nearest_shape
 
 # 16 rows of 64 x 64 latents (512 px). Small latents want large batches, as there a call costs more than its rows.
 BATCH_TOKENS, LARGEST_BATCH = 16 * 64 * 64, 64
@@ -106,7 +107,9 @@ class Prepared:
 
     def store(self) -> AttentionStore | None:
         """A new book for the maps; None where nothing is looked for."""
-        return AttentionStore(self.map_specs, self.run.backbone) if self.map_specs else None
+        return (
+            AttentionStore(self.map_specs, self.run.backbone, self.shape[2] / self.shape[1]) if self.map_specs else None
+        )
 
 
 def prepare(
@@ -149,6 +152,27 @@ def prepare(
     embeddings = {text: backbone.encode_prompts([text])[0] for text in texts}
     run = Run(backbone, session, schedule, resolved.plan, embeddings, keeping.recomputed)
     return Prepared(run, shape, rows, keeping, resolved.map_specs, resolved.caption)
+
+
+def size_of(backbone: Backbone, settings: RenderSettings, photo: tuple[int, int] | None) -> tuple[int, int]:
+    """The height and width of a run's pictures in pixels.
+
+    Of several photos the first one's shape is the run's; the others are cropped to it, or padded under `fit="pad"`.
+
+    Args:
+        backbone: the model.
+        settings: `height`, `width` and `fit`.
+        photo: width and height of the first photo; None where there is none.
+    """
+    side, multiple = backbone.default_size, backbone.size_multiple
+    if photo is None or settings.fit != "keep" or (settings.height and settings.width):
+        return settings.height or side, settings.width or side
+    width, height = photo
+    if settings.height:
+        return settings.height, max(1, round(settings.height * width / height / multiple)) * multiple
+    if settings.width:
+        return max(1, round(settings.width * height / width / multiple)) * multiple, settings.width
+    return nearest_shape(width, height, side=side, multiple=multiple)
 
 
 def largest_batch(shape: tuple[int, int, int], batch_rows: int | None, groups: int) -> int:

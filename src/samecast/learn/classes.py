@@ -56,7 +56,8 @@ def class_pictures(
                 seed=first,
                 init="noise",
                 num_images_per_prompt=len(batch),
-                size=size,
+                height=size,
+                width=size,
                 batch_rows=_TOGETHER,
             )
             made = model.render(None, [caption], rules=(), settings=settings)

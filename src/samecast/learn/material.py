@@ -6,6 +6,7 @@ every step, each distinct caption once per call.
 
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 
 import torch
 from jaxtyping import Bool, Float
@@ -39,7 +40,7 @@ class Material:
         self.size = settings.size or backbone.default_size
         self.device = backbone.device  # cached: a pipeline visits all its modules on each access
         self.latent_side = backbone.latent_shape(self.size, self.size)[-1]
-        read = [[load_photo(path, size=self.size, fit=settings.fit) for path in each.photos] for each in subjects]
+        read = [[self._read(path) for path in each.photos] for each in subjects]
         self._photos: list[list[Image.Image]] = read
         self._latents: dict[tuple[int, int, int, int], Tensor] = {}
         self._texts: dict[str, Tensor] = {}
@@ -111,4 +112,7 @@ class Material:
         if not shot.of_class:
             return self._photos[shot.subject][shot.picture]
         path, _ = self.subjects[shot.subject].class_photos[shot.picture]
-        return load_photo(path, size=self.size, fit=self.settings.fit)
+        return self._read(path)
+
+    def _read(self, path: Path) -> Image.Image:
+        return load_photo(path, height=self.size, width=self.size, fit=self.settings.fit)

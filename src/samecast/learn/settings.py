@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from typing import Annotated, Any, Literal, get_args
 
 from samecast.checked import Option, Within, check_fields
-from samecast.core.settings import Fit
 from samecast.errors import SamecastError
 
 Method = Literal["custom-diffusion", "textual-inversion", "lora", "dreambooth"]
@@ -93,9 +92,9 @@ class LearnSettings:
     """Recompute activations instead of storing them (gradient checkpointing): less memory, about a third more time."""
 
     size: Annotated[Annotated[int, Within(1, 8192)] | None, Option(metavar="PIXELS", default="the model's")] = None
-    """Side of the training images in pixels."""
+    """Side of the square training images in pixels."""
 
-    fit: Annotated[Fit, Option("subject")] = "crop"
+    fit: Annotated[Literal["crop", "pad"], Option("subject")] = "crop"
     """How a photo becomes square: centre crop, or white padding."""
 
     seed: Annotated[int, Within(0, 2**32 - 1)] = 0

@@ -62,7 +62,7 @@ class Watch:
         self.folder, self.model, self.watching = folder, model, watching
         scenes = [(each.caption, f"a {each.token} {each.noun}".strip() + " on the beach") for each in subjects]
         self.prompts = watching.prompts or tuple(prompt for pair in scenes for prompt in pair)
-        self.settings = RenderSettings(num_inference_steps=STEPS, init="noise", size=size)
+        self.settings = RenderSettings(num_inference_steps=STEPS, init="noise", height=size, width=size)
         self.writer = _summary_writer()(str(folder / "log")) if watching.tensorboard else None
 
     def loss(self, step: int, loss: float) -> None:

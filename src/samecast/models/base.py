@@ -110,6 +110,11 @@ class Backbone(Protocol):
         ...
 
     @property
+    def size_multiple(self) -> int:
+        """In pixels: sides that follow a photo's shape are multiples of this."""
+        ...
+
+    @property
     def default_guidance(self) -> float:
         """The usual scale of classifier-free guidance for the model."""
         ...

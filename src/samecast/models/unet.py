@@ -79,6 +79,13 @@ class UNetBackbone:
         return int(side if isinstance(side, int) else side[0]) * int(self.pipeline.vae_scale_factor)
 
     @property
+    def size_multiple(self) -> int:
+        """What the U-Net can halve at every level; or finer, where the model's size has less than eight of these."""
+        finest = int(self.pipeline.vae_scale_factor)
+        halved = finest * 2 ** (len(self.pipeline.unet.config.block_out_channels) - 1)
+        return max(finest, min(halved, self.default_size // 8 // finest * finest))
+
+    @property
     def default_guidance(self) -> float:
         """The guidance scale in the pipeline's index, else the family's default."""
         return float(self.pipeline.config.get(GUIDANCE, self.customary_guidance))

@@ -2,6 +2,7 @@
 
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from numbers import Integral
 from pathlib import Path
 
@@ -123,7 +124,8 @@ class AttachSpec:
         timeline = timeline_from(scheduler, timestep)
         batch = lay_out(call, self.sources, self.targets, len(self.photos))
         number = len(batch.companies[0].targets)
-        size = self._check_size(backbone, sample)
+        factor = int(backbone.pipeline.vae_scale_factor)
+        size = int(sample.shape[-2]) * factor, int(sample.shape[-1]) * factor
         masks = self._masks(batch, size)
         if self.photos:
             check_inverts(scheduler)
@@ -131,7 +133,7 @@ class AttachSpec:
         steps = schedule_from(backbone, timeline) if self.photos else timeline
         resolved = resolve(backbone, self.rules, steps, targets=number, noun=self.class_noun)
         self._check_looks(backbone, resolved, timeline, batch.companies[0])
-        own = AttentionStore(resolved.map_specs, backbone) if resolved.map_specs else None
+        own = AttentionStore(resolved.map_specs, backbone, size[1] / size[0]) if resolved.map_specs else None
         if not isinstance(steps, Schedule):
             return StockRun(call, timeline, batch, resolved.plan, masks, own, None)
         key = (steps, size, call.guided, weights_state(backbone.pipeline))
@@ -150,29 +152,22 @@ class AttachSpec:
         schedule: Schedule,
         resolved: Resolved,
         pairings: Branches,
-        size: int,
+        size: tuple[int, int],
     ) -> Replay:
-        alone = Branches((), pairings.sources, pairings.guidance_scale)
+        alone, (height, width) = Branches((), pairings.sources, pairings.guidance_scale), size
         prepared = prepare(
             backbone,
             schedule,
             resolved if resolved.plan.masks_sources else replace(resolved, map_specs=()),
             alone,
-            height=size,
-            width=size,
+            height=height,
+            width=width,
             session=session,
             steps=range(schedule.steps),
             memory=self.memory,
         )
-        return trace_photos(prepared, [fit_photo(photo, size=size, fit="crop") for photo in self.photos], alone)
-
-    def _check_size(self, backbone: UNetBackbone, sample: Tensor) -> int:
-        """The side of the pictures in pixels; that they are square, where that matters."""
-        height, width = sample.shape[-2:]
-        if height != width and (self.photos or any(rule.tokens != "all" for rule in self.rules)):
-            what = "photos" if self.photos else "masks"
-            raise SamecastError(f"{what} need square pictures; this call's latents are {height} x {width}")
-        return width * int(backbone.pipeline.vae_scale_factor)
+        photos = [fit_photo(photo, height=height, width=width) for photo in self.photos]
+        return trace_photos(prepared, photos, alone)
 
     def _check_looks(
         self, backbone: UNetBackbone, resolved: Resolved, timeline: StockTimeline, pairings: Branches
@@ -191,12 +186,13 @@ class AttachSpec:
                     " let it start later"
                 )
 
-    def _masks(self, batch: Batch, size: int) -> Masks:
+    def _masks(self, batch: Batch, size: tuple[int, int]) -> Masks:
+        fitted = partial(read_mask, height=size[0], width=size[1], fit="crop")
         masks: Masks = {}
         for role, given in (("source", self.source_masks), ("target", self.target_masks)):
             photos = [photo.size for photo in self.photos] if role == "source" and self.photos else [None] * len(given)
             read = [
-                to_subject_mask(read_mask(mask, f"{role} {number}", size=size, fit="crop", photo=photo))
+                to_subject_mask(fitted(mask, f"{role} {number}", photo=photo))
                 for number, (mask, photo) in enumerate(zip(given, photos, strict=False))
             ]
             for pairings in batch.companies:

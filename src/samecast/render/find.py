@@ -1,7 +1,7 @@
 """Where is the subject in a photo? Masks from cross-attention maps on the photo's own inversion, without rendering."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from PIL import Image
 
@@ -17,9 +17,8 @@ from samecast.engine.targets import split_evenly
 from samecast.errors import SamecastError
 from samecast.models.base import Backbone
 from samecast.notebook import figures_html
-from samecast.photos import fit_photo
 from samecast.render.found import FoundMask, found_masks, overlay
-from samecast.render.request import Request, opened
+from samecast.render.request import Request, read_pictures
 from samecast.render.result import Progress
 from samecast.render.sources import invert, make_counter
 from samecast.subject import Subject
@@ -66,17 +65,20 @@ def find_masks(
     """Looks for the subject in its photos; arguments and errors as for `Model.find_masks`."""
     settings = settings.settled(backbone.default_guidance)
     request = Request(subject, (), (), settings)
-    size, schedule = settings.size or backbone.default_size, backbone.schedule(settings.num_inference_steps)
+    schedule = backbone.schedule(settings.num_inference_steps)
     crossed = [bound.layer for bound in backbone.cross_attention()]
     if not tokens:
         raise SamecastError("nothing to look for: give at least one SubjectTokens")
     map_specs = tuple(dict.fromkeys(make_map_spec(each, crossed, schedule, request.noun) for each in tokens))
     resolved = Resolved.of(Plan(), map_specs, request.noun, request.caption)
     resolved.check_words(backbone, (resolved.caption,))
-    references = tuple(fit_photo(opened(photo), size=size, fit=settings.fit) for photo in request.photos)
+    pictures = read_pictures(replace(request, subject=replace(subject, masks=())), backbone)
+    references, size = pictures.references, (pictures.height, pictures.width)
     alone = Branches((), request.sources(), settings.guidance)
-    prepared = prepare(backbone, schedule, resolved, alone, height=size, width=size, batch_rows=settings.batch_rows)
-    run, store = prepared.run, AttentionStore(map_specs, backbone)
+    prepared = prepare(
+        backbone, schedule, resolved, alone, height=size[0], width=size[1], batch_rows=settings.batch_rows
+    )
+    run, store = prepared.run, AttentionStore(map_specs, backbone, size[1] / size[0])
     shown = store if request.caption else None  # the inversion's own evaluations show the subject, if they name it
     chunks = split_evenly(request.sources(), prepared.rows)
     counter = make_counter(progress, run)

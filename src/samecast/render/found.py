@@ -45,13 +45,13 @@ class FoundMask:
         return figures_html([(self.map, f"map of {self.phrase!r} in {self.of} {self.number}"), (self.mask, repr(self))])
 
 
-def found_masks(masks: Masks, map_specs: tuple[MapSpec, ...], size: int) -> tuple[FoundMask, ...]:
+def found_masks(masks: Masks, map_specs: tuple[MapSpec, ...], size: tuple[int, int]) -> tuple[FoundMask, ...]:
     """The masks that a run's maps came to, references first.
 
     Args:
         masks: as `MapBook.masks` gives them.
         map_specs: what was looked for.
-        size: side of the pictures in pixels.
+        size: height and width of the pictures in pixels.
     """
     phrases = {map_spec.tokens: map_spec.phrase for map_spec in map_specs}
     keys = sorted(masks, key=lambda key: (key[1].role, key[1].index))
@@ -74,9 +74,9 @@ def overlay(picture: Image.Image, mask: Image.Image) -> Image.Image:
     return Image.fromarray(shown.astype(numpy.uint8))
 
 
-def _draw(tokens: SubjectTokens, phrase: str, branch: Branch, mask: SubjectMask, size: int) -> FoundMask:
-    values = resize_map(mask.values, (size, size)).clamp(0, 1)
-    inside = mask.tokens(size * size).reshape(size, size)
+def _draw(tokens: SubjectTokens, phrase: str, branch: Branch, mask: SubjectMask, size: tuple[int, int]) -> FoundMask:
+    resized = resize_map(mask.values, size)
+    values, inside = resized.clamp(0, 1), resized >= mask.threshold
     return FoundMask(
         of="reference" if branch.role == "source" else "picture",
         number=branch.index + 1,

@@ -57,7 +57,6 @@ class Job:
         self.targets, self.sources = request.targets(), request.sources()
         self.map_evaluations = self.check_evaluations = 0
         self.steps_taken, self.replaced = 0, False
-        self.size = self.settings.size or backbone.default_size
         schedule = backbone.schedule(self.settings.num_inference_steps)
         resolved = resolve(
             backbone,
@@ -69,7 +68,7 @@ class Job:
         )
         captions = (resolved.caption,) if resolved.plan.masks_sources else ()
         resolved.check_words(backbone, (*captions, *(target.branch.prompt for target in self.targets)))
-        self.pictures = read_pictures(request, self.size)
+        self.pictures = read_pictures(self.request, backbone)
         self.given_masks = self._subject_masks()
         branches = self._branches(self.targets)
         prepared = self.prepared = prepare(
@@ -77,8 +76,8 @@ class Job:
             schedule,
             resolved,
             branches,
-            height=self.size,
-            width=self.size,
+            height=self.pictures.height,
+            width=self.pictures.width,
             steps=self._kept_steps(),
             memory=self.settings.source_memory,
             batch_rows=self.settings.batch_rows,
@@ -136,19 +135,18 @@ class Job:
             inversion=inversion,
             changed=self.session.changed,
             keeping=self.prepared.keeping,
-            # Before any mask is drawn, which asks it for a size that no layer has.
             blanks=self._blanks(),
             idle_words=idle_words(self.request, self.backbone),
         )
         warnings = (*self._interventions(), *found)
-        masks = () if self.store is None else found_masks(self.store.masks(), self.prepared.map_specs, self.size)
+        masks = () if self.store is None else found_masks(self.store.masks(), self.prepared.map_specs, self._size)
         counts = {
             "evaluations": self.session.evaluations - self.map_evaluations - self.check_evaluations,
             "map_evaluations": self.map_evaluations,
             "check_evaluations": self.check_evaluations,
         }
         provenance = {
-            **describe_request(self._as_run(), self.pictures, self.targets, self.size),
+            **describe_request(self._as_run(), self.pictures, self.targets),
             **describe_model(self.backbone),
             "batch_shapes": {str(rows): calls for rows, calls in sorted(self.session.batch_shapes.items())},
             **counts,
@@ -175,11 +173,16 @@ class Job:
             **counts,
         )
 
+    @property
+    def _size(self) -> tuple[int, int]:
+        return self.pictures.height, self.pictures.width
+
     def _as_run(self) -> Request:
-        """The request with the memory it took in place of what was free, which will be another time."""
-        if self.settings.source_memory is not None or not self.prepared.keeping.kept:
-            return self.request
-        return replace(self.request, settings=replace(self.settings, source_memory=self.prepared.keeping.kept / GIB))
+        """The request with the size and memory that it took, which a later time may choose otherwise."""
+        settings = replace(self.settings, height=self.pictures.height, width=self.pictures.width)
+        if settings.source_memory is None and self.prepared.keeping.kept:
+            settings = replace(settings, source_memory=self.prepared.keeping.kept / GIB)
+        return replace(self.request, settings=settings)
 
     @property
     def _interrupted(self) -> bool:

@@ -17,14 +17,13 @@ from samecast.render.quality import Fidelity
 from samecast.render.request import Pictures, Request
 
 
-def describe_request(request: Request, pictures: Pictures, targets: Sequence[Target], size: int) -> dict[str, Any]:
+def describe_request(request: Request, pictures: Pictures, targets: Sequence[Target]) -> dict[str, Any]:
     """What was asked for; JSON-able.
 
     Args:
         request: as it was given.
         pictures: that came with it, as they were used.
         targets: that it came to.
-        size: side of the pictures in pixels.
     """
     return {
         "prompts": list(request.prompts),
@@ -36,7 +35,8 @@ def describe_request(request: Request, pictures: Pictures, targets: Sequence[Tar
         "target_masks": [_pixel_hash(mask) for mask in pictures.target_masks],
         "rules": rules_to_data(request.rules),
         "settings": asdict(request.settings),
-        "size": size,
+        "height": pictures.height,
+        "width": pictures.width,
     }
 
 

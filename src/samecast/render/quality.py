@@ -31,7 +31,7 @@ class Fidelity:
 
 
 def measure(references: Sequence[Image.Image], others: Sequence[Image.Image]) -> tuple[Fidelity, ...]:
-    """Compares pictures with their references, pair by pair; all are square RGB pictures of one size."""
+    """Compares pictures with their references, pair by pair; all are RGB pictures of one size."""
     here = not lpips_missing()
     return tuple(
         Fidelity(

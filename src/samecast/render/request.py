@@ -12,8 +12,10 @@ from samecast.core.batch import Branch
 from samecast.core.settings import RenderSettings
 from samecast.engine.checks import check_masks, check_source, wanted_masks
 from samecast.engine.given import GivenMask, read_mask
+from samecast.engine.prepare import size_of
 from samecast.engine.targets import Target, expand, make_targets
-from samecast.photos import fit_photo, open_photo
+from samecast.models.base import Backbone
+from samecast.photos import fit_photo, open_photo, upright
 from samecast.render.result import OutputType
 from samecast.subject import Subject
 
@@ -82,46 +84,51 @@ class Request:
 
 @dataclass(frozen=True)
 class Pictures:
-    """The request's pictures as squares of the run's size.
+    """The request's pictures, of the run's size.
 
     Args:
+        height: of all pictures in pixels.
+        width: likewise.
         references: the photos, RGB.
         reference_masks: the given masks of these, grey; or none.
         target_masks: the given masks of the pictures to be made, one for each; or none.
     """
 
+    height: int
+    width: int
     references: tuple[Image.Image, ...]
     reference_masks: tuple[Image.Image, ...]
     target_masks: tuple[Image.Image, ...]
 
 
-def read_pictures(request: Request, size: int) -> Pictures:
-    """Reads the photos and masks of a request.
+def read_pictures(request: Request, backbone: Backbone) -> Pictures:
+    """Reads the photos and masks of a request; the size of all is what `size_of` makes of the first photo.
 
     Args:
         request: what was asked for.
-        size: side in pixels.
+        backbone: the model.
 
     Raises:
         SamecastError: one cannot be read, or masks are missing, or given that no rule reads.
     """
-    fit = request.settings.fit
-    references = tuple(fit_photo(opened(photo), size=size, fit=fit) for photo in request.photos)
+    fit, photos = request.settings.fit, [opened(photo) for photo in request.photos]
+    height, width = size_of(backbone, request.settings, photos[0].size if photos else None)
+    references = tuple(fit_photo(photo, height=height, width=width, fit=fit) for photo in photos)
     of_photos = request.subject.masks if request.subject is not None else ()
     of_prompts, prompts = request.target_masks, len(request.prompts)
     wanted = wanted_masks(request.rules)
     check_masks(wanted, references=len(of_photos), targets=len(of_prompts), prompts=prompts)
-    read = partial(read_mask, size=size, fit=fit)
+    read = partial(read_mask, height=height, width=width, fit=fit)
     reference_masks = tuple(
-        read(mask, f"reference {number}", photo=opened(photo).size)
-        for number, (mask, photo) in enumerate(zip(of_photos, request.photos, strict=False), start=1)
+        read(mask, f"reference {number}", photo=photo.size)
+        for number, (mask, photo) in enumerate(zip(of_photos, photos, strict=False), start=1)
     )
     masks = tuple(read(mask, f"prompt {number}", photo=None) for number, mask in enumerate(of_prompts, start=1))
     spread = masks if len(masks) != 1 else masks * prompts
     target_masks = tuple(mask for mask in spread for _ in range(request.settings.num_images_per_prompt))
-    return Pictures(references, reference_masks, target_masks)
+    return Pictures(height, width, references, reference_masks, target_masks)
 
 
 def opened(photo: str | Path | Image.Image) -> Image.Image:
-    """A photo at its own size, read from disk unless it is at hand."""
-    return photo if isinstance(photo, Image.Image) else open_photo(photo)
+    """A photo at its own size, upright, read from disk unless it is at hand."""
+    return upright(photo) if isinstance(photo, Image.Image) else open_photo(photo)

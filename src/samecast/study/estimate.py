@@ -12,7 +12,7 @@ from samecast.attention.modes.base import Part
 from samecast.attention.plan import Plan
 from samecast.core.batch import Branch, Branches
 from samecast.core.noise import seeded_noise
-from samecast.engine.prepare import Prepared, Resolved, kept_steps, prepare
+from samecast.engine.prepare import Prepared, Resolved, kept_steps, prepare, size_of
 from samecast.models.base import Backbone
 from samecast.study.binding import Binding, Sources, orders_of, sources_of, union
 from samecast.study.grid import runs_of
@@ -74,14 +74,15 @@ def estimate(recipe: Recipe, subjects: Sequence[StudySubject], backbone: Backbon
     distinct = {history(plan, binding.schedule.working_steps): plan for plan in _plans(recipe, binding)}.values()
     together = union(list(distinct))
     branches = Branches((), (Branch("source", 0, ""),), settings.guidance)
-    side, groups = settings.size or backbone.default_size, len(branches.groups)
+    groups = len(branches.groups)
+    height, width = size_of(backbone, settings, None)  # photos of other shapes come to about the same area
     prepared = prepare(
         backbone,
         binding.schedule,
         Resolved(together),
         branches,
-        height=side,
-        width=side,
+        height=height,
+        width=width,
         batch_rows=settings.batch_rows,
     )
     evaluations, alone = groups * size.nodes * trees, 0

@@ -6,7 +6,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from samecast.core.settings import RenderSettings
+from samecast.engine.prepare import size_of
 from samecast.experiments.executors import Executor, Watch
 from samecast.experiments.executors.local import LocalExecutor
 from samecast.experiments.runner import FAILURES, run_units
@@ -62,16 +62,23 @@ class StudyRun:
     failed: int
 
 
-def fitted(subject: StudySubject, settings: RenderSettings, size: int) -> StudySubject:
-    """A subject with its photos as the model will read them, fitted when they are asked for."""
+def fitted(subject: StudySubject, recipe: Recipe, backbone: Backbone) -> StudySubject:
+    """A subject with its photos as the model will read them, fitted when they are asked for.
 
-    def fit(photos: Photos) -> Photos:
+    Each photo has the size that a run of its own would have; those that are read together have the first one's.
+    """
+
+    def fit(photos: Photos, together: bool) -> Photos:
         def read(number: int) -> Any:
-            return fit_photo(photos[number], size=size, fit=settings.fit)
+            photo = photos[number]
+            first = photos[0] if together and number else photo
+            height, width = size_of(backbone, recipe.settings, first.size)
+            return fit_photo(photo, height=height, width=width, fit=recipe.settings.fit)
 
         return LazyPhotos([partial(read, number) for number in range(len(photos))])
 
-    return replace(subject, references=fit(subject.references), judged=fit(subject.judged))
+    references = fit(subject.references, recipe.photos == "together")
+    return replace(subject, references=references, judged=fit(subject.judged, together=False))
 
 
 def prepare(
@@ -129,14 +136,16 @@ def settle(
 
     Arguments and errors as for `prepare`; photos are not read yet.
     """
-    size = recipe.settings.size or backbone.default_size
-    backbone.latent_shape(size, size)
-    identity = backbone.identity
+    identity, settings = backbone.identity, recipe.settings
+    height, width = size_of(backbone, settings, None)
+    backbone.latent_shape(height, width)
+    if settings.fit != "keep":
+        settings = replace(settings, height=height, width=width)
     if recipe.metrics:  # by default, what is not known is left open
         check_subjects(metric_types(recipe.metrics), subjects)
     recipe = replace(
         settle_scoring(recipe),
-        settings=replace(recipe.settings.settled(backbone.default_guidance), size=size),
+        settings=settings.settled(backbone.default_guidance),
         revision=identity.revision,
         lora=identity.lora,
         dtype=dtype or str(backbone.dtype).removeprefix("torch."),
@@ -146,7 +155,7 @@ def settle(
     binding = Binding(recipe, backbone)
     for subject in ordered:
         binding.check(subject)
-    return recipe, tuple(fitted(subject, recipe.settings, size) for subject in ordered)
+    return recipe, tuple(fitted(subject, recipe, backbone) for subject in ordered)
 
 
 def settled_dtype(device: str, dtype: str) -> str:

@@ -123,8 +123,8 @@ class Lockstep:
 
     def node(self, jobs: Sequence[PictureJob], latent: Float[Tensor, "channel height width"]) -> Node:
         """Wishes that share a latent, with an empty book where any of them looks."""
-        map_specs = map_specs_of(jobs)
-        return Node(tuple(jobs), latent, AttentionStore(map_specs, self._run.backbone) if map_specs else None)
+        map_specs, aspect = map_specs_of(jobs), latent.shape[-1] / latent.shape[-2]
+        return Node(tuple(jobs), latent, AttentionStore(map_specs, self._run.backbone, aspect) if map_specs else None)
 
     def run(self, frontier: Frontier) -> Iterator[Frontier]:
         """The front after each batch, and after each step that changes anything, from where it stands to the end."""

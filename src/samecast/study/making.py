@@ -62,20 +62,22 @@ class Making:
         self.orders = {order.key: order for order in orders}
         self.jobs = [worker.binding.job(order) for order in self.orders.values()]
         self.map_specs, plan = map_specs_of(self.jobs), union([job.plan for job in self.jobs])
-        settings, size = self.recipe.settings, self.recipe.settings.size or backbone.default_size
+        settings = self.recipe.settings
+        width, height = subject.references[sources.numbers[0]].size
         self.branches = tuple(Branch("source", index, subject.source_prompt) for index in range(len(sources.numbers)))
         prepared = prepare(
             backbone,
             worker.binding.schedule,
             Resolved.of(plan, self.map_specs, subject.class_noun, subject.source_prompt),
             Branches(tuple(job.branch for job in self.jobs), self.branches, settings.guidance),
-            height=size,
-            width=size,
+            height=height,
+            width=width,
             steps=source_steps(settings),
             memory=settings.source_memory,
             batch_rows=worker.execution.rows,
         )
         self.run, self.rows, self.caption = prepared.run, prepared.rows, prepared.caption
+        self.shape = prepared.shape
         self.session = self.run.session
         self.place = self.folder.store.folder(PROGRESS, unit.key)
 
@@ -87,7 +89,8 @@ class Making:
     def _work(self) -> int:
         wanted = {map_spec for job in self.jobs for map_spec in job.map_specs if self._masks_sources(job)}
         map_specs = tuple(map_spec for map_spec in self.map_specs if map_spec in wanted)
-        store = AttentionStore(map_specs, self.worker.backbone) if map_specs else None
+        height, width = self.shape[1:]
+        store = AttentionStore(map_specs, self.worker.backbone, width / height) if map_specs else None
         # A photo's own evaluations show the subject, if its caption names it.
         trajectory = self._kept_trajectory() or self._invert(store if self.subject.source_prompt else None)
         before = self.session.evaluations
@@ -199,9 +202,9 @@ class Making:
         return found
 
     def _keep_masks(self, masks: Masks, map_specs: tuple[MapSpec, ...]) -> None:
-        size = self.subject.references[0].width
-        truth = true_masks(self.subject)
-        for found in found_masks(masks, map_specs, size):
+        width, height = self.subject.references[self.sources.numbers[0]].size
+        truth = true_masks(self.subject, self.recipe.settings.fit)
+        for found in found_masks(masks, map_specs, (height, width)):
             number = self.sources.numbers[found.number - 1]
             data = {
                 "subject": self.subject.name,

@@ -16,8 +16,8 @@ from samecast.experiments.store import content_key, joined_key
 from samecast.experiments.work import code_version
 from samecast.study.grid import Grid, Variant, View
 
-FORMAT = 2
-ENGINE = 1
+FORMAT = 3
+ENGINE = 2
 """Raised where a change of the code changes pictures beyond rounding: keys of old ones then no longer fit."""
 Photos = Literal["first", "each", "together"]
 SCORING = ("clip", "dino", "metrics")
@@ -145,7 +145,9 @@ def rule_facts(recipe: Recipe, rules: Sequence[Rule]) -> dict[str, Any]:
         "pairing": settings.pairing,
         "replay": settings.replay,
         "fixed_point": settings.fixed_point,
-        "size": settings.size,
+        # Where these are None the photos, as they were fitted, tell the size: their pixels are in the key.
+        "height": settings.height,
+        "width": settings.width,
         "revision": recipe.revision,
         "lora": [revision for _, revision in recipe.lora],
         "dtype": recipe.dtype,

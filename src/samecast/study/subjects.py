@@ -23,7 +23,7 @@ from samecast.diorama.benchmark import case, find_case
 from samecast.disk import expanded, is_file, is_folder
 from samecast.engine.targets import expand
 from samecast.errors import SamecastError
-from samecast.photos import open_photo, photos_in
+from samecast.photos import Fit, fit_photo, open_photo, photos_in
 from samecast.study.photos import LazyPhotos, Photos
 
 BUNDLED = 8
@@ -90,13 +90,20 @@ def bundled(
     return tuple(found)
 
 
-def true_masks(subject: StudySubject) -> tuple[NDArray[np.bool_], ...]:
-    """Where the subject is in each of its references, in the embedded world; nothing is known elsewhere."""
+def true_masks(subject: StudySubject, fit: Fit) -> tuple[NDArray[np.bool_], ...]:
+    """Where the subject is in each of its references, in the embedded world; nothing is known elsewhere.
+
+    Args:
+        subject: with its photos fitted; they were drawn as squares.
+        fit: how they were fitted.
+    """
     if subject.case is None:
         return ()
-    data, size = find_case(subject.case), subject.references[0].width
-    drawn = data.hidden_photos(size) if subject.hidden else data.photos(size)
-    return tuple(photo.mask for photo in drawn[: len(subject.references)])
+    data, (width, height) = find_case(subject.case), subject.references[0].size
+    side = max(width, height)
+    drawn = data.hidden_photos(side) if subject.hidden else data.photos(side)
+    masks = [Image.fromarray(~photo.mask) for photo in drawn[: len(subject.references)]]  # what is padded is white
+    return tuple(np.asarray(fit_photo(mask, height=height, width=width, fit=fit))[..., 0] < 128 for mask in masks)
 
 
 def read_subjects(path: str | Path) -> tuple[StudySubject, ...]:

@@ -109,7 +109,8 @@ def _fixed(recipe: Recipe) -> Row:
         "init": str(settings.init),
         "pairing": settings.pairing,
         "fixed_point": settings.fixed_point,
-        "size": settings.size,
+        "height": settings.height,
+        "width": settings.width,
         "code": f"{code_version()}, engine {ENGINE}",
     }
 
@@ -193,14 +194,15 @@ def _schema(metrics: Sequence[Metric], metadata: Mapping[str, str]) -> Any:
         "guidance_scale": pa.float64(),
         "guidance_rescale": pa.float64(),
         "fixed_point": pa.int64(),
-        "size": pa.int64(),
+        "height": pa.int64(),
+        "width": pa.int64(),
     }
     names = (
         *("subject", "hidden", "photos", "prompt", "seed", "variant", "handover", *BASE),
         *(metric.column for metric in metrics),
         *("rules", "key", "picture", "photo_hashes", "class_noun", "source_prompt", "negative_prompt"),
         *("model", "revision", "lora", "dtype", "steps", "guidance_scale", "guidance_rescale"),
-        *("init", "pairing", "fixed_point", "size"),
+        *("init", "pairing", "fixed_point", "height", "width"),
         *dict.fromkeys(name for metric in metrics for name in metric.facts()),
         "code",
     )
