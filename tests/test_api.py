@@ -113,7 +113,7 @@ def test_a_record_with_old_names_is_read(model: sc.Model, subject: sc.Subject, t
     assert (settings["num_inference_steps"], settings["num_images_per_prompt"]) == (3, 1)
     assert "steps" not in settings
     file.write_text(text.replace('"steps"', '"num_inference_steps": 3, "steps"'))
-    with pytest.raises(sc.SamecastError, match="tells num_inference_steps twice"):
+    with pytest.raises(sc.SamecastError, match="states num_inference_steps twice"):
         read_record(folder)
 
 

@@ -132,7 +132,7 @@ def test_a_mistake_is_one_line(capsys: pytest.CaptureFixture[str], words: list[s
         (["a dog", "--method", "dream-matcher", "--threshold", "-1"], "threshold must be between 0 and 1"),
         (["a dog", "--guidance", "nan"], "guidance"),
         (["a dog", "--steps", "0"], "steps"),
-        (["a dog", "--size", "0"], "size"),
+        (["a dog", "--height", "0"], "height"),
         (["a dog", "--init", "1.5"], "init"),
         (["a dog", "--seed", "-1"], "seed"),
         (["a dog", "--model", "no/such/model/here"], "model"),

@@ -146,7 +146,7 @@ def test_the_command_writes_map_mask_and_overlay(
         (["--noun", "dog", "--layers", "@5"], "'@5' match nothing"),
         (["--noun", "dog", "--start", "9"], "beyond the last step"),
         (["--noun", "dog", "--threshold", "1.5"], "threshold must be between 0 and 1"),
-        (["--noun", "dog", "--size", "65"], "multiple"),
+        (["--noun", "dog", "--width", "65"], "multiple"),
         (["--noun", "dog", "--source-prompt", "a {nou} dog", "--steps", "0"], "steps must be a whole number from 1"),
     ],
 )

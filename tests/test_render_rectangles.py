@@ -21,7 +21,7 @@ from samecast.render.request import Request
 from tests.conftest import make_scheduler
 
 STEPS = 4
-QUICK = sc.RenderSettings(steps=STEPS, guidance_scale=7.5)
+QUICK = sc.RenderSettings(num_inference_steps=STEPS, guidance_scale=7.5)
 FRESH = replace(QUICK, init="noise")
 PROMPTS = ["a dog running", "a dog asleep"]
 
@@ -242,12 +242,14 @@ def test_the_embedded_model_keeps_a_wide_photos_shape_and_subject() -> None:
     truth = Image.fromarray(drawn.mask).crop((0, 32, 256, 224))
     model = sc.load()
     noun = case(0).noun
-    search = model.find_masks(sc.Subject((photo,), noun), settings=sc.RenderSettings(steps=20))
+    search = model.find_masks(sc.Subject((photo,), noun), settings=sc.RenderSettings(num_inference_steps=20))
     found = search.masks[0].mask
     assert search.references[0].size == found.size == (144, 112)
     one, two = np.asarray(found) >= 128, np.asarray(truth.resize(found.size)).astype(bool)
     assert (one & two).sum() / (one | two).sum() > 0.4
-    result = model.render(sc.Subject((photo,), noun), [f"a photo of a {noun}"], settings=sc.RenderSettings(steps=20))
+    result = model.render(
+        sc.Subject((photo,), noun), [f"a photo of a {noun}"], settings=sc.RenderSettings(num_inference_steps=20)
+    )
     assert result.renders[0].image.size == (144, 112)
     assert result.source_psnr is not None
     assert result.source_psnr > 20

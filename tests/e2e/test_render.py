@@ -113,7 +113,7 @@ def test_a_second_run_leaves_the_first_alone(
         (("--layers", "up.99"), "up.99"),
         (("--layers", "basement"), "basement"),
         (("--start", "6"), "beyond the last step"),
-        (("--size", "65"), "multiple"),
+        (("--height", "65"), "multiple"),
         (("--images-per-prompt", "2"), "init"),
         (("--lora", "none.safetensors"), "none.safetensors"),
         ((*AUTO, "--map-layers", "@5"), "'@5' match nothing"),

@@ -152,18 +152,22 @@ def _sentence(text: str) -> str:
     return text[:1].upper() + text[1:]
 
 
-def renamed(names: Mapping[str, Any], old: Mapping[str, str], what: str) -> dict[str, Any]:
+def renamed(names: Mapping[str, Any], old: Mapping[str, str | tuple[str, ...]], what: str) -> dict[str, Any]:
     """Data with old names of settings in place of new ones brought up to date.
 
     Args:
         names: the data, by name.
-        old: new names by the old ones.
+        old: the new name, or names, by the old ones.
         what: the data are of, for the message.
 
     Raises:
         SamecastError: an old name stands beside its new one.
     """
+    found = {name: value for name, value in names.items() if name not in old}
     for was, now in old.items():
-        if was in names and now in names:
-            raise SamecastError(f"{what} tells {now} twice: once as {was}")
-    return {old.get(name, name): value for name, value in names.items()}
+        for name in (now,) if isinstance(now, str) else now:
+            if was in names and name in found:
+                raise SamecastError(f"{what} states {name} twice: once as {was}")
+            if was in names:
+                found[name] = names[was]
+    return found

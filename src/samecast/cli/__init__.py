@@ -50,7 +50,9 @@ def _answer(words: Sequence[str]) -> int:
     except (MemoryError, RuntimeError) as error:
         if not _is_out_of_memory(error):
             raise
-        report_error(f"memory does not suffice: lower --size or the number of pictures at once ({error})")
+        report_error(
+            f"memory does not suffice: lower --height and --width, or the number of pictures at once ({error})"
+        )
         return MISTAKE
 
 

@@ -13,9 +13,10 @@ Fit = Literal["keep", "crop", "pad"]
 Pairing = Literal["matched", "masactrl"]
 Seed = Annotated[int, Within(0, 2**63 - 1)]
 
-RENAMED = {
+RENAMED: dict[str, str | tuple[str, ...]] = {
     "steps": "num_inference_steps",
     "images_per_prompt": "num_images_per_prompt",
+    "size": ("height", "width"),
 }
 """Names that settings had in samecast 0.1, in whose records and studies they stand."""
 

@@ -32,7 +32,8 @@ def settings_of(
     known = [field.name for field in fields(RenderSettings)]
     for name in changes:
         if name in RENAMED:
-            raise SamecastError(f"{name} is called {RENAMED[name]} now")
+            now = RENAMED[name]
+            raise SamecastError(f"{name} is called {now if isinstance(now, str) else ' and '.join(now)} now")
         if name not in known:
             near = difflib.get_close_matches(name, known, n=1)
             hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(known)}"

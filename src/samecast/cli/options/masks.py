@@ -35,7 +35,9 @@ class MasksOptions(LoadOptions):
     steps: Annotated[Steps, Takes("start", "final", "skip", "stride")] = SUBJECT.steps
     """Steps whose maps are taken."""
 
-    settings: Annotated[RenderSettings, Takes("num_inference_steps", "size", "fit", "source_prompt")] = DEFAULTS
+    settings: Annotated[RenderSettings, Takes("num_inference_steps", "height", "width", "fit", "source_prompt")] = (
+        DEFAULTS
+    )
 
     out: Annotated[
         Path | None, Option("output", aliases=("-o",), metavar="FOLDER", default="masks/ and the photo's name")

@@ -65,7 +65,17 @@ class StudyOptions(ScoredOptions):
 
     settings: Annotated[
         RenderSettings,
-        Takes("num_inference_steps", "guidance_scale", "guidance_rescale", "seed", "init", "size", "pairing"),
+        Takes(
+            "num_inference_steps",
+            "guidance_scale",
+            "guidance_rescale",
+            "seed",
+            "init",
+            "height",
+            "width",
+            "fit",
+            "pairing",
+        ),
     ] = DEFAULTS
 
     clip: Annotated[str, Option("output", metavar="MODEL", default="the model's")] = ""

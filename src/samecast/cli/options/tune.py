@@ -39,7 +39,8 @@ class TuneOptions(ScoredOptions):
     """Pictures of each prompt in the last round; more than one needs --init noise or a blend."""
 
     settings: Annotated[
-        RenderSettings, Takes("num_inference_steps", "guidance_scale", "guidance_rescale", "init", "size")
+        RenderSettings,
+        Takes("num_inference_steps", "guidance_scale", "guidance_rescale", "init", "height", "width", "fit"),
     ] = DEFAULTS
 
     clip: Annotated[str, Option("output", metavar="MODEL", default="the model's")] = ""
