@@ -7,6 +7,7 @@ or white padding. What cannot be a photo is refused in one line, and a huge one 
 
 import io
 import logging
+import os
 import warnings
 from pathlib import Path
 from typing import Literal
@@ -14,7 +15,7 @@ from typing import Literal
 import numpy
 from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
 
-from samecast.checked import one_line
+from samecast.checked import one_line, shown
 from samecast.disk import expanded, is_folder, read_bytes
 from samecast.errors import SamecastError
 
@@ -108,6 +109,37 @@ def photos_in(folder: str | Path, *, needed: bool = True) -> tuple[Path, ...]:
     if needed and not found:
         raise SamecastError(f"{str(folder)!r} has no photos in it (PNG, JPEG, WebP, AVIF, TIFF, GIF, BMP)")
     return tuple(found)
+
+
+def listed_path(file: Path, where: str, what: str, name: str) -> Path:
+    """A file or folder that a list names: from where the list lies, else from the working folder.
+
+    Args:
+        file: the list.
+        where: of it the path stands, for the message.
+        what: the path is of, for the message.
+        name: the path.
+
+    Raises:
+        SamecastError: it is in neither place.
+    """
+    found, sought = beside_list(file, where, what, name)
+    if not os.path.lexists(found):
+        raise SamecastError(f"{where} names the {what} {shown(name)}, which is not there; sought {sought}")
+    return found
+
+
+def beside_list(file: Path, where: str, what: str, name: str) -> tuple[Path, str]:
+    """Where a list means by a path, and all places where that was sought; arguments and errors as for `listed_path`."""
+    try:
+        given = expanded(name)
+        beside = file.parent / given
+        is_folder(beside)
+    except SamecastError as error:
+        raise SamecastError(f"{where}: the {what} is no path: {error}") from None
+    if os.path.lexists(beside) or given.is_absolute():
+        return beside, "there alone, for the path is whole"
+    return given, f"in {str(file.parent)!r}, where the list lies, and in the working folder"
 
 
 def fit_photo(image: Image.Image, *, size: int, fit: Fit = "crop") -> Image.Image:

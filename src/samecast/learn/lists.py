@@ -6,16 +6,15 @@ list of such lists. As in Custom Diffusion, `class_data_dir` may also be a text 
 `class_prompt` one that holds their captions.
 """
 
-import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from samecast.checked import build, check_fields, check_text, read_json, read_lines, shown
+from samecast.checked import build, check_fields, check_text, read_json, read_lines
 from samecast.disk import expanded, is_file, is_folder
 from samecast.errors import SamecastError
-from samecast.photos import photos_in
+from samecast.photos import beside_list, listed_path, photos_in
 
 ABOUT = "subject.json"
 _RETRIEVED = "images.txt"
@@ -66,7 +65,7 @@ def from_folder(
         SamecastError: the folder has no photos, or nobody says what they show.
     """
     photos = photos_in(folder)
-    noun = check_text(noun, "the noun").strip() or _noun_beside(expanded(folder))
+    noun = check_text(noun, "the noun").strip() or _nounbeside_list(expanded(folder))
     if not _TOKEN.fullmatch(check_text(token, "the token")):
         raise SamecastError(f"a modifier token is a word in angle brackets, such as <new1>; got {token!r}")
     class_caption = f"a photo of {'an' if noun[0] in 'aeiouAEIOU' else 'a'} {noun}"
@@ -160,7 +159,7 @@ class _About:
             raise SamecastError("class_noun is empty: it should be a word, such as dog")
 
 
-def _noun_beside(folder: Path) -> str:
+def _nounbeside_list(folder: Path) -> str:
     """What `subject.json` calls the subject."""
     about = folder / ABOUT
     if not is_file(about):
@@ -186,7 +185,7 @@ def _read_entry(file: Path, where: str, entry: _Entry, token: str) -> ToLearn:
         if said is None:
             raise SamecastError(f"{where} has the caption {caption!r} with no token such as {token} in it")
         caption = f"{caption[: said.start()]}{token} {caption[said.start() :]}"
-    photos = photos_in(_find(file, where, "instance_data_dir", entry.instance_data_dir))
+    photos = photos_in(listed_path(file, where, "instance_data_dir", entry.instance_data_dir))
     class_photos = _class_photos(file, where, entry.class_data_dir, captions)
     return ToLearn(token, noun, photos, caption, captions[0], class_photos)
 
@@ -202,15 +201,15 @@ def _class_captions(file: Path, where: str, prompt: str) -> Sequence[str]:
     """The one caption, or the lines of the file that it names."""
     if not prompt.endswith(".txt"):
         return [prompt]
-    return read_lines(_find(file, where, "class_prompt", prompt)) or [""]
+    return read_lines(listed_path(file, where, "class_prompt", prompt)) or [""]
 
 
 def _class_photos(file: Path, where: str, given: str, captions: Sequence[str]) -> tuple[tuple[Path, str], ...]:
     """The class pictures there are. A folder that is not there (yet) has none: they are generated."""
-    place = _beside(file, where, "class_data_dir", given)[0] if given else None
+    place = beside_list(file, where, "class_data_dir", given)[0] if given else None
     if place is not None and is_file(place):
         photos: Sequence[Path] = [
-            _find(place, f"line {number} of {str(place)!r}", "picture", line)
+            listed_path(place, f"line {number} of {str(place)!r}", "picture", line)
             for number, line in enumerate(read_lines(place), start=1)
         ]
     elif place is not None and is_file(place / _RETRIEVED):
@@ -231,33 +230,8 @@ def _retrieved(folder: Path, captions: Sequence[str]) -> tuple[Sequence[Path], S
     photos = [
         beside
         if is_file(beside := folder / "images" / Path(line).name)
-        else _find(listed, f"line {number} of {str(listed)!r}", "picture", line)
+        else listed_path(listed, f"line {number} of {str(listed)!r}", "picture", line)
         for number, line in enumerate(read_lines(listed), start=1)
     ]
     data = folder / "caption.txt"
     return photos, read_lines(data) if is_file(data) else captions
-
-
-def _find(file: Path, where: str, what: str, name: str) -> Path:
-    """A file or folder that a list names: from where the list lies, else from the working folder.
-
-    Raises:
-        SamecastError: it is in neither place.
-    """
-    found, sought = _beside(file, where, what, name)
-    if not os.path.lexists(found):
-        raise SamecastError(f"{where} names the {what} {shown(name)}, which is not there; sought {sought}")
-    return found
-
-
-def _beside(file: Path, where: str, what: str, name: str) -> tuple[Path, str]:
-    """Where a list means by a path, and all places where that was sought."""
-    try:
-        given = expanded(name)
-        beside = file.parent / given
-        is_folder(beside)
-    except SamecastError as error:
-        raise SamecastError(f"{where}: the {what} is no path: {error}") from None
-    if os.path.lexists(beside) or given.is_absolute():
-        return beside, "there alone, for the path is whole"
-    return given, f"in {str(file.parent)!r}, where the list lies, and in the working folder"

@@ -35,6 +35,7 @@ from samecast.render.request import Request, read_pictures
 from samecast.render.result import Progress, Render, RenderResult
 from samecast.render.sources import encode, generate, invert, largest_batch, make_counter, source_steps
 from samecast.render.warnings import idle_words, warnings_of
+from samecast.render.world import foreign_photos
 
 _log = logging.getLogger(__name__)
 
@@ -84,6 +85,7 @@ class Job:
 
     def work(self) -> RenderResult:
         """Does it all."""
+        foreign = foreign_photos(self.backbone, self.request.photos) if self.request.inverts else ()
         with self.session:
             clean_sources, trajectory = self._make_sources()
             latents = self._denoise(trajectory)
@@ -102,7 +104,7 @@ class Job:
         autoencoder = measure(references, sources) if references else ()
         inversion = measure(references, reconstructed) if reconstructed else ()
         psnr = min((each.psnr for each in autoencoder), default=None)
-        warnings = warnings_of(
+        warnings = foreign + warnings_of(
             self.request,
             autoencoder=autoencoder,
             inversion=inversion,
