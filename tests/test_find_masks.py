@@ -114,7 +114,7 @@ def test_the_command_writes_map_mask_and_overlay(
     tmp_path: Path, photo: Image.Image, tiny_pipeline_dir: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     photo.save(tmp_path / "rex.png")
-    words = ["masks", str(tmp_path / "rex.png"), "--noun", "dog", "--layers", "decoder", "--threshold", "otsu"]
+    words = ["masks", str(tmp_path / "rex.png"), "--noun", "dog", "--map-layers", "decoder", "--threshold", "otsu"]
     out = tmp_path / "out"
     assert main([*words, "--model", str(tiny_pipeline_dir), "--steps", "4", "--out", str(out)]) == 0
     assert {path.name for path in out.iterdir()} == {
@@ -141,9 +141,9 @@ def test_the_command_writes_map_mask_and_overlay(
     ("words", "part"),
     [
         ([], "say what to look for"),
-        (["--noun", "dog", "--words", "cat"], "the word 'cat' is not in the prompt 'a photo of a dog'"),
-        (["--words", "cat", "--source-prompt", "a dog"], "the word 'cat' is not in the prompt 'a dog'"),
-        (["--noun", "dog", "--layers", "@5"], "'@5' match nothing"),
+        (["--noun", "dog", "--map-words", "cat"], "the word 'cat' is not in the prompt 'a photo of a dog'"),
+        (["--map-words", "cat", "--source-prompt", "a dog"], "the word 'cat' is not in the prompt 'a dog'"),
+        (["--noun", "dog", "--map-layers", "@5"], "'@5' match nothing"),
         (["--noun", "dog", "--start", "9"], "beyond the last step"),
         (["--noun", "dog", "--threshold", "1.5"], "threshold must be between 0 and 1"),
         (["--noun", "dog", "--width", "65"], "multiple"),

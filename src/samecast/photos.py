@@ -9,6 +9,7 @@ is decoded.
 import io
 import logging
 import math
+import os
 import warnings
 from pathlib import Path
 from typing import Literal
@@ -16,7 +17,7 @@ from typing import Literal
 import numpy
 from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
 
-from samecast.checked import one_line
+from samecast.checked import one_line, shown
 from samecast.disk import expanded, is_folder, read_bytes
 from samecast.errors import SamecastError
 
@@ -115,6 +116,37 @@ def photos_in(folder: str | Path, *, needed: bool = True) -> tuple[Path, ...]:
     return tuple(found)
 
 
+def listed_path(file: Path, where: str, what: str, name: str) -> Path:
+    """A file or folder named in a list: relative to the list's folder, else to the working folder.
+
+    Args:
+        file: the list.
+        where: of it the path stands, for the message.
+        what: the path is of, for the message.
+        name: the path.
+
+    Raises:
+        SamecastError: it is in neither folder.
+    """
+    found, sought = beside_list(file, where, what, name)
+    if not os.path.lexists(found):
+        raise SamecastError(f"{where} names the {what} {shown(name)}, which does not exist; looked {sought}")
+    return found
+
+
+def beside_list(file: Path, where: str, what: str, name: str) -> tuple[Path, str]:
+    """The path named in a list, and the places searched, in words; arguments and errors as for `listed_path`."""
+    try:
+        given = expanded(name)
+        beside = file.parent / given
+        is_folder(beside)
+    except SamecastError as error:
+        raise SamecastError(f"{where}: the {what} is not a path: {error}") from None
+    if os.path.lexists(beside) or given.is_absolute():
+        return beside, "there alone, as the path is absolute"
+    return given, f"in the list's folder {str(file.parent)!r} and in the working folder"
+
+
 def fit_photo(image: Image.Image, *, height: int, width: int, fit: Fit = "crop") -> Image.Image:
     """Fit an image of any mode to a size, in RGB; arguments and errors as in `load_photo`."""
     if min(height, width) < 1:
@@ -134,8 +166,8 @@ def fit_photo(image: Image.Image, *, height: int, width: int, fit: Fit = "crop")
 def nearest_shape(width: int, height: int, *, side: int, multiple: int) -> tuple[int, int]:
     """The height and width, in multiples, that come nearest to a photo's shape and to the area of a square.
 
-    Both cannot be met at once. A change of the area is let count a quarter of an equal change of the shape, for the
-    shape shows; a square photo comes to the square where that is a multiple.
+    Both cannot be met at once. A change of the area counts a quarter of an equal change of the shape, because the shape
+    shows; a square photo gives the square if that is a multiple.
 
     Args:
         width: of the photo.

@@ -70,8 +70,15 @@ def test_a_folder_of_subjects_is_read(tmp_path: Path, photo: Image.Image) -> Non
         ([{"name": "x", "description": "d"}], r"entry 1 of .*annotation\.json' must have image_path"),
         ([{"name": "x", "description": "", "image_path": "ring.png"}], "description must not be empty"),
         ([{"name": "x", "description": "a {noun}", "image_path": "ring.png"}], "no class_noun"),
-        ([{"name": "x", "description": "d", "image_path": "gone.png"}], "does not exist"),
-        ([ENTRIES[0], ENTRIES[0]], "two subjects called 'corgi'"),
+        (
+            [{"name": "x", "description": "d", "image_path": "gone.png"}],
+            "entry 1 of .*gone.png', which is not there; sought in",
+        ),
+        (
+            [ENTRIES[0], {"name": "x", "description": "d", "image_path": ["/gone/a.png"]}],
+            "entry 2 of .*json' names the image_path '/gone/a.png', which is not there; sought there alone",
+        ),
+        ([ENTRIES[0], ENTRIES[0]], "entries 1 and 2 of .* are both called 'corgi'"),
     ],
 )
 def test_mistakes_are_one_line(annotation: Path, entries: object, message: str) -> None:

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from samecast.cli.console import RESULTS, notify, quiet_libraries, stages, working
-from samecast.cli.options.common import EMBEDDED
 from samecast.cli.options.learn import LearnOptions
+from samecast.core.embedded import EMBEDDED
 from samecast.disk import check_writable
 from samecast.errors import SamecastError
 from samecast.learn.settings import LearnSettings, default_settings

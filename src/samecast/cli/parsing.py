@@ -81,7 +81,7 @@ GROUPS = {
 DROPPED: dict[str, dict[str, str]] = {"masks": {"--words": "--map-words", "--layers": "--map-layers"}}
 """Options by the names they had in samecast 0.1, with those they have now."""
 _RULE = re.compile(r"^[\s│|]*[─-]{8,}[\s│|]*$|^[╭╰]")
-_SUGGESTION = re.compile(r"(--[\w-]+)")
+_FLAG = re.compile(r"--[\w-]+")
 
 
 def parse(words: Sequence[str]) -> Command:
@@ -214,9 +214,11 @@ def _summary(box: str) -> str:
     message = sections[0].partition(" Got errors:")[0].rstrip(".")
     message = message[:1].lower() + message[1:]
     for section in sections[1:]:
-        suggestion = _SUGGESTION.search(section)
-        if section.startswith("Perhaps you meant") and suggestion:
-            message += f"; did you mean {suggestion[1]}?"
+        known = _FLAG.findall(section)
+        if section.startswith("Perhaps you meant") and known:
+            typed = _FLAG.search(message)
+            near = difflib.get_close_matches(typed[0] if typed else "", known, n=1)
+            message += f"; did you mean {near[0] if near else known[0]}?"
         elif section.startswith("Available subcommands"):
             message += f"; {section[:1].lower()}{section[1:]}"
     return message

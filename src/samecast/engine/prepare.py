@@ -69,7 +69,7 @@ def resolve(
         caption: of the sources; empty is "a photo of a" and the noun, where anything is looked for.
 
     Raises:
-        SamecastError: a rule selects no layer, step or target, or looks for nothing; see `make_plan` and `make_map_specs`.
+        SamecastError: a rule selects no layer, step or target, or looks for nothing: see `make_plan`, `make_map_specs`.
     """
     map_specs = looks_on(backbone, rules, timeline, noun)
     return Resolved.of(plan_on(backbone, rules, timeline, targets=targets), map_specs, noun, caption)

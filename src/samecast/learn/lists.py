@@ -6,16 +6,15 @@ list of such lists. As in Custom Diffusion, `class_data_dir` may also be a text 
 `class_prompt` a text file of their captions.
 """
 
-import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from samecast.checked import build, check_fields, check_text, read_json, read_lines, shown
+from samecast.checked import build, check_fields, check_text, read_json, read_lines
 from samecast.disk import expanded, is_file, is_folder
 from samecast.errors import SamecastError
-from samecast.photos import photos_in
+from samecast.photos import beside_list, listed_path, photos_in
 
 ABOUT = "subject.json"
 _RETRIEVED = "images.txt"
@@ -190,7 +189,7 @@ def _read_entry(file: Path, where: str, entry: _Entry, token: str) -> ToLearn:
         if found is None:
             raise SamecastError(f"{where} has the caption {caption!r}, which contains no token such as {token}")
         caption = f"{caption[: found.start()]}{token} {caption[found.start() :]}"
-    photos = photos_in(_find(file, where, "instance_data_dir", entry.instance_data_dir))
+    photos = photos_in(listed_path(file, where, "instance_data_dir", entry.instance_data_dir))
     class_photos = _class_photos(file, where, entry.class_data_dir, captions)
     return ToLearn(token, noun, photos, caption, captions[0], class_photos)
 
@@ -206,15 +205,15 @@ def _class_captions(file: Path, where: str, prompt: str) -> Sequence[str]:
     """The caption itself, or the lines of the file that it names."""
     if not prompt.endswith(".txt"):
         return [prompt]
-    return read_lines(_find(file, where, "class_prompt", prompt)) or [""]
+    return read_lines(listed_path(file, where, "class_prompt", prompt)) or [""]
 
 
 def _class_photos(file: Path, where: str, given: str, captions: Sequence[str]) -> tuple[tuple[Path, str], ...]:
     """The existing class images; for a missing folder there are none, and they are generated."""
-    place = _beside(file, where, "class_data_dir", given)[0] if given else None
+    place = beside_list(file, where, "class_data_dir", given)[0] if given else None
     if place is not None and is_file(place):
         photos: Sequence[Path] = [
-            _find(place, f"line {number} of {str(place)!r}", "image", line)
+            listed_path(place, f"line {number} of {str(place)!r}", "image", line)
             for number, line in enumerate(read_lines(place), start=1)
         ]
     elif place is not None and is_file(place / _RETRIEVED):
@@ -235,33 +234,8 @@ def _retrieved(folder: Path, captions: Sequence[str]) -> tuple[Sequence[Path], S
     photos = [
         beside
         if is_file(beside := folder / "images" / Path(line).name)
-        else _find(listed, f"line {number} of {str(listed)!r}", "image", line)
+        else listed_path(listed, f"line {number} of {str(listed)!r}", "image", line)
         for number, line in enumerate(read_lines(listed), start=1)
     ]
     data = folder / "caption.txt"
     return photos, read_lines(data) if is_file(data) else captions
-
-
-def _find(file: Path, where: str, what: str, name: str) -> Path:
-    """A file or folder named in a list: relative to the list's folder, else to the working folder.
-
-    Raises:
-        SamecastError: it is in neither folder.
-    """
-    found, sought = _beside(file, where, what, name)
-    if not os.path.lexists(found):
-        raise SamecastError(f"{where} names the {what} {shown(name)}, which does not exist; looked {sought}")
-    return found
-
-
-def _beside(file: Path, where: str, what: str, name: str) -> tuple[Path, str]:
-    """The path named in a list, and the places searched, in words."""
-    try:
-        given = expanded(name)
-        beside = file.parent / given
-        is_folder(beside)
-    except SamecastError as error:
-        raise SamecastError(f"{where}: the {what} is not a path: {error}") from None
-    if os.path.lexists(beside) or given.is_absolute():
-        return beside, "there alone, as the path is absolute"
-    return given, f"in the list's folder {str(file.parent)!r} and in the working folder"

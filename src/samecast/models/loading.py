@@ -11,6 +11,7 @@ import torch
 
 from samecast.checked import check_text
 from samecast.core.ddim import PredictionType
+from samecast.core.embedded import EMBEDDED
 from samecast.disk import expanded, is_file, is_folder
 from samecast.errors import SamecastError
 from samecast.models.base import ModelIdentity
@@ -22,7 +23,6 @@ from samecast.models.single_file import read_single_file
 from samecast.models.unet import UNetBackbone
 from samecast.models.xl import XLBackbone
 
-EMBEDDED = "diorama"
 EMBEDDED_PATH = Path(__file__).parents[1] / "weights" / EMBEDDED
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 _HUB_ID = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")

@@ -34,6 +34,7 @@ from samecast.render.request import Request, read_pictures
 from samecast.render.result import Progress, Render, RenderResult
 from samecast.render.sources import generate, invert, make_counter
 from samecast.render.warnings import idle_words, warnings_of
+from samecast.render.world import foreign_photos
 
 _log = logging.getLogger(__name__)
 
@@ -57,6 +58,7 @@ class Job:
         self.targets, self.sources = request.targets(), request.sources()
         self.map_evaluations = self.check_evaluations = 0
         self.steps_taken, self.replaced = 0, False
+        self.foreign: tuple[str, ...] = ()
         schedule = backbone.schedule(self.settings.num_inference_steps)
         resolved = resolve(
             backbone,
@@ -101,6 +103,7 @@ class Job:
         Raises:
             SamecastError: what is sent cannot be latents of the state.
         """
+        self.foreign = foreign_photos(self.backbone, self.request.photos) if self.request.inverts else ()
         with self.session:
             clean_sources, trajectory = self._make_sources()
             latents = yield from self._denoise(trajectory, stop)
@@ -129,7 +132,7 @@ class Job:
         autoencoder = measure(references, sources) if references else ()
         inversion = measure(references, reconstructed) if reconstructed else ()
         psnr = min((each.psnr for each in autoencoder), default=None)
-        found = warnings_of(
+        found = self.foreign + warnings_of(
             self.request,
             autoencoder=autoencoder,
             inversion=inversion,

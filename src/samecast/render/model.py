@@ -175,7 +175,7 @@ class Model:
             output_type: the form of `result.images`: "pil", "np", "pt" or "latent", as in diffusers.
             target_masks: where the subject is to be in each prompt's pictures, for rules that take given masks: one for
                 each prompt, or one for all.
-            progress: called with a stage, the steps done and their number; True shows bars, in a notebook or a terminal.
+            progress: called with a stage, the steps done and their number; True shows bars.
             callback_on_step_end: called as in diffusers after each denoising step of each batch of pictures, with this
                 model, the step from 0, its timestep, and `{"latents": ...}`, (picture, channel, height, width). It
                 returns a dictionary: `latents` in it take the place of the batch's. It may call `model.interrupt()`.

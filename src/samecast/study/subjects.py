@@ -23,7 +23,7 @@ from samecast.diorama.benchmark import case, find_case
 from samecast.disk import expanded, is_file, is_folder
 from samecast.engine.targets import expand
 from samecast.errors import SamecastError
-from samecast.photos import Fit, fit_photo, open_photo, photos_in
+from samecast.photos import Fit, fit_photo, listed_path, open_photo, photos_in
 from samecast.study.photos import LazyPhotos, Photos
 
 BUNDLED = 8
@@ -119,9 +119,10 @@ def read_subjects(path: str | Path) -> tuple[StudySubject, ...]:
     if not found:
         raise SamecastError(f"{str(path)!r} has no subject in it")
     names = [subject.name for subject in found]
-    doubled = [name for name in names if names.count(name) > 1]
-    if doubled:
-        raise SamecastError(f"{str(path)!r} has two subjects called {doubled[0]!r}; each needs a name of its own")
+    doubled = next((name for name in names if names.count(name) > 1), None)
+    if doubled is not None:
+        which = " and ".join(str(number) for number, name in enumerate(names, start=1) if name == doubled)
+        raise SamecastError(f"entries {which} of {str(path)!r} are both called {doubled!r}: give each its own name")
     return tuple(sorted(found, key=lambda subject: subject.name))
 
 
@@ -152,16 +153,16 @@ def _read_annotation(path: Path) -> list[StudySubject]:
     if not isinstance(entries, list):
         raise SamecastError(f"{str(path)!r} must hold a list of objects with name, description and image_path")
     return [
-        _subject(build(_Entry, entry, where, spare=True), path.parent, where)
+        _subject(build(_Entry, entry, where, spare=True), path, where)
         for entry, where in ((entry, f"entry {number} of {str(path)!r}") for number, entry in enumerate(entries, 1))
     ]
 
 
-def _subject(entry: _Entry, folder: Path, where: str) -> StudySubject:
+def _subject(entry: _Entry, file: Path, where: str) -> StudySubject:
     noun, caption = entry.class_noun or "", entry.source_prompt or ""
+    photos = [listed_path(file, where, "image_path", name) for name in _several(entry.image_path)]
     try:
         prompts = [expand(prompt, noun) for prompt in _several(entry.description)]
-        photos = [folder / expanded(name) for name in _several(entry.image_path)]
         return _make(entry.name, prompts, photos, noun, expand(caption, noun))
     except SamecastError as error:
         raise SamecastError(f"{where}: {error}") from None
@@ -190,7 +191,4 @@ def _folders(folder: Path) -> list[Path]:
 
 def _make(name: str, prompts: Sequence[str], photos: Sequence[Path], noun: str, caption: str) -> StudySubject:
     ordered = tuple(dict.fromkeys(prompts))
-    for photo in photos:
-        if not photo.exists():
-            raise SamecastError(f"{str(photo)!r} does not exist")
     return StudySubject(name, ordered, LazyPhotos([partial(open_photo, photo) for photo in photos]), noun, caption)

@@ -10,11 +10,10 @@ from typing import Annotated, Literal
 
 from samecast.checked import Option, Within
 from samecast.cli.words import Command
+from samecast.core.embedded import EMBEDDED, INSTEAD, KNOWS
 from samecast.core.settings import RenderSettings
 from samecast.metrics import METRICS
 
-EMBEDDED = "diorama"
-"""The embedded model's name, written out: its module brings torch."""
 DEFAULTS = RenderSettings()
 Out = Annotated[Path, Option("output", aliases=("-o",), metavar="FOLDER")]
 OutFile = Annotated[Path, Option("output", aliases=("-o",), metavar="FILE")]
@@ -24,11 +23,16 @@ OutFile = Annotated[Path, Option("output", aliases=("-o",), metavar="FILE")]
 class ModelOptions(Command):
     """Which model, and where to compute."""
 
-    model: Annotated[str, Option("model", metavar="MODEL", default="diorama, the embedded model")] = EMBEDDED
-    """A diffusers directory, a .safetensors file or a hub id of the Stable Diffusion 1.x, 2.x or XL family. The
-    embedded model is a toy: it knows only small plastic-like animals and things and makes anything else look like them.
-    For photos take a real checkpoint, such as stable-diffusion-v1-5/stable-diffusion-v1-5 (a download of about 4 GB;
-    4 GB of GPU memory, or 8 GB of memory without a GPU)."""
+    model: Annotated[
+        str,
+        Option(
+            "model",
+            metavar="MODEL",
+            default=f"{EMBEDDED}, the embedded model",
+            help="A diffusers directory, a .safetensors file or a hub id of the Stable Diffusion 1.x, 2.x or XL family."
+            f" The embedded model knows {KNOWS}; {INSTEAD}.",
+        ),
+    ] = EMBEDDED
 
     device: Annotated[str, Option("model", metavar="auto|cpu|cuda|mps")] = "auto"
     """Where to compute."""
