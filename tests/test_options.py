@@ -154,6 +154,8 @@ def test_what_was_typed_is_known_even_where_it_is_the_default() -> None:
         (["--num-inference-steps", "0"], "--num-inference-steps must be a whole number from 1 to 10,000; got 0"),
         (["--fixed-point", "99"], "--fixed-point must be a whole number from 0 to 20; got 99"),
         (["--init", "2"], "--init must be"),
+        (["--guidance", "-1"], "--guidance-scale must be a number from 0 to 1,000; got -1.0"),
+        (["--batch-rows", "0"], "--batch-rows must be a whole number from 1 to 10,000; got 0"),
         (["--seed", "-1"], "--seed must be"),
         (["--seed", "None"], "--seed"),
         (["--negative-promt", "x"], "did you mean --negative-prompt?"),

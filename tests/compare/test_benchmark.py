@@ -177,7 +177,7 @@ def test_a_cluster_judges_as_this_process_does(tiny_pipeline_dir: Path, tmp_path
         (("--methods", "dreambooth"), "choose from prompt"),
         (("--subjects", "0"), "--subjects must be a whole number from 1 to 32; got 0"),
         (("--prompts", "21"), "--prompts must be a whole number from 1 to 20; got 21"),
-        (("--steps", "-5"), "--steps must be a whole number from 1 to 10,000; got -5"),
+        (("--steps", "-5"), "--num-inference-steps must be a whole number from 1 to 10,000; got -5"),
     ],
 )
 def test_mistakes_are_one_line(capsys: pytest.CaptureFixture[str], words: tuple[str, ...], data: str) -> None:

@@ -79,7 +79,7 @@ def read_words(kind: type[Command], typed: Any) -> Command:
         if leaf.default is not MISSING and value == _absent(leaf):
             continue
         given[leaf.path] = "a photo or prompt" if leaf.option.positional else leaf.flag
-        taken[leaf.path] = check_value(value, leaf.annotation, leaf.flag)
+        taken[leaf.path] = check_value(value, _without_none(leaf.option.given_as or leaf.annotation), leaf.flag)
     options = kind(**_changes(partial(_default_of, kind), taken, ()))
     object.__setattr__(options, "given", given)
     return options
@@ -111,6 +111,14 @@ def _changes(default_of: Callable[[str], Any], taken: _Taken, above: tuple[str, 
 def _default_of(kind: type, name: str) -> Any:
     of = next(each for each in fields(cast(Any, kind)) if each.name == name)
     return of.default if of.default_factory is MISSING else of.default_factory()
+
+
+def _without_none(annotation: Any) -> Any:
+    """An annotation for what was typed, where None cannot be."""
+    if get_origin(annotation) is Annotated:
+        return Annotated[(_without_none(get_args(annotation)[0]), *annotation.__metadata__)]  # type: ignore[return-value]
+    kept = tuple(part for part in get_args(annotation) if part is not type(None))
+    return Union[kept] if len(kept) < len(get_args(annotation)) else annotation  # noqa: UP007
 
 
 def _key(leaf: Leaf) -> str:

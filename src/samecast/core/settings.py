@@ -48,7 +48,7 @@ class RenderSettings:
     back to the deviation of the conditional one (Lin et al. 2024, section 3.4)."""
 
     seed: Annotated[
-        Seed | tuple[Seed, ...] | None, Option("sampling", metavar="INT", default="0", given_as=int | None)
+        Seed | tuple[Seed, ...] | None, Option("sampling", metavar="INT", default="0", given_as=Seed | None)
     ] = None
     """Seed of the noise: picture n of each prompt uses seed + n. Has no effect with init=inverted on a photo, where
     nothing is random."""

@@ -34,7 +34,9 @@ class CompareOptions(ScoredOptions):
     pairs: Annotated[int, Within(0, 16), Option("subject")] = 4
     """How many pairs of subjects to show together; 0 leaves that out."""
 
-    learn_steps: Annotated[Annotated[int, Within(1)] | None, Option("method", default="the method's")] = None
+    learn_steps: Annotated[Annotated[int, Within(1, 10_000_000)] | None, Option("method", default="the method's")] = (
+        None
+    )
     """Steps of every training."""
 
     settings: Annotated[RenderSettings, Takes("num_inference_steps", "guidance_scale", "guidance_rescale")] = DEFAULTS
