@@ -13,7 +13,7 @@ from torch import Tensor
 from samecast.attention.methods import MATCHED, METHODS, SUBJECT
 from samecast.attention.plan import Masks, make_plan
 from samecast.core.batch import Branch, Branches, Place
-from samecast.core.ddim import Schedule
+from samecast.core.ddim import NoiseLevel, Schedule
 from samecast.core.layers import Layer
 from samecast.core.masks import SubjectMask
 from tests.attention.layers import attend
@@ -23,7 +23,9 @@ TOKENS, WIDTH = SIDE * SIDE, CHANNELS // HEADS
 TOLERANCE = 1e-11  # Both sides are float64; the order of summation differs.
 LAYER = Layer("up.8", 15, "self", "up", SIDE, HEADS)
 LAYERS = tuple(Layer(f"up.{at}", at, "self", "up", SIDE, HEADS) for at in range(16))
-SCHEDULE = Schedule(tuple(range(50, 0, -1)), tuple(0.01 * j for j in range(50)), (*[0.5] * 49, 0.49), 0, "epsilon")
+LEVELS = tuple(NoiseLevel(0.01 * j, 1 - 0.01 * j) for j in range(50))
+# The last step is the identity.
+SCHEDULE = Schedule(tuple(range(50, 0, -1)), LEVELS, (*[NoiseLevel(0.5, 0.5)] * 49, LEVELS[-1]), 0, "epsilon")
 TARGETS = tuple(Branch("target", at, f"a dog {place}") for at, place in enumerate(("here", "there", "anywhere")))
 SOURCES = (Branch("source", 0, "a photo"), Branch("source", 1, "another photo"))
 BRANCHES = Branches(TARGETS, SOURCES, 7.5)

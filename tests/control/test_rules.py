@@ -9,14 +9,16 @@ from samecast.attention.plan import make_plan
 from samecast.attention.rule import Rule
 from samecast.attention.rule_files import rules_from_data, rules_to_data
 from samecast.core.batch import Branch, Branches
-from samecast.core.ddim import Schedule
+from samecast.core.ddim import NoiseLevel, Schedule
 from samecast.core.layers import Layer
 from samecast.core.steps import Steps
 from samecast.core.tokens import SubjectTokens
 from samecast.errors import SamecastError
 
 LAYERS = tuple(Layer(f"up.{index}", index, "self", "up", 16, 8) for index in range(16))
-SCHEDULE = Schedule(tuple(range(50, 0, -1)), tuple(0.01 * j for j in range(50)), (*[0.5] * 49, 0.49), 0, "epsilon")
+LEVELS = tuple(NoiseLevel(0.01 * j, 1 - 0.01 * j) for j in range(50))
+# The last step is the identity.
+SCHEDULE = Schedule(tuple(range(50, 0, -1)), LEVELS, (*[NoiseLevel(0.5, 0.5)] * 49, LEVELS[-1]), 0, "epsilon")
 TARGETS = (Branch("target", 0, "a"), Branch("target", 1, "b"))
 SOURCE = Branch("source", 0, "")
 BRANCHES = Branches(TARGETS, (SOURCE,), 1.0)
