@@ -156,7 +156,8 @@ def test_free_custom_weighs_the_references(model: sc.Model, photo: Image.Image, 
 
 
 def test_style_aligned_takes_the_source_or_a_picture_as_its_anchor(model: sc.Model, photo: Image.Image) -> None:
-    source = model.render(sc.Subject((photo,)), PROMPTS[:2], rules=sc.style_aligned(), settings=FRESH)
+    square = replace(FRESH, fit="crop")
+    source = model.render(sc.Subject((photo,)), PROMPTS[:2], rules=sc.style_aligned(), settings=square)
     anchored = model.render(None, PROMPTS[:2], rules=sc.style_aligned(anchor=0), settings=FRESH)
     plain = model.render(None, PROMPTS[:2], rules=(), settings=FRESH)
     # The anchor reads itself; the other picture is changed.

@@ -144,7 +144,7 @@ def test_states_tell_step_latents_and_come_to_the_result(model: sc.Model, subjec
             result = end.value
             break
     assert [state.step for state in seen] == list(range(STEPS))
-    assert [state.latents.shape for state in seen] == [(2, *model.backbone.latent_shape(64, 64))] * STEPS
+    assert [state.latents.shape for state in seen] == [(2, *model.backbone.latent_shape(56, 72))] * STEPS
     assert result.provenance == expected.provenance
     assert all(one.image == two.image for one, two in zip(result.renders, expected.renders, strict=True))
 

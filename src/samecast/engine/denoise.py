@@ -33,7 +33,8 @@ class State:
         branches: whose pictures these are.
         step: that was taken, from 0.
         latents: after it.
-        clean: x0, the pictures' latents as the denoiser sees them at this step.
+        before: latents that the step took.
+        prediction: of the denoiser on these, guided.
         maps: cross-attention maps of the step by layer, of those pictures whose maps were wanted.
     """
 
@@ -41,13 +42,19 @@ class State:
     branches: tuple[Branch, ...]
     step: int
     latents: Float[Tensor, "target channel height width"]
-    clean: Float[Tensor, "target channel height width"]
+    before: Float[Tensor, "target channel height width"]
+    prediction: Float[Tensor, "target channel height width"]
     maps: Mapping[Branch, Mapping[int, Tensor]] = field(default_factory=dict[Branch, Mapping[int, Tensor]])
 
     @property
     def timestep(self) -> int | float:
         """At which the step was evaluated."""
         return self.run.schedule.timesteps[self.step]
+
+    @property
+    def clean(self) -> Float[Tensor, "target channel height width"]:
+        """x0: the pictures' latents as the denoiser sees them at this step."""
+        return ddim.clean_part(self.before, self.prediction, self.run.schedule, self.step)
 
     def preview(self) -> list[Image.Image]:
         """What the pictures are going to be, as RGB pictures of their size with the detail of the latents.
@@ -198,5 +205,5 @@ def denoise_step(
     )
     seen = {target: {layer: values[row] for layer, values in maps.items()} for row, target in enumerate(mapped)}
     guided = branches.guide(layout, prediction, branches.targets)
-    after, clean = ddim.denoise(latents, guided, schedule, step), ddim.clean_part(latents, guided, schedule, step)
-    return State(run, branches.targets, step, after, clean, seen)
+    after = ddim.denoise(latents, guided, schedule, step)
+    return State(run, branches.targets, step, after, latents, guided, seen)
