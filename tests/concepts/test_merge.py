@@ -164,4 +164,4 @@ def test_words_that_mean_the_same_are_refused_with_the_condition(model: Any) -> 
     one = make_concept(model.pipeline)
     twin = make_concept(model.pipeline, seed=1)
     twin = Concept({"<new2>": one.tokens["<new1>"]}, {name: Value(c.value) for name, c in twin.changes.items()})
-    assert "cannot be told apart" in refused(model, [one, twin])
+    assert "cannot be distinguished" in refused(model, [one, twin])

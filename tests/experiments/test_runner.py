@@ -53,7 +53,7 @@ def test_failures_are_kept_and_end_nothing(tmp_path: Path) -> None:
         *("made", "2", "made", "3", "made", "4", "made", "5", "made", "6"),
     ]
     assert len(said) == 5
-    assert "number 2 is tried once more after the others: RuntimeError: a bug" in said[0]
+    assert "number 2 will be retried after the others: RuntimeError: a bug" in said[0]
 
 
 def test_details_are_kept_for_those_who_mend(tmp_path: Path) -> None:

@@ -101,7 +101,7 @@ def test_class_pictures_may_be_as_the_authors_retrieve_them(photos_dir: Path, cl
     (tmp_path / "real" / "images" / "1.png").unlink()
     with pytest.raises(
         SamecastError,
-        match=r"line 2 of .*images\.txt' names the picture .*1\.png', which is not there; sought in .*working folder",
+        match=r"line 2 of .*images\.txt' names the image .*1\.png', which does not exist; looked in .*working folder",
     ):
         from_list(tmp_path / "list.json")
 
@@ -111,7 +111,7 @@ def test_what_is_no_path_or_no_subject_is_told_in_one_line(photos_dir: Path, tmp
         from_list(write(tmp_path / "list.json", [entry(photos_dir, instance_data_dir="x" * 5000)]))
     assert "\n" not in str(caught.value)
     for groups in ([[], [entry(photos_dir)]], [[{"prompt_filename_compose": "a.txt"}]]):
-        with pytest.raises(SamecastError, match="names no subject in group 1"):
+        with pytest.raises(SamecastError, match="has no subject in group 1"):
             from_list(write(tmp_path / "list.json", groups), 1)
     with pytest.raises(SamecastError, match="is not a group of subjects"):
         from_list(write(tmp_path / "list.json", [[entry(photos_dir)], entry(photos_dir)]), 2)

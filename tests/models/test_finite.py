@@ -60,7 +60,7 @@ def test_a_broken_denoiser_is_found_at_the_first_step(
 
 def test_a_generated_source_is_checked_too(model: sc.Model) -> None:
     spoil(model.backbone.denoiser)
-    with pytest.raises(sc.SamecastError, match="the denoiser gave values"):
+    with pytest.raises(sc.SamecastError, match="the denoiser produced values"):
         model.render(None, ["a dog"], settings=sc.RenderSettings(num_inference_steps=3, source_prompt="a dog"))
 
 
@@ -70,14 +70,14 @@ def test_a_photo_in_a_stock_pipeline_is_checked_too(model: sc.Model, photo: Imag
     pipe: Any = copy.copy(model.backbone.pipeline)  # type: ignore[attr-defined]
     pipe.scheduler = DDIMScheduler.from_config(pipe.scheduler.config, clip_sample=False)
     spoil(pipe.unet)
-    with sc.attach(pipe, sc.masactrl(1), sources=photo), pytest.raises(sc.SamecastError, match="the denoiser gave"):
+    with sc.attach(pipe, sc.masactrl(1), sources=photo), pytest.raises(sc.SamecastError, match="the denoiser produced"):
         pipe("a dog", num_inference_steps=3)
 
 
 def test_the_remedy_fits() -> None:
     plain = ModelIdentity("model", "sha256:1")
-    assert "load the model with dtype float32" in remedy(torch.float16, plain)
+    assert "load it with dtype float32" in remedy(torch.float16, plain)
     assert "weights may be damaged" in remedy(torch.float32, plain)
     assert "weights may be damaged" in remedy(torch.bfloat16, plain)
     added = ModelIdentity("model", "sha256:1", (("x", "y"),), (ConceptUse("", 1.0, "", ()),))
-    assert "the LoRA or concept that is applied" in remedy(torch.float32, added)
+    assert "the applied LoRA or concept" in remedy(torch.float32, added)

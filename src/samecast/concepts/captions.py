@@ -9,7 +9,7 @@ from pathlib import Path
 
 from samecast.errors import SamecastError
 
-_WHO = (
+_SUBJECTS = (
     *("a man", "a woman", "two children", "a dog", "a black cat", "a brown horse", "some birds", "a red car", "a boat"),
     *(
         "an old house",
@@ -32,18 +32,20 @@ _WHO = (
     ),
     *("a group of people",),
 )
-_WHERE = (
+_PLACES = (
     *("on the beach", "in the snow", "in a forest", "on a busy street", "in front of a mountain", "in a kitchen"),
     *("at night", "next to a river", "on a table", "in the garden", "under a blue sky", "in a large room"),
     *("on green grass", "in the rain", "near a window", "on a wooden floor", "in a museum", "at sunset"),
     *("behind a fence", "in the desert"),
 )
-_HOW = ("a photo of {} {}", "{} {}, seen from above")
+_TEMPLATES = ("a photo of {} {}", "{} {}, seen from above")
 
 
 def default_captions() -> tuple[str, ...]:
     """A thousand captions."""
-    return tuple(how.format(who, where) for how, who, where in product(_HOW, _WHO, _WHERE))
+    return tuple(
+        template.format(subject, place) for template, subject, place in product(_TEMPLATES, _SUBJECTS, _PLACES)
+    )
 
 
 def read_captions(path: Path) -> tuple[str, ...]:

@@ -74,7 +74,7 @@ def merge(
 
     Raises:
         SamecastError: a concept belongs to another model, changes more than keys and values or has no word; captions
-            are too few; or two concepts cannot be told apart.
+            are too few; or two concepts cannot be distinguished.
     """
     if len(concepts) < 2:
         raise SamecastError(f"merging needs at least two concepts; got {len(concepts)}")
@@ -94,7 +94,7 @@ def merge(
     if not separation < _WORST_CONDITION:
         named = " and ".join(word for concept in concepts for word in concept.tokens)
         raise SamecastError(
-            f"{named} cannot be told apart: the text encoder gives them nearly equal features (condition"
+            f"{named} cannot be distinguished: the text encoder gives them nearly equal features (condition"
             f" {separation:.0e}, at most {_WORST_CONDITION:.0e}); give each concept once"
         )
     spread = torch.linalg.solve(kernel, reading)

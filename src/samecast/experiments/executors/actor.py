@@ -17,7 +17,7 @@ class Actor:
     def __init__(self) -> None:
         self._worker: Callable[[Any], Any] | None = None
         self._number = 0
-        self._told: tuple[int, str, int, int] | None = None
+        self._latest: tuple[int, str, int, int] | None = None
 
     def start(self, make: bytes, code: str) -> Trouble | None:
         """Creates the worker, if this process has the job's version of samecast."""
@@ -29,7 +29,7 @@ class Actor:
 
     def work(self, number: int, unit: bytes) -> tuple[bytes | None, Trouble | None]:
         """Runs one unit: returns its pickled result, or the reason of its failure."""
-        self._number, self._told = number, None
+        self._number, self._latest = number, None
         return guarded(partial(self._work, unit))
 
     def _work(self, unit: bytes) -> bytes:
@@ -47,7 +47,7 @@ class Actor:
 
     def data(self) -> tuple[int, str, int, int] | None:
         """The number of the current unit and its progress."""
-        return self._told
+        return self._latest
 
     def _progress(self, name: str, done: int, total: int) -> None:
-        self._told = self._number, name, done, total
+        self._latest = self._number, name, done, total
