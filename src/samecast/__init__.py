@@ -70,7 +70,7 @@ __all__ = [
 _LATER = {
     "Concept": "concepts.concept",
     "apply_concepts": "concepts.apply",
-    "attach": "control.attach",
+    "attach": "pipelines.attach",
     **dict.fromkeys(("FoundMask", "MaskSearch", "Model", "Render", "RenderResult", "load"), "render"),
 }
 """What brings torch, and where it is."""

@@ -7,6 +7,7 @@ import os
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, make_dataclass
+from functools import partial
 from importlib import import_module
 from typing import Annotated, Any, Union
 
@@ -201,6 +202,13 @@ def _near(word: str, known: Sequence[str], before: str = "") -> str:
     return f"; did you mean samecast {before}{found[0]}?" if found else ""
 
 
+def _likeness(typed: str, name: str) -> tuple[float, int]:
+    """How alike two names are; of equally alike ones, by how they begin."""
+    return difflib.SequenceMatcher(None, name, typed).ratio(), next(
+        (at for at, (one, other) in enumerate(zip(typed, name, strict=False)) if one != other), len(name)
+    )
+
+
 def _summary(box: str) -> str:
     """What is wrong and the likeliest remedy, out of a box of several sections."""
     sections: list[str] = [""]
@@ -217,8 +225,7 @@ def _summary(box: str) -> str:
         known = _FLAG.findall(section)
         if section.startswith("Perhaps you meant") and known:
             typed = _FLAG.search(message)
-            near = difflib.get_close_matches(typed[0] if typed else "", known, n=1)
-            message += f"; did you mean {near[0] if near else known[0]}?"
+            message += f"; did you mean {max(known, key=partial(_likeness, typed[0] if typed else ''))}?"
         elif section.startswith("Available subcommands"):
             message += f"; {section[:1].lower()}{section[1:]}"
     return message
