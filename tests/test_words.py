@@ -28,7 +28,6 @@ OLD_WORDS = {
 """Patterns of whole words, in any case, and what to write instead."""
 
 NOT_COVERED = [
-    "README.md",
     "docs",
     "src/samecast/attention",
     "src/samecast/cli",
@@ -38,7 +37,6 @@ NOT_COVERED = [
     "src/samecast/engine",
     "src/samecast/pipelines",
     "src/samecast/render",
-    "src/samecast/score",
     "src/samecast/study",
     "src/samecast/weights",
 ]

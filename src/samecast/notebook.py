@@ -72,7 +72,7 @@ def _figure(image: Image.Image, caption: str) -> str:
 
 @contextmanager
 def _bars() -> Generator[Callable[[str, int, int], None]]:
-    """A bar for each stage of the work, in a notebook or a terminal; yields what is told how far it is."""
+    """A bar for each stage of the work, in a notebook or a terminal; yields the function that reports progress to it."""
     from tqdm.auto import tqdm
 
     open_bars: dict[str, Any] = {}
@@ -90,5 +90,5 @@ def _bars() -> Generator[Callable[[str, int, int], None]]:
 
 
 def reporting(progress: Callable[[str, int, int], None] | bool | None) -> Any:
-    """A context that yields what is told how far the work is: bars of its own for True, and None for False."""
+    """A context that yields the function to report progress to: bars of its own for True, and None for False."""
     return _bars() if progress is True else nullcontext(progress or None)

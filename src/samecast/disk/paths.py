@@ -100,7 +100,7 @@ def read_bytes(path: str | Path, *, most: int) -> bytes:
     if not is_file(file):
         here = os.path.lexists(file)
         raise SamecastError(f"{_quoted(path)} {'is not a regular file' if here else 'does not exist'}")
-    content = bytearray()  # in parts: one read of so many bytes takes memory for all of them, however short the file is
+    content = bytearray()  # in parts: a read allocates its argument, however short the file
     try:
         with file.open("rb") as stream:
             while len(content) <= most and (part := stream.read(_AT_ONCE)):

@@ -87,7 +87,7 @@ class Metric(ABC):
     higher_is_better: ClassVar[bool] = True
 
     needs: ClassVar[frozenset[Literal["prompt", "photos", "truth"]]]
-    """What it must be told beside the pictures."""
+    """What it needs beside the pictures."""
 
     asks: ClassVar[frozenset[Literal["clip", "dino"]]] = frozenset()
     """Which of `Models` it asks."""

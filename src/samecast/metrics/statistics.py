@@ -121,14 +121,14 @@ class Estimate:
     p: float = math.nan
 
     def __str__(self) -> str:
-        return self._told("")
+        return self._text("")
 
     @property
     def signed(self) -> str:
-        """With its sign, as a difference is told."""
-        return self._told("+")
+        """With its sign, as a difference is written."""
+        return self._text("+")
 
-    def _told(self, sign: str) -> str:
+    def _text(self, sign: str) -> str:
         if self.subjects == 1:
             return f"{self.value:{sign}.3f} (one subject)"
         return f"{self.value:{sign}.3f} [{self.low:{sign}.3f}, {self.high:{sign}.3f}]"
