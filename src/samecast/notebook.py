@@ -72,7 +72,7 @@ def _figure(image: Image.Image, caption: str) -> str:
 
 @contextmanager
 def _bars() -> Generator[Callable[[str, int, int], None]]:
-    """A bar for each stage of the work, in a notebook or a terminal; yields the function that reports progress to it."""
+    """A bar for each stage of the work, in a notebook or a terminal; yields what reports progress."""
     from tqdm.auto import tqdm
 
     open_bars: dict[str, Any] = {}
