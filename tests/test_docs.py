@@ -56,10 +56,10 @@ def test_a_page_is_followed_from_its_top_to_its_end(
 ) -> None:
     (tmp_path / "examples").symlink_to(ROOT / "examples")
     monkeypatch.chdir(tmp_path)
-    later: set[str] = set()
+    later, names = set[str](), {"__name__": "documentation"}
     for kind, text in BLOCK.findall(page.read_text(encoding="utf-8")):
         if kind == "python":
-            exec(compile(text, page.name, "exec"), {"__name__": "documentation"})
+            exec(compile(text, page.name, "exec"), names)
         elif kind == "json":
             (tmp_path / "rules.json").write_text(text)
         elif kind == "console":

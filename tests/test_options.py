@@ -67,8 +67,9 @@ def test_leaves_are_the_fields_with_their_help() -> None:
 
 
 def test_old_names_are_brought_up_to_date() -> None:
-    assert renamed({"steps": 3, "size": 4}, {"steps": "n"}, "x") == {"n": 3, "size": 4}
-    with pytest.raises(SamecastError, match="x tells n twice: once as steps"):
+    assert renamed({"steps": 3, "size": 4}, {"steps": "n"}, "x") == {"size": 4, "n": 3}
+    assert renamed({"size": 4}, {"size": ("height", "width")}, "x") == {"height": 4, "width": 4}
+    with pytest.raises(SamecastError, match="x states n twice: once as steps"):
         renamed({"steps": 3, "n": 3}, {"steps": "n"}, "x")
 
 
@@ -125,15 +126,15 @@ def test_a_dropped_option_names_the_new_one(flag: str, now: str, equals: bool) -
 
 
 def test_nested_settings_take_what_was_typed_and_keep_the_rest() -> None:
-    options = parse(["masks", "a.png", "--start", "0.5", "--map-words", "dog", "--size", "64"])
+    options = parse(["masks", "a.png", "--start", "0.5", "--map-words", "dog", "--height", "64"])
     assert isinstance(options, MasksOptions)
     assert (options.steps.start, options.tokens.phrase, options.tokens.threshold) == (0.5, "dog", "otsu")
-    assert options.settings == RenderSettings(size=64)
+    assert options.settings == RenderSettings(height=64)
     assert options.given == {
         ("references",): "a photo or prompt",
         ("tokens", "phrase"): "--map-words",
         ("steps", "start"): "--start",
-        ("settings", "size"): "--size",
+        ("settings", "height"): "--height",
     }
 
 
@@ -150,7 +151,7 @@ def test_what_was_typed_is_known_even_where_it_is_the_default() -> None:
 @pytest.mark.parametrize(
     ("words", "data"),
     [
-        (["--fit", "stretch"], "--fit must be 'crop' or 'pad'; got 'stretch'"),
+        (["--fit", "stretch"], "--fit must be 'keep' or 'crop' or 'pad'; got 'stretch'"),
         (["--num-inference-steps", "0"], "--num-inference-steps must be a whole number from 1 to 10,000; got 0"),
         (["--fixed-point", "99"], "--fixed-point must be a whole number from 0 to 20; got 99"),
         (["--init", "2"], "--init must be"),

@@ -406,7 +406,7 @@ def test_reading_counts_layers_as_rules_do():
     route(backbone.pipeline.unet, AttnProcessor())
     for layers in (backbone.self_attention(), backbone.cross_attention()):
         assert (
-            [held.layer.processor.layer for held in layers] == [held.layer.index for held in layers] == list(range(16))
+            [held.module.processor.layer for held in layers] == [held.layer.index for held in layers] == list(range(16))
         )
 
 
