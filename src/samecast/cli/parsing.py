@@ -82,6 +82,8 @@ DROPPED: dict[str, dict[str, str]] = {"masks": {"--words": "--map-words", "--lay
 """Options by the names they had in samecast 0.1, with those they have now."""
 _RULE = re.compile(r"^[\s│|]*[─-]{8,}[\s│|]*$|^[╭╰]")
 _FLAG = re.compile(r"--[\w-]+")
+_NAMES = re.compile(r"(--[\w-]+)(?:, (--[\w-]+))?")
+"""The first option that is suggested, and its other name."""
 
 
 def parse(words: Sequence[str]) -> Command:
@@ -214,11 +216,11 @@ def _summary(box: str) -> str:
     message = sections[0].partition(" Got errors:")[0].rstrip(".")
     message = message[:1].lower() + message[1:]
     for section in sections[1:]:
-        known = _FLAG.findall(section)
-        if section.startswith("Perhaps you meant") and known:
-            typed = _FLAG.search(message)
-            near = difflib.get_close_matches(typed[0] if typed else "", known, n=1)
-            message += f"; did you mean {near[0] if near else known[0]}?"
+        first = _NAMES.search(section)
+        if section.startswith("Perhaps you meant") and first:
+            names, typed = [name for name in first.groups() if name], _FLAG.search(message)
+            near = difflib.get_close_matches(typed[0] if typed else "", names, n=1)
+            message += f"; did you mean {near[0] if near else names[0]}?"
         elif section.startswith("Available subcommands"):
             message += f"; {section[:1].lower()}{section[1:]}"
     return message
