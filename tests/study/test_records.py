@@ -355,7 +355,7 @@ def test_all_that_changes_a_picture_changes_its_key(backbone: UNetBackbone) -> N
         *(
             (replace(recipe, settings=replace(settings, **{name: value})), cast, (Rule(),))
             for name, value in {
-                "steps": 11,
+                "num_inference_steps": 11,
                 "guidance_scale": 2.0,
                 "init": "noise",
                 "negative_prompt": "rain",

@@ -7,7 +7,6 @@ import os
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, make_dataclass
-from functools import partial
 from importlib import import_module
 from typing import Annotated, Any, Union
 
@@ -83,6 +82,8 @@ DROPPED: dict[str, dict[str, str]] = {"masks": {"--words": "--map-words", "--lay
 """Options by the names they had in samecast 0.1, with those they have now."""
 _RULE = re.compile(r"^[\s│|]*[─-]{8,}[\s│|]*$|^[╭╰]")
 _FLAG = re.compile(r"--[\w-]+")
+_NAMES = re.compile(r"(--[\w-]+)(?:, (--[\w-]+))?")
+"""The first option that is suggested, and its other name."""
 
 
 def parse(words: Sequence[str]) -> Command:
@@ -202,13 +203,6 @@ def _near(word: str, known: Sequence[str], before: str = "") -> str:
     return f"; did you mean samecast {before}{found[0]}?" if found else ""
 
 
-def _likeness(typed: str, name: str) -> tuple[float, int]:
-    """How alike two names are; of equally alike ones, by how they begin."""
-    return difflib.SequenceMatcher(None, name, typed).ratio(), next(
-        (at for at, (one, other) in enumerate(zip(typed, name, strict=False)) if one != other), len(name)
-    )
-
-
 def _summary(box: str) -> str:
     """What is wrong and the likeliest remedy, out of a box of several sections."""
     sections: list[str] = [""]
@@ -222,10 +216,11 @@ def _summary(box: str) -> str:
     message = sections[0].partition(" Got errors:")[0].rstrip(".")
     message = message[:1].lower() + message[1:]
     for section in sections[1:]:
-        known = _FLAG.findall(section)
-        if section.startswith("Perhaps you meant") and known:
-            typed = _FLAG.search(message)
-            message += f"; did you mean {max(known, key=partial(_likeness, typed[0] if typed else ''))}?"
+        first = _NAMES.search(section)
+        if section.startswith("Perhaps you meant") and first:
+            names, typed = [name for name in first.groups() if name], _FLAG.search(message)
+            near = difflib.get_close_matches(typed[0] if typed else "", names, n=1)
+            message += f"; did you mean {near[0] if near else names[0]}?"
         elif section.startswith("Available subcommands"):
             message += f"; {section[:1].lower()}{section[1:]}"
     return message
