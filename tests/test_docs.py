@@ -86,8 +86,8 @@ def follow(words: list[str], later: set[str]) -> None:
     if LONG & set(words[:2]) or lacking:
         later |= {*written, *({"tuned"} if words[0] == "tune" else ())}
         return
-    quick = QUICK.get(words[0], ())
-    assert main([*words, *(quick if not set(quick) & set(words) else ())]) == 0
+    quick = () if {"--steps", "--again"} & set(words) else QUICK.get(words[0], ())
+    assert main([*words, *quick]) == 0
 
 
 @pytest.mark.parametrize("text", blocks("json"))

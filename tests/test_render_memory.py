@@ -160,4 +160,4 @@ def test_the_command_line_tells_and_limits_it(
     data = " ".join(capfd.readouterr().err.split())
     assert "of the sources kept; computed again at 4 steps" in data
     assert main([*words[:-3], "-1", *words[-2:]]) == 2
-    assert "source_memory must be a number from 0" in " ".join(capfd.readouterr().err.split())
+    assert "--source-memory must be a number from 0" in " ".join(capfd.readouterr().err.split())

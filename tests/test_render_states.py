@@ -106,7 +106,7 @@ def test_progress_may_interrupt_before_the_first_step(model: sc.Model, subject: 
         ({"prompt_embeds": 1}, "can replace latents, and nothing else; got prompt_embeds"),
         ({"latents": torch.zeros(1, 4, 8, 8)}, r"of their shape \(2, 4, 16, 16\); got shape \(1, 4, 8, 8\)"),
         ({"latents": "x"}, r"of their shape \(2, 4, 16, 16\); got a str"),
-        ({"latents": torch.full((2, 4, 16, 16), torch.nan)}, "denoiser gave values that are not finite"),
+        ({"latents": torch.full((2, 4, 16, 16), torch.nan)}, "denoiser produced values that are not finite"),
     ],
 )
 def test_what_a_callback_must_not_return_is_told(model: sc.Model, returned: Any, message: str) -> None:

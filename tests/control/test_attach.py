@@ -223,7 +223,7 @@ def test_what_steers_the_pipeline_beside_goes_on_steering(
 def test_a_photo_is_read_as_our_own_loop_reads_it(pipe: Any, model: sc.Model, photo: Image.Image) -> None:
     rules = sc.masactrl(0, layers="all")
     subject = sc.Subject((photo,))
-    expected = own_loop(model, rules, subject=subject, init="noise", seed=5)
+    expected = own_loop(model, rules, subject=subject, init="noise", seed=5, fit="crop")
     with sc.attach(pipe, rules, sources=photo) as control:
         images = run(pipe, PROMPTS[1:], seeds(5, 5))
     assert max(apart(images, np.stack(expected))) < 0.5 / 255 + TOLERANCE
@@ -235,7 +235,7 @@ def test_pictures_read_each_other_as_in_our_own_loop(pipe: Any, model: sc.Model)
     """ConsiStory: masks come with the call, and what is dropped is drawn alike."""
     masks = [HALF, HALF.T.contiguous(), 1 - HALF]
     rules = sc.consistory(0, layers="all", dropout=0.5)
-    settings = sc.RenderSettings(num_inference_steps=STEPS, init="noise", seed=5)
+    settings = sc.RenderSettings(num_inference_steps=STEPS, init="noise", seed=5, fit="crop")
     out = model.render(None, PROMPTS, rules=rules, settings=settings, target_masks=masks)
     plain = run(pipe, generator=seeds(5, 5, 5))
     with sc.attach(pipe, rules, target_masks=masks):
@@ -252,7 +252,7 @@ def test_several_photos_are_weighed_as_in_our_own_loop(pipe: Any, model: sc.Mode
     """FreeCustom: two photos with their masks, and keys and values times a weight."""
     photos, masks = (photo.resize((64, 64)), SQUARE), (HALF, HALF.T.contiguous())
     rules = sc.free_custom(0, layers="all", weight=1.5)  # heavier, rounding grows with the logits
-    expected = own_loop(model, rules, subject=sc.Subject(photos, masks=masks), init="noise", seed=5)
+    expected = own_loop(model, rules, subject=sc.Subject(photos, masks=masks), init="noise", seed=5, fit="crop")
     with sc.attach(pipe, rules, sources=list(photos), source_masks=list(masks)):
         images = run(pipe, PROMPTS[1:], seeds(5, 5))
     with sc.attach(pipe, sc.free_custom(0, layers="all", weight=1.0), sources=list(photos), source_masks=list(masks)):
@@ -265,7 +265,7 @@ def test_values_are_put_where_they_match_as_in_our_own_loop(pipe: Any, model: sc
     """DreamMatcher: where the subject is in the pictures is found in their own maps."""
     rules = sc.dream_matcher(2, layers="all", tokens=sc.SubjectTokens(threshold=0.3), consistency=0.4)
     subject, prompts = sc.Subject((photo,), "dog"), ["a dog on the beach", "the dog"]
-    settings = sc.RenderSettings(num_inference_steps=STEPS, init="noise", seed=5)
+    settings = sc.RenderSettings(num_inference_steps=STEPS, init="noise", seed=5, fit="crop")
     out = model.render(subject, prompts, rules=rules, settings=settings)
     plain = run(pipe, prompts, seeds(5, 5))
     with sc.attach(pipe, rules, sources=photo, class_noun="dog"):
@@ -323,7 +323,7 @@ def test_over_its_budget_a_photo_is_evaluated_again(pipe: Any, photo: Image.Imag
 def test_a_photos_mask_is_found_as_our_own_loop_finds_it(pipe: Any, model: sc.Model, photo: Image.Image) -> None:
     rules = sc.masactrl_auto_masked(1, layers="all")
     subject, prompts = sc.Subject((photo,), "dog"), ["a dog on the beach", "the dog"]
-    settings = sc.RenderSettings(num_inference_steps=STEPS, init="noise", seed=5)
+    settings = sc.RenderSettings(num_inference_steps=STEPS, init="noise", seed=5, fit="crop")
     out = model.render(subject, prompts, rules=rules, settings=settings)
     expected = np.stack([np.asarray(render.image) / 255.0 for render in out.renders])
     with warnings.catch_warnings(record=True) as caught:

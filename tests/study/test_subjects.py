@@ -72,11 +72,11 @@ def test_a_folder_of_subjects_is_read(tmp_path: Path, photo: Image.Image) -> Non
         ([{"name": "x", "description": "a {noun}", "image_path": "ring.png"}], "no class_noun"),
         (
             [{"name": "x", "description": "d", "image_path": "gone.png"}],
-            "entry 1 of .*gone.png', which is not there; sought in",
+            "entry 1 of .*gone.png', which does not exist; looked in",
         ),
         (
             [ENTRIES[0], {"name": "x", "description": "d", "image_path": ["/gone/a.png"]}],
-            "entry 2 of .*json' names the image_path '/gone/a.png', which is not there; sought there alone",
+            "entry 2 of .*json' names the image_path '/gone/a.png', which does not exist; looked there alone",
         ),
         ([ENTRIES[0], ENTRIES[0]], "entries 1 and 2 of .* are both called 'corgi'"),
     ],

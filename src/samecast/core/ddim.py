@@ -143,7 +143,7 @@ def _move(
     level_after: NoiseLevel,
     prediction_type: PredictionType,
 ) -> Float[Tensor, "*shape"]:
-    """From one level to another, in float32 or the latents' own finer precision."""
+    """From one level to another, in float32, or in what is finer of latents and prediction."""
     clean, noise = _parts(latents, prediction, level, prediction_type)
     return level_after.signal * clean + level_after.noise * noise
 
@@ -155,7 +155,7 @@ def _parts(
     prediction_type: PredictionType,
 ) -> tuple[Float[Tensor, "*shape"], Float[Tensor, "*shape"]]:
     """The picture and the noise that a prediction says are in latents."""
-    precision = torch.promote_types(latents.dtype, torch.float32)
+    precision = torch.promote_types(torch.promote_types(latents.dtype, prediction.dtype), torch.float32)
     z, p = latents.to(precision), prediction.to(precision)
     if prediction_type == "epsilon":
         return (z - level.noise * p) / level.signal, p
