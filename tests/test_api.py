@@ -125,7 +125,7 @@ def test_images_take_the_form_that_is_asked_for(model: sc.Model, subject: sc.Sub
     pictures = made["pil"].images
     assert [type(picture) for picture in pictures] == [Image.Image, Image.Image]
     arrays, tensors, latents = (made[form].images for form in ("np", "pt", "latent"))
-    assert arrays.shape == (2, 64, 64, 3)
+    assert arrays.shape == (2, 56, 72, 3)
     assert arrays.dtype == np.float32
     assert torch.equal(tensors, torch.from_numpy(arrays).permute(0, 3, 1, 2))
     assert (arrays * 255).round().astype(np.uint8).tobytes() == b"".join(picture.tobytes() for picture in pictures)
@@ -179,7 +179,7 @@ def test_objects_show_themselves_in_a_notebook(
     assert "a &lt;b&gt;dog&lt;/b&gt; &amp; co (seed 0)" in made._repr_html_()
     assert "does not exist" in read._repr_html_()
     assert "new1" in repr(concept)
-    assert repr(made) == "RenderResult(1 picture of 64 x 64, 9 evaluations)"
+    assert repr(made) == "RenderResult(1 picture of 72 x 56, 9 evaluations)"
 
 
 @pytest.mark.parametrize("progress", [None, False])

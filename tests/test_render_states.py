@@ -117,7 +117,7 @@ def test_what_a_callback_must_not_return_is_told(model: sc.Model, returned: Any,
 def processors(model: sc.Model) -> list[Any]:
     unet = model.backbone.denoiser
     hooks = sum(len(part._forward_hooks) + len(part._forward_pre_hooks) for part in unet.modules())
-    return [hooks, *(id(bound.layer.processor) for bound in model.backbone.self_attention())]
+    return [hooks, *(id(bound.module.processor) for bound in model.backbone.self_attention())]
 
 
 @pytest.mark.parametrize("steps", [0, 2])

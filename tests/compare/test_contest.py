@@ -104,7 +104,7 @@ def test_prompts_name_the_subject_once() -> None:
         (("--methods", "freecustom"), "choose from prompt"),
         (("--subjects", "33"), "--subjects must be a whole number from 1 to 32; got 33"),
         (("--pairs", "17"), "--pairs must be a whole number from 0 to 16"),
-        (("--learn-steps", "0"), "steps must be a whole number from 1"),
+        (("--learn-steps", "0"), "--learn-steps must be a whole number from 1"),
     ],
 )
 def test_mistakes_are_one_line(capsys: pytest.CaptureFixture[str], words: tuple[str, ...], data: str) -> None:

@@ -137,7 +137,7 @@ def test_a_prompt_beyond_the_encoders_length_is_refused(model: sc.Model) -> None
 
 
 def test_a_real_photo_is_inverted_replayed_and_read(model: sc.Model, subject: sc.Subject) -> None:
-    settings = sc.RenderSettings(num_inference_steps=STEPS)
+    settings = sc.RenderSettings(num_inference_steps=STEPS, fit="crop")
     out = model.render(subject, ["a {noun} running"], rules=sc.masactrl(0, layers=LATE), settings=settings)
     plain = model.render(subject, ["a {noun} running"], rules=(), settings=settings)
     assert out.evaluations == 3 * STEPS
@@ -178,7 +178,7 @@ def test_the_stock_pipeline_reads_a_photo_as_our_own_loop_does(
     model: sc.Model, pipe: Any, subject: sc.Subject, photo: Image.Image
 ) -> None:
     rules = sc.masactrl(0, layers=LATE)
-    expected = own(model, subject, ["a cat", "blue"], rules, init="noise", seed=2)
+    expected = own(model, subject, ["a cat", "blue"], rules, init="noise", seed=2, fit="crop")
     with sc.attach(pipe, rules, sources=photo):
         assert apart(stock(pipe, ["a cat", "blue"], 2, 2), expected) < HALF_A_LEVEL
 

@@ -26,19 +26,20 @@ from samecast.study.recipe import Cast, Recipe, picture_key
 from tests.study.conftest import recipe_of
 
 SETTINGS: Mapping[str, Any] = {
-    "steps": 11,
+    "num_inference_steps": 11,
     "guidance_scale": 2.0,
     "guidance_rescale": 0.5,
     "init": "noise",
     "negative_prompt": "rain",
-    "size": 128,
+    "height": 128,
+    "width": 128,
     "pairing": "masactrl",
     "replay": False,
     "fixed_point": 1,
 }
 OTHER_PICTURES: Mapping[str, Any] = {
     "seed": (1, "it is the cast's"),
-    "images_per_prompt": (2, "a study makes one picture for each seed"),
+    "num_images_per_prompt": (2, "a study makes one picture for each seed"),
     "fit": ("pad", "photos are known by what is read of them"),
     "source_prompt": ("a photo", "it is the cast's"),
     "check_inversion": (True, "it measures"),
@@ -147,7 +148,9 @@ def test_every_field_of_a_comparisons_unit_is_in_its_key(tiny_pipeline_dir: Path
     (case, other, third), method = cases(3), Method("decoder", "in words", sc.masactrl(1))
     before = benchmark.key(case, method, other)
     keys = [before, benchmark.key(other, method, third)]
-    values = {name: value for name, value in SETTINGS.items() if name != "steps"} | {"steps": 4}
+    values = {name: value for name, value in SETTINGS.items() if name != "num_inference_steps"} | {
+        "num_inference_steps": 4
+    }
     settings = {**values, **{name: value for name, (value, _) in OTHER_PICTURES.items()}}
     keys += [
         replace(benchmark, settings=each).key(case, method, other) for _, each in changed(benchmark.settings, settings)

@@ -170,7 +170,7 @@ class Job:
             reference_masks=self.pictures.reference_masks,
             target_masks=self.pictures.target_masks,
             found_masks=masks,
-            latents=torch.stack(list(latents)),
+            latents=torch.stack(list(latents)) if latents else None,
             pixels=torch.cat(pixels) if pixels else None,
             output_type=self.request.output_type,
             **counts,
