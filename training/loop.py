@@ -44,8 +44,14 @@ class Recipe:
     warmup: int = 200
     decay: float = 0.01
     average: float = 0.999
+    steady: float = 0.0
     shares: dict[str, float] = field(default_factory=dict[str, float])
     """Parts of the module, by the beginning of their weights' names, that learn at a share of the rate."""
+
+    def rate_at(self, step: int, progress: float) -> float:
+        """Return a step's rate: warmed up, steady for a share `steady` of the run, then falling as a cosine does."""
+        falling = max(0.0, progress - self.steady) / (1 - self.steady)
+        return self.rate * min(1.0, (step + 1) / self.warmup) * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * falling)))
 
     def draws(self, step: int) -> tuple[int, int]:
         """What a step's random numbers are seeded with: of its own for each process."""
@@ -78,6 +84,7 @@ def recipe(name: str, **defaults: Any) -> tuple[Recipe, argparse.Namespace]:
     """Read the shared options from the command line; unknown extra defaults become options of the recipe's own."""
     parser = argparse.ArgumentParser(formatter_class=argparse.ArgumentDefaultsHelpFormatter)
     shared = {"steps": 10**9, "minutes": 1e9, "rate": 1e-3, "batch": 32, "seed": 0, "threads": 0, "average": 0.999}
+    shared |= {"steady": 0.0}
     for option, default in (shared | defaults).items():
         kind: dict[str, Any] = {"action": "store_true"} if default is False else {"type": type(default)}
         parser.add_argument(f"--{option.replace('_', '-')}", default=default, **kind)
@@ -98,7 +105,7 @@ def recipe(name: str, **defaults: Any) -> tuple[Recipe, argparse.Namespace]:
         torch.distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
     made = Recipe(
         given.name, given.steps, given.minutes, given.rate, given.batch, given.seed, device, dtype, given.init_from,
-        optimiser=given.optimiser, rank=rank, world=world, average=given.average,
+        optimiser=given.optimiser, rank=rank, world=world, average=given.average, steady=given.steady,
     )  # fmt: skip
     print(f"{made.name}: {device}, {dtype}, {torch.get_num_threads()} threads", flush=True)
     return made, given
@@ -126,16 +133,28 @@ class Average:
 
 
 class Log:
-    """Means of what the steps report, shown every 20 seconds and kept for TensorBoard."""
+    """Means of what the steps report, shown every 20 seconds and kept for TensorBoard and in `curve.csv`.
+
+    A step that is on another number of rows than the recipe's batch reports it as `rows`.
+    """
 
     def __init__(self, made: Recipe, step: int, spent: float) -> None:
-        self.made, self.first, self.begun = made, step, spent
+        self.made, self.begun = made, spent
         self.writer = SummaryWriter(str(made.folder / "log"))
         self.running: dict[str, list[float]] = {}
-        self.shown = time.monotonic()
+        self.shown, self.rows = time.monotonic(), 0.0
+        self.curve = made.folder / "curve.csv"
+        if not self.curve.exists():
+            self.curve.write_text("step,minutes,name,value\n")
+
+    def keep(self, numbers: dict[str, float], step: int, spent: float) -> None:
+        """Add numbers to the curve."""
+        with self.curve.open("a") as file:
+            file.writelines(f"{step},{spent / 60:.2f},{name},{value:.6g}\n" for name, value in numbers.items())
 
     def add(self, numbers: dict[str, float], progress: float, step: int, spent: float) -> None:
         """Take a step's numbers, and show the means when it is time."""
+        self.rows += numbers.pop("rows", self.made.batch)
         for name, value in numbers.items():
             self.running.setdefault(name, []).append(value)
         if time.monotonic() - self.shown < 20:
@@ -146,14 +165,16 @@ class Log:
         for name, value in means.items():
             self.writer.add_scalar(name, value, step)
         record = ", ".join(f"{name} {value:.4f}" for name, value in means.items())
-        rate = (step - self.first) * self.made.batch * self.made.world / max(spent - self.begun, 1e-9)
+        self.keep(means, step, spent)
+        rate = self.rows * self.made.world / max(spent - self.begun, 1e-9)
         print(
             f"{self.made.name} {progress:6.1%} step {step}: {record}; {rate:.0f} samples/s, {spent / 60:.1f} min",
             flush=True,
         )
 
-    def held_out(self, numbers: dict[str, float], step: int) -> dict[str, float]:
+    def held_out(self, numbers: dict[str, float], step: int, spent: float) -> dict[str, float]:
         """Show and keep an evaluation."""
+        self.keep({f"held-out/{name}": value for name, value in numbers.items()}, step, spent)
         for name, value in numbers.items():
             self.writer.add_scalar(f"held-out/{name}", value, step)
         print(f"{self.made.name} step {step} held out: {json.dumps(numbers)}", flush=True)
@@ -235,8 +256,7 @@ class Training:
         """Take one step; return its numbers."""
         made, tick = self.made, time.monotonic()
         torch.manual_seed(made.seed * 1_000_003 + made.draws(self.step)[1])
-        warm = min(1.0, (self.step + 1) / made.warmup)
-        rate = made.rate * warm * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * self.progress)))
+        rate = made.rate_at(self.step, self.progress)
         for group in (group for optimiser in self.optimisers for group in optimiser.param_groups):
             group["lr"] = rate * group["share"]
         loss, numbers = loss_at(self.step)
@@ -277,12 +297,12 @@ def train(
         numbers = run.advance(loss_at)
         log.add(numbers, run.progress, run.step, run.spent)
         if run.step % evaluate_every == 0:
-            log.held_out(evaluated(module, run.average, evaluate, run.step), run.step)
+            log.held_out(evaluated(module, run.average, evaluate, run.step), run.step, run.spent)
         if time.monotonic() - saved > 120:
             saved = time.monotonic()
             run.save()
     run.save()
-    final = log.held_out(evaluated(module, run.average, evaluate, run.step), run.step)
+    final = log.held_out(evaluated(module, run.average, evaluate, run.step), run.step, run.spent)
     facts = {
         "steps": run.step,
         "minutes": round(run.spent / 60, 1),

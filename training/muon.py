@@ -22,7 +22,20 @@ OUTER = {
     "heads",
     "parts",
     "embeddings",
+    # of a flow transformer and its T5
+    "x_embedder",
+    "context_embedder",
+    "time_text_embed",
+    "norm",
+    "norm1",
+    "norm1_context",
+    "norm_out",
+    "shared",
+    "embed_tokens",
+    "relative_attention_bias",
 }
+OUTPUTS = {"transformer.proj_out.weight"}
+"""Named in full what reads the input or writes the output where a part inside has the same name."""
 
 
 def orthogonal(stack: Tensor, rounds: int = 4) -> Tensor:
@@ -69,5 +82,6 @@ def split(module: nn.Module) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
     """Return the weights for Muon and those for AdamW."""
     inner, outer = [], []
     for name, weight in module.named_parameters():
-        (inner if weight.dim() >= 2 and OUTER.isdisjoint(name.split(".")) else outer).append(weight)
+        inside = weight.dim() >= 2 and OUTER.isdisjoint(name.split(".")) and name not in OUTPUTS
+        (inner if inside else outer).append(weight)
     return inner, outer

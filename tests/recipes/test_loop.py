@@ -144,6 +144,25 @@ def test_a_finished_run_states_its_facts_and_leaves_no_partial_file(tmp_path, mo
     assert not list(Path(tmp_path / "done").glob("*.part"))
 
 
+def test_a_steady_rate_falls_in_the_rest_of_the_run_alone():
+    plain, steady = recipe("plain"), recipe("steady", steady=0.75)
+    assert [steady.rate_at(99, progress) for progress in (0, 0.5, 0.75)] == pytest.approx([1e-2] * 3)
+    for progress in (0.0, 0.4, 1.0):
+        assert steady.rate_at(99, 0.75 + 0.25 * progress) == pytest.approx(plain.rate_at(99, progress))
+    assert plain.rate_at(99, 1.0) == pytest.approx(2e-4)
+    assert plain.rate_at(0, 0.0) == pytest.approx(5e-3)
+
+
+def test_the_curve_is_kept_over_kills(tmp_path, monkeypatch):
+    with pytest.raises(Killed):
+        fit("broken", monkeypatch, kill_at=KILLED_AT, save_always=True)
+    fit("broken", monkeypatch, save_always=True)
+    rows = [line.split(",") for line in (tmp_path / "broken" / "curve.csv").read_text().splitlines()]
+    assert rows[0] == ["step", "minutes", "name", "value"]
+    assert [int(row[0]) for row in rows[1:] if row[2] == "loss"] == list(range(1, 13))
+    assert [int(row[0]) for row in rows[1:] if row[2] == "held-out/error"] == [5, 10, 12]
+
+
 def test_evaluation_sees_the_average_and_training_goes_on_with_its_own_weights():
     module = nn.Linear(2, 1)
     average = loop.Average(module, 0.5)
