@@ -170,7 +170,8 @@ def study_case(directory: Path, folder: Path) -> Named:
     study, recipe = prepare(folder / "study", recipe, [subject], model.backbone)
     run_study(study, ExecutionConfig(study.path), backbone=model.backbone)
     found: Named = {}
-    for order in orders_of(recipe, study.subject("rex")):
+    (kept,) = (found for found in study.subjects() if isinstance(found, StudySubject))
+    for order in orders_of(recipe, kept):
         found[f"{order.variant.name}, {order.cast.prompt}"] = study.latent(order.key).float()
     for row in Rows(study, metrics_of(recipe)):
         scores = [row["text_alignment"], row["image_alignment"]]

@@ -10,9 +10,9 @@ else in the world's.
 from math import sqrt
 
 import numpy as np
-from numba import njit
 
 from samecast.diorama.backdrops import LAKE, ROOM, ground, sky
+from samecast.diorama.compiled import njit
 from samecast.diorama.march import distance, nearest, normal, pattern, shadow, trace
 
 WALL = 2.0

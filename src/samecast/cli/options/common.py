@@ -1,11 +1,12 @@
 """Options that several commands take alike: their types, and their help where it is the same everywhere."""
 
-from typing import Annotated, Literal
+from collections.abc import Sequence
+from typing import Annotated, Any, Literal
 
 import tyro
 
 from samecast.checked import Within
-from samecast.metrics import METRICS
+from samecast.metrics import ALIGNMENT, BENCHMARK, DEFAULT, METRICS
 
 arg = tyro.conf.arg
 
@@ -56,14 +57,20 @@ Lora = Annotated[
     ),
 ]
 
-Metrics = Annotated[
-    tuple[str, ...],
-    arg(
+
+def _metrics(default: Sequence[str]) -> Any:
+    """Help that lists what there is, and what is taken by default; details are not listed."""
+    listed, taken = ([name for name in names if not METRICS[name].is_detail] for names in (METRICS, default))
+    return arg(
         metavar="NAME",
-        help=f"What to score pictures by: {', '.join(name for name, of in METRICS.items() if not of.is_detail)}.",
-        help_behavior_hint="(default: all that need no extra)",
-    ),
-]
+        help=f"What to score pictures by: {', '.join(listed)}.",
+        help_behavior_hint=f"(default: {' '.join(taken)})",
+    )
+
+
+StudyMetrics = Annotated[tuple[str, ...], _metrics(DEFAULT)]
+TuneMetrics = Annotated[tuple[str, ...], _metrics(ALIGNMENT)]
+BenchmarkMetrics = Annotated[tuple[str, ...], _metrics(BENCHMARK)]
 
 Device = Annotated[str, arg(metavar="auto|cpu|cuda|mps", help="Where to compute.")]
 

@@ -8,12 +8,12 @@ from samecast.checked import Within
 from samecast.cli.options.common import (
     WAIT,
     Address,
+    BenchmarkMetrics,
     Device,
     DryRun,
     ExecutorName,
     Guidance,
     GuidanceRescale,
-    Metrics,
     Model,
     Steps,
     Wait,
@@ -62,7 +62,7 @@ class CompareOptions:
     docs: Annotated[Path | None, arg(metavar="FOLDER", help_behavior_hint="")] = None
     """Also write compare.md there, and pictures/compare.png, in place of what there is."""
 
-    metrics: Metrics = ()
+    metrics: BenchmarkMetrics = ()
 
     dry_run: DryRun = False
 

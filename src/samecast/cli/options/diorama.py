@@ -10,13 +10,13 @@ from samecast.checked import Within
 from samecast.cli.options.common import (
     WAIT,
     Address,
+    BenchmarkMetrics,
     Device,
     DryRun,
     ExecutorName,
     Guidance,
     GuidanceRescale,
     Init,
-    Metrics,
     Model,
     On,
     Steps,
@@ -103,7 +103,7 @@ class BenchmarkOptions:
 
     guidance_rescale: GuidanceRescale = 0.0
 
-    metrics: Metrics = ()
+    metrics: BenchmarkMetrics = ()
 
     dry_run: DryRun = False
 

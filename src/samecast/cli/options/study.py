@@ -17,10 +17,10 @@ from samecast.cli.options.common import (
     Guidance,
     GuidanceRescale,
     Init,
-    Metrics,
     Model,
     On,
     Size,
+    StudyMetrics,
     Wait,
     Workers,
     arg,
@@ -111,7 +111,7 @@ class StudyOptions:
     model: Model = "diorama"
     """Any model that `samecast render` takes."""
 
-    metrics: Metrics = ()
+    metrics: StudyMetrics = ()
 
     clip: Annotated[str, arg(metavar="MODEL", help_behavior_hint="(default: the model's)")] = ""
     """CLIP that scores alignment, a folder or hub id: openai/clip-vit-large-patch14, the embedded one for the embedded

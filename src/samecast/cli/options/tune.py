@@ -16,10 +16,10 @@ from samecast.cli.options.common import (
     Guidance,
     GuidanceRescale,
     Init,
-    Metrics,
     Model,
     Size,
     Steps,
+    TuneMetrics,
     Wait,
     Workers,
     arg,
@@ -68,7 +68,7 @@ class TuneOptions:
     model: Model = "diorama"
     """Any model that `samecast render` takes."""
 
-    metrics: Metrics = ()
+    metrics: TuneMetrics = ()
 
     clip: Annotated[str, arg(metavar="MODEL", help_behavior_hint="(default: the model's)")] = ""
     """CLIP that scores alignment, a folder or hub id."""
