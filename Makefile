@@ -25,7 +25,7 @@ $(STAMP):
 	@echo "installing samecast and its tools into $(VENV)"
 	@# torch first: the largest part, and pip can pick its build before anything else asks for one.
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt torch
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev,train,ray]'
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev,diorama,ray,study,train]'
 	@rm -f $(VENV)/.samecast-*
 	@touch $@
 

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from contextlib import nullcontext
 from functools import partial
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -57,6 +58,7 @@ def run_study_command(options: StudyOptions) -> bool:
         check_writable(options.out, "folder")
     executor = make_executor(options)
     with working("loading the model"):
+        import_module("samecast.study.publish")  # what it needs is told before any work
         from samecast.study.folder import StudyFolder
         from samecast.study.job import rescore
         from samecast.study.unit import ExecutionConfig

@@ -7,6 +7,7 @@ kept with its reason, and stops no other.
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +58,7 @@ class Contest:
         Raises:
             SamecastError: one cannot be loaded.
         """
+        import_module("samecast.diorama.compiled")  # what draws the subjects is told before any work
         metrics = make_metrics(self.metrics)
         model = load(self.model, device=self.device, dtype=self.dtype)
         return Benchmark(model, metrics, self.settings, self.prompts, self.hidden)

@@ -53,7 +53,10 @@ def lpips_missing() -> str:
     for library in ("lpips", "torchvision"):
         if find_spec(library) is None:
             return f"{library} is not installed (pip install 'samecast[lpips]')"
-    url = str(import_module("torchvision.models").AlexNet_Weights.DEFAULT.url)
+    try:
+        url = str(import_module("torchvision.models").AlexNet_Weights.DEFAULT.url)
+    except (ImportError, RuntimeError, OSError) as error:  # made for another torch
+        return f"torchvision cannot be imported ({' '.join(str(error).split())})"
     file = Path(torch.hub.get_dir()) / "checkpoints" / Path(url).name
     return "" if file.is_file() else f"AlexNet's weights ({file.name}) are not in torch's cache ({file.parent})"
 

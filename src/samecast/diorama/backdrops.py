@@ -9,10 +9,10 @@ is near white in every background, so that a subject's colours stay readable.
 from math import exp, floor, sin, sqrt
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
 from samecast.diorama.colours import linear_from_srgb
+from samecast.diorama.compiled import njit
 from samecast.diorama.march import hash3
 from samecast.diorama.scenes import BACKGROUNDS
 

@@ -9,7 +9,8 @@ frame. Functions take scalars instead of arrays: that keeps the loop in register
 from math import cos, floor, pi, sin, sqrt
 
 import numpy as np
-from numba import njit
+
+from samecast.diorama.compiled import njit
 
 FAR = 1e9
 

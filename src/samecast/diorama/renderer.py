@@ -15,12 +15,9 @@ from math import cos, sin
 import numpy as np
 from numpy.typing import NDArray
 
-from samecast.diorama.backdrops import palette
 from samecast.diorama.bodies import build
 from samecast.diorama.colours import linear_from_lab, linear_from_srgb
-from samecast.diorama.march import bounding_box
 from samecast.diorama.scenes import BACKGROUNDS, PATTERNS, Duo, Spec
-from samecast.diorama.shading import draw
 
 PARTS = ("scene", "base", "second", "accessory", "dark", "orange", "shine")
 """The classes of a pixel: the scene, or a part of the subject in its base, second or accessory colour, or in a colour
@@ -90,6 +87,10 @@ class _Canvas:
 
 
 def _drawn(spec: Spec, canvas: _Canvas) -> Picture:
+    from samecast.diorama.backdrops import palette
+    from samecast.diorama.march import bounding_box
+    from samecast.diorama.shading import draw
+
     identity, scene = spec.identity, spec.scene
     parts = build(identity, scene.pose)
     albedo = linear_from_lab(np.array([identity.base, identity.second, identity.accessory_colour]))

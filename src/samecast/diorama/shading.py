@@ -9,9 +9,9 @@ Key light with a soft shadow, ambient light from above, slight sheen and rim lig
 from math import sqrt
 
 import numpy as np
-from numba import njit
 
 from samecast.diorama.backdrops import LAKE, ROOM, ground, sky
+from samecast.diorama.compiled import njit
 from samecast.diorama.march import distance, nearest, normal, pattern, shadow, trace
 
 WALL = 2.0

@@ -1,9 +1,9 @@
 """LPIPS, the learnt perceptual distance of a picture to the subject's photos (Zhang et al., CVPR 2018, arXiv
 1801.03924), with AlexNet. Nothing is ever downloaded for it."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from samecast.metrics.base import Metric, Truth
 from samecast.metrics.fidelity import over_photos
@@ -32,6 +32,12 @@ class Lpips(Metric):
         from samecast.core.quality import lpips_missing
 
         return lpips_missing()
+
+    def identity(self) -> Mapping[str, Any]:
+        """The package's version: it brings the weights of the distance."""
+        from importlib.metadata import version
+
+        return {} if self.missing() else {"lpips": version("lpips")}
 
     def score(
         self, images: "Images", prompts: Sequence[str] = (), photos: "Images" = (), truths: Sequence[Truth] = ()

@@ -13,11 +13,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import matplotlib as mpl
-from matplotlib.colors import to_rgba
-from matplotlib.figure import Figure
-
 from samecast.disk import replace_file
+from samecast.errors import lacking
+
+try:
+    import matplotlib as mpl
+    from matplotlib.colors import to_rgba
+    from matplotlib.figure import Figure
+except ImportError as error:
+    raise lacking("study", error) from None
 
 Interval = tuple[float, float, float]
 """A mean and the ends of its interval; the ends are NaN for none."""

@@ -4,11 +4,10 @@ from collections.abc import Iterator, Sequence
 from itertools import groupby
 
 import numpy as np
-from matplotlib.figure import Figure
 
 from samecast.metrics.statistics import Cells, Estimate, NothingInCommonError, balanced, front, levelled, shared
 from samecast.report.article import Statement
-from samecast.report.plots import Cloud, Interval, Point, pairs, scatter, trade_offs
+from samecast.report.plots import Cloud, Figure, Interval, Point, pairs, scatter, trade_offs
 from samecast.study.axes import Value
 from samecast.study.findings import LAYERS
 from samecast.study.grid import Grid, View

@@ -12,13 +12,9 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.csv as pcsv
-import pyarrow.parquet as pq
-
 from samecast.attention.rule_files import rules_to_data
 from samecast.disk import replace_file
-from samecast.errors import SamecastError
+from samecast.errors import SamecastError, lacking
 from samecast.experiments.work import code_version
 from samecast.metrics import Metric
 from samecast.study.axes import BASE
@@ -28,6 +24,13 @@ from samecast.study.grid import Variant
 from samecast.study.recipe import ENGINE, Cast, Recipe, recipe_to_data
 from samecast.study.scoring import score_key
 from samecast.study.subjects import StudySubject
+
+try:
+    import pyarrow as pa
+    import pyarrow.csv as pcsv
+    import pyarrow.parquet as pq
+except ImportError as error:
+    raise lacking("study", error) from None
 
 Row = dict[str, Any]
 PARQUET, CSV = "scores.parquet", "scores.csv"

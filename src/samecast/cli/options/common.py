@@ -4,6 +4,7 @@ Nothing in this package imports torch, so that `samecast --help` answers at once
 decided where it is used: by the method, by the model, by the machine.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
@@ -73,16 +74,9 @@ class ExecutorOptions(ModelOptions):
     """With --executor ray: how long to wait for a cluster that does not answer or has no room, before giving up."""
 
 
-@dataclass(frozen=True)
-class ScoredOptions(ExecutorOptions):
-    """How to score the pictures of a job."""
-
-    metrics: Annotated[
-        tuple[str, ...],
-        Option(
-            "output",
-            metavar="NAME",
-            default="all that need no extra",
-            help=f"What to score pictures by: {', '.join(name for name, of in METRICS.items() if not of.is_detail)}.",
-        ),
-    ] = ()
+def metrics_option(default: Sequence[str]) -> Option:
+    """The option that chooses metrics; its help lists all of them, and those taken by default, without details."""
+    known, taken = ([name for name in names if not METRICS[name].is_detail] for names in (METRICS, default))
+    return Option(
+        "output", metavar="NAME", default=" ".join(taken), help=f"What to score pictures by: {', '.join(known)}."
+    )

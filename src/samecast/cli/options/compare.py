@@ -5,12 +5,13 @@ from pathlib import Path
 from typing import Annotated
 
 from samecast.checked import Option, Takes, Within
-from samecast.cli.options.common import DEFAULTS, Out, ScoredOptions
+from samecast.cli.options.common import DEFAULTS, ExecutorOptions, Out, metrics_option
 from samecast.core.settings import RenderSettings
+from samecast.metrics import BENCHMARK
 
 
 @dataclass(frozen=True)
-class CompareOptions(ScoredOptions):
+class CompareOptions(ExecutorOptions):
     """Compare training, attention and both on held-out subjects of the embedded world.
 
     Textual Inversion, LoRA, DreamBooth and Custom Diffusion learn four photos of each subject; MasaCtrl reads one
@@ -40,6 +41,8 @@ class CompareOptions(ScoredOptions):
     """Steps of every training."""
 
     settings: Annotated[RenderSettings, Takes("num_inference_steps", "guidance_scale", "guidance_rescale")] = DEFAULTS
+
+    metrics: Annotated[tuple[str, ...], metrics_option(BENCHMARK)] = ()
 
     out: Out = Path("compare")
     """Folder for scores.csv, summary.json, grid.png, duos.png, all pictures and all concepts."""
