@@ -5,9 +5,10 @@ from pathlib import Path
 from typing import Annotated
 
 from samecast.checked import Option, Takes, Within
-from samecast.cli.options.common import DEFAULTS, Out, OutFile, ScoredOptions
+from samecast.cli.options.common import DEFAULTS, ExecutorOptions, Out, OutFile, metrics_option
 from samecast.cli.words import Command
 from samecast.core.settings import RenderSettings
+from samecast.metrics import BENCHMARK
 
 
 @dataclass(frozen=True)
@@ -56,7 +57,7 @@ class PhotosOptions(Command):
 
 
 @dataclass(frozen=True)
-class BenchmarkOptions(ScoredOptions):
+class BenchmarkOptions(ExecutorOptions):
     """Compare methods on held-out subjects of the embedded world: same subject, scene as asked, and both.
 
     What is finished is kept in the folder: a run that was stopped goes on where it was. For example:
@@ -79,6 +80,8 @@ class BenchmarkOptions(ScoredOptions):
     settings: Annotated[RenderSettings, Takes("num_inference_steps", "guidance_scale", "guidance_rescale", "init")] = (
         DEFAULTS
     )
+
+    metrics: Annotated[tuple[str, ...], metrics_option(BENCHMARK)] = ()
 
     out: Out = Path("benchmark")
     """Folder for scores.csv, summary.json, grid.png and all pictures."""

@@ -5,13 +5,14 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from samecast.checked import Option, Takes, Within
-from samecast.cli.options.common import DEFAULTS, Out, ScoredOptions
+from samecast.cli.options.common import DEFAULTS, ExecutorOptions, Out, metrics_option
 from samecast.cli.words import Command
 from samecast.core.settings import RenderSettings
+from samecast.metrics import DEFAULT
 
 
 @dataclass(frozen=True)
-class StudyOptions(ScoredOptions):
+class StudyOptions(ExecutorOptions):
     """Run a grid of settings on several subjects, score every picture, and write tables, figures and a page.
 
     Without annotations it is about eight held-out subjects of the embedded world. What is finished is kept: a study
@@ -77,6 +78,8 @@ class StudyOptions(ScoredOptions):
             "pairing",
         ),
     ] = DEFAULTS
+
+    metrics: Annotated[tuple[str, ...], metrics_option(DEFAULT)] = ()
 
     clip: Annotated[str, Option("output", metavar="MODEL", default="the model's")] = ""
     """CLIP that scores alignment, a folder or hub id: openai/clip-vit-large-patch14, the embedded one for the embedded

@@ -5,12 +5,13 @@ from pathlib import Path
 from typing import Annotated
 
 from samecast.checked import RAW, Option, Takes, Within
-from samecast.cli.options.common import DEFAULTS, Out, ScoredOptions
+from samecast.cli.options.common import DEFAULTS, ExecutorOptions, Out, metrics_option
 from samecast.core.settings import RenderSettings
+from samecast.metrics import ALIGNMENT
 
 
 @dataclass(frozen=True)
-class TuneOptions(ScoredOptions):
+class TuneOptions(ExecutorOptions):
     """Search the rules that suit one subject: at which steps, at which layers?
 
     Candidates share their work; the better half goes on to more prompts, until the last are tried on all prompts and
@@ -42,6 +43,8 @@ class TuneOptions(ScoredOptions):
         RenderSettings,
         Takes("num_inference_steps", "guidance_scale", "guidance_rescale", "init", "height", "width", "fit"),
     ] = DEFAULTS
+
+    metrics: Annotated[tuple[str, ...], metrics_option(ALIGNMENT)] = ()
 
     clip: Annotated[str, Option("output", metavar="MODEL", default="the model's")] = ""
     """CLIP that scores alignment, a folder or hub id."""
