@@ -25,6 +25,7 @@ COMMANDS = [
     line
     for block in re.findall(r"^```console\n(.*?)^```$", PAGE.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
     for line in block.splitlines()
+    if line.startswith("samecast concept ")
 ]
 
 
@@ -59,9 +60,7 @@ def pixels(folder: Path) -> list[bytes]:
 def test_the_commands_of_the_page_run(rex: Path, tiny_pipeline_dir: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert len(COMMANDS) >= 9
     for line in COMMANDS:
-        _, *words = shlex.split(line)
-        if words[0] == "render":
-            words += ["--steps", "6"]
+        _, *words = shlex.split(re.sub(r"(rex|tom)/\1", r"\1", line))
         if words[1] != "show":
             words += ["--model", str(tiny_pipeline_dir)]
         assert main(words) == 0, line
