@@ -57,7 +57,7 @@ def test_a_render_and_a_study_of_ones_own_photos_need_no_numba_and_a_render_noth
     assert codes == [0, 0]
     assert list((work / "out").glob("*.png"))
     study = ["study", "annotation.json", *model, "--clip", "diorama", "--axis", "final=1,2", "--steps", "2"]
-    codes, data = run(EXTRAS["diorama"], [[*study, "--size", "32", "--out", "study"]], work)
+    codes, data = run(EXTRAS["diorama"], [[*study, "--height", "32", "--width", "32", "--out", "study"]], work)
     assert (codes, data) == ([0], [])
 
 
