@@ -260,15 +260,15 @@ def main(asked: Consistency) -> None:
     benchmark = Benchmark(model, make_metrics(contest.metrics), settings, asked.prompts)
     runs: dict[bool, list[Judgement]] = {}
     for hidden in (False, True):
-        place, execution = asked.work / ("hidden" if hidden else "shown"), replace(benchmark, hidden=hidden)
+        place, bench = asked.work / ("hidden" if hidden else "shown"), replace(benchmark, hidden=hidden)
         with watching("units") as showing:
             some = subjects[: asked.hidden] if hidden else subjects
-            found = run_contest(place, contest, execution, some, methods, watch=showing.watch())
+            found = run_contest(place, contest, bench, some, methods, watch=showing.watch())
         if found.failures:
             report_failures(found.failures, place / "failures")
             raise SystemExit(1)  # means of those that are left would favour what failed on the hard ones
         runs[hidden] = found.judgements
-        write_results(place, execution, runs[hidden], methods)
+        write_results(place, bench, runs[hidden], methods)
         title = f"{'hidden' if hidden else 'whole'} photos, {len(runs[hidden]) // len(methods)} pictures"
         show(title, COLUMNS, rows_of(runs[hidden], methods))
         show("item by item", ("method", *ITEMS), item_rows(runs[hidden], methods))

@@ -119,9 +119,7 @@ def iou(found: NDArray[np.bool_], true: NDArray[np.bool_]) -> float:
     return 1.0 if union == 0 else int((found & true).sum()) / union
 
 
-def map_spec(
-    model: sc.Model, photos: Sequence[Reference], tokens: Sequence[SubjectTokens], steps: int
-) -> list[FoundMask]:
+def find(model: sc.Model, photos: Sequence[Reference], tokens: Sequence[SubjectTokens], steps: int) -> list[FoundMask]:
     """All masks of all photos, photo by photo; photos of one class are looked at together."""
     masks: dict[int, tuple[FoundMask, ...]] = {}
     for noun in dict.fromkeys(photo.noun for photo in photos):
@@ -143,7 +141,7 @@ def measure(model: sc.Model, photos: Sequence[Reference], steps: int) -> tuple[F
         for span, window in windows.items()
         for threshold in (MASACTRL_THRESHOLD, "otsu")
     }
-    found = map_spec(model, photos, list(asked), steps)
+    found = find(model, photos, list(asked), steps)
     by_tokens: dict[SubjectTokens, list[FoundMask]] = {}
     for mask in found:
         by_tokens.setdefault(mask.tokens, []).append(mask)

@@ -101,22 +101,6 @@ def test_seeds_of_their_own_are_kept_in_the_record(model: sc.Model, subject: sc.
     assert record.provenance["seeds"] == [5, 9]
 
 
-def test_a_record_with_old_names_is_read(model: sc.Model, subject: sc.Subject, tmp_path: Path) -> None:
-    folder = model.render(subject, PROMPTS, **QUICK).save(tmp_path / "out")
-    file = folder / "render.json"
-    text = file.read_text()
-    for now, was in (("num_inference_steps", "steps"), ("num_images_per_prompt", "images_per_prompt")):
-        assert f'"{now}"' in text
-        text = text.replace(f'"{now}"', f'"{was}"')
-    file.write_text(text)
-    settings = read_record(folder).provenance["settings"]
-    assert (settings["num_inference_steps"], settings["num_images_per_prompt"]) == (3, 1)
-    assert "steps" not in settings
-    file.write_text(text.replace('"steps"', '"num_inference_steps": 3, "steps"'))
-    with pytest.raises(sc.SamecastError, match="states num_inference_steps twice"):
-        read_record(folder)
-
-
 def test_images_take_the_form_that_is_asked_for(model: sc.Model, subject: sc.Subject) -> None:
     made = {
         form: model.render(subject, PROMPTS, seed=1, output_type=form, **QUICK)  # type: ignore[arg-type]

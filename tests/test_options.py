@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 import pytest
 
 import samecast as sc
-from samecast.checked import GROUPS, Option, Takes, Within, leaves, renamed
+from samecast.checked import GROUPS, Option, Takes, Within, leaves
 from samecast.checked.options import arg_docs, field_docs
 from samecast.cli.options.learn import DreamboothOptions, LoraOptions
 from samecast.cli.options.masks import MasksOptions
@@ -66,13 +66,6 @@ def test_leaves_are_the_fields_with_their_help() -> None:
     assert arg_docs(Inner).keys() == {"ends"}
 
 
-def test_old_names_are_brought_up_to_date() -> None:
-    assert renamed({"steps": 3, "size": 4}, {"steps": "n"}, "x") == {"size": 4, "n": 3}
-    assert renamed({"size": 4}, {"size": ("height", "width")}, "x") == {"height": 4, "width": 4}
-    with pytest.raises(SamecastError, match="x states n twice: once as steps"):
-        renamed({"steps": 3, "n": 3}, {"steps": "n"}, "x")
-
-
 @pytest.mark.parametrize("command", COMMANDS)
 def test_every_option_has_help_and_a_group(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     kind = options_of(command)
@@ -117,12 +110,28 @@ def test_short_names_of_diffusers_names_stay() -> None:
         assert (settings.num_inference_steps, settings.guidance_scale, settings.num_images_per_prompt) == (7, 2.0, 3)
 
 
-@pytest.mark.parametrize(("flag", "now"), [("--words", "--map-words"), ("--layers", "--map-layers")])
+@pytest.mark.parametrize(
+    ("command", "flag", "now"),
+    [
+        ("masks", "--words", "--map-words"),
+        ("masks", "--sites", "--map-layers"),
+        ("render", "--sites", "--layers"),
+        ("render", "--map-sites", "--map-layers"),
+        ("study", "--size", "--height and --width"),
+        ("tune", "--size", "--height and --width"),
+    ],
+)
 @pytest.mark.parametrize("equals", [True, False])
-def test_a_dropped_option_names_the_new_one(flag: str, now: str, equals: bool) -> None:
+def test_a_former_option_names_the_new_one(command: str, flag: str, now: str, equals: bool) -> None:
     words = [f"{flag}=dog"] if equals else [flag, "dog"]
     with pytest.raises(SamecastError, match=f"{flag} is called {now} now"):
-        parse(["masks", "a.png", *words])
+        parse([command, "a.png", *words])
+
+
+def test_a_former_command_names_the_new_one_and_living_names_are_left_alone() -> None:
+    with pytest.raises(SamecastError, match="samecast sites is called samecast layers now"):
+        parse(["sites"])
+    assert parse(["learn", "lora", "--photos", "a", "--size", "64"]).settings.size == 64  # type: ignore[attr-defined]
 
 
 def test_nested_settings_take_what_was_typed_and_keep_the_rest() -> None:

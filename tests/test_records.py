@@ -206,6 +206,7 @@ def test_a_missing_reference_is_one_line(tmp_path: Path) -> None:
         "[]",
         "3",
         "{}",
+        '{"format": 2}',
         '{"format": 99}',
         '{"format": 3}',
         '{"format": 3, "provenance": 3}',

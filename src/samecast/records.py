@@ -18,12 +18,11 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from hashlib import sha256
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from PIL import Image
 
-from samecast.checked import build, read_json, renamed, shown
-from samecast.core.settings import RENAMED
+from samecast.checked import build, read_json, shown
 from samecast.disk import expanded, free_path, inside, is_folder, writing_folder
 from samecast.errors import SamecastError
 from samecast.photos import open_photo
@@ -136,7 +135,7 @@ def read_record(path: str | Path) -> Record:
     facts = build(_RecordFile, data, f"{str(file)!r} is damaged: it", spare=True)
     return Record(
         folder=file.parent,
-        provenance=_up_to_date(facts.provenance, str(file)),
+        provenance=facts.provenance,
         pictures=tuple(
             build(_Entry, entry, f"a picture in {str(file)!r}", spare=True).pixels for entry in facts.pictures
         ),
@@ -144,14 +143,6 @@ def read_record(path: str | Path) -> Record:
         reference_masks=_read_all(file, facts.reference_masks),
         target_masks=_read_all(file, facts.target_masks),
     )
-
-
-def _up_to_date(provenance: Mapping[str, Any], file: str) -> Mapping[str, Any]:
-    """A record's provenance with the settings under the names they have now."""
-    settings = provenance.get("settings")
-    if not isinstance(settings, Mapping):
-        return provenance
-    return {**provenance, "settings": renamed(cast(Mapping[str, Any], settings), RENAMED, repr(file))}
 
 
 def differing(record: Record, result: "RenderResult") -> tuple[int, ...]:

@@ -147,11 +147,11 @@ def test_steps_are_read_off_the_timestep_for_any_scheduler(pipe: Any) -> None:
         with sc.attach(pipe, (sc.Rule(steps=Steps(only=(STEPS - 1,))),)) as control:
             seen: list[int] = []
 
-            def map_spec(pipeline: Any, step: int, timestep: int, kwargs: Any, control: Any = control) -> Any:
+            def watch(pipeline: Any, step: int, timestep: int, kwargs: Any, control: Any = control) -> Any:
                 seen.append(len(control._run.timeline.timesteps))  # noqa: B023
                 return kwargs
 
-            run(pipe, callback_on_step_end=map_spec)
+            run(pipe, callback_on_step_end=watch)
             assert len(set(seen)) == 1
             acting.append((seen[0], control.evaluations // 6))
     # PNDM evaluates one timestep twice, Heun all but the last; the steps are four all the same.

@@ -6,7 +6,7 @@ with one line. Accepted data cannot overflow, recurse without end, or fail to be
 """
 
 from samecast.checked.fields import RAW, Within, build, check_fields, check_value
-from samecast.checked.options import GROUPS, Group, Leaf, Option, Takes, leaves, renamed
+from samecast.checked.options import GROUPS, Group, Leaf, Option, Takes, leaves
 from samecast.checked.text import MOST_DEPTH, parse_json, read_json, read_lines, read_text, read_yaml
 from samecast.checked.values import as_text, check_text, one_line, shown
 
@@ -31,6 +31,5 @@ __all__ = [
     "read_lines",
     "read_text",
     "read_yaml",
-    "renamed",
     "shown",
 ]

@@ -8,13 +8,11 @@ import ast
 import inspect
 import re
 import textwrap
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import MISSING, dataclass, fields, is_dataclass
 from functools import cache
 from itertools import pairwise
 from typing import Annotated, Any, Literal, cast, get_args, get_origin, get_type_hints
-
-from samecast.errors import SamecastError
 
 Group = Literal["subject", "method", "sampling", "model", "output", "advanced"]
 GROUPS: tuple[Group, ...] = get_args(Group)
@@ -150,24 +148,3 @@ def arg_docs(of: object) -> dict[str, str]:
 
 def _sentence(text: str) -> str:
     return text[:1].upper() + text[1:]
-
-
-def renamed(names: Mapping[str, Any], old: Mapping[str, str | tuple[str, ...]], what: str) -> dict[str, Any]:
-    """Data with old names of settings in place of new ones brought up to date.
-
-    Args:
-        names: the data, by name.
-        old: the new name, or names, by the old ones.
-        what: the data are of, for the message.
-
-    Raises:
-        SamecastError: an old name stands beside its new one.
-    """
-    found = {name: value for name, value in names.items() if name not in old}
-    for was, now in old.items():
-        for name in (now,) if isinstance(now, str) else now:
-            if was in names and name in found:
-                raise SamecastError(f"{what} states {name} twice: once as {was}")
-            if was in names:
-                found[name] = names[was]
-    return found

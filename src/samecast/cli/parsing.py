@@ -12,6 +12,7 @@ from typing import Annotated, Any, Union
 
 import tyro
 
+from samecast.checked import leaves
 from samecast.cli.console import RESULTS, OutputError
 from samecast.cli.words import Command, parser_of, read_words
 from samecast.errors import SamecastError
@@ -75,11 +76,13 @@ COMMANDS = {
 GROUPS = {
     "learn": "Learn a subject from photos: a concept file comes out, for `samecast render --concept`.",
     "concept": "Show, merge, compress and convert what was learned of a subject.",
-    "diorama": "MapSpec at the embedded world.",
+    "diorama": "Draw the embedded world, and measure methods on it.",
 }
 """What commands have in common that are called by two words."""
-DROPPED: dict[str, dict[str, str]] = {"masks": {"--words": "--map-words", "--layers": "--map-layers"}}
-"""Options by the names they had in samecast 0.1, with those they have now."""
+FORMER = {"--sites": "--layers", "--map-sites": "--map-layers", "--size": "--height and --width", "sites": "layers"}
+"""Options and commands by the names that they had in samecast 0.1, with those they have now."""
+FORMER_OF = {"masks": {"--words": "--map-words", "--sites": "--map-layers"}}
+"""Options that had these names in one command alone."""
 _RULE = re.compile(r"^[\s│|]*[─-]{8,}[\s│|]*$|^[╭╰]")
 _FLAG = re.compile(r"--[\w-]+")
 _NAMES = re.compile(r"(--[\w-]+)(?:, (--[\w-]+))?")
@@ -107,10 +110,11 @@ def parse(words: Sequence[str]) -> Command:
     if not name:
         return _listed(words)
     kind, rest = options_of(name), list(words[len(name.split()) :])
-    for word in rest:
-        flag = word.partition("=")[0]
-        if flag in DROPPED.get(name, {}):
-            raise SamecastError(f"{flag} is called {DROPPED[name][flag]} now (see samecast {name} --help)")
+    former = {**FORMER, **FORMER_OF.get(name, {})}
+    own = {flag for leaf in leaves(kind) for flag in (leaf.flag, *leaf.option.aliases)}
+    for flag in (word.partition("=")[0] for word in rest if word.startswith("--")):
+        if flag in former and flag not in own:
+            raise SamecastError(f"{flag} is called {former[flag]} now (see samecast {name} --help)")
     typed = _parsed(words, name, parser_of(kind), None, rest)
     if (meant := _meant(words)) and not os.path.lexists(words[1]):  # taken for the annotations of a study
         raise SamecastError(meant)
@@ -185,6 +189,8 @@ def _meant(words: Sequence[str]) -> str:
     if not named:
         return ""
     first, known = named[0], list(_below(""))
+    if first in FORMER:
+        return f"samecast {first} is called samecast {FORMER[first]} now"
     if first not in known:
         return f"there is no command {first!r}{_near(first, known)}; there are {', '.join(known)}"
     second = list(_below(first))

@@ -18,7 +18,7 @@ RENAMED: dict[str, str | tuple[str, ...]] = {
     "images_per_prompt": "num_images_per_prompt",
     "size": ("height", "width"),
 }
-"""Names that settings had in samecast 0.1, in whose records and studies they stand."""
+"""Former names of settings, for messages."""
 
 
 @dataclass(frozen=True)

@@ -73,12 +73,12 @@ def caption(spec: Spec, rng: np.random.Generator, bare: float = 0.12) -> Caption
     independently, bare nouns would be more frequent for subjects without an accessory, and a guidance scale of 7.5
     would amplify that.
     """
-    data, map_specs = facts(spec), dict[str, str]()
+    data, looks = facts(spec), dict[str, str]()
     wordless = rng.uniform() < bare
-    while not wordless and not map_specs:
-        map_specs = {name: data[name] for name in LOOKS if name in data and rng.uniform() < 0.65}
+    while not wordless and not looks:
+        looks = {name: data[name] for name in LOOKS if name in data and rng.uniform() < 0.65}
     kept = {name for name, share in SCENE_WORDS.items() if rng.uniform() < share}
-    states = {name: value for name, value in data.items() if name == "kind" or name in map_specs or name in kept}
+    states = {name: value for name, value in data.items() if name == "kind" or name in looks or name in kept}
     return Caption(phrase(states, spec.scene.distance, rng), states)
 
 

@@ -108,7 +108,7 @@ def _drawn(spec: Spec, canvas: _Canvas) -> Picture:
     sun = np.array([scene.sun * 0.75, -0.62, 0.95])
     sun /= np.linalg.norm(sun)
     light = np.array([cos(yaw) * sun[0] + sin(yaw) * sun[1], -sin(yaw) * sun[0] + cos(yaw) * sun[1], sun[2]])
-    map_spec = np.array(
+    look = np.array(
         [PATTERNS.index(identity.pattern), identity.pattern_scale, identity.pattern_phase], dtype=np.float64
     )
     shape = (canvas.size, canvas.size * (2 if canvas.wide else 1))
@@ -120,7 +120,7 @@ def _drawn(spec: Spec, canvas: _Canvas) -> Picture:
         palette(scene.background),
         materials,
         BACKGROUNDS.index(scene.background),
-        map_spec,
+        look,
         camera,
         light,
         canvas.supersampling,

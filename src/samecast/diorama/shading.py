@@ -18,13 +18,13 @@ WALL = 2.0
 
 
 @njit(cache=True, fastmath=True, nogil=True)
-def _surface(parts, bound, colours, materials, map_spec, light, x, y, z, dx, dy, dz):
+def _surface(parts, bound, colours, materials, look, light, x, y, z, dx, dy, dz):
     """Shade a point on the subject (subject frame): albedo, key light with shadow, ambient, a little sheen and rim;
     return red, green, blue and the material's number from 1 on."""
     nx, ny, nz = normal(parts, x, y, z)
     index = nearest(parts, x, y, z)
     material = int(parts[index, 10])
-    if material == 0 and pattern(parts[index], int(map_spec[0]), map_spec[1], map_spec[2], x, y, z) > 0.5:
+    if material == 0 and pattern(parts[index], int(look[0]), look[1], look[2], x, y, z) > 0.5:
         material = 1
     facing = nx * light[0] + ny * light[1] + nz * light[2]
     lit = 0.0
@@ -55,7 +55,7 @@ def _surface(parts, bound, colours, materials, map_spec, light, x, y, z, dx, dy,
 
 
 @njit(cache=True, fastmath=True, nogil=True)
-def _sample(parts, bound, colours, materials, style, map_spec, camera, light, u, v):
+def _sample(parts, bound, colours, materials, style, look, camera, light, u, v):
     """Return red, green, blue (linear) and what was hit (0 the scene, else the subject's material from 1 on), for one
     ray through the image plane (u right, v up)."""
     # camera: x, height, distance, pitch cosine and sine, yaw cosine and sine, variation, focal length; the subject's x
@@ -73,7 +73,7 @@ def _sample(parts, bound, colours, materials, style, map_spec, camera, light, u,
             bound,
             colours,
             materials,
-            map_spec,
+            look,
             light,
             ox + t * dx,
             oy + t * dy,
@@ -113,7 +113,7 @@ def _sample(parts, bound, colours, materials, style, map_spec, camera, light, u,
                 bound,
                 colours,
                 materials,
-                map_spec,
+                look,
                 light,
                 sx + far * dx,
                 sz + far * dy,
@@ -137,7 +137,7 @@ def _encode(value):
 
 
 @njit(cache=True, fastmath=True, nogil=True)
-def draw(parts, bound, colours, materials, style, map_spec, camera, light, grid, image, mask, hit):
+def draw(parts, bound, colours, materials, style, look, camera, light, grid, image, mask, hit):
     """Fill `image` (uint8, height x width x 3), `mask` and `hit` (uint8), supersampling where neighbours differ."""
     height, width = mask.shape
     rough = np.empty((height, width, 4))
@@ -145,7 +145,7 @@ def draw(parts, bound, colours, materials, style, map_spec, camera, light, grid,
     for row in range(height):
         for column in range(width):
             u, v = (column + 0.5) * pixel - side, 1.0 - (row + 0.5) * pixel
-            out = _sample(parts, bound, colours, materials, style, map_spec, camera, light, u, v)
+            out = _sample(parts, bound, colours, materials, style, look, camera, light, u, v)
             rough[row, column, 0] = _encode(out[0])
             rough[row, column, 1] = _encode(out[1])
             rough[row, column, 2] = _encode(out[2])
@@ -167,7 +167,7 @@ def draw(parts, bound, colours, materials, style, map_spec, camera, light, grid,
                     for j in range(grid):
                         u = (column + (j + 0.5) / grid) * pixel - side
                         v = 1.0 - (row + (i + 0.5) / grid) * pixel
-                        out = _sample(parts, bound, colours, materials, style, map_spec, camera, light, u, v)
+                        out = _sample(parts, bound, colours, materials, style, look, camera, light, u, v)
                         red, green, blue = red + _encode(out[0]), green + _encode(out[1]), blue + _encode(out[2])
                         inside += 1.0 if out[3] > 0.0 else 0.0
                 count = grid * grid

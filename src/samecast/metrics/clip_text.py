@@ -1,17 +1,18 @@
 """Text alignment: the cosine of a picture's and its prompt's CLIP embeddings (Radford et al., ICML 2021), unscaled."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from samecast.metrics.base import Metric, Truth
+from samecast.metrics.base import Truth
+from samecast.metrics.clip import ClipMetric
 
 if TYPE_CHECKING:
     from samecast.metrics.base import Images
 
 
 @dataclass(frozen=True)
-class ClipText(Metric):
+class ClipText(ClipMetric):
     """Text alignment by CLIP."""
 
     name = "clip-text"
@@ -19,21 +20,8 @@ class ClipText(Metric):
     title = "text"
     words = "text alignment"
     description = "CLIP cosine with the prompt"
-    bounds = (-1.0, 1.0)
-    kind = "cosine"
     about = "prompt"
     needs = frozenset({"prompt"})
-    asks = frozenset({"clip"})
-
-    def identity(self) -> Mapping[str, Any]:
-        """The CLIP model's revision and preprocessing."""
-        from samecast.metrics.alignment import describe_clip
-
-        return describe_clip(self.models.clip)
-
-    def facts(self) -> Mapping[str, str]:
-        """Which CLIP model."""
-        return {"clip": self.models.clip, "clip_revision": self.identity()["revision"]}
 
     def score(
         self, images: "Images", prompts: Sequence[str] = (), photos: "Images" = (), truths: Sequence[Truth] = ()

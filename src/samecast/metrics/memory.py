@@ -1,4 +1,4 @@
-"""What a model makes of a picture, remembered by the picture's pixels: metrics that ask one model look once."""
+"""What a model makes of a picture, remembered by the picture's pixels: metrics that share a model run it once."""
 
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
@@ -11,12 +11,12 @@ _T = TypeVar("_T")
 
 
 def remembering(
-    map_spec: Callable[[Sequence[Image.Image]], Sequence[_T]], most: int
+    measure: Callable[[Sequence[Image.Image]], Sequence[_T]], most: int
 ) -> Callable[[Sequence[Image.Image]], list[_T]]:
-    """A function of pictures that looks at each distinct one once.
+    """A function of pictures that measures each distinct one once.
 
     Args:
-        map_spec: gives a value for each picture, whatever it is looked at together with.
+        measure: gives a value for each picture, whatever else is in the batch.
         most: pictures that are remembered, the last ones.
     """
     known: OrderedDict[bytes, _T] = OrderedDict()
@@ -24,7 +24,7 @@ def remembering(
     def remembered(images: Sequence[Image.Image]) -> list[_T]:
         keys = [_key(image) for image in images]
         new = {key: image for key, image in zip(keys, images, strict=True) if key not in known}
-        found = dict(zip(new, map_spec(list(new.values())), strict=True)) if new else {}
+        found = dict(zip(new, measure(list(new.values())), strict=True)) if new else {}
         values = [found[key] if key in found else known[key] for key in keys]
         for key, value in zip(keys, values, strict=True):
             known[key] = value

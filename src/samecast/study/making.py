@@ -94,7 +94,7 @@ class Making:
         # A photo's own evaluations show the subject, if its caption names it.
         trajectory = self._kept_trajectory() or self._invert(store if self.subject.source_prompt else None)
         before = self.session.evaluations
-        source_masks = {} if store is None else self._map_spec(trajectory, store)
+        source_masks = {} if store is None else self._find_masks(trajectory, store)
         maps = self.session.evaluations - before
         lockstep = Lockstep(self.run, trajectory, source_masks, self.recipe.settings, self.rows)
         jobs = [job for job in self.jobs if self._has_masks(job, source_masks)]
@@ -183,7 +183,7 @@ class Making:
     def _has(self, step: int, kept: Mapping[int, States]) -> bool:
         return all(parts <= set(kept.get(layer, {})) for layer, parts in self.run.keeps_at(step).items())
 
-    def _map_spec(self, trajectory: Trajectory, store: AttentionStore) -> Masks:
+    def _find_masks(self, trajectory: Trajectory, store: AttentionStore) -> Masks:
         """The subject in its photos, by every look that any rule asks for; a look that sees nothing is left out."""
         rows, before = self.rows, store.fork()
         while True:

@@ -89,47 +89,47 @@ def aiku(steps: int = FULL_RUN, *, beyond: bool = True) -> Grid:
         steps: of a run.
         beyond: add what it did not try: both sets together, the encoder's early then the decoder's, and no control.
     """
-    store, series = _Book(steps), ["decoder", "encoder"]
+    draft, series = _Draft(steps), ["decoder", "encoder"]
     for name in ("decoder", "encoder"):
-        store.view("final", name, [(final, {"start": 4, "final": final}) for final in FINALS])
-        store.view("start", name, [(start, {"start": start}) for start in STARTS])
-        store.view("skip", name, [(skip, {"start": 4, "skip": skip}) for skip in SKIPS])
+        draft.view("final", name, [(final, {"start": 4, "final": final}) for final in FINALS])
+        draft.view("start", name, [(start, {"start": start}) for start in STARTS])
+        draft.view("skip", name, [(skip, {"start": 4, "skip": skip}) for skip in SKIPS])
     if beyond:
-        store.view("final", "both", [(final, {"start": 4, "final": final}) for final in FINALS])
-        store.handover()
-        store.add("no control", {"layers": "none"}, ())
+        draft.view("final", "both", [(final, {"start": 4, "final": final}) for final in FINALS])
+        draft.handover()
+        draft.add("no control", {"layers": "none"}, ())
         series.append("both")
-    whole = [(name, named[-1]) for name in series if (named := store.named("final", name))]
+    whole = [(name, named[-1]) for name in series if (named := draft.named("final", name))]
     plain = [("no control", "no control")] if beyond else []
-    store.views.append(View("layers", f"steps {store.scaled(4)}-{steps}", (*whole, *plain)))
-    return store.grid()
+    draft.views.append(View("layers", f"steps {draft.scaled(4)}-{steps}", (*whole, *plain)))
+    return draft.grid()
 
 
 def masks(steps: int = FULL_RUN) -> Grid:
     """Which cross-attention maps should mask mutual self-attention: maps of all stages and parts, by threshold."""
-    store = _Book(steps)
-    store.add("no mask", {"maps": None, "layers": "decoder"}, make_rules({"start": store.scaled(4)}, steps))
+    draft = _Draft(steps)
+    draft.add("no mask", {"maps": None, "layers": "decoder"}, make_rules({"start": draft.scaled(4)}, steps))
     for maps in MAP_LAYERS:
         points: list[tuple[Value, str]] = []
         for threshold in THRESHOLDS:
-            fields: dict[str, Value] = {"start": store.scaled(4), "maps": maps, "threshold": threshold}
+            fields: dict[str, Value] = {"start": draft.scaled(4), "maps": maps, "threshold": threshold}
             name = f"maps {maps}, threshold {threshold}"
-            store.add(name, {**fields, "layers": "decoder"}, make_rules(fields, steps))
+            draft.add(name, {**fields, "layers": "decoder"}, make_rules(fields, steps))
             points.append((threshold, name))
-        store.views.append(View("threshold", f"maps {maps}", tuple(points)))
+        draft.views.append(View("threshold", f"maps {maps}", tuple(points)))
     for threshold in THRESHOLDS:
         of = [(maps, f"maps {maps}, threshold {threshold}") for maps in MAP_LAYERS]
-        store.views.append(View("maps", f"threshold {threshold}", ((None, "no mask"), *of)))
-    return store.grid()
+        draft.views.append(View("maps", f"threshold {threshold}", ((None, "no mask"), *of)))
+    return draft.grid()
 
 
 def full(steps: int = FULL_RUN) -> Grid:
     """Start x final x skip x layers: 840 configurations, less those that act at no step of a shorter run."""
-    store = _Book(steps)
+    draft = _Draft(steps)
     grid = factorial(
         (
-            Axis("start", tuple(dict.fromkeys(store.scaled(start) for start in FULL_STARTS))),
-            Axis("final", tuple(dict.fromkeys(store.scaled(final) for final in FINALS))),
+            Axis("start", tuple(dict.fromkeys(draft.scaled(start) for start in FULL_STARTS))),
+            Axis("final", tuple(dict.fromkeys(draft.scaled(final) for final in FINALS))),
             Axis("skip", (None, *SKIPS)),
             Axis("layers", (DECODER, ENCODER, BOTH)),
         ),
@@ -148,7 +148,7 @@ def _act(rules: Rules, steps: int) -> bool:
         return False
 
 
-class _Book:
+class _Draft:
     """A grid in the making: a variant that two axes share is there once."""
 
     def __init__(self, steps: int) -> None:

@@ -4,12 +4,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any, Literal, cast
+from typing import Annotated, Any, Literal
 
 from samecast.attention.rule import Rule
 from samecast.attention.rule_files import rules_from_data, rules_to_data
-from samecast.checked import Within, build, check_fields, renamed, shown
-from samecast.core.settings import RENAMED, RenderSettings
+from samecast.checked import Within, build, check_fields, shown
+from samecast.core.settings import RenderSettings
 from samecast.core.tokens import SubjectTokens
 from samecast.errors import SamecastError
 from samecast.experiments.store import content_key, joined_key
@@ -177,8 +177,6 @@ def recipe_from_data(data: Mapping[str, Any], where: str | Path) -> Recipe:
         )
     record = {name: value for name, value in data.items() if name not in ("format", "variants", "views")}
     of = repr(str(where))
-    if isinstance(settings := record.get("settings"), Mapping):
-        record["settings"] = renamed(cast(Mapping[str, Any], settings), RENAMED, of)
     variants = [build(_Variant, entry, f"{of}: variant") for entry in _listed(data, "variants", of)]
     views = [build(_View, entry, f"{of}: view") for entry in _listed(data, "views", of)]
     grid = Grid(
