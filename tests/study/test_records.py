@@ -25,9 +25,10 @@ from samecast.models.unet import UNetBackbone
 from samecast.study import recipe as study_recipe
 from samecast.study.axes import parse_axis
 from samecast.study.binding import orders_of
-from samecast.study.folder import BEGUN, STUDY, StudyFolder, Unreadable
+from samecast.study.folder import BEGUN, STUDY, StudyFolder
 from samecast.study.grid import Grid, factorial
 from samecast.study.job import run_study, status
+from samecast.study.kept_subjects import Unreadable
 from samecast.study.lockstep import Lockstep, Node
 from samecast.study.presets import aiku
 from samecast.study.publish import publish

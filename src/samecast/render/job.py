@@ -91,6 +91,7 @@ class Job:
         beside = rows_beside(plan, branches, frozenset(self._kept_steps()) - prepared.keeping.recomputed)
         room = len(self.targets) if together else max(1, (prepared.rows - beside) // groups)
         self.chunks = split_evenly(self.targets, room)
+        self.steps = len(self.chunks) * len(schedule.working_steps)
         self.counter = make_counter(progress, self.run)
 
     @torch.inference_mode()
@@ -142,7 +143,8 @@ class Job:
             idle_words=idle_words(self.request, self.backbone),
         )
         warnings = (*self._interventions(), *found)
-        masks = () if self.store is None else found_masks(self.store.masks(), self.prepared.map_specs, self._size)
+        size = self.pictures.height, self.pictures.width
+        masks = () if self.store is None else found_masks(self.store.masks(), self.prepared.map_specs, size)
         counts = {
             "evaluations": self.session.evaluations - self.map_evaluations - self.check_evaluations,
             "map_evaluations": self.map_evaluations,
@@ -176,10 +178,6 @@ class Job:
             **counts,
         )
 
-    @property
-    def _size(self) -> tuple[int, int]:
-        return self.pictures.height, self.pictures.width
-
     def _as_run(self) -> Request:
         """The request with the size and memory that it took, which a later time may choose otherwise."""
         settings = replace(self.settings, height=self.pictures.height, width=self.pictures.width)
@@ -189,14 +187,13 @@ class Job:
 
     @property
     def _interrupted(self) -> bool:
-        """Whether somebody stopped it before the last step of the last picture."""
-        return self.steps_taken < len(self.chunks) * len(self.run.schedule.working_steps)
+        return self.steps_taken < self.steps
 
     def _interventions(self) -> list[str]:
         """What the caller did to it on the way."""
         data: list[str] = []
         if self._interrupted:
-            steps = f"{self.steps_taken} of {len(self.chunks) * len(self.run.schedule.working_steps)} steps"
+            steps = f"{self.steps_taken} of {self.steps} steps"
             data.append(f"interrupted after {steps}: the last pictures are unfinished, and others may not be begun")
         if self.replaced:
             data.append("latents were replaced by the caller, which the record cannot repeat")

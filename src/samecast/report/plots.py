@@ -191,14 +191,8 @@ def pairs(
                 panel.annotate(words, place, xytext=(5, 4), textcoords="offset points", fontsize=7.5, color=_FAINT)
         for number, name in enumerate(names):
             at = [of[number] for of in subjects.values()]
-            panel.scatter(
-                [a for a, _ in at],
-                [b for _, b in at],
-                s=38,
-                color=KINDS[number],
-                marker="os"[number],
-                label=_plain(name, 48),
-            )
+            style: Any = {"color": KINDS[number], "marker": "os"[number], "label": _plain(name, 48)}
+            panel.scatter(*zip(*at, strict=True), s=38, **style)
         panel.set(xlabel=x, ylabel=y)
         panel.margins(0.12)
         if notes:

@@ -17,10 +17,8 @@ two digits name the folder that it lies in. Subjects are read one at a time, and
 
 import json
 import os
-import re
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -29,29 +27,21 @@ from PIL.PngImagePlugin import PngInfo
 from safetensors.torch import load_file
 from torch import Tensor
 
-from samecast.checked import parse_json, read_json
+from samecast.checked import read_json
 from samecast.disk import LOCK, absolute, check_writable, locked, replace_file, save_tensors, write_text
 from samecast.errors import SamecastError
 from samecast.experiments.runner import failures
 from samecast.experiments.store import WRITING, Store
 from samecast.photos import open_photo
-from samecast.study.photos import PHOTOS, KeptPhotos, hashes_of, keep
+from samecast.study.kept_subjects import Unreadable, parse_line, to_line
+from samecast.study.photos import PHOTOS, hashes_of, keep
 from samecast.study.recipe import SCORING, Recipe, recipe_from_data, recipe_to_data
 from samecast.study.subjects import StudySubject
 
 STUDY, SUBJECTS, BEGUN = "study.json", "subjects.jsonl", ".being-created"
 RUNS, LATENTS, SCORES, MASKS, PROGRESS = "runs", "latents", "scores", "masks", "progress"
-_HASH = re.compile(r"sha256:[0-9a-f]{64}")
 FACTS = "samecast"
 """The text field of a picture that says what made it."""
-
-
-@dataclass(frozen=True)
-class Unreadable:
-    """A subject whose line says nothing that can be used."""
-
-    name: str
-    reason: str
 
 
 class StudyFolder:
@@ -141,10 +131,10 @@ class StudyFolder:
     def _write_subjects(self, part: Path, subjects: Iterable[StudySubject]) -> None:
         with part.open("w", encoding="utf-8") as file:
             for subject in subjects:
-                file.write(_line(subject, keep(subject.references, self.store), keep(subject.judged, self.store)))
+                file.write(to_line(subject, keep(subject.references, self.store), keep(subject.judged, self.store)))
 
     def _same_subjects(self, subjects: Iterable[StudySubject]) -> bool:
-        lines = (_line(subject, hashes_of(subject.references), hashes_of(subject.judged)) for subject in subjects)
+        lines = (to_line(subject, hashes_of(subject.references), hashes_of(subject.judged)) for subject in subjects)
         try:
             with (self.path / SUBJECTS).open(encoding="utf-8") as file:
                 return all(line == next(file, None) for line in lines) and next(file, None) is None
@@ -172,33 +162,9 @@ class StudyFolder:
         try:
             with file.open("rb") as lines:
                 for number, line in enumerate(lines, start=1):
-                    yield self._subject(line, number)
+                    yield parse_line(line, self.path, f"line {number} of {SUBJECTS}")
         except OSError as error:
             raise SamecastError(f"{str(file)!r} cannot be read: {error.strerror or error}") from None
-
-    def _subject(self, line: bytes, number: int) -> StudySubject | Unreadable:
-        try:
-            data = parse_json(line.decode("utf-8"), f"line {number} of {SUBJECTS} is damaged")
-            texts = (data["name"], data["class_noun"], data["source_prompt"], *data["prompts"])
-            hashes = (*data["references"], *data["judged"])
-            sound = all(isinstance(text, str) for text in texts) and all(
-                _HASH.fullmatch(record_of) for record_of in hashes
-            )
-            if not sound or not data["references"] or not data["prompts"]:
-                raise ValueError("expected texts, and hashes of photos")
-            return StudySubject(
-                data["name"],
-                tuple(data["prompts"]),
-                KeptPhotos(self.path, data["references"]),
-                data["class_noun"],
-                data["source_prompt"],
-                KeptPhotos(self.path, data["judged"]),
-                data["case"],
-                bool(data["hidden"]),
-            )
-        except (KeyError, TypeError, ValueError, RecursionError) as error:
-            where = f"line {number} of {SUBJECTS}"
-            return Unreadable(where, f"{where} is damaged: {type(error).__name__} {' '.join(str(error).split())}")
 
     def is_finished(self, key: str) -> bool:
         """Whether a picture is there."""
@@ -297,23 +263,6 @@ class StudyFolder:
 def _pictured(recipe: Mapping[str, Any]) -> dict[str, Any]:
     """What determines pictures in a recipe as it is written down."""
     return {name: value for name, value in recipe.items() if name not in SCORING}
-
-
-def _line(subject: StudySubject, references: tuple[str, ...], judged: tuple[str, ...]) -> str:
-    data = {**described(subject), "references": references, "judged": judged}
-    return json.dumps(data, ensure_ascii=False) + "\n"
-
-
-def described(subject: StudySubject) -> dict[str, Any]:
-    """A subject but for its photos."""
-    return {
-        "name": subject.name,
-        "prompts": list(subject.prompts),
-        "class_noun": subject.class_noun,
-        "source_prompt": subject.source_prompt,
-        "case": subject.case,
-        "hidden": subject.hidden,
-    }
 
 
 def shared_everywhere(path: Path) -> bool:

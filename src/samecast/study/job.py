@@ -17,7 +17,8 @@ from samecast.models.base import Backbone
 from samecast.models.loading import choose_device, choose_dtype
 from samecast.photos import fit_photo
 from samecast.study.binding import Binding
-from samecast.study.folder import PROGRESS, StudyFolder, Unreadable
+from samecast.study.folder import PROGRESS, StudyFolder
+from samecast.study.kept_subjects import Unreadable
 from samecast.study.photos import LazyPhotos, Photos
 from samecast.study.recipe import Recipe
 from samecast.study.scoring import check_subjects, metrics_of, score_key, settle_scoring

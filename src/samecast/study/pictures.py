@@ -17,8 +17,9 @@ from samecast.render.found import overlay
 from samecast.report.grid import draw_grid
 from samecast.report.panels import Mark, Panel, Row
 from samecast.study.figures import by_axis, label
-from samecast.study.folder import StudyFolder, Unreadable
+from samecast.study.folder import StudyFolder
 from samecast.study.grid import Grid, View
+from samecast.study.kept_subjects import Unreadable
 from samecast.study.subjects import StudySubject
 
 _HASHED = re.compile(r"-[0-9a-f]{8}$")

@@ -19,8 +19,9 @@ from samecast.experiments.work import code_version
 from samecast.metrics import Metric
 from samecast.study.axes import BASE
 from samecast.study.binding import Order, orders_for, sources_of
-from samecast.study.folder import StudyFolder, Unreadable
+from samecast.study.folder import StudyFolder
 from samecast.study.grid import Variant
+from samecast.study.kept_subjects import Unreadable
 from samecast.study.recipe import ENGINE, Cast, Recipe, recipe_to_data
 from samecast.study.scoring import score_key
 from samecast.study.subjects import StudySubject

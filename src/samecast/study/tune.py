@@ -18,9 +18,10 @@ from samecast.experiments.store import content_key
 from samecast.metrics.statistics import balanced, front, widths
 from samecast.models.base import Backbone
 from samecast.study.axes import Axis
-from samecast.study.folder import StudyFolder, described
+from samecast.study.folder import StudyFolder
 from samecast.study.grid import Grid, Variant, factorial, only
 from samecast.study.job import prepare, run_study
+from samecast.study.kept_subjects import described
 from samecast.study.measures import Measures, Points, gather
 from samecast.study.photos import hashes_of
 from samecast.study.presets import BOTH, DECODER, ENCODER, FULL_RUN, LAYER_WORDS

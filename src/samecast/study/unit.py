@@ -16,7 +16,8 @@ from samecast.experiments.work import Progress, no_progress
 from samecast.models.base import Backbone
 from samecast.render import Model, load
 from samecast.study.binding import Binding, Order, Sources, orders_for, sources_of
-from samecast.study.folder import PROGRESS, StudyFolder, Unreadable, shared_everywhere
+from samecast.study.folder import PROGRESS, StudyFolder, shared_everywhere
+from samecast.study.kept_subjects import Unreadable
 from samecast.study.making import Making
 from samecast.study.recipe import Cast, Recipe
 from samecast.study.scoring import Judged, metrics_of, score, score_key

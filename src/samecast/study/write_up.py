@@ -9,8 +9,9 @@ from samecast.errors import SamecastError
 from samecast.metrics import truths_among
 from samecast.metrics.statistics import front, mean_of
 from samecast.study.findings import recommended, summing_up
-from samecast.study.folder import StudyFolder, Unreadable
+from samecast.study.folder import StudyFolder
 from samecast.study.grid import Grid
+from samecast.study.kept_subjects import Unreadable
 from samecast.study.measures import Measures
 from samecast.study.publish import FIGURES, PAGE, Published, interval_words, variant_table
 
