@@ -128,8 +128,7 @@ class Job:
                 pixels.append(decoded)
             self.progress("decode", len(renders), len(latents))
         sources = () if clean_sources is None else tuple(self.backbone.decode(clean_sources))
-        # A generated source has no reference to be held against.
-        references = self.pictures.references
+        references = self.pictures.references  # a generated source has none
         autoencoder = measure(references, sources) if references else ()
         inversion = measure(references, reconstructed) if reconstructed else ()
         psnr = min((each.psnr for each in autoencoder), default=None)
@@ -200,8 +199,8 @@ class Job:
         return data
 
     def _branches(self, targets: Sequence[Target]) -> Branches:
-        branches = tuple(target.branch for target in targets)
-        return Branches(branches, self.sources, self.settings.guidance, self.settings.guidance_rescale)
+        guidance = self.settings.guidance, self.settings.guidance_rescale
+        return Branches(tuple(target.branch for target in targets), self.sources, *guidance)
 
     def _kept_steps(self) -> range:
         """The steps that the sources' pass evaluates."""
