@@ -96,15 +96,16 @@ class Job:
 
     @torch.inference_mode()
     def states(self, stop: Callable[[], bool] = never) -> States[RenderResult]:
-        """Does it all, and yields each state of the pictures on the way.
+        """Inverts, denoises and decodes; yields each state of the pictures.
 
         Args:
-            stop: asked after each step whether to leave out the rest; then pictures come as they are.
+            stop: called after each step; where it returns true, the remaining steps are skipped.
 
         Raises:
             SamecastError: what is sent cannot be latents of the state.
         """
-        self.foreign = foreign_photos(self.backbone, self.request.photos) if self.request.inverts else ()
+        if self.request.inverts:
+            self.foreign = foreign_photos(self.backbone, self.request.photos)
         with self.session:
             clean_sources, trajectory = self._make_sources()
             latents = yield from self._denoise(trajectory, stop)
@@ -210,12 +211,11 @@ class Job:
 
     def _make_sources(self) -> tuple[Float[Tensor, "source channel height width"] | None, Trajectory | None]:
         """The sources' clean latents, and their trajectory where anybody needs that."""
-        settings = self.settings
-        # Their own evaluations show the subject, if their prompt names it.
-        store = self.store if self.run.plan.masks_sources and self.request.caption else None
+        maps = self.run.plan.masks_sources and self.request.caption  # their own evaluations show a subject they name
+        store = self.store if maps else None
         if self.request.generated:
             trajectory = generate(
-                self.run, self.sources[0], settings, self.prepared.shape, counter=self.counter, store=store
+                self.run, self.sources[0], self.settings, self.prepared.shape, counter=self.counter, store=store
             )
             return trajectory.clean, trajectory
         if not self.pictures.references:
@@ -224,7 +224,7 @@ class Job:
         if not self.request.inverts:
             return encoded, None
         trajectory = invert(
-            self.run, self.sources, encoded, settings, rows=self.prepared.rows, counter=self.counter, store=store
+            self.run, self.sources, encoded, self.settings, rows=self.prepared.rows, counter=self.counter, store=store
         )
         return trajectory.clean, trajectory
 
@@ -277,8 +277,8 @@ class Job:
         advance = self.counter("check", len(chunks))
         images: list[Image.Image] = []
         for chunk in chunks:
-            inverted = trajectory.latents[0][[source.index for source in chunk]]
-            images += self.backbone.decode(reconstruct(self.run, chunk, inverted, advance=advance))
+            noise = trajectory.latents[0][[source.index for source in chunk]]
+            images += self.backbone.decode(reconstruct(self.run, chunk, noise, advance=advance))
         self.check_evaluations = self.session.evaluations - before
         return tuple(images)
 
