@@ -104,8 +104,7 @@ class Job:
         Raises:
             SamecastError: what is sent cannot be latents of the state.
         """
-        if self.request.inverts:
-            self.foreign = foreign_photos(self.backbone, self.request.photos)
+        self.foreign = foreign_photos(self.backbone, self.request.photos) if self.request.inverts else ()
         with self.session:
             clean_sources, trajectory = self._make_sources()
             latents = yield from self._denoise(trajectory, stop)
