@@ -110,6 +110,7 @@ def this_code() -> str:
     return f"{code_version()} ({digest.hexdigest()[:12]})"
 
 
+@cache
 def code_version() -> str:
     """The installed version of samecast."""
     try:
