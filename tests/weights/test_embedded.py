@@ -133,12 +133,12 @@ def test_its_index_tells_the_guidance_that_suits_it_and_diffusers_passes_over_th
 def test_new_pictures_take_their_colours_from_the_photo_that_decoder_layers_read():
     """The mechanism in small; `docs/benchmark.md` has it in full."""
     model, probe, off = samecast.load(), load_probe(), {"alone": [], "reading": []}
-    for subject in cases(4):
+    for subject in cases(3):
         photo = Image.fromarray(subject.photos()[0].image)
         shown = samecast.Subject((photo,), class_noun=subject.noun)
         prompts = [task.prompt for task in subject.tasks[:2]]
-        for name, rules in (("alone", ()), ("reading", samecast.masactrl(final=25))):
-            out = model.render(shown, prompts, rules=rules)
+        for name, rules in (("alone", ()), ("reading", samecast.masactrl(final=0.5))):
+            out = model.render(shown, prompts, rules=rules, num_inference_steps=16, check_inversion=False)
             verdicts = [
                 judge(reading, subject, task)
                 for reading, task in zip(probe.read([r.image for r in out.renders]), subject.tasks, strict=False)
