@@ -107,6 +107,8 @@ def scatter(clouds: Sequence[Cloud], *, x: str, y: str, axis: str, ordered: Sequ
         for row in panels:
             row[0].set_ylabel(y)
         means = [mean for cloud in clouds for mean in cloud.means.values()]
+        for panel in panels.flat:
+            panel.locator_params(axis="x", nbins=5)  # labels of small numbers are wide
         _zoom(panels[1][0], [(x[0], y[0]) for x, y in means], means)
         entries = [_heading(panels[0][0], axis), *(_dot(panels[0][0], colours[value], "o", value) for value in shown)]
         entries += [_heading(panels[0][0], " "), _heading(panels[0][0], "subject")]
