@@ -4,7 +4,7 @@ Photos, lists, annotations, folders, rules, records, configurations, models, con
 at random (`benchmarks.mangling`), always the same way for one seed, and given to the command. A sound answer is one
 line and exit code 2, or the work: what passes all checks is refused in the end for its model, which is not there,
 except for a share that runs to the end on a tiny one. Anything else counts against us, and ends with exit code 1: a
-traceback, several lines, no line, or no answer within the limit.
+traceback, several lines, no line, no answer within the limit, or a peak of memory far above those before.
 
     python -m benchmarks.fuzz [--count 10000] [--seed 0] [--limit 30] [--keep FOLDER]
 """
@@ -12,6 +12,7 @@ traceback, several lines, no line, or no answer within the limit.
 import faulthandler
 import io
 import os
+import resource
 import shutil
 import signal
 import sys
@@ -35,8 +36,12 @@ from rich.table import Table
 from benchmarks.fuzz_inputs import KINDS, NOWHERE, Inputs
 from samecast.cli import main as samecast
 
-Answer = Literal["refused", "accepted", "traceback", "hang", "other"]
-BAD: tuple[Answer, ...] = ("traceback", "hang", "other")
+Answer = Literal["refused", "accepted", "traceback", "hang", "other", "memory"]
+BAD: tuple[Answer, ...] = ("traceback", "hang", "other", "memory")
+MOST_MEMORY = 1.0
+"""GiB by which one input may raise the peak of this process; a tiny model takes a fraction of it."""
+_EVERY = 500
+"""Inputs between two lines of progress."""
 _SHOWN = 20
 
 
@@ -114,7 +119,10 @@ def fuzz(options: Fuzz) -> Report:
                 draw = Random(f"{options.seed}-{number}")
                 kind = draw.choices(list(kinds), [share for share, _ in kinds.values()])[0]
                 words = kinds[kind][1](inputs, draw)
+                before = peak()
                 answer, data = judge(lambda words=words: samecast(words), options.limit)
+                if peak() - before > MOST_MEMORY and answer not in BAD:
+                    answer, data = "memory", f"the peak of memory rose from {before:.1f} to {peak():.1f} GiB"
                 torch.set_num_threads(threads)  # which a record may set
                 report.counts.setdefault(kind, Counter())[answer] += 1
                 if answer in BAD:
@@ -122,10 +130,18 @@ def fuzz(options: Fuzz) -> Report:
                     if options.keep is not None:
                         shutil.copytree(inputs.spoiled, options.keep / f"{number}-{answer}", symlinks=True)
                 inputs.clear()
+                if not (number + 1) % _EVERY:
+                    done = f"{number + 1:,} of {options.count:,} inputs, {report.bad} answered wrongly"
+                    sys.stderr.write(f"{done}, {time.monotonic() - began:.0f} s, {peak():.1f} GiB\n")
         finally:
             os.chdir(here)
     report.seconds = time.monotonic() - began
     return report
+
+
+def peak() -> float:
+    """The most memory that this process has held, in GiB."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
 
 
 def judge(call: Callable[[], int], limit: float) -> tuple[Answer, str]:

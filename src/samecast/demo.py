@@ -170,11 +170,11 @@ def _quiet(name: str, done: int, total: int) -> None:
 
 def _pictures(study: StudyFolder, recipe: Recipe, subject: StudySubject) -> dict[str, list[Judged]]:
     """The study's pictures by its variants, in the order of the subject's prompts."""
-    columns = {metric.key: metric.column for metric in metrics_of(recipe)}
+    metrics = metrics_of(recipe)
     found: dict[str, list[Judged]] = {}
     for order in sorted(orders_of(recipe, subject), key=lambda order: subject.prompts.index(order.cast.prompt)):
-        scores = study.scores(score_key(subject, order.cast))[order.key]
-        data = {column: scores[key] for key, column in columns.items()}
+        scores = study.scores(score_key(subject, order.cast), metrics)[order.key]
+        data = {metric.column: scores[metric.key] for metric in metrics}
         found.setdefault(order.variant.name, []).append((study.picture(order.key), order.cast.prompt, data))
     return found
 

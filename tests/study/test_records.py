@@ -2,6 +2,7 @@
 
 import csv
 import json
+import math
 import os
 import random
 import resource
@@ -21,6 +22,9 @@ from samecast.attention.rule import Rule, Rules
 from samecast.disk import LOCK, locked
 from samecast.errors import SamecastError
 from samecast.experiments.executors import Watch
+from samecast.metrics import Metric
+from samecast.metrics.clip_text import ClipText
+from samecast.metrics.truth import BaseError, Both
 from samecast.models.unet import UNetBackbone
 from samecast.study import recipe as study_recipe
 from samecast.study.axes import parse_axis
@@ -478,6 +482,45 @@ def test_photos_of_a_subject_are_named_by_their_content_alone(
 
 
 HOSTILE = ["", "[]", "null", "{", "[" * 50_000, '{"format": 1}', '{"format": 1e400}', '{"format": 1, "format": 1}']
+
+
+def test_damaged_scores_are_left_out_and_made_anew(create: Create, small: Grid, backbone: UNetBackbone) -> None:
+    folder = create(small)
+    run(folder, backbone)
+    rows = Rows(folder, metrics_of(folder.recipe()))
+    file = next((folder.path / "scores").glob("*/*.json"))
+    whole = file.read_text()
+    damaged: list[object] = [{"a": math.nan}, [], "0.5", True, 1e300, 10**400, {}]
+    for value in damaged:
+        data = json.loads(whole)
+        scores = next(iter(data["pictures"].values()))
+        scores[next(key for key in scores if key.startswith("clip-text"))] = value
+        file.write_text(json.dumps(data))
+        write_table(rows, lambda row: None)
+        assert rows.missing == 1, value
+    run(folder, backbone)
+    write_table(rows, lambda row: None)
+    assert not rows.missing
+
+
+@pytest.mark.parametrize(
+    ("metric", "value", "accepted"),
+    [
+        (Both, True, True),
+        (Both, None, True),
+        (Both, 1, False),
+        (Both, 0.5, False),
+        (ClipText, 1.0005, True),
+        (ClipText, 1.1, False),
+        (ClipText, math.nan, True),
+        (ClipText, False, False),
+        (BaseError, 90, True),
+        (BaseError, -1, False),
+        (BaseError, "3", False),
+    ],
+)
+def test_a_score_from_a_file_is_held_to_its_metric(metric: type[Metric], value: object, accepted: bool) -> None:
+    assert metric.accepts(value) is accepted
 
 
 @pytest.mark.parametrize("text", HOSTILE)

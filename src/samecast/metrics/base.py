@@ -4,6 +4,8 @@ What a table, a figure or a claim needs to know of a metric are constants of its
 write them; modules of metrics import torch only inside the methods that compute.
 """
 
+import math
+import sys
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -22,6 +24,10 @@ if TYPE_CHECKING:
 
 EMBEDDED = "diorama"
 """The name of the scoring models that ship with the package; they know the embedded world and nothing else."""
+
+
+_ROUNDING = 1e-3
+"""By how much rounding may take a score beyond its bounds."""
 
 
 @dataclass(frozen=True)
@@ -134,6 +140,17 @@ class Metric(ABC):
     def key(self) -> str:
         """Under what its scores are kept: its name, and a hash of its version and identity."""
         return f"{self.name}-{content_key({'version': self.version, **self.identity()})[:12]}"
+
+    @classmethod
+    def accepts(cls, value: object) -> bool:
+        """Whether a value read from a file can be one of its scores: None, for a share a truth value, else a number
+        within the bounds."""
+        if value is None or isinstance(value, bool) or cls.kind == "share":
+            return value is None or (isinstance(value, bool) and cls.kind == "share")
+        if not isinstance(value, int | float) or abs(value) > sys.float_info.max:
+            return False
+        low, high = cls.bounds
+        return math.isnan(value) or low - _ROUNDING <= value <= high + _ROUNDING
 
     @classmethod
     def sign(cls) -> int:

@@ -18,7 +18,7 @@ two digits name the folder that it lies in. Subjects are read one at a time, and
 import json
 import os
 import shutil
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +32,7 @@ from samecast.disk import LOCK, absolute, check_writable, locked, replace_file, 
 from samecast.errors import SamecastError
 from samecast.experiments.runner import failures
 from samecast.experiments.store import WRITING, Store
+from samecast.metrics.base import Metric
 from samecast.photos import open_photo
 from samecast.study.kept_subjects import Unreadable, parse_line, to_line
 from samecast.study.photos import PHOTOS, hashes_of, keep
@@ -205,12 +206,20 @@ class StudyFolder:
         with Image.open(self.path / self.picture_name(key)) as image:
             return json.loads(str(image.info[FACTS]))
 
-    def scores(self, key: str) -> dict[str, dict[str, Any]]:
-        """The scores of pictures by their keys, by metrics' keys, as far as they are known."""
+    def scores(self, key: str, metrics: Sequence[Metric]) -> dict[str, dict[str, Any]]:
+        """The known scores of pictures, by the keys of pictures and of metrics.
+
+        Args:
+            key: one photo, prompt and seed.
+            metrics: damaged values of these are left out.
+        """
         data = (self.store.read(SCORES, key) or {}).get("pictures")
-        if not isinstance(data, dict):
-            return {}
-        return {name: scores for name, scores in data.items() if isinstance(scores, dict)}
+        accepts = {metric.key: metric.accepts for metric in metrics}
+        return {
+            name: {of: value for of, value in scores.items() if of not in accepts or accepts[of](value)}
+            for name, scores in (data.items() if isinstance(data, dict) else ())
+            if isinstance(scores, dict)
+        }
 
     def write_scores(self, key: str, scores: Mapping[str, Mapping[str, Any]]) -> None:
         """All scores of one photo, prompt and seed, in place of those that were there."""

@@ -219,7 +219,7 @@ def _scored(folder: StudyFolder, metrics: Sequence[Metric], unit: StudyUnit, key
     assert not isinstance(unit.subject, Unreadable)
     known, needed = set[str](), {metric.key for metric in metrics}
     for cast in unit.sources.casts:
-        scores = folder.scores(score_key(unit.subject, cast))
+        scores = folder.scores(score_key(unit.subject, cast), metrics)
         known |= {key for key, data in scores.items() if data.keys() >= needed}
     return keys <= known
 

@@ -67,7 +67,7 @@ class Rows:
                 continue
             for sources in sources_of(recipe, subject):
                 for cast in sources.casts:
-                    known = self.folder.scores(score_key(subject, cast))
+                    known = self.folder.scores(score_key(subject, cast), self.metrics)
                     shared = _of_cast(subject, cast, sources.numbers) | self._asked(subject)
                     for order in orders_for(recipe, cast, sources.numbers):
                         row = self._row(order, known.get(order.key, {}), of_variant[order.variant.name] | shared)

@@ -167,7 +167,7 @@ class Worker:
         """What is finished and not scored yet; kept now and then, as it may be much."""
         metrics = metrics_of(self.recipe, str(self.backbone.device))
         needed, key = {metric.key for metric in metrics}, score_key(subject, cast)
-        known = self.folder.scores(key)
+        known = self.folder.scores(key, metrics)
         wanted = {order.key: order for order in orders if not known.get(order.key, {}).keys() >= needed}
         for scores in score(metrics, subject, self._pictures(subject, list(wanted.values())), known):
             known |= {name: known.get(name, {}) | of for name, of in scores.items()}
