@@ -204,7 +204,7 @@ def test_axes_come_from_words_and_from_yaml(tmp_path: Path) -> None:
         (("--only-seed", "--axis", "final=1"), "leave out --only-seed or the axes"),
         (("gone.json",), "'gone.json' does not exist"),
         (("--subjects", "99"), "--subjects must be a whole number from 1 to 32; got 99"),
-        (("--seeds", "2"), "need a start that is random"),
+        (("--seeds", "2"), "need random initial latents"),
         (("--axis", "layers=up.77"), "match nothing"),
         (("--axis", "final=60"), "beyond the last step"),
         (("--axis", "mode=subject"), "would do nothing"),
