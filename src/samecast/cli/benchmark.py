@@ -16,7 +16,7 @@ def run_benchmark(options: BenchmarkOptions) -> bool:
     """Run or resume the benchmark, and print the means; False if a subject could not be scored.
 
     Raises:
-        SamecastError: there is no such method, or the folder cannot be written.
+        SamecastError: a method does not exist, or the folder cannot be written.
     """
     from samecast.compare.methods import placements
 

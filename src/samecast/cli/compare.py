@@ -20,7 +20,7 @@ def run_compare(options: CompareOptions) -> bool:
     """Run or resume the comparison, and print the means; False if anything could not be scored.
 
     Raises:
-        SamecastError: there is no such method, or a folder cannot be written.
+        SamecastError: a method does not exist, or a folder cannot be written.
     """
     from samecast.compare.methods import contest
 

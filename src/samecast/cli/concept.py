@@ -24,20 +24,20 @@ def run_show(options: ShowOptions) -> None:
     from samecast.concepts.formats import describe_format, read_concept
 
     concept = read_concept(options.concept, pickles=False)
-    tell = _reporter()
-    tell("format", describe_format(options.concept, pickles=False))
-    tell("architecture", architecture_of(concept))
+    show = _reporter()
+    show("format", describe_format(options.concept, pickles=False))
+    show("architecture", architecture_of(concept))
     for word, token in concept.tokens.items():
         width = " and ".join(str(vectors.shape[1]) for vectors in token.vectors.values())
         noun = f", a {token.class_noun}" if token.class_noun else ""
-        tell("word", f"{word}{noun} ({token.length} x {width} channels)")
+        show("word", f"{word}{noun} ({token.length} x {width} channels)")
     for what, count in _kinds(concept).items():
-        tell("changes", f"{count} x {what}")
+        show("changes", f"{count} x {what}")
     base = concept.base
-    tell("learned on", f"{base.id or 'an unnamed model'} ({base.family}) {base.revision}".strip())
+    show("learned on", f"{base.id or 'an unnamed model'} ({base.family}) {base.revision}".strip())
     for key, value in concept.training.items():
-        tell("training", f"{key}: {value}")
-    tell("size", _size(concept.size))
+        show("training", f"{key}: {value}")
+    show("size", _size(concept.size))
 
 
 def run_merge(options: MergeOptions) -> None:
@@ -58,15 +58,16 @@ def run_merge(options: MergeOptions) -> None:
     with stages() as report:
         merged, merging = merge(concepts, model, captions=captions, progress=report)
     place = write_new_bytes(options.out, concept_bytes(merged))
-    tell = _reporter()
-    tell("words", " ".join(merged.tokens))
-    tell("each subject", f"off by {merging.error:.1e} of its outputs, for its word alone and in 'photo of a ...'")
-    tell(
-        "elsewhere", f"off by {merging.unseen:.1%} of its change, in {len(HELD_OUT)} prompts that were not constrained"
+    show = _reporter()
+    show("words", " ".join(merged.tokens))
+    show("each subject", f"off by {merging.error:.1e} of its outputs, for its word alone and in 'photo of a ...'")
+    show(
+        "other prompts",
+        f"off by {merging.unseen:.1%} of its change, in {len(HELD_OUT)} prompts that were not constrained",
     )
-    tell("conditioning", f"{merging.drift:.2%}")
-    tell("condition", f"{merging.condition:.0e} for the captions, {merging.separation:.0e} for the words")
-    tell("written", str(place))
+    show("other captions", f"changed by {merging.drift:.2%}")
+    show("condition", f"{merging.condition:.0e} for the captions, {merging.separation:.0e} for the words")
+    show("written", str(place))
 
 
 def run_compress(options: CompressOptions) -> None:
@@ -85,12 +86,12 @@ def run_compress(options: CompressOptions) -> None:
     with stages() as report:
         small, lost = compress(concept, model, keep=options.keep, progress=report)
     place = write_new_bytes(options.out, concept_bytes(small))
-    tell = _reporter()
+    show = _reporter()
     ranks = [layer.rank for layer in lost.layers]
-    tell("ranks", f"{min(ranks)} to {max(ranks)}")
-    tell("error", f"{lost.error:.1%} of the change; at worst {lost.worst.error:.1%}, in {lost.worst.name}")
-    tell("size", f"{_size(lost.bytes_before)} to {_size(lost.bytes_after)}")
-    tell("written", str(place))
+    show("ranks", f"{min(ranks)} to {max(ranks)}")
+    show("error", f"{lost.error:.1%} of the change; at worst {lost.worst.error:.1%}, in {lost.worst.name}")
+    show("size", f"{_size(lost.bytes_before)} to {_size(lost.bytes_after)}")
+    show("written", str(place))
 
 
 def run_convert(options: ConvertOptions) -> None:
@@ -103,18 +104,18 @@ def run_convert(options: ConvertOptions) -> None:
     from samecast.concepts.formats import describe_format, read_concept, write_concept
 
     concept = read_concept(options.concept, pickles=True, word=options.word, rename=_renaming(options.rename))
-    tell = _reporter()
-    tell("read", describe_format(options.concept, pickles=True))
+    show = _reporter()
+    show("read", describe_format(options.concept, pickles=True))
     if options.to in ("peft", "kohya"):
-        concept = _as_lora(concept, options, tell)
+        concept = _as_lora(concept, options, show)
     elif options.to == "diffusers" or (options.to in ("official", "compvis") and options.model):
         concept = _as_whole(concept, options)
     place = write_concept(concept, options.out, options.to)
     for file in sorted(place.iterdir()) if place.is_dir() else [place]:
-        tell("written", str(file))
+        show("written", str(file))
 
 
-def _as_lora(concept: "Concept", options: ConvertOptions, tell: Any) -> "Concept":
+def _as_lora(concept: "Concept", options: ConvertOptions, show: Any) -> "Concept":
     """The concept with whole weights decomposed; prints the approximation error."""
     from samecast.concepts.compress import compress
     from samecast.concepts.concept import Value
@@ -124,7 +125,7 @@ def _as_lora(concept: "Concept", options: ConvertOptions, tell: Any) -> "Concept
     model = _base_model(options.model, [concept], options.device)
     with stages() as report:
         concept, lost = compress(concept, model, keep=options.keep, progress=report)
-    tell("error", f"{lost.error:.1e} of the change; at worst {lost.worst.error:.1e}, in {lost.worst.name}")
+    show("error", f"{lost.error:.1e} of the change; at worst {lost.worst.error:.1e}, in {lost.worst.name}")
     return concept
 
 
@@ -182,14 +183,14 @@ def _reporter() -> Any:
     """Prints lines, with the heading beside the first."""
     last = ""
 
-    def tell(heading: str, text: str) -> None:
+    def show(heading: str, text: str) -> None:
         nonlocal last
         # The text comes from a file and may contain control characters.
         plain = "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in text)
         RESULTS.print(f"{heading if heading != last else '':<16}{plain}")
         last = heading
 
-    return tell
+    return show
 
 
 def _size(count: int) -> str:

@@ -35,7 +35,7 @@ class LearnOptions(ModelOptions):
     """Folder with photos of the subject; three to five are enough."""
 
     noun: Annotated[str, Option("subject", metavar="WORD", default="subject.json in the folder")] = ""
-    """The class of the subject, in one word."""
+    """The class of the subject, such as dog."""
 
     token: Annotated[str, Option("subject", metavar="<WORD>")] = "<new1>"
     """The modifier token: the word for the subject in prompts."""

@@ -28,7 +28,7 @@ class MasksOptions(LoadOptions):
     """Photos of the subject; each gets its own mask."""
 
     noun: Annotated[str, Option("subject", metavar="WORD")] = ""
-    """The class of the subject, in one word; without --source-prompt the caption is "a photo of a" and this word."""
+    """The class of the subject, such as dog; without --source-prompt the caption is "a photo of a" and this word."""
 
     tokens: Annotated[SubjectTokens, Takes("phrase", "layers", "threshold")] = SUBJECT
 

@@ -41,7 +41,7 @@ class RenderOptions(LoadOptions):
     """A photo of the subject, whatever its file name; all positional arguments are then prompts. May be repeated."""
 
     noun: Annotated[str, Option("subject", metavar="WORD")] = ""
-    """The class of the subject, in one word; replaces {noun} in the prompts."""
+    """The class of the subject, such as dog; replaces {noun} in the prompts."""
 
     mask: Annotated[tuple[Path, ...], Option("subject", metavar="FILE", repeated=True)] = ()
     """Mask of the subject in the photo, white on black; once for each photo. For masactrl-masked and free-custom."""

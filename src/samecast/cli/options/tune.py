@@ -28,7 +28,7 @@ class TuneOptions(ExecutorOptions):
     """Photos of the subject, then prompts, as for `samecast render`."""
 
     noun: Annotated[str, Option("subject", metavar="WORD")] = ""
-    """The class of the subject, in one word; replaces {noun} in the prompts."""
+    """The class of the subject, such as dog; replaces {noun} in the prompts."""
 
     axis: Annotated[tuple[str, ...], Option("method", metavar="FIELD=VALUES", repeated=True)] = ()
     """The candidates, as for `samecast study`; by default three starts, six final steps and three sets of layers."""
