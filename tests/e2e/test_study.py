@@ -207,7 +207,7 @@ def test_axes_come_from_words_and_from_yaml(tmp_path: Path) -> None:
         (("--seeds", "2"), "need random initial latents"),
         (("--axis", "layers=up.77"), "match nothing"),
         (("--axis", "final=60"), "beyond the last step"),
-        (("--axis", "mode=subject"), "would do nothing"),
+        (("--axis", "mode=subject"), "needs masks: give maps too"),
         (("--axis", "threshold=0.1,otsu"), "give maps too"),
         (("--clip", "nowhere-at-all"), "does not exist"),
         (("status", "nowhere"), "holds no study"),
