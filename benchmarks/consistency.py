@@ -50,14 +50,14 @@ PAGE = """\
 
 ## Protocol
 
-Subject *n* follows from the benchmark's version and *n* alone: class (six in turn), proportions, two colours anywhere
-in Lab, pattern, accessory. A method gets four photos of it, drawn in milliseconds, and prompts that name the class and
-a scene ("a dog sitting in the snow, seen from the left"), never a colour, a pattern or an accessory. It makes one
+Subject *n* is determined by the benchmark's version and *n*: class (six in turn), proportions, two colours anywhere in
+Lab, pattern, accessory. A method gets four photos of it, drawn in milliseconds, and prompts that name the class and a
+scene ("a dog sitting in the snow, seen from the left"), but never a colour, a pattern or an accessory. It makes one
 picture for each prompt, and [the probe](diorama.md#the-probe) reads it:
 
 - *same*: class, pattern and accessory are the subject's, and both colours lie within 10 CIEDE2000 of its own;
 - *scene*: pose, view and background are the prompt's;
-- *both*, the headline: copying the photo wins nothing, and neither does drawing some other dog.
+- *both*, the main measure: neither a copy of the photo nor a picture of another dog counts.
 
 A second set of photos shows the subject 30-60% hidden, cut off by the frame or behind a board.
 
@@ -67,9 +67,9 @@ samecast diorama benchmark --subjects 32 --prompts 5 --hidden
 ```
 
 The folder then holds every picture, a row of verdicts and scores for each (`scores.csv`) and the means
-(`summary.json`); a run that was stopped goes on, and finished work is never done twice.
+(`summary.json`); the same command resumes a stopped run without repeating finished work.
 
-## Another method on it
+## Running another method
 
 ```python
 from samecast.diorama.benchmark import cases, judge, shares
@@ -85,13 +85,13 @@ print(shares(verdicts))  # copying the photo: identity right, scene wrong
 ```
 
 A method needs a model that knows this world: the embedded pipeline loads in stock diffusers from
-`src/samecast/weights/diorama` and is small enough to train further on a laptop. Unlike Stable Diffusion it has been
-taught to take looks from what its self-attention reads (the [model card](../src/samecast/weights/README.md) tells
-how): compare methods within it, and carry no figure over to other models. With its figures, tell the benchmark's
-version ({{ version }}), how many subjects and prompts, and intervals over subjects: prompts of one are not
-independent.
+`src/samecast/weights/diorama` and is small enough to train further on a laptop. Unlike Stable Diffusion it was trained
+to take the subject's appearance from what its self-attention reads (see the
+[model card](../src/samecast/weights/README.md)): compare methods within it, and do not transfer figures to other
+models. Report the benchmark's version ({{ version }}), the numbers of subjects and prompts, and intervals over
+subjects, as prompts of one subject are not independent.
 
-## What it finds
+## Results
 
 {{ shown }}
 
@@ -195,7 +195,7 @@ def reading(shown: Sequence[Judgement], hidden: Sequence[Judgement]) -> str:
         f" {apart['dino_alignment']:.0%} (ViT) of all pairs. Chance is 50%."
     )
     if np.isnan(apart["image_alignment"]):
-        worth = "What the cheap scores are worth cannot be told: no subject has both right and wrong pictures."
+        worth = "What the cheap scores are worth cannot be measured: no subject has both right and wrong pictures."
     data = (
         f"Against the prompt alone, decoder layers bring {sides('decoder')}; stopped in the middle of the run,"
         f" {sides('decoder-25')}; encoder layers {sides('encoder')}; another subject's photo {sides('shuffled')}."
@@ -211,9 +211,9 @@ def page(asked: Consistency, model: sc.Model, runs: Mapping[bool, Sequence[Judge
     """The findings as a page of the documentation."""
     methods = placements(asked.steps)
     opening = (
-        f"Does a picture show this very subject, in the scene that was asked for? Here is a test with ground truth:"
-        f" {asked.subjects} subjects of the [embedded world](diorama.md) that no model was trained on, and a judge that"
-        " knows what it sees. It downloads nothing and runs on a laptop."
+        f"Does a picture show the same subject, in the requested scene? This benchmark has ground truth:"
+        f" {asked.subjects} subjects of the [embedded world](diorama.md) that no model was trained on, and a probe that"
+        " reads the content of pictures. It downloads nothing and runs on a laptop."
     )
     command = f"python -m benchmarks.consistency --subjects {asked.subjects} --prompts {asked.prompts}"
     command += f" --hidden {asked.hidden}" if asked.hidden else ""

@@ -223,15 +223,15 @@ def page(study: Study, findings: Findings, columns: Sequence[str], rows: Sequenc
     """The findings as a page of the documentation."""
     best = best_of(findings)
     data = (
-        "Cross-attention maps of the class noun, made masks, against the true masks of the embedded world: mean IoU"
+        "Masks from cross-attention maps of the class noun, against the true masks of the embedded world: mean IoU"
         f" over {study.count} photos of held-out subjects, each inverted in {study.steps} steps under the caption"
         ' "a photo of a {noun}".',
         f"Best of all: {best[0]}, {best[1]}, threshold {findings[best].best_threshold:.2f}:"
         f" IoU {findings[best].best:.3f}.",
         "Maps are averaged over heads, layers, the word's tokens and steps, and normalised to 0..1. *best* takes, for"
-        " each row, the threshold with the highest mean IoU, so it tells what a map knows; *at 0.1* is MasaCtrl's"
-        " threshold. The last columns take maps of those steps alone, at their best threshold; step 0 is the noisiest."
-        " *everything* is the mask that is white all over: a map that scores no more knows nothing.",
+        " each row, the threshold with the highest mean IoU, which measures the information in the map; *at 0.1* is"
+        " MasaCtrl's threshold. The last columns use maps of those steps only, at their best threshold; step 0 is"
+        " the noisiest. *everything* is the mask that is white all over, the baseline without information.",
     )
     opening, summary, reading = ("\n".join(wrap(text, 120)) for text in data)
     head = [f"| {' | '.join(columns)} |", f"|{'---|' * len(columns)}"]

@@ -93,7 +93,7 @@ def test_help_and_common_mistakes_do_not_import_torch(words: list[str]) -> None:
     [
         (
             ["rendr"],
-            "did you mean samecast render?; there are render, learn, masks, study, tune, demo, layers, concept",
+            "did you mean samecast render?; the commands are render, learn, masks, study, tune, demo, layers, concept",
         ),
         (["render", "a.png", "b", "--fot", "pad"], "did you mean --fit?"),
         (["render", "a.png", "b", "--steps", "many"], "--steps"),
@@ -169,8 +169,8 @@ def test_a_file_that_is_no_photo_is_one_line(
         (["learn", "custom-difusion"], "did you mean samecast learn custom-diffusion?"),
         (["learn", "dreambooth-lora"], "did you mean samecast learn dreambooth?"),
         (["diorama", "bench"], "did you mean samecast diorama benchmark?"),
-        (["xyz"], "there is no command 'xyz'; there are render, learn"),
-        (["concept", "xyz"], "there is no command 'concept xyz'; there are concept show, concept merge"),
+        (["xyz"], "unknown command 'xyz'; the commands are render, learn"),
+        (["concept", "xyz"], "unknown command 'concept xyz'; there are concept show, concept merge"),
     ],
 )
 def test_a_mistyped_command_gets_a_suggestion(capsys: pytest.CaptureFixture[str], words: list[str], part: str) -> None:

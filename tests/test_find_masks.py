@@ -140,7 +140,7 @@ def test_the_command_writes_map_mask_and_overlay(
 @pytest.mark.parametrize(
     ("words", "part"),
     [
-        ([], "say what to look for"),
+        ([], "name the subject: --noun"),
         (["--noun", "dog", "--map-words", "cat"], "the word 'cat' is not in the prompt 'a photo of a dog'"),
         (["--map-words", "cat", "--source-prompt", "a dog"], "the word 'cat' is not in the prompt 'a dog'"),
         (["--noun", "dog", "--map-layers", "@5"], "'@5' match nothing"),

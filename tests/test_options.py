@@ -124,12 +124,12 @@ def test_short_names_of_diffusers_names_stay() -> None:
 @pytest.mark.parametrize("equals", [True, False])
 def test_a_former_option_names_the_new_one(command: str, flag: str, now: str, equals: bool) -> None:
     words = [f"{flag}=dog"] if equals else [flag, "dog"]
-    with pytest.raises(SamecastError, match=f"{flag} is called {now} now"):
+    with pytest.raises(SamecastError, match=f"{flag} is now {now}"):
         parse([command, "a.png", *words])
 
 
 def test_a_former_command_names_the_new_one_and_living_names_are_left_alone() -> None:
-    with pytest.raises(SamecastError, match="samecast sites is called samecast layers now"):
+    with pytest.raises(SamecastError, match="samecast sites is now samecast layers"):
         parse(["sites"])
     assert parse(["learn", "lora", "--photos", "a", "--size", "64"]).settings.size == 64  # type: ignore[attr-defined]
 
@@ -149,8 +149,14 @@ def test_nested_settings_take_what_was_typed_and_keep_the_rest() -> None:
 
 def test_what_was_typed_is_known_even_where_it_is_the_default() -> None:
     for words, data in (
-        (["render", "--again", "r.json", "--steps", "50"], "as it was: leave out --num-inference-steps"),
-        (["study", "--resume", "s", "--photos", "first"], "as it was: leave out --photos"),
+        (
+            ["render", "--again", "r.json", "--steps", "50"],
+            "--again takes all settings from the record: leave out --num-inference-steps",
+        ),
+        (
+            ["study", "--resume", "s", "--photos", "first"],
+            "--resume takes the settings from the folder: leave out --photos",
+        ),
     ):
         options = parse(words)
         with pytest.raises(SamecastError, match=data):

@@ -94,7 +94,7 @@ def test_output_that_goes_nowhere_is_one_line_or_works(
     assert "Traceback" not in done.stderr
     assert "Exception ignored" not in done.stderr
     if code and "2>&-" not in script:
-        assert done.stderr.startswith("samecast: what was to be printed cannot be: ")
+        assert done.stderr.startswith("samecast: the output cannot be printed: ")
 
 
 def test_a_mistake_is_told_by_its_code_where_it_cannot_be_printed(tmp_path: Path) -> None:

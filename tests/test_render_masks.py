@@ -235,5 +235,5 @@ def test_mistakes_about_masks_are_one_line(
 
 
 def test_as_many_masks_as_references(photo: Image.Image) -> None:
-    with pytest.raises(sc.SamecastError, match="2 references need as many masks; got 1"):
+    with pytest.raises(sc.SamecastError, match="2 references need one mask each; got 1"):
         sc.Subject((photo, photo), masks=(half(photo),))

@@ -14,27 +14,27 @@ CARD = Template(
     """\
 # The embedded model
 
-A Stable Diffusion pipeline in miniature, and its judges, trained from scratch on renders of the embedded world
-(`samecast.diorama`, world version {{ world }}). It exists so that every feature of samecast runs for real, on any
-machine, in seconds. It knows {{ classes }} in {{ backgrounds }} backgrounds, and nothing else.
+A small Stable Diffusion pipeline and its scoring models, trained from scratch on renders of the embedded world
+(`samecast.diorama`, world version {{ world }}). It exists so that every feature of samecast runs on
+any machine in seconds. It knows {{ classes }} in {{ backgrounds }} backgrounds, and nothing else.
 
-| folder | what | class |
+| folder | contents | class |
 |---|---|---|
 | `diorama/` | the pipeline: 128 px pictures, latents of 16 x 16 with {{ channels }} channels, SD 1.x topology \
 (16 attention layers), epsilon prediction, SD's noise schedule | `diffusers.StableDiffusionPipeline` |
 | `clip/` | text and image alignment; its text tower is the pipeline's text encoder | `transformers.CLIPModel` |
-| `vit/` | image alignment beside CLIP's, learnt from pictures alone; the stand-in for DINO \
+| `vit/` | image alignment in addition to CLIP's, trained on pictures alone; replaces DINO \
 | `transformers.ViTModel` |
-| `probe/` | reads class, pose, view, background, pattern, accessory, colours and mask off a picture; \
-trained on renders, in the end half of them through the autoencoder, never on generated pictures \
+| `probe/` | reads class, pose, view, background, pattern, accessory, colours and mask from a picture; \
+trained on renders, in the last phase half of them passed through the autoencoder, never on generated pictures \
 | `samecast.diorama.probe.Probe` |
 
 All weights are safetensors in half precision; they load as float32.
 
 ## Data and training
 
-Renders and captions of seeds below 10,000,000; everything measured below is on seeds from there on. No photograph, no
-other model and no text from elsewhere went in. Recipes: `training/`, each `python -m training.<part>`.
+Renders and captions of seeds below 10,000,000; everything below is measured on the other seeds. No photographs, other
+models or other texts were used. Recipes: `training/`, each `python -m training.<part>`.
 
 | part | steps | batch | minutes | seed | device | precision |
 |---|---|---|---|---|---|---|
@@ -54,8 +54,8 @@ if quality.text_to_image.each }} --steps {{ quality.text_to_image.steps }} \
 Autoencoder: **{{ "%.2f"|format(quality.vae_psnr) }} dB** PSNR, SSIM {{ "%.3f"|format(quality.vae_ssim) }}; on the \
 subject alone {{ "%.2f"|format(quality.vae_subject_psnr) }} dB.
 CLIP retrieval: **{{ "%.1f"|format(100 * quality.clip_top1_of_256) }}%** top-1 among 256 scenes described in full.
-Same subject: of two pictures each of 128 held-out subjects, in two scenes, each first one finds its second in \
-{{ "%.1f"|format(100 * quality.same_subject_of_128.clip) }}% (CLIP) and \
+Same subject: with two pictures each of 128 held-out subjects, in two scenes, the nearest second picture is the right \
+one in {{ "%.1f"|format(100 * quality.same_subject_of_128.clip) }}% (CLIP) and \
 {{ "%.1f"|format(100 * quality.same_subject_of_128.vit) }}% (ViT).
 Inversion of held-out renders, 50 steps: {{ "%.1f"|format(quality.inversion.plain_psnr) }} dB plain, \
 {{ "%.1f"|format(quality.inversion.replayed_psnr) }} dB with the source replayed (the autoencoder's loss). Two \
@@ -65,13 +65,13 @@ pictures of one prompt differ by {{ "%.0f"|format(quality.diversity.rms) }} grey
 {{ "%.0f"|format(quality.speed.evaluations_per_second) }} evaluations/s in batches of 32 on two cores. Recipes and \
 code: commit {{ quality.commit }}.
 
-| the probe reads | off renders | off reconstructions | off generated pictures, as the caption states |
+| the probe reads | from renders | from reconstructions | from generated pictures, compared with the caption |
 |---|---|---|---|
 {% for name, value in quality.probe_renders.items() -%}
 | {{ name }} | {{ show(name, value) }} | {{ show(name, quality.probe_reconstructions[name]) }} \
 | {{ show(name, quality.text_to_image[name]) if name in quality.text_to_image else "" }} |
 {% endfor %}
-Errors are mean CIEDE2000 differences. Colours of generated pictures count where the stated word is away from its
+Errors are mean CIEDE2000 differences. Colours of generated pictures count only if the stated word is away from its
 neighbours (by {{ clear }} CIEDE2000 or more).
 
 ## Limits
@@ -82,24 +82,24 @@ neighbours (by {{ clear }} CIEDE2000 or more).
 )
 
 HISTORY = """\
-The figures are each part's last run. Parts that were trained on from earlier weights say so in `training/NOTES.md`.
-The world's pictures hold one subject each and give self-attention little to keep alike, where Stable Diffusion has
-seen things repeat. So the denoiser learnt on *diptychs* too, two photos of one subject side by side on one canvas, of
-which each half has a caption of its own that cross-attention reads in that half alone; and in its last run on
-*readings*: one photo reads the keys and values of another of its subject, at a run of layers from a random one on or up
-to one. In six of ten of both, a photo showed somewhat of another subject's looks under its noise, and was to be led
-back to its own subject's. What ships is a mean of the weights before (0.58) and after (0.42) the readings. **It has
-thus been taught what Stable Diffusion does untaught**, to take looks from what it reads, at no layer or step more than
-at another, and in part to leave the background there: the more of the second weights, the less of it leaks. Which
-layers and steps do how much is measured, not told to it; but figures must not be carried over to other models. One step
-in twenty was on scenes with two different subjects. Tokens on a subject counted more than others, and each of its
-parts the same."""
+The figures are for each part's last run. `training/NOTES.md` lists parts that started from earlier weights.
+The world's pictures show one subject each, so self-attention has little to keep consistent, whereas Stable Diffusion
+has seen repeated objects. So the denoiser was also trained on *diptychs*, two photos of one subject side by side on one
+canvas, each half with its own caption, which cross-attention reads in that half alone; and in its last run on
+*readings*: one photo reads the keys and values of another photo of its subject, at all layers from, or up to, a random
+one. In six of ten samples of both, the noisy photo showed some of another subject's appearance, to be corrected to that
+of its own subject. The published weights are a mean of those before (0.58) and after (0.42) the readings. **So the
+model was trained for what Stable Diffusion does without such training**: to take the subject's appearance from what it
+reads, at all layers and steps alike, and in part not to take the background: the larger the share of the second
+weights, the less background leaks. The effect of layers and steps is measured, not trained; but figures must not be
+transferred to other models. One step in twenty was on scenes with two different subjects. Tokens on the subject had
+more weight than others, and each of its parts the same."""
 
 LIMITS = """\
-Shapes are right more often than crisp: thin parts (legs, tails, collars) run, and a narrow pattern may read as another.
-The autoencoder blurs subjects before any method touches them, so reconstruction bounds what consistency can be
-measured, and the probe's errors bound what it may rank. Words it was not trained on do nothing. It must not be used to
-judge real photographs."""
+Shapes are more often right than sharp: thin parts (legs, tails, collars) blur, and a narrow pattern may look like
+another. The autoencoder blurs subjects before any method sees them, so its reconstruction limits measurable
+consistency, and the probe's errors limit which methods it can rank. Words without training have no effect. The models
+must not be used to score real photographs."""
 
 
 def show(name: str, value: float) -> str:

@@ -1,8 +1,8 @@
-"""The demo: one held-out subject of the embedded world, six prompts, four settings, and the probe as the judge.
+"""The demo: one held-out subject of the embedded world, six prompts, four settings, scored by the probe.
 
-A small study: its own grid, one subject, and the metrics that know the truth. The subject was never trained on, and the
-prompts say nothing of it but its class. What a picture shows of its colours and pattern came through attention, and
-because the world is rendered, a judge can say whether it is right.
+A small study of one subject with its own grid, scored against the truth. No model was trained on the subject, and the
+prompts name only its class, so its colours and pattern can reach a picture only through attention. As the world is
+rendered, the probe can decide whether they are right.
 """
 
 import json
@@ -56,10 +56,10 @@ class Demo:
     """The finished demo.
 
     Args:
-        folder: where it lies.
-        noun: what its subject is.
-        scores: for each setting, for each picture, its scores by metrics' columns.
-        seconds: that it took.
+        folder: its folder.
+        noun: the class of its subject.
+        scores: the scores of each picture by metrics' columns, for each setting.
+        seconds: its duration.
     """
 
     folder: Path
@@ -69,15 +69,15 @@ class Demo:
 
     @property
     def truths(self) -> list[type[Metric]]:
-        """The metrics that say what is right."""
+        """The metrics with verdicts."""
         return [m for about in ("subject", "prompt", "picture") for m in truths_among(metric_types(METRICS), about)]
 
     def label(self, metric: type[Metric]) -> str:
-        """What a metric says is right, in words."""
-        return {"subject": f"same {self.noun}", "prompt": "scene as asked", "picture": "both"}[metric.about]
+        """A metric's verdict in words."""
+        return {"subject": f"same {self.noun}", "prompt": "right scene", "picture": "both"}[metric.about]
 
     def table(self) -> Table:
-        """The verdicts, setting by setting."""
+        """The verdicts by setting."""
         return Table(
             columns=("setting", *(self.label(metric) for metric in self.truths), "colours off by"),
             rows=tuple(
@@ -88,13 +88,13 @@ class Demo:
                 )
                 for setting, of in self.scores.items()
             ),
-            caption="Verdicts of the probe, which shares nothing with the model and never saw its pictures; the same "
-            "is right in class, pattern, accessory and both colours (within 10 CIEDE2000)",
+            caption="Verdicts of the probe, which shares nothing with the model and was not trained on its pictures; "
+            "the same means right class, pattern, accessory and both colours (within 10 CIEDE2000)",
         )
 
 
 def colours_off(scores: Sequence[Mapping[str, float]]) -> float:
-    """How far both colours are from the subject's, in CIEDE2000, the mean over pictures."""
+    """The mean error of both colours over pictures, in CIEDE2000."""
     return fmean(of[name] for of in scores for name in ("base_error", "second_error"))
 
 
@@ -102,11 +102,11 @@ def settings_of(steps: int) -> tuple[Setting, ...]:
     """The four settings; their spans are those of a run of 50 steps, scaled to this one's length."""
     start, early = (round(step * steps / _FULL_RUN) for step in (4, 25))
     return (
-        Setting("no control", "the prompt alone, from the same start", ()),
+        Setting("no control", "the prompt alone, from the same initial latents", ()),
         Setting(
             f"decoder, steps {start}-{steps}", "layers 10-15 read the photo to the end", masactrl(start, layers="10-15")
         ),
-        Setting(f"encoder, steps {start}-{steps}", "layers 0-7 read it instead", masactrl(start, layers="0-7")),
+        Setting(f"encoder, steps {start}-{steps}", "layers 0-7 read the photo instead", masactrl(start, layers="0-7")),
         Setting(
             f"decoder, steps {start}-{early}", "layers 10-15, stopping early", masactrl(start, early, layers="10-15")
         ),
@@ -114,13 +114,13 @@ def settings_of(steps: int) -> tuple[Setting, ...]:
 
 
 def run_demo(model: Model, folder: str | Path, *, steps: int = _FULL_RUN, progress: Progress | None = None) -> Demo:
-    """Render, judge, and write `index.html`, `grid.png`, `demo.json` and the study that they are made from.
+    """Render and score the demo's study, and write it with `index.html`, `grid.png` and `demo.json`.
 
     Args:
         model: the model to show.
-        folder: where; an earlier demo there is replaced, anything else is left alone and the next free name taken.
+        folder: the demo's folder. An earlier demo there is replaced; otherwise the next free name is used.
         steps: denoising steps.
-        progress: called with what is being worked on, how much of it is done, and how much there is.
+        progress: called with the name of the work, the amount done and the total.
 
     Raises:
         SamecastError: the folder cannot be written, or a picture cannot be made.
@@ -136,7 +136,7 @@ def run_demo(model: Model, folder: str | Path, *, steps: int = _FULL_RUN, progre
         str(model.backbone.identity.id),
         revision="",
         dtype="",
-        clip="diorama",  # the pictures are of its world, whatever the model
+        clip="diorama",  # the pictures show its world, whatever the model
         title="demo",
         metrics=METRICS,
     )
@@ -160,18 +160,18 @@ def run_demo(model: Model, folder: str | Path, *, steps: int = _FULL_RUN, progre
     return replace(demo, folder=place.final)
 
 
-Judged = tuple[Image.Image, str, Mapping[str, float]]
+ScoredPicture = tuple[Image.Image, str, Mapping[str, float]]
 """A picture, its prompt, and its scores by metrics' columns."""
 
 
 def _quiet(name: str, done: int, total: int) -> None:
-    """Progress that nobody asked for."""
+    """A progress callback that does nothing."""
 
 
-def _pictures(study: StudyFolder, recipe: Recipe, subject: StudySubject) -> dict[str, list[Judged]]:
-    """The study's pictures by its variants, in the order of the subject's prompts."""
+def _pictures(study: StudyFolder, recipe: Recipe, subject: StudySubject) -> dict[str, list[ScoredPicture]]:
+    """The study's pictures by variant, in the order of the subject's prompts."""
     metrics = metrics_of(recipe)
-    found: dict[str, list[Judged]] = {}
+    found: dict[str, list[ScoredPicture]] = {}
     for order in sorted(orders_of(recipe, subject), key=lambda order: subject.prompts.index(order.cast.prompt)):
         scores = study.scores(score_key(subject, order.cast), metrics)[order.key]
         data = {metric.column: scores[metric.key] for metric in metrics}
@@ -179,7 +179,7 @@ def _pictures(study: StudyFolder, recipe: Recipe, subject: StudySubject) -> dict
     return found
 
 
-def _row(demo: Demo, setting: Setting, pictures: Sequence[Judged]) -> Row:
+def _row(demo: Demo, setting: Setting, pictures: Sequence[ScoredPicture]) -> Row:
     marks = [metric for metric in demo.truths if metric.about != "picture"]
     panels = tuple(
         Panel(image, prompt, tuple(Mark(demo.label(metric), bool(scores[metric.column])) for metric in marks))
@@ -194,9 +194,9 @@ def _page(
     where = model.backbone.describe()
     return Page(
         title=f"One {demo.noun}, six scenes",
-        summary=f"The model has never seen this {demo.noun}, and no prompt tells its colours or its pattern. What the "
-        "pictures know of it they read from the first photo, through attention; each row reads at other layers or for "
-        "another part of the run. Ticks and crosses are the verdicts of a judge that shares nothing with the model.",
+        summary=f"The model has never seen this {demo.noun}, and no prompt states its colours or its pattern. "
+        "They reach the pictures from the first photo, through attention; each row reads at different layers or steps. "
+        "Ticks and crosses are the verdicts of the probe, which shares nothing with the model.",
         references=tuple(
             Panel(photo, f"the {demo.noun}: the photo that is read" if number == 0 else f"the same {demo.noun}")
             for number, photo in enumerate(photos)

@@ -1,4 +1,4 @@
-"""What a notebook shows of our objects: pictures with captions and short tables, as HTML; and bars for long work."""
+"""Notebook output: pictures with captions and short tables as HTML, and progress bars."""
 
 import base64
 import io
@@ -22,7 +22,7 @@ STAGES = {
     "class": "class pictures",
     "learn": "learning",
 }
-"""How the stages of the work are called in front of people."""
+"""The displayed names of the stages."""
 _LARGEST_PNG = 256
 _SHOWN = 256
 """Longest side of a picture in a notebook, in pixels."""
@@ -45,7 +45,7 @@ def figures_html(figures: Iterable[tuple[Image.Image, str]], *, below: Iterable[
     """Pictures in rows, each with its caption.
 
     Args:
-        figures: picture and caption; beyond 24 they are counted, not shown.
+        figures: pictures and captions; those beyond 24 are only counted.
         below: lines of text.
     """
     found = list(figures)
@@ -56,7 +56,7 @@ def figures_html(figures: Iterable[tuple[Image.Image, str]], *, below: Iterable[
 
 
 def table_html(title: str, rows: Mapping[str, object]) -> str:
-    """A heading and, below, names with their values."""
+    """A heading above names with their values."""
     cells = "".join(f"<tr><th>{escape(name)}</th><td>{escape(str(value))}</td></tr>" for name, value in rows.items())
     return f"<div><b>{escape(title)}</b><table>{cells}</table></div>"
 
@@ -72,7 +72,7 @@ def _figure(image: Image.Image, caption: str) -> str:
 
 @contextmanager
 def _bars() -> Generator[Callable[[str, int, int], None]]:
-    """A bar for each stage of the work, in a notebook or a terminal; yields what reports progress."""
+    """A bar for each stage of the work, in a notebook or a terminal; yields the callback to report progress to."""
     from tqdm.auto import tqdm
 
     open_bars: dict[str, Any] = {}
@@ -90,5 +90,5 @@ def _bars() -> Generator[Callable[[str, int, int], None]]:
 
 
 def reporting(progress: Callable[[str, int, int], None] | bool | None) -> Any:
-    """A context that yields the function to report progress to: bars of its own for True, and None for False."""
+    """A context that yields the progress callback: new bars for True, None for False, or the given function."""
     return _bars() if progress is True else nullcontext(progress or None)

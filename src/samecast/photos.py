@@ -27,10 +27,10 @@ MINIMUM_SIDE = 16
 """Smallest side of a photo, in pixels, in which a subject is recognisable."""
 
 MAXIMUM_PIXELS = 150_000_000
-"""Most pixels of a photo: more than common cameras give, and few enough for the memory of a small machine."""
+"""Largest number of pixels of a photo: above that of common cameras, and within the memory of a small machine."""
 
 MAXIMUM_BYTES = 2**30
-"""Most bytes of a photo's file: more than 150 million uncompressed pixels of 16 bits and three colours."""
+"""Largest size of a photo's file in bytes: above 150 million uncompressed pixels of 16 bits and three colours."""
 
 PHOTO_SUFFIXES = frozenset(
     (
@@ -56,10 +56,10 @@ def load_photo(path: str | Path, *, height: int, width: int, fit: Fit = "crop") 
 
     Args:
         path: PNG, JPEG, WebP, AVIF, TIFF, GIF (first frame), BMP; the content decides, not the extension.
-        height: of the result in pixels.
-        width: likewise.
-        fit: "pad" keeps everything and fills up with white; "crop" keeps the centre, and so does "keep", where the size
-            was chosen for the photo's shape (`nearest_shape`) and next to nothing is left over.
+        height: height of the result in pixels.
+        width: width of the result in pixels.
+        fit: "pad" keeps everything and pads with white; "crop" keeps the centre; "keep" is "crop" for a size chosen by
+            `nearest_shape`, where almost nothing is cut off.
 
     Returns:
         An RGB image of this size.
@@ -121,8 +121,8 @@ def listed_path(file: Path, where: str, what: str, name: str) -> Path:
 
     Args:
         file: the list.
-        where: of it the path stands, for the message.
-        what: the path is of, for the message.
+        where: the place of the path in the list, for the message.
+        what: what the path is for, for the message.
         name: the path.
 
     Raises:
@@ -164,16 +164,16 @@ def fit_photo(image: Image.Image, *, height: int, width: int, fit: Fit = "crop")
 
 
 def nearest_shape(width: int, height: int, *, side: int, multiple: int) -> tuple[int, int]:
-    """The height and width, in multiples, that come nearest to a photo's shape and to the area of a square.
+    """The height and width, in multiples, nearest to a photo's shape and to the area of a square.
 
-    Both cannot be met at once. A change of the area counts a quarter of an equal change of the shape, because the shape
-    shows; a square photo gives the square if that is a multiple.
+    A change of the area counts a quarter of an equal change of the shape, because a change of shape is visible. A
+    square photo gives the square if that is a multiple.
 
     Args:
-        width: of the photo.
-        height: of the photo.
-        side: of the square in pixels.
-        multiple: in pixels.
+        width: width of the photo.
+        height: height of the photo.
+        side: side of the square in pixels.
+        multiple: multiple of height and width in pixels.
     """
     shape, area = math.log(width / height), 2 * math.log(side)
 

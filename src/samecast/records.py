@@ -1,13 +1,13 @@
-"""Runs on disk: a folder of pictures with the record that makes them again. Knows no torch.
+"""Runs on disk: a folder of pictures with the record that reproduces them. Does not import torch.
 
     rex/
       01-a-dog-running-on-the-beach-seed0.png
       grid.png         the source and every picture, labelled
       reference.png    the photo as the model read it (more: reference-2.png, ...); the record needs no other file
-      found-mask-picture-1-dog.png   where a method found the subject, for those that look
+      found-mask-picture-1-dog.png   the subject's mask, for methods that find masks
       render.json      prompts, seeds, rules, model, versions, and a hash of every picture
 
-A folder appears complete or not at all, and never over another one. Names in a record are names in its own folder.
+A folder is complete or absent, and never replaces another one. A record names only files in its own folder.
 """
 
 import json
@@ -40,15 +40,15 @@ _LONGEST_SLUG = 60
 
 @dataclass(frozen=True)
 class Record:
-    """What `render.json` says.
+    """The contents of `render.json`.
 
     Args:
-        folder: where the record lies.
+        folder: folder of the record.
         provenance: `RenderResult.provenance` of the run.
-        pictures: hash of the pixels of each picture, in order.
-        references: the photos as the model read them; none where the source was generated.
-        reference_masks: their given masks; or none.
-        target_masks: the given masks of the pictures, one for each; or none.
+        pictures: hashes of the pixels of the pictures, in order.
+        references: the photos as the model read them; empty for a generated source.
+        reference_masks: their given masks; empty for none.
+        target_masks: the given masks of the pictures, one for each; empty for none.
     """
 
     folder: Path
@@ -69,7 +69,7 @@ class _Entry:
 
 @dataclass(frozen=True)
 class _RecordFile:
-    """What of `render.json` is read."""
+    """The fields of `render.json` that are read."""
 
     provenance: Mapping[str, Any]
     pictures: tuple[Any, ...]
@@ -83,7 +83,7 @@ def save_run(result: "RenderResult", folder: str | Path) -> Path:
 
     Args:
         result: what `Model.render` returned.
-        folder: where; if it exists, the next free name is taken (`rex-2`, `rex-3`, ...).
+        folder: the folder; if it exists, the next free name is used (`rex-2`, `rex-3`, ...).
 
     Returns:
         The folder that was written.
@@ -117,19 +117,19 @@ def save_run(result: "RenderResult", folder: str | Path) -> Path:
 
 
 def read_record(path: str | Path) -> Record:
-    """Read a record and the reference that lies beside it.
+    """Read a record and the references beside it.
 
     Args:
         path: `render.json`, or its folder.
 
     Raises:
-        SamecastError: there is no record, it is damaged, or its reference is missing or was changed.
+        SamecastError: there is no record, it is damaged, or a reference is missing or has changed.
     """
     file = expanded(path)
     file = file / RECORD_NAME if is_folder(file) else file
     data = read_json(file, "record of a render")
     if not isinstance(data, dict) or "format" not in data:
-        raise SamecastError(f"{str(file)!r} is no record of a render")
+        raise SamecastError(f"{str(file)!r} is not a record of a render")
     if data["format"] != FORMAT:
         raise SamecastError(f"{str(file)!r} has format {shown(data['format'])}; this version reads format {FORMAT}")
     facts = build(_RecordFile, data, f"{str(file)!r} is damaged: it", spare=True)
@@ -157,7 +157,7 @@ def differing(record: Record, result: "RenderResult") -> tuple[int, ...]:
 
 
 def drift(record: Record, provenance: Mapping[str, Any]) -> tuple[str, ...]:
-    """What is not as it was when the record was made, each in one line: model, machine, versions, batch shapes."""
+    """Differences from the record in model, machine, versions and batch shapes, one line each."""
     lines: list[str] = []
     for name in ("model", "device", "dtype", "threads", "versions", "batch_shapes"):
         then, now = record.provenance.get(name), provenance.get(name)
@@ -166,7 +166,7 @@ def drift(record: Record, provenance: Mapping[str, Any]) -> tuple[str, ...]:
             pairs = [(f"{name} {key}", then.get(key), now.get(key)) for key in keys]
         else:
             pairs = [(name, then, now)]
-        # Through JSON, which turns tuples into lists, as the record went.
+        # Through JSON, as for the record, which turns tuples into lists.
         lines += [
             f"{what} was {before}, is {after}"
             for what, before, after in pairs
@@ -176,7 +176,7 @@ def drift(record: Record, provenance: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def result_grid(result: "RenderResult") -> Image.Image:
-    """The source and every picture of a run, each with its words."""
+    """The source and every picture of a run, each with its caption."""
     prompts = [render.prompt for render in result.renders]
     panels: list[Panel] = []
     shown = "reference" if result.references else "source"
@@ -194,13 +194,13 @@ def slug(text: str) -> str:
 
 
 def pixel_hash(image: Image.Image) -> str:
-    """`sha256:` and a hash over an image's mode, size and pixels: what it shows, however it was compressed."""
+    """`sha256:` and a hash over an image's mode, size and pixels, independent of its compression."""
     head = f"{image.mode} {image.width}x{image.height} ".encode()
     return "sha256:" + sha256(head + image.tobytes()).hexdigest()
 
 
 def _save_all(folder: Path, stem: str, images: Sequence[Image.Image]) -> list[dict[str, str]]:
-    """Writes `stem.png`, `stem-2.png`, ..., and says so as the record does."""
+    """Writes `stem.png`, `stem-2.png`, ...; returns their entries in the record."""
     entries: list[dict[str, str]] = []
     for number, image in enumerate(images, start=1):
         name = f"{stem}.png" if number == 1 else f"{stem}-{number}.png"
@@ -210,7 +210,7 @@ def _save_all(folder: Path, stem: str, images: Sequence[Image.Image]) -> list[di
 
 
 def _save_found(folder: Path, masks: Sequence["FoundMask"]) -> list[dict[str, Any]]:
-    """Writes `found-mask-reference-1-dog.png`, ..., which no repetition needs, and says what is in them."""
+    """Writes `found-mask-reference-1-dog.png`, ..., which a repetition does not need; returns their entries."""
     entries: list[dict[str, Any]] = []
     for found in masks:
         file = free_path(folder / f"found-mask-{found.of}-{found.number}-{slug(found.phrase)}.png")

@@ -17,7 +17,7 @@ class Subject:
 
     Args:
         references: photos of the subject, as paths or PIL images; any format and size.
-        class_noun: its class, in a word ("dog"); replaces `{noun}` in prompts.
+        class_noun: its class ("dog"); replaces `{noun}` in prompts.
         masks: one mask per photo, white on black, with the photo's proportions, for methods with
             given masks; empty for none.
 
@@ -46,7 +46,7 @@ class Subject:
         if not self.references:
             raise SamecastError("a subject needs at least one reference photo; got none")
         if self.masks and len(self.masks) != len(self.references):
-            raise SamecastError(f"{len(self.references)} references need as many masks; got {len(self.masks)}")
+            raise SamecastError(f"{len(self.references)} references need one mask each; got {len(self.masks)} masks")
 
     def __repr__(self) -> str:
         count = len(self.references)
@@ -61,6 +61,6 @@ class Subject:
             name = "" if isinstance(photo, Image.Image) else as_text(photo)
             try:
                 figures.append((photo if isinstance(photo, Image.Image) else open_photo(photo), name))
-            except SamecastError as error:  # a cell shows what there is
+            except SamecastError as error:  # shown instead of raised
                 return figures_html(figures, below=(repr(self), str(error)))
         return figures_html(figures, below=(repr(self),))

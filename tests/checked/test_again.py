@@ -63,7 +63,7 @@ SETTINGS = {"num_inference_steps": 2, "guidance_scale": 7.5, "seed": 0, "init": 
         ),
         (
             {"model": {"id": "x", "revision": "", "lora": [], "concepts": [{"path": "", "strength": 1}]}},
-            "came from memory",
+            "was not loaded from a file",
         ),
         ({"rules": {}}, "the record: rules must be a list"),
         ({"rules": [{"sources": ["source"], "layers": "15", "steps": {"start": "x"}}]}, "rule 1: steps: start must be"),

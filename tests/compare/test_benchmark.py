@@ -152,7 +152,7 @@ def test_a_dry_run_tells_and_makes_nothing(
     assert main(("compare", *words, "--methods", "custom-diffusion", "custom-diffusion-masactrl", "--dry-run")) == 0
     data = " ".join(capsys.readouterr().out.split())
     # A training that two methods share is one; a pair is learnt jointly, each alone, and added up or merged.
-    for name, value in (("units", 3), ("subjects and pairs under a method", 8), ("trainings of a subject", 2)):
+    for name, value in (("units", 3), ("subjects and pairs, per method", 8), ("trainings of a subject", 2)):
         assert re.search(rf"{name} \S* *{value}\b", data)
     assert not list(tmp_path.iterdir())
 

@@ -34,7 +34,7 @@ def shares(**right: tuple[int, int]) -> list[Judgement]:
 def test_the_headline_sets_both_together_against_the_best_of_the_others() -> None:
     found = shares(prompt=(0, 0), learnt=(1, 0), read=(2, 2), joined=(3, 4))
     assert headline(found, METHODS) == (
-        "the two: 88% [0, 100] *both* right; the best of the others, attention: 50% [0, 100]. That is"
+        "the two: 88% [0, 100] *both* right; the best other method, attention: 50% [0, 100]. That is"
         " +38 points [-100, +100], 1.75 times as often."
     )
     assert headline(found, METHODS[:3]) == headline(found, METHODS[3:]) == ""
@@ -44,7 +44,7 @@ def test_the_headline_sets_both_together_against_the_best_of_the_others() -> Non
     )
     drawn = (*METHODS, Method("drawn", "the world", (), drawn=True))
     assert headline(found + shares(drawn=(4, 4)), drawn) == (
-        headline(found, METHODS) + " Of perfect pictures the probe grants 100% [0, 100]."
+        headline(found, METHODS) + " Perfect pictures reach 100% [0, 100]."
     )
     nothing = shares(prompt=(0, 0), learnt=(0, 0), read=(0, 0), joined=(1, 1))
     assert "times" not in headline(nothing, METHODS)

@@ -66,8 +66,8 @@ def test_the_commands_of_the_page_run(rex: Path, tiny_pipeline_dir: Path, capsys
         assert main(words) == 0, line
     data = capsys.readouterr().out
     assert "<new1>, a dog (1 x 32 channels)" in data
-    assert re.search(r"all else moved +[\d.]+%", data)
-    assert re.search(r"elsewhere +off by [\d.]+% of its change, in 3 prompts that were not constrained", data)
+    assert re.search(r"other captions +changed by [\d.]+%", data)
+    assert re.search(r"other prompts +off by [\d.]+% of its change, in 3 prompts that were not constrained", data)
     assert "of the Stable Diffusion family, with text embeddings of 32 channels" in data
     assert re.search(r"error +[\d.]+% of the change; at worst", data)
     assert list(Concept.load(rex / "both.safetensors").tokens) == ["<new1>", "<new2>"]

@@ -166,7 +166,7 @@ def test_a_study_that_goes_on_takes_nothing_that_it_was_told(
     done: Path, capsys: pytest.CaptureFixture[str], words: tuple[str, ...]
 ) -> None:
     assert main(("study", "--resume", str(done), *words)) == 2
-    assert f"goes on with a study as it was: leave out {words[0]}" in " ".join(capsys.readouterr().err.split())
+    assert f"takes the settings from the folder: leave out {words[0]}" in " ".join(capsys.readouterr().err.split())
 
 
 def test_a_relative_model_is_found_from_another_folder(
@@ -192,22 +192,22 @@ def test_axes_come_from_words_and_from_yaml(tmp_path: Path) -> None:
     ("words", "data"),
     [
         (("--axis", "finale=1"), "choose from start"),
-        (("--preset", "aiku", "--axis", "final=1"), "leave it out, or the axes"),
+        (("--preset", "aiku", "--axis", "final=1"), "exclude each other"),
         (("--resume", "nowhere"), "holds no study"),
         (("--resume", "x", "--preset", "aiku"), "leave out --preset"),
-        (("--repeats", "2"), "only the first would be read"),
+        (("--repeats", "2"), "only the first photo is read otherwise"),
         (("--workers", "2"), "go with --executor ray"),
         (("--wait", "2"), "go with --executor ray"),
         (("--executor", "ray", "--wait", "0"), "must be above 0"),
         (("--executor", "ray", "--address", "127.0.0.1:1"), "no cluster answers at 127.0.0.1:1"),
         (("--preset", "masks", "--only-seed"), "only the preset aiku has additions"),
-        (("--only-seed", "--axis", "final=1"), "leave it out, or the axes"),
+        (("--only-seed", "--axis", "final=1"), "leave out --only-seed or the axes"),
         (("gone.json",), "'gone.json' does not exist"),
         (("--subjects", "99"), "--subjects must be a whole number from 1 to 32; got 99"),
-        (("--seeds", "2"), "need a start that is random"),
+        (("--seeds", "2"), "need random initial latents"),
         (("--axis", "layers=up.77"), "match nothing"),
         (("--axis", "final=60"), "beyond the last step"),
-        (("--axis", "mode=subject"), "would do nothing"),
+        (("--axis", "mode=subject"), "needs masks: give maps too"),
         (("--axis", "threshold=0.1,otsu"), "give maps too"),
         (("--clip", "nowhere-at-all"), "does not exist"),
         (("status", "nowhere"), "holds no study"),

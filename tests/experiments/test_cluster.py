@@ -134,10 +134,10 @@ def test_waiting_for_room_is_told_and_ends(cluster: Any, tmp_path: Path) -> None
 
 def test_a_worker_that_cannot_be_made_ends_the_run_with_its_reason(cluster: Any, tmp_path: Path) -> None:
     def make(progress: object) -> Any:
-        raise SamecastError("this worker does not see the study")
+        raise SamecastError("this worker has no access to the study")
 
     store = Store(tmp_path)
-    with pytest.raises(SamecastError, match="no worker can be used: this worker does not see"), store.locked():
+    with pytest.raises(SamecastError, match="no worker can be used: this worker has no access to"), store.locked():
         run_units(store, [Number(1), Number(2)], make, RayExecutor(2))
 
 

@@ -59,7 +59,7 @@ def test_options_become_settings() -> None:
         (("lora", "--photos", "{photos}", "--list", "x.json"), "either --photos"),
         (("lora", "--list", "nowhere.json"), "'nowhere.json' does not exist"),
         (("lora", "--list", "x.json", "--noun", "dog"), "leave out --noun"),
-        (("lora", "--photos", "{photos}", "--noun", "dog", "--entry", "2"), "--entry picks"),
+        (("lora", "--photos", "{photos}", "--noun", "dog", "--entry", "2"), "--entry goes with --list"),
         (("lora", "--photos", "{photos}", "--noun", "dog", "--token", "dog"), "angle brackets"),
         (("lora", "--photos", "{photos}", "--noun", "dog", "--steps", "0"), "steps must be a whole number from 1"),
         (("custom-diffusion", "--photos", "{photos}", "--mode", "q"), "--mode"),

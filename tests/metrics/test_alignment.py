@@ -65,7 +65,7 @@ def test_nothing_to_score_is_refused(scorer: ClipScorer, pictures: list[Image.Im
         scorer.embed_images([])
     with pytest.raises(ValueError, match="no texts"):
         scorer.embed_texts([])
-    with pytest.raises(ValueError, match="as many prompts as pictures"):
+    with pytest.raises(ValueError, match="one prompt per picture"):
         scorer.text_alignment(pictures, CAPTIONS[:1])
 
 

@@ -105,7 +105,7 @@ def test_means_have_a_row_of_their_own_scale_and_what_was_found_stands_over_it()
 def test_one_subject_is_drawn_without_intervals() -> None:
     nothing = (0.2, math.nan, math.nan)
     cloud = Cloud("decoder", {"20": {"rex": (0.2, 0.2)}}, {"20": (nothing, nothing)})
-    figure = scatter([cloud], x="x", y="y", axis="final", ordered=["20"], bars="the mean of the one subject")
+    figure = scatter([cloud], x="x", y="y", axis="final", ordered=["20"], bars="the one subject's mean")
     assert not figure.axes[1].collections
     draw(figure)
 

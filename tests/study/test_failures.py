@@ -167,7 +167,7 @@ def test_of_one_subject_no_interval_is_claimed(create: Create, rex: StudySubject
     write_up(folder, found, folder.path / "page.md")
     for page in (folder.path / "index.html", folder.path / "page.md"):
         text = page.read_text()
-        assert "A claim takes 6 subjects at least; there is 1." in text
+        assert "A claim needs at least 6 subjects; there is 1." in text
         assert "95%" not in text
         assert "one subject" in text.lower()
     with pytest.raises(SamecastError, match="holds no study"):

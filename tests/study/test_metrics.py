@@ -189,7 +189,7 @@ def test_what_has_no_truth_is_not_asked_for_it(create: Create, small: Grid) -> N
         lambda: create(small, name="other", metrics=("clip-text", "clip-image", "identity", "pose")),
         lambda: rescore(folder, ("clip-text", "clip-image", "identity", "pose")),
     ):
-        with pytest.raises(SamecastError, match="identity, pose need the truth, which is known of the bundled"):
+        with pytest.raises(SamecastError, match="identity, pose need the truth, which is known only for the bundled"):
             call()
     assert metrics_of(folder.recipe()) == metrics_of(replace(folder.recipe(), metrics=("clip-text", "clip-image")))
 
@@ -211,7 +211,7 @@ def test_a_table_has_the_columns_of_its_metrics_and_no_others(
     [
         (("study", "--metrics", "clip-txt"), "no metric is called 'clip-txt'; choose from clip-text"),
         (("study", "--metrics", "clip-text"), "add clip-image or dino"),
-        (("study", "--metrics", "clip-text", "ssim", "--dino", "x"), "--dino is asked by none of clip-text, ssim"),
+        (("study", "--metrics", "clip-text", "ssim", "--dino", "x"), "--dino is not used by clip-text, ssim"),
         (("tune", "rex.png", "a dog", "--metrics", "ssim", "psnr"), "a metric of the prompt: add clip-text"),
         (("tune", "rex.png", "a dog", "--metrics", "fid"), "no metric is called 'fid'"),
         (("compare", "--metrics", "fid"), "no metric is called 'fid'"),

@@ -94,5 +94,5 @@ def test_the_bundled_subjects_are_held_out_and_have_a_truth() -> None:
     assert (partly.subject, partly.hidden) == (whole.name, True)
     assert [pixel_hash(p) for p in partly.judged] == [pixel_hash(p) for p in whole.references]
     assert [pixel_hash(p) for p in partly.references] != [pixel_hash(p) for p in whole.references]
-    with pytest.raises(SamecastError, match="photos must be 1 to 4"):
+    with pytest.raises(SamecastError, match="photos must be from 1 to 4"):
         bundled(32, photos=5)

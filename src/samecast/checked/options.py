@@ -1,7 +1,7 @@
-"""Settings as a schema: what the command line, and any form, has to know of a dataclass's fields.
+"""Settings as a schema: what the command line, or any form, needs to know about a dataclass's fields.
 
 A setting is declared once, as a field of a frozen dataclass: its annotation gives type and range (`Within`), its value
-the default, the string below it the help, and `Option` what these leave open. Nothing here knows a command line.
+the default, the string below it the help, and `Option` the rest. Nothing here depends on the command line.
 """
 
 import ast
@@ -16,24 +16,24 @@ from typing import Annotated, Any, Literal, cast, get_args, get_origin, get_type
 
 Group = Literal["subject", "method", "sampling", "model", "output", "advanced"]
 GROUPS: tuple[Group, ...] = get_args(Group)
-"""In the order of help."""
+"""In the order in which help lists them."""
 _SECTION = re.compile(r"^\S", re.MULTILINE)
 
 
 @dataclass(frozen=True, repr=False)
 class Option:
-    """What a field's annotation does not say of the option that it is: `Annotated[int, Option(metavar="STEP")]`.
+    """The properties of an option that its type and default leave open: `Annotated[int, Option(metavar="STEP")]`.
 
     Args:
-        group: under which heading help lists it.
-        name: of the option, where it is not the field's with hyphens.
+        group: the heading that lists it in help.
+        name: the option's name, if it is not the field's with hyphens.
         aliases: short names for it.
-        metavar: what its value is called in help.
-        default: in words, where it is settled later: by the method, the model or the machine.
-        help: in place of the string below the field.
-        given_as: a narrower type for what one option can say.
+        metavar: the name of its value in help.
+        default: the default in words, if the method, the model or the machine sets it.
+        help: replaces the string below the field.
+        given_as: a narrower type that the option accepts.
         repeated: whether the option may be given several times, once for each member of a tuple.
-        positional: whether the values stand without a name.
+        positional: whether the values are given without an option name.
     """
 
     group: Group | None = None
@@ -60,14 +60,14 @@ class Takes:
 
 @dataclass(frozen=True)
 class Leaf:
-    """One setting of a dataclass or of those in it.
+    """One setting of a dataclass, possibly nested.
 
     Args:
-        path: names of fields, from the outermost dataclass in.
-        annotation: of the field, with its marks.
-        default: of the field.
-        option: its marks, joined; the heading is always there.
-        help: for people.
+        path: field names, from the outermost dataclass inwards.
+        annotation: the field's annotation, with its metadata.
+        default: the field's default.
+        option: its `Option` metadata, merged; the heading is always set.
+        help: the help text.
     """
 
     path: tuple[str, ...]
@@ -78,17 +78,17 @@ class Leaf:
 
     @property
     def flag(self) -> str:
-        """The option's name, with hyphens, as it is typed; that of a switch that is on by default switches it off."""
+        """The option's name as typed, with hyphens; a switch that is on by default is named `no-...`."""
         name = self.option.name or self.path[-1].replace("_", "-")
         return f"--no-{name}" if self.default is True else f"--{name}"
 
 
 def leaves(kind: type, default: Any = None) -> tuple[Leaf, ...]:
-    """All settings of a dataclass, those of nested dataclasses among them, in the order of their fields.
+    """All settings of a dataclass, including those of nested dataclasses, in field order.
 
     Args:
         kind: the dataclass.
-        default: an instance whose values are the defaults, in place of the fields' own.
+        default: an instance whose values replace the fields' defaults.
     """
     return tuple(_leaves(kind, default, ()))
 
@@ -119,7 +119,7 @@ def _default_of(field: Any) -> Any:
 
 @cache
 def field_docs(kind: type) -> dict[str, str]:
-    """What is said of each field of a dataclass, and of those it comes from: in a string below it, or under `Args`."""
+    """The help of each field of a dataclass and its bases: the string below the field, or its entry under `Args`."""
     data: dict[str, str] = {}
     for base in reversed(kind.__mro__):
         data |= arg_docs(base)
@@ -139,7 +139,7 @@ def field_docs(kind: type) -> dict[str, str]:
 
 
 def arg_docs(of: object) -> dict[str, str]:
-    """What a docstring says under `Args` of each argument that stands there by itself, as sentences."""
+    """The entries of a docstring's `Args` as sentences, by argument; entries for several arguments are left out."""
     _, _, below = (inspect.getdoc(of) or "").partition("\nArgs:\n")
     section = _SECTION.split(below)[0]
     entries = re.findall(r"^    (\w+): (.*(?:\n {8,}.*)*)", section, re.MULTILINE)

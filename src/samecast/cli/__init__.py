@@ -1,8 +1,8 @@
-"""The command line: reads options, calls the library, shows what came out.
+"""The command line: reads options, calls the library, shows the result.
 
 Exit codes: 0 done; 1 a repeated run differs from its record, or pictures of a study could not be made; 2 a mistake in
-what was asked, told in one line; 130 interrupted, with nothing half-written. Commands are imported when they are
-called, for they bring torch.
+the input, reported in one line; 130 interrupted, with nothing half-written. Commands are imported when they are called,
+because they import torch.
 """
 
 import logging
@@ -33,7 +33,7 @@ def main(words: Sequence[str] | None = None) -> int:
         finally:
             _flush()
     except OutputError as error:
-        report_error(f"what was to be printed cannot be: {error}")
+        report_error(f"the output cannot be printed: {error}")
         drop_output()
         return MISTAKE
 
@@ -45,19 +45,17 @@ def _answer(words: Sequence[str]) -> int:
         report_error(str(error))
         return MISTAKE
     except KeyboardInterrupt as stop:
-        CONSOLE.print(str(stop) or "interrupted; what was finished is kept, and nothing is half-written")
+        CONSOLE.print(str(stop) or "interrupted; finished work is kept, and nothing is half-written")
         return INTERRUPTED
     except (MemoryError, RuntimeError) as error:
         if not _is_out_of_memory(error):
             raise
-        report_error(
-            f"memory does not suffice: lower --height and --width, or the number of pictures at once ({error})"
-        )
+        report_error(f"out of memory: lower --height and --width, or the number of pictures at once ({error})")
         return MISTAKE
 
 
 def _is_out_of_memory(error: Exception) -> bool:
-    """Whether memory ran out: torch says so in an error of its own on accelerators, and in words on the CPU."""
+    """Whether memory ran out: torch raises an error type of its own on accelerators, a RuntimeError on the CPU."""
     data = str(error).lower()
     return isinstance(error, MemoryError) or "out of memory" in data or "can't allocate memory" in data
 
@@ -70,16 +68,17 @@ def _flush() -> None:
 
 
 def _run(options: Command) -> int:
-    """Run what the options ask for."""
+    """Run the command of these options."""
     _set_up_logging(verbose=getattr(options, "verbose", False))
     return DIFFERS if runner_of(options)(options) is False else DONE
 
 
 def _set_up_logging(*, verbose: bool) -> None:
-    """Our own log in detail if asked for, otherwise its warnings; the libraries' chatter only if asked for."""
+    """Logs samecast's details, or only its warnings; the libraries' logs only when verbose."""
     from rich.logging import RichHandler
 
     handler = RichHandler(console=CONSOLE, show_path=False)
     logging.basicConfig(level=logging.INFO if verbose else logging.ERROR, handlers=[handler], format="%(message)s")
-    logging.getLogger("PIL").setLevel(logging.CRITICAL)  # `samecast.photos` says all that is wrong with a photo
+    # `samecast.photos` reports everything that is wrong with a photo
+    logging.getLogger("PIL").setLevel(logging.CRITICAL)
     logging.getLogger("samecast").setLevel(logging.INFO if verbose else logging.WARNING)

@@ -1,4 +1,4 @@
-"""`samecast diorama benchmark`: run it, show the table, say where the rest is."""
+"""`samecast diorama benchmark`: runs it, prints the table and the path of the results."""
 
 from dataclasses import replace
 
@@ -13,10 +13,10 @@ from samecast.metrics import BENCHMARK, metric_types
 
 
 def run_benchmark(options: BenchmarkOptions) -> bool:
-    """Run the benchmark, or the rest of it, and show the means; False if a subject could not be judged.
+    """Run or resume the benchmark, and print the means; False if a subject could not be scored.
 
     Raises:
-        SamecastError: there is no such method, or the folder cannot be written.
+        SamecastError: a method does not exist, or the folder cannot be written.
     """
     from samecast.compare.methods import placements
 

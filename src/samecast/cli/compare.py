@@ -1,4 +1,4 @@
-"""`samecast compare`: run it, show the table, write the page if asked."""
+"""`samecast compare`: runs it, prints the table, writes the page on request."""
 
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -17,10 +17,10 @@ if TYPE_CHECKING:
 
 
 def run_compare(options: CompareOptions) -> bool:
-    """Run the comparison, or the rest of it, and show the means; False if anything could not be judged.
+    """Run or resume the comparison, and print the means; False if anything could not be scored.
 
     Raises:
-        SamecastError: there is no such method, or a folder cannot be written.
+        SamecastError: a method does not exist, or a folder cannot be written.
     """
     from samecast.compare.methods import contest
 
@@ -41,7 +41,7 @@ def run_compare(options: CompareOptions) -> bool:
     from samecast.learn.settings import default_settings
 
     learning = default_settings("custom-diffusion", embedded=options.model == "diorama")
-    # The closed form of merging is of keys and values alone.
+    # The closed form of merging covers keys and values only.
     duos = replace(learning, mode="kv", steps=options.learn_steps)
     asked = Asked(cases(options.subjects), chosen, [duo_case(number) for number in range(options.pairs)])
     job = Contest(

@@ -1,4 +1,4 @@
-"""`samecast concept`: show, merge, compress and convert what was learned of a subject."""
+"""`samecast concept`: shows, merges, compresses and converts concepts."""
 
 from collections import Counter
 from collections.abc import Mapping
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def run_show(options: ShowOptions) -> None:
-    """Tell what is in a file.
+    """Print the contents of a file.
 
     Raises:
         SamecastError: it cannot be read.
@@ -24,24 +24,24 @@ def run_show(options: ShowOptions) -> None:
     from samecast.concepts.formats import describe_format, read_concept
 
     concept = read_concept(options.concept, pickles=False)
-    tell = _reporter()
-    tell("format", describe_format(options.concept, pickles=False))
-    tell("architecture", architecture_of(concept))
+    show = _reporter()
+    show("format", describe_format(options.concept, pickles=False))
+    show("architecture", architecture_of(concept))
     for word, token in concept.tokens.items():
         width = " and ".join(str(vectors.shape[1]) for vectors in token.vectors.values())
         noun = f", a {token.class_noun}" if token.class_noun else ""
-        tell("word", f"{word}{noun} ({token.length} x {width} channels)")
+        show("word", f"{word}{noun} ({token.length} x {width} channels)")
     for what, count in _kinds(concept).items():
-        tell("changes", f"{count} x {what}")
+        show("changes", f"{count} x {what}")
     base = concept.base
-    tell("learned on", f"{base.id or 'a model that the file does not name'} ({base.family}) {base.revision}".strip())
+    show("learned on", f"{base.id or 'an unnamed model'} ({base.family}) {base.revision}".strip())
     for key, value in concept.training.items():
-        tell("training", f"{key}: {value}")
-    tell("size", _size(concept.size))
+        show("training", f"{key}: {value}")
+    show("size", _size(concept.size))
 
 
 def run_merge(options: MergeOptions) -> None:
-    """Make one concept of several, and tell how well each is kept.
+    """Merge several concepts into one, and print how well each is preserved.
 
     Raises:
         SamecastError: they cannot be merged, or the file cannot be written.
@@ -58,19 +58,20 @@ def run_merge(options: MergeOptions) -> None:
     with stages() as report:
         merged, merging = merge(concepts, model, captions=captions, progress=report)
     place = write_new_bytes(options.out, concept_bytes(merged))
-    tell = _reporter()
-    tell("words", " ".join(merged.tokens))
-    tell("each kept to", f"{merging.error:.1e} of what it makes of its word, alone and in 'photo of a ...'")
-    tell(
-        "elsewhere", f"off by {merging.unseen:.1%} of its change, in {len(HELD_OUT)} prompts that were not constrained"
+    show = _reporter()
+    show("words", " ".join(merged.tokens))
+    show("each subject", f"off by {merging.error:.1e} of its outputs, for its word alone and in 'photo of a ...'")
+    show(
+        "other prompts",
+        f"off by {merging.unseen:.1%} of its change, in {len(HELD_OUT)} prompts that were not constrained",
     )
-    tell("all else moved", f"{merging.drift:.2%}")
-    tell("condition", f"{merging.condition:.0e} of the captions, {merging.separation:.0e} of the words")
-    tell("written", str(place))
+    show("other captions", f"changed by {merging.drift:.2%}")
+    show("condition", f"{merging.condition:.0e} for the captions, {merging.separation:.0e} for the words")
+    show("written", str(place))
 
 
 def run_compress(options: CompressOptions) -> None:
-    """Make a concept smaller, and tell what that loses.
+    """Compress a concept, and print what is lost.
 
     Raises:
         SamecastError: it cannot be compressed, or the file cannot be written.
@@ -85,37 +86,37 @@ def run_compress(options: CompressOptions) -> None:
     with stages() as report:
         small, lost = compress(concept, model, keep=options.keep, progress=report)
     place = write_new_bytes(options.out, concept_bytes(small))
-    tell = _reporter()
+    show = _reporter()
     ranks = [layer.rank for layer in lost.layers]
-    tell("ranks", f"{min(ranks)} to {max(ranks)}")
-    tell("error", f"{lost.error:.1%} of the change; at worst {lost.worst.error:.1%}, in {lost.worst.name}")
-    tell("size", f"{_size(lost.bytes_before)} to {_size(lost.bytes_after)}")
-    tell("written", str(place))
+    show("ranks", f"{min(ranks)} to {max(ranks)}")
+    show("error", f"{lost.error:.1%} of the change; at worst {lost.worst.error:.1%}, in {lost.worst.name}")
+    show("size", f"{_size(lost.bytes_before)} to {_size(lost.bytes_after)}")
+    show("written", str(place))
 
 
 def run_convert(options: ConvertOptions) -> None:
-    """Read a concept of any tool and write it for another.
+    """Convert a concept between the formats of different tools.
 
     Raises:
-        SamecastError: a file cannot be read or written, or is not what it should be.
+        SamecastError: a file cannot be read or written, or has unexpected contents.
     """
     check_writable(options.out, "new file" if options.out.suffix else "new folder")
     from samecast.concepts.formats import describe_format, read_concept, write_concept
 
     concept = read_concept(options.concept, pickles=True, word=options.word, rename=_renaming(options.rename))
-    tell = _reporter()
-    tell("read", describe_format(options.concept, pickles=True))
+    show = _reporter()
+    show("read", describe_format(options.concept, pickles=True))
     if options.to in ("peft", "kohya"):
-        concept = _as_lora(concept, options, tell)
+        concept = _as_lora(concept, options, show)
     elif options.to == "diffusers" or (options.to in ("official", "compvis") and options.model):
         concept = _as_whole(concept, options)
     place = write_concept(concept, options.out, options.to)
     for file in sorted(place.iterdir()) if place.is_dir() else [place]:
-        tell("written", str(file))
+        show("written", str(file))
 
 
-def _as_lora(concept: "Concept", options: ConvertOptions, tell: Any) -> "Concept":
-    """The concept with whole weights decomposed, and how well that went."""
+def _as_lora(concept: "Concept", options: ConvertOptions, show: Any) -> "Concept":
+    """The concept with whole weights decomposed; prints the approximation error."""
     from samecast.concepts.compress import compress
     from samecast.concepts.concept import Value
 
@@ -124,7 +125,7 @@ def _as_lora(concept: "Concept", options: ConvertOptions, tell: Any) -> "Concept
     model = _base_model(options.model, [concept], options.device)
     with stages() as report:
         concept, lost = compress(concept, model, keep=options.keep, progress=report)
-    tell("error", f"{lost.error:.1e} of the change; at worst {lost.worst.error:.1e}, in {lost.worst.name}")
+    show("error", f"{lost.error:.1e} of the change; at worst {lost.worst.error:.1e}, in {lost.worst.name}")
     return concept
 
 
@@ -138,15 +139,15 @@ def _as_whole(concept: "Concept", options: ConvertOptions) -> "Concept":
 
 
 def _base_model(name: str, concepts: "list[Concept]", device: str) -> "Model":
-    """The model that was named, or the embedded one where the concepts say that they were learned on that."""
+    """The model given with --model, or the embedded one if the concepts record that they were learned on it."""
     from samecast.concepts.apply import fit_warnings
     from samecast.models.loading import EMBEDDED
     from samecast.render import load
 
     known = {concept.base.id for concept in concepts}
     if not name and known != {EMBEDDED}:
-        data = " and ".join(sorted(known - {""})) or "a model that the file does not name"
-        raise SamecastError(f"this takes the model that was learned on ({data}): give it with --model")
+        data = " and ".join(sorted(known - {""})) or "an unnamed model"
+        raise SamecastError(f"the model that the concept was learned on ({data}) is needed: give it with --model")
     with working("loading the model"):
         quiet_libraries()
         model = load(name or EMBEDDED, device=device, dtype="float32")
@@ -166,7 +167,7 @@ def _renaming(pairs: tuple[str, ...]) -> Mapping[str, str]:
 
 
 def _kinds(concept: "Concept") -> Counter[str]:
-    """How many changes there are of each kind, in words."""
+    """The number of changes of each kind, in words."""
     from samecast.concepts.concept import LowRank
 
     counted: Counter[str] = Counter()
@@ -179,17 +180,17 @@ def _kinds(concept: "Concept") -> Counter[str]:
 
 
 def _reporter() -> Any:
-    """Prints a heading once for all lines below it, and the lines beside it."""
+    """Prints lines, with the heading beside the first."""
     last = ""
 
-    def tell(heading: str, text: str) -> None:
+    def show(heading: str, text: str) -> None:
         nonlocal last
-        # A file may say anything of itself, also to the terminal.
+        # The text comes from a file and may contain control characters.
         plain = "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in text)
         RESULTS.print(f"{heading if heading != last else '':<16}{plain}")
         last = heading
 
-    return tell
+    return show
 
 
 def _size(count: int) -> str:

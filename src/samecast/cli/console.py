@@ -1,7 +1,7 @@
-"""What the person at the terminal sees: results on stdout, everything else on stderr.
+"""Terminal output: results on stdout, everything else on stderr.
 
-Nothing that is printed is read as markup, and nothing of it can command the terminal: paths, prompts and what files say
-of themselves are shown as they are, with control characters written out.
+Nothing printed is interpreted as markup or as terminal commands: paths, prompts and texts from files are shown
+literally, with control characters escaped.
 """
 
 import os
@@ -20,22 +20,22 @@ from rich.text import Text
 from samecast.notebook import STAGES
 
 HEARTBEAT_SECONDS = 30.0
-"""How often a line tells how far the work is, where no bar can be drawn."""
+"""Seconds between progress lines where no bar can be drawn."""
 
 _CONTROL = ("Cc", "Cs", "Zl", "Zp")
 _TURNING = "\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
-"""They turn the direction of what follows, and can make one name look like another."""
+"""Bidirectional controls change the direction of what follows, and can make one name look like another."""
 
 Report = Callable[..., None]
-"""Told a stage, how much of it is done, how much there is, and perhaps the loss."""
+"""Called with a stage, the number of its steps done, their total, and the loss if there is one."""
 
 
 class OutputError(Exception):
-    """What was to be printed could not be: nobody reads it any more, or the disk is full."""
+    """The output could not be printed: the reader has closed the pipe, or the disk is full."""
 
 
 class _Stream:
-    """stdout or stderr as they are when something is printed; a stderr that fails loses no work."""
+    """stdout or stderr, looked up at each write; errors of stderr are ignored."""
 
     def __init__(self, name: str) -> None:
         self._name = name
@@ -44,11 +44,11 @@ class _Stream:
         return getattr(getattr(sys, self._name), name)
 
     def write(self, text: str) -> int:
-        """As a stream's; raises OutputError where that raises OSError."""
+        """As the stream's method; raises OutputError in place of OSError."""
         return self._guarded(lambda stream: stream.write(text)) or 0
 
     def flush(self) -> None:
-        """As a stream's; raises OutputError where that raises OSError."""
+        """As the stream's method; raises OutputError in place of OSError."""
         self._guarded(lambda stream: stream.flush())
 
     def _guarded(self, act: Callable[[Any], Any]) -> Any:
@@ -61,14 +61,14 @@ class _Stream:
 
 
 class _PlainConsole(Console):
-    """A console that takes text for text."""
+    """A console without markup or highlighting."""
 
     def __init__(self, stream: str, **options: Any) -> None:
         file: Any = _Stream(stream)
         super().__init__(file=file, highlight=False, markup=False, emoji=False, **options)
 
     def render_str(self, text: str, **options: Any) -> Text:  # pyright: ignore[reportIncompatibleMethodOverride]
-        """Text with its control characters written out."""
+        """Text with its control characters escaped."""
         return super().render_str(printable(text), **options)
 
 
@@ -77,7 +77,7 @@ RESULTS = _PlainConsole("stdout", soft_wrap=True)
 
 
 def printable(text: str) -> str:
-    """The text on one line, with what would command a terminal written out as Python writes it."""
+    """The text on one line, with terminal control characters escaped as in a Python literal."""
     if text.isascii() and text.isprintable():
         return text
     return "".join(
@@ -89,10 +89,10 @@ def printable(text: str) -> str:
 
 
 def sound_streams() -> None:
-    """Have all three standard streams open, and print what an encoding lacks as escapes.
+    """Make sure that all three standard streams are open, and escape characters that their encoding lacks.
 
-    A process that was started with one of them closed would hand its number to the first file it opens, and what
-    libraries print would go into that.
+    In a process started with one of them closed, the first file opened takes its number, and what libraries print
+    would go into that file.
     """
     for number in range(3):
         with suppress(OSError):
@@ -101,29 +101,29 @@ def sound_streams() -> None:
         os.open(os.devnull, os.O_RDWR)
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:
-            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: PTH123, SIM115 - for the process
-        with suppress(AttributeError):  # notebooks and tests put streams of their own there
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: PTH123, SIM115 - open for the life of the process
+        with suppress(AttributeError):  # notebooks and tests replace the streams
             getattr(sys, name).reconfigure(errors="backslashreplace")
 
 
 def drop_output() -> None:
-    """Let what is still to be printed go nowhere: the interpreter would complain of it when it ends."""
+    """Discard what is still buffered: the interpreter would report it on exit."""
     with suppress(OSError, AttributeError, ValueError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def report_error(message: str) -> None:
-    """One line for one mistake, on stderr."""
+    """Print an error on stderr, as one line."""
     CONSOLE.print(Text.assemble(("samecast:", "bold red"), " ", printable(" ".join(message.split()))), soft_wrap=True)
 
 
 def notify(message: str) -> None:
-    """Something worth knowing that stops nothing, on stderr."""
+    """Print a warning on stderr."""
     CONSOLE.print(Text.assemble(("note:", "yellow"), " ", printable(message)), soft_wrap=True)
 
 
 def quiet_libraries() -> None:
-    """Keep what diffusers and transformers remark to themselves; their failures still raise."""
+    """Silence the logs and warnings of diffusers and transformers; their errors still raise."""
     from diffusers.utils import logging as diffusers_logging
     from transformers.utils import logging as transformers_logging
 
@@ -133,7 +133,7 @@ def quiet_libraries() -> None:
 
 @contextmanager
 def working(what: str) -> Generator[None]:
-    """A spinner for work whose length is unknown, or a line now and then where none can be drawn."""
+    """A spinner for work of unknown length, or a line now and then where none can be drawn."""
     progress = Progress(
         SpinnerColumn(),
         TextColumn("{task.description}", markup=False),
@@ -148,7 +148,7 @@ def working(what: str) -> Generator[None]:
 
 @contextmanager
 def stages(*, shown: bool = True) -> Generator[Report]:
-    """A bar for each stage of the work, with the time it still takes; yields what is told how far it is.
+    """A bar for each stage of the work, with the remaining time; yields the callback to report progress to.
 
     Args:
         shown: whether to show anything.
@@ -180,7 +180,7 @@ def stages(*, shown: bool = True) -> Generator[Report]:
 
 @contextmanager
 def _heartbeat(status: Callable[[], str]) -> Generator[None]:
-    """Says every `HEARTBEAT_SECONDS` how far the work is, on a stderr that is no terminal, until the block ends."""
+    """Prints progress every `HEARTBEAT_SECONDS` while the block lasts, where stderr is not a terminal."""
     if CONSOLE.is_terminal:
         yield
         return

@@ -1,4 +1,4 @@
-"""What `samecast compare` and `samecast diorama benchmark` have in common: a contest run on a device or a cluster."""
+"""Shared by `samecast compare` and `samecast diorama benchmark`: a contest run on a device or a cluster."""
 
 from collections.abc import Sequence
 from contextlib import nullcontext
@@ -29,7 +29,7 @@ ContestOptions = BenchmarkOptions | CompareOptions
 
 @dataclass(frozen=True)
 class Asked:
-    """What a contest is of."""
+    """The models and photos of a contest."""
 
     cases: "Sequence[Case]"
     methods: "Sequence[Method]"
@@ -37,10 +37,10 @@ class Asked:
 
 
 def chosen_methods(methods: "Sequence[Method]", names: Sequence[str]) -> "tuple[Method, ...]":
-    """The methods of some names, each once; of none, all.
+    """The methods with the given names, each once; all methods if no name is given.
 
     Raises:
-        SamecastError: there is none of a name.
+        SamecastError: no method has a given name.
     """
     known = {method.name: method for method in methods}
     for name in names:
@@ -50,7 +50,7 @@ def chosen_methods(methods: "Sequence[Method]", names: Sequence[str]) -> "tuple[
 
 
 def contested(options: ContestOptions, contest: "Contest", asked: Asked) -> "tuple[Benchmark, Contested] | None":
-    """Runs a contest, or the rest of it, and tells what failed; None if it was only to be told what it would take.
+    """Runs or resumes a contest, and prints what failed; None for a dry run.
 
     Raises:
         SamecastError: it cannot be run.
@@ -63,7 +63,7 @@ def contested(options: ContestOptions, contest: "Contest", asked: Asked) -> "tup
 
             quiet_libraries()
             if executor is not None and contest.dtype == "auto":
-                # What `auto` comes to is for the workers' devices to say, and part of every key.
+                # The workers' devices decide what `auto` means, and every key includes it.
                 dtype = executor.ask(partial(settled_dtype, options.device, contest.dtype), Watch(message=notify))
                 contest = replace(contest, dtype=dtype)
             benchmark = replace(contest, device=device_here(options)).benchmark()
@@ -95,13 +95,13 @@ def _show(out: Path, contest: "Contest", benchmark: "Benchmark", asked: Asked) -
     trainings = {
         (case.name, method.learning) for unit, _ in unmade for case, method, _ in unit.parts if method.learning
     }
-    table = Table(title="what it would take", title_justify="left", show_header=False)
+    table = Table(title="dry run", title_justify="left", show_header=False)
     table.add_column()
     table.add_column(justify="right")
     for name, value in (
         ("units", len(units)),
-        ("subjects and pairs under a method", len(places)),
-        ("of these kept already", len(places) - len(left)),
+        ("subjects and pairs, per method", len(places)),
+        ("of these finished", len(places) - len(left)),
         ("pictures to make", len(unmade) * contest.prompts),
         ("trainings of a subject", len(trainings)),
         ("trainings of pairs", len({unit.name for unit, _ in unmade if unit.pair}) * (len(WAYS) - 1)),

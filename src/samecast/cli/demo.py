@@ -1,4 +1,4 @@
-"""`samecast demo`: run it, say where it is and what the judge found."""
+"""`samecast demo`: makes it, prints its path and scores."""
 
 from rich.table import Table
 
@@ -9,7 +9,7 @@ from samecast.disk import check_writable
 
 
 def run_demo(options: DemoOptions) -> None:
-    """Make the demo and show its verdicts.
+    """Make the demo and print its scores.
 
     Raises:
         SamecastError: the demo cannot be made or written.

@@ -1,4 +1,4 @@
-"""`samecast diorama`: look at the embedded world."""
+"""`samecast diorama`: draws pictures of the embedded world."""
 
 import json
 
@@ -8,7 +8,7 @@ from samecast.disk import check_writable, write_picture, writing_folder
 
 
 def run_sheet(options: SheetOptions) -> None:
-    """Draw the contact sheet and say where it is.
+    """Draw the contact sheet and print its path.
 
     Raises:
         SamecastError: the picture cannot be written.
@@ -24,7 +24,7 @@ def run_sheet(options: SheetOptions) -> None:
 
 
 def run_photos(options: PhotosOptions) -> None:
-    """Draw photos of a subject, and say where they are.
+    """Draw photos of a subject, and print their paths.
 
     Raises:
         SamecastError: the folder cannot be written.

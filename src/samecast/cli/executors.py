@@ -1,4 +1,4 @@
-"""Where a long job is worked on, from the options that its commands have in common."""
+"""Where a long job runs, from the options that its commands share."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,10 +11,10 @@ if TYPE_CHECKING:
 
 
 def make_executor(options: ExecutorOptions) -> "RayExecutor | None":
-    """The cluster that is asked for; None is this process.
+    """The requested cluster; None for this process.
 
     Raises:
-        SamecastError: options of a cluster are given without one, one is out of range, or nobody is at its address.
+        SamecastError: cluster options are given without a cluster, one is out of range, or no cluster answers.
     """
     if options.executor == "local":
         if options.workers or options.address or options.wait != ExecutorOptions.wait:
@@ -30,12 +30,12 @@ def make_executor(options: ExecutorOptions) -> "RayExecutor | None":
 
 
 def device_here(options: ExecutorOptions) -> str:
-    """Where this process loads a model: on the CPU where workers have the devices."""
+    """The device on which this process loads a model: the CPU if workers have the devices."""
     return options.device if options.executor == "local" or options.dry_run else "cpu"
 
 
 def lasting(model: str) -> str:
-    """A model's path as one that can be found from another folder too; a hub id, or a name, as it is."""
+    """A model's path made absolute; hub ids and names are unchanged."""
     try:
         return str(Path(model).expanduser().resolve()) if model and Path(model).expanduser().exists() else model
     except OSError:

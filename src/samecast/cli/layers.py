@@ -1,4 +1,4 @@
-"""`samecast layers`: what `--layers` can address in a model."""
+"""`samecast layers`: lists the layers that `--layers` can address in a model."""
 
 import samecast as sc
 from samecast.cli.console import RESULTS, quiet_libraries, working

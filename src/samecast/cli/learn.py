@@ -1,4 +1,4 @@
-"""`samecast learn`: options to settings, a bar with the loss, and where the concept is."""
+"""`samecast learn`: options to settings, a bar with the loss, and the path of the concept."""
 
 import shlex
 from dataclasses import replace
@@ -19,10 +19,10 @@ if TYPE_CHECKING:
 
 
 def run_learn(options: LearnOptions) -> None:
-    """Learn, write the folder, say where the concept is and how to use it.
+    """Learn a concept, write its folder, and print its path and a command that uses it.
 
     Raises:
-        SamecastError: something that was asked for cannot be done.
+        SamecastError: a request cannot be fulfilled.
     """
     settings = settings_of(options)
     subjects = subjects_of(options)
@@ -45,13 +45,13 @@ def run_learn(options: LearnOptions) -> None:
         with stages(shown=devices.is_main) as report:
             done = learn(model, subjects, settings, out, watching=watching, devices=devices, progress=report)
     except KeyboardInterrupt:
-        raise KeyboardInterrupt("interrupted; the same command goes on where it was") from None
+        raise KeyboardInterrupt("interrupted; the same command resumes the run") from None
     if not devices.is_main:
         return
     if done.found:
-        notify(f"{done.file.parent} holds this run already, finished: nothing was done")
+        notify(f"{done.file.parent} already holds this run, finished: nothing was done")
     elif done.file.parent.absolute() != out.absolute():
-        notify(f"{out} holds another run and was left alone")
+        notify(f"{out} holds another run and was not changed")
     words = " ".join(f"{subject.token} {subject.noun}".strip() for subject in subjects[:1])
     RESULTS.print(
         f"{done.file} ({done.file.stat().st_size / 1e6:.1f} MB, {done.steps} steps in {done.seconds:.0f} s, loss"
@@ -65,16 +65,16 @@ def run_learn(options: LearnOptions) -> None:
 
 
 def settings_of(options: LearnOptions) -> LearnSettings:
-    """The settings that the options come to.
+    """The settings from the options.
 
     Raises:
-        SamecastError: one is out of its range, or without effect.
+        SamecastError: one is out of range or has no effect.
     """
     data = options.data("settings")
     settings = options.settings
     if options.model != EMBEDDED:
         settings = replace(default_settings(options.method, embedded=False), **data)
-    no_prior = "" if settings.preserves else "there is no prior to preserve: add --prior-weight 1"
+    no_prior = "" if settings.preserves else "prior preservation is off: add --prior-weight 1"
     if no_prior and options.class_photos is not None:
         raise SamecastError(f"--class-photos has no effect: {no_prior}")
     reasons = {
@@ -91,10 +91,10 @@ def settings_of(options: LearnOptions) -> LearnSettings:
 
 
 def subjects_of(options: LearnOptions) -> "tuple[ToLearn, ...]":
-    """The subjects that the options name.
+    """The subjects from the options.
 
     Raises:
-        SamecastError: they name none, or photos and a list at once.
+        SamecastError: they name none, or both photos and a list.
     """
     from samecast.learn.lists import from_folder, from_list
 
@@ -102,11 +102,11 @@ def subjects_of(options: LearnOptions) -> "tuple[ToLearn, ...]":
         raise SamecastError("give either --photos, a folder, with --noun, or --list, a file such as concepts_list.json")
     if options.photos is not None:
         if options.entry is not None:
-            raise SamecastError("--entry picks from a list: it goes with --list, not with --photos")
+            raise SamecastError("--entry goes with --list, not with --photos")
         return (from_folder(options.photos, options.noun, token=options.token, class_folder=options.class_photos),)
     wrong = [flag for path, flag in options.given.items() if path[0] in ("noun", "token", "class_photos")]
     if wrong or options.list is None:
-        raise SamecastError(f"a list says that itself: leave out {wrong[0]}")
+        raise SamecastError(f"--list states it already: leave out {wrong[0]}")
     return from_list(options.list, options.entry)
 
 

@@ -1,4 +1,4 @@
-"""`samecast masks`: where a model sees the subject of a photo, as pictures and a number."""
+"""`samecast masks`: finds the subject of a photo, and writes its map, mask and overlay."""
 
 import json
 from dataclasses import asdict, replace
@@ -15,15 +15,15 @@ from samecast.records import slug
 
 
 def run_masks(options: MasksOptions) -> None:
-    """Find the masks, write the folder, say how much of each picture they cover.
+    """Find the masks, write the folder, and print how much of each picture they cover.
 
     Raises:
-        SamecastError: something that was asked for cannot be done.
+        SamecastError: a request cannot be fulfilled.
     """
     if not options.references:
         raise SamecastError("give a photo: samecast masks photo.png --noun dog")
     if not options.noun and not options.tokens.phrase:
-        raise SamecastError("say what to look for: --noun dog, or --map-words with --source-prompt")
+        raise SamecastError("name the subject: --noun dog, or --map-words with --source-prompt")
     for photo in options.references:
         open_photo(photo)
     tokens, settings = replace(options.tokens, steps=options.steps), options.settings
@@ -64,7 +64,7 @@ def run_masks(options: MasksOptions) -> None:
     for warning in search.warnings:
         notify(warning)
     if place.final != out.absolute():
-        notify(f"{out} is there already and was left alone")
+        notify(f"{out} exists and was not changed")
     for photo, found in zip(options.references, search.masks, strict=True):
         RESULTS.print(
             f"{photo.name}: {found.phrase!r} covers {found.coverage:.1%} (threshold {found.threshold:.2f})",

@@ -1,4 +1,4 @@
-"""Words to options, and tyro's boxed complaints to one line."""
+"""Parses arguments into options, and turns tyro's boxed errors into one line."""
 
 import contextlib
 import difflib
@@ -24,7 +24,7 @@ For example:
   samecast demo                                              see what it does
   samecast render photo.png "a dog running on the beach"     render your own photo
   samecast learn custom-diffusion --photos rex --noun dog    learn a subject from a few photos
-  samecast render --help                                     all that it can be told
+  samecast render --help                                     list its options
 """
 
 
@@ -34,8 +34,8 @@ class Entry:
 
     Args:
         options: module and name of its dataclass, in `samecast.cli.options`.
-        run: module and name of what does it, in `samecast.cli`.
-        about: what it does, in a few words.
+        run: module and name of the function that runs it, in `samecast.cli`.
+        about: one line of help.
     """
 
     options: str
@@ -49,23 +49,25 @@ COMMANDS = {
         "learn.CustomDiffusionOptions", "learn.run_learn", "Keys and values of cross-attention."
     ),
     "learn textual-inversion": Entry("learn.TextualInversionOptions", "learn.run_learn", "A token alone."),
-    "learn lora": Entry("learn.LoraOptions", "learn.run_learn", "Low-rank additions to all attention."),
+    "learn lora": Entry("learn.LoraOptions", "learn.run_learn", "Low-rank changes of all attention layers."),
     "learn dreambooth": Entry("learn.DreamboothOptions", "learn.run_learn", "The whole denoiser."),
-    "masks": Entry("masks.MasksOptions", "masks.run_masks", "Find the subject of a photo, and draw its mask."),
+    "masks": Entry("masks.MasksOptions", "masks.run_masks", "Find the subject of a photo and its mask."),
     "study": Entry(
         "study.StudyOptions", "study.run_study_command", "Run a grid of settings, scored, plotted, written up."
     ),
-    "study status": Entry("study.StudyStatusOptions", "study_status.run_status", "Tell how far a study is."),
+    "study status": Entry("study.StudyStatusOptions", "study_status.run_status", "Show the progress of a study."),
     "study report": Entry(
-        "study.StudyReportOptions", "study_status.run_report", "Make a study's table, figures and page anew."
+        "study.StudyReportOptions", "study_status.run_report", "Rebuild a study's table, figures and page."
     ),
-    "tune": Entry("tune.TuneOptions", "tune.run_tune", "Search the rules that suit one subject."),
-    "demo": Entry("demo.DemoOptions", "demo.run_demo", "One subject, six prompts, four settings, judged."),
+    "tune": Entry("tune.TuneOptions", "tune.run_tune", "Search for the rules that suit one subject."),
+    "demo": Entry("demo.DemoOptions", "demo.run_demo", "One subject, six prompts, four settings, scored."),
     "layers": Entry("layers.LayersOptions", "layers.run_layers", "List the attention layers of a model."),
-    "concept show": Entry("concept.ShowOptions", "concept.run_show", "Tell what is in a file."),
-    "concept merge": Entry("concept.MergeOptions", "concept.run_merge", "Make one concept of several."),
-    "concept compress": Entry("concept.CompressOptions", "concept.run_compress", "Make a concept smaller."),
-    "concept convert": Entry("concept.ConvertOptions", "concept.run_convert", "Read and write other tools' files."),
+    "concept show": Entry("concept.ShowOptions", "concept.run_show", "Print the contents of a concept file."),
+    "concept merge": Entry("concept.MergeOptions", "concept.run_merge", "Merge several concepts into one."),
+    "concept compress": Entry("concept.CompressOptions", "concept.run_compress", "Compress a concept."),
+    "concept convert": Entry(
+        "concept.ConvertOptions", "concept.run_convert", "Convert between the formats of different tools."
+    ),
     "compare": Entry("compare.CompareOptions", "compare.run_compare", "Compare training, attention and both."),
     "diorama sheet": Entry("diorama.SheetOptions", "diorama.run_sheet", "Draw a contact sheet."),
     "diorama photos": Entry("diorama.PhotosOptions", "diorama.run_photos", "Draw photos of a subject."),
@@ -74,34 +76,34 @@ COMMANDS = {
     ),
 }
 GROUPS = {
-    "learn": "Learn a subject from photos: a concept file comes out, for `samecast render --concept`.",
-    "concept": "Show, merge, compress and convert what was learned of a subject.",
-    "diorama": "Draw the embedded world, and measure methods on it.",
+    "learn": "Learn a subject from photos into a concept file, for `samecast render --concept`.",
+    "concept": "Show, merge, compress and convert concepts.",
+    "diorama": "Draw the embedded world, and benchmark methods on it.",
 }
-"""What commands have in common that are called by two words."""
+"""The help of command groups."""
 FORMER = {"--sites": "--layers", "--map-sites": "--map-layers", "--size": "--height and --width", "sites": "layers"}
-"""Options and commands by the names that they had in samecast 0.1, with those they have now."""
+"""Current names of options and commands, by their names in samecast 0.1."""
 FORMER_OF = {"masks": {"--words": "--map-words", "--sites": "--map-layers"}}
-"""Options that had these names in one command alone."""
+"""The same for names that only one command had."""
 _RULE = re.compile(r"^[\s│|]*[─-]{8,}[\s│|]*$|^[╭╰]")
 _FLAG = re.compile(r"--[\w-]+")
 _NAMES = re.compile(r"(--[\w-]+)(?:, (--[\w-]+))?")
-"""The first option that is suggested, and its other name."""
+"""The first suggested option, and its alias."""
 
 
 def parse(words: Sequence[str]) -> Command:
-    """Read the words of a command line.
+    """Parse a command line.
 
     Args:
-        words: what follows `samecast`.
+        words: the arguments after `samecast`.
 
     Returns:
-        The options of the command that was called.
+        The options of the command.
 
     Raises:
-        SamecastError: the words are no command; the message is one line.
-        SystemExit: help or the version was asked for and has been printed; the code is 0.
-        OutputError: it could not be printed.
+        SamecastError: the words are not a valid command; the message is one line.
+        SystemExit: help or the version was printed; the code is 0.
+        OutputError: help could not be printed.
     """
     if list(words) in (["--version"], ["-V"]):
         RESULTS.print(f"samecast {import_module('samecast').__version__}")
@@ -114,9 +116,9 @@ def parse(words: Sequence[str]) -> Command:
     own = {flag for leaf in leaves(kind) for flag in (leaf.flag, *leaf.option.aliases)}
     for flag in (word.partition("=")[0] for word in rest if word.startswith("--")):
         if flag in former and flag not in own:
-            raise SamecastError(f"{flag} is called {former[flag]} now (see samecast {name} --help)")
+            raise SamecastError(f"{flag} is now {former[flag]} (see samecast {name} --help)")
     typed = _parsed(words, name, parser_of(kind), None, rest)
-    if (meant := _meant(words)) and not os.path.lexists(words[1]):  # taken for the annotations of a study
+    if (meant := _meant(words)) and not os.path.lexists(words[1]):  # parsed as the annotations of a study
         raise SamecastError(meant)
     return read_words(kind, typed)
 
@@ -127,7 +129,7 @@ def options_of(name: str) -> type[Command]:
 
 
 def runner_of(options: Command) -> Callable[[Any], bool | None]:
-    """What does the command of some options; it returns False where it finds a difference or a failure."""
+    """The function that runs the command of some options; it returns False for a difference or a failure."""
     kind = type(options)
     data = f"{kind.__module__.rpartition('.')[2]}.{kind.__name__}"
     return _attribute("samecast.cli", next(entry.run for entry in COMMANDS.values() if entry.options == data))
@@ -139,7 +141,7 @@ def _attribute(package: str, place: str) -> Any:
 
 
 def _listed(words: Sequence[str]) -> Command:
-    """Answers what names no command yet: help lists the commands, and all else is a mistake."""
+    """Handles arguments that name no command yet: help lists the commands, and all else is an error."""
     group = words[0] if words and words[0] in GROUPS else ""
     below = _below(group)
     stubs = [
@@ -148,7 +150,7 @@ def _listed(words: Sequence[str]) -> Command:
     ]
     description = GROUPS.get(group, DESCRIPTION)
     _parsed(words, group, Union[tuple(stubs)], description, list(words[bool(group) :]))  # noqa: UP007
-    raise SamecastError(f"{' '.join(words)} is no command; there are {', '.join(below)}")
+    raise SamecastError(f"{' '.join(words)} is not a command; the commands are {', '.join(below)}")
 
 
 def _parsed(words: Sequence[str], name: str, kind: Any, description: str | None, rest: Sequence[str]) -> Any:
@@ -172,7 +174,7 @@ def _parsed(words: Sequence[str], name: str, kind: Any, description: str | None,
 
 
 def _below(group: str) -> dict[str, str]:
-    """What may follow: below a group its commands, else commands and groups, each with what it does."""
+    """The possible next words with their help: the commands of a group, or all commands and groups."""
     found: dict[str, str] = {}
     for name, entry in COMMANDS.items():
         first, _, second = name.partition(" ")
@@ -184,24 +186,22 @@ def _below(group: str) -> dict[str, str]:
 
 
 def _meant(words: Sequence[str]) -> str:
-    """What a mistyped command was likely meant to be; empty where the command is one, or no command was named."""
+    """The error for a mistyped command, with a suggestion; empty if the command exists or none was named."""
     named = [word for word in words[:2] if not word.startswith("-")]
     if not named:
         return ""
     first, known = named[0], list(_below(""))
     if first in FORMER:
-        return f"samecast {first} is called samecast {FORMER[first]} now"
+        return f"samecast {first} is now samecast {FORMER[first]}"
     if first not in known:
-        return f"there is no command {first!r}{_near(first, known)}; there are {', '.join(known)}"
+        return f"unknown command {first!r}{_near(first, known)}; the commands are {', '.join(known)}"
     second = list(_below(first))
     if len(named) < 2 or named[1] in second or not second:
         return ""
     near = _near(named[1], second, before=f"{first} ")
-    if first == "study" and not near:  # which takes a file there
+    if first == "study" and not near:  # the word after `study` may also be a file
         return ""
-    return (
-        f"there is no command '{first} {named[1]}'{near}; there are {', '.join(f'{first} {name}' for name in second)}"
-    )
+    return f"unknown command '{first} {named[1]}'{near}; there are {', '.join(f'{first} {name}' for name in second)}"
 
 
 def _near(word: str, known: Sequence[str], before: str = "") -> str:
@@ -210,7 +210,7 @@ def _near(word: str, known: Sequence[str], before: str = "") -> str:
 
 
 def _summary(box: str) -> str:
-    """What is wrong and the likeliest remedy, out of a box of several sections."""
+    """The error and the likeliest remedy, from tyro's box of several sections."""
     sections: list[str] = [""]
     for line in box.splitlines():
         if _RULE.match(line):

@@ -1,6 +1,6 @@
 """`samecast render`: options to a run, and `--again`: a record to the same run.
 
-torch comes with `sc.load`, after everything that can be checked without it, so that most mistakes are told at once.
+torch is imported by `sc.load`, after everything that can be checked without it, so that most errors appear at once.
 """
 
 import logging
@@ -25,10 +25,10 @@ _log = logging.getLogger(__name__)
 
 
 def run_render(options: RenderOptions) -> bool:
-    """Render, write the folder, say where it is; False if a repeated run differs from its record.
+    """Render, write the folder, print its path; False if a repeated run differs from its record.
 
     Raises:
-        SamecastError: something that was asked for cannot be done.
+        SamecastError: a request cannot be fulfilled.
     """
     record = recorded(options)
     run = _run_of(options) if record is None else run_again(record, options)
@@ -55,7 +55,7 @@ def run_render(options: RenderOptions) -> bool:
     for warning in result.warnings:
         notify(warning)
     if folder != run.out.absolute():
-        notify(f"{run.out} is there already and was left alone")
+        notify(f"{run.out} exists and was not changed")
     if run.settings.check_inversion or options.verbose:
         _show_quality(result)
     count = len(result.renders)
@@ -70,7 +70,7 @@ def run_render(options: RenderOptions) -> bool:
 
 
 def _load(run: Run) -> tuple["sc.Model", list[str]]:
-    """The model with its concepts, and what may be wrong with these."""
+    """The model with its concepts, and warnings about these."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", sc.SamecastWarning)
         model = sc.load(
@@ -86,7 +86,7 @@ def _load(run: Run) -> tuple["sc.Model", list[str]]:
 
 
 def _show_quality(result: "sc.RenderResult") -> None:
-    """How well each photo survived, and whether all measures could be taken."""
+    """The reconstruction quality of each photo, and whether every measure was available."""
     from samecast.render.quality import lpips_missing
 
     for what, measured in (("the autoencoder alone", result.autoencoder), ("plain inversion", result.inversion)):
@@ -97,7 +97,7 @@ def _show_quality(result: "sc.RenderResult") -> None:
 
 
 def _run_of(options: RenderOptions) -> Run:
-    """The run that the options describe; what can be wrong without a model is found here."""
+    """The run that the options describe; all checks that need no model happen here."""
     rules = rules_of(options)
     free = options.settings.noise_share == 1 and not any(rule.reads_source for rule in rules)
     if options.reference:
@@ -110,9 +110,9 @@ def _run_of(options: RenderOptions) -> Run:
     for photo in (*references, *options.mask, *options.target_mask):
         open_photo(photo)
     if options.mask and len(options.mask) != len(references):
-        raise SamecastError(f"{len(references)} photos need as many --mask; got {len(options.mask)}")
+        raise SamecastError(f"{len(references)} photos need {len(references)} --mask; got {len(options.mask)}")
 
-    def spelt(text: str) -> str:  # a generated source has no Subject, whose noun the model would fill in
+    def spelt(text: str) -> str:  # without a photo there is no Subject whose noun would be filled in
         return text if references or not options.noun else text.replace("{noun}", options.noun)
 
     name = slug(Path(references[0]).stem if references else spelt(prompts[0]))
@@ -143,9 +143,9 @@ def split_inputs(
 
     Args:
         inputs: both, in this order.
-        without: whether the photo may be left out, as with --source-prompt, or where neither rules nor pictures need
-            one: then the first word names no file.
-        command: that they are for.
+        without: whether the photo may be left out, as with --source-prompt, or if neither rules nor initial noise
+            need one; the first word then names no file.
+        command: the command's name.
 
     Raises:
         SamecastError: one of the two is missing.
@@ -158,10 +158,10 @@ def split_inputs(
         else_generated = ", or --source-prompt" if command == "render" else ""
         missing = "a prompt" if _names_a_photo(inputs[0]) else f"a photo before the prompt{else_generated}"
         raise SamecastError(f"{inputs[0]!r} is not enough: give {missing}")
-    # The first is a photo, whatever it is called; more are photos while they look like some.
+    # The first is a photo, whatever its name; those that follow are photos while they look like image files.
     count = next((at for at, word in enumerate(inputs) if at and not _names_a_photo(word)), len(inputs))
     if count == len(inputs):
-        raise SamecastError("all that was given are photos: give a prompt after them")
+        raise SamecastError("got photos only: give a prompt after them")
     return inputs[:count], inputs[count:]
 
 
@@ -173,7 +173,7 @@ def _names_a_photo(word: str) -> bool:
 
 
 def rules_of(options: RenderOptions) -> Rules:
-    """The rules that the options ask for.
+    """The rules from the options.
 
     Raises:
         SamecastError: an option has no effect with the method, or is out of range.
@@ -181,7 +181,7 @@ def rules_of(options: RenderOptions) -> Rules:
     flags = {path[1]: flag for path, flag in options.given.items() if path[0] == "method"}
     if options.rules is not None:
         if flags:
-            raise SamecastError(f"--rules tells all that {', '.join(flags.values())} would: leave one of them out")
+            raise SamecastError(f"--rules replaces {', '.join(flags.values())}: leave out one or the other")
         return read_rules(options.rules)
     given = options.data("method")
     method: str = given.pop("method", DEFAULT)

@@ -1,4 +1,4 @@
-"""A run as it was asked for; and `--again`, which takes it from a record."""
+"""A run from options, or with `--again` from a record."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ _WITH_AGAIN = ("again", "out", "model", "verbose")
 
 @dataclass(frozen=True)
 class Run:
-    """All that a run needs, however it was asked for."""
+    """Everything that a run needs, whether from options or a record."""
 
     model: str
     device: str
@@ -39,17 +39,17 @@ class Run:
 
 
 def recorded(options: RenderOptions) -> Record | None:
-    """The record to repeat, if that is what was asked for."""
+    """The record of `--again`, or None."""
     if options.again is None:
         return None
     if given := options.flags(*_WITH_AGAIN):
-        raise SamecastError(f"--again repeats a run as it was: leave out {', '.join(given)}")
+        raise SamecastError(f"--again takes all settings from the record: leave out {', '.join(given)}")
     return read_record(options.again)
 
 
 @dataclass(frozen=True)
-class _Told:
-    """What of a record's provenance a repetition needs."""
+class _Recorded:
+    """The part of a record's provenance that a repetition needs."""
 
     model: Mapping[str, Any]
     device: str
@@ -66,8 +66,8 @@ class _Told:
 
 
 @dataclass(frozen=True)
-class _ToldModel:
-    """What of it says which model ran."""
+class _RecordedModel:
+    """The model of the provenance."""
 
     id: str
     revision: str
@@ -79,8 +79,8 @@ class _ToldModel:
 
 
 @dataclass(frozen=True)
-class _ToldConcept:
-    """What of it says which concept was applied; the path is empty where it came from memory."""
+class _RecordedConcept:
+    """A concept of the provenance; the path is empty if it was not loaded from a file."""
 
     path: str
     strength: float
@@ -90,14 +90,14 @@ class _ToldConcept:
 
 
 def run_again(record: Record, options: RenderOptions) -> Run:
-    """The run that a record describes, with the threads it had; the process takes them."""
+    """The run that a record describes; sets the process's number of threads to the recorded one."""
     import torch
 
-    data = build(_Told, record.provenance, "the record", spare=True)
-    identity = build(_ToldModel, data.model, "the record's model", spare=True)
-    concepts = [build(_ToldConcept, each, "the record's concept", spare=True) for each in identity.concepts]
+    data = build(_Recorded, record.provenance, "the record", spare=True)
+    identity = build(_RecordedModel, data.model, "the record's model", spare=True)
+    concepts = [build(_RecordedConcept, each, "the record's concept", spare=True) for each in identity.concepts]
     if not all(concept.path for concept in concepts):
-        raise SamecastError("the record is of a concept that came from memory, not from a file: it cannot be repeated")
+        raise SamecastError("the record has a concept that was not loaded from a file, so it cannot be repeated")
     same = options.model == RenderOptions.model
     run = Run(
         model=identity.id if same else options.model,
@@ -110,7 +110,7 @@ def run_again(record: Record, options: RenderOptions) -> Run:
         rules=rules_from_data(data.rules, "the record: "),
         settings=data.settings,
         out=options.out or record.folder.with_name(f"{record.folder.resolve().name}-again"),
-        # One for each picture; render wants one for each prompt.
+        # The record has one for each picture; render takes one for each prompt.
         target_masks=record.target_masks[:: data.settings.num_images_per_prompt],
         revision=None if identity.revision.startswith("sha256:") else identity.revision,
         prediction_type=data.prediction_type if same else options.prediction_type,
@@ -120,12 +120,12 @@ def run_again(record: Record, options: RenderOptions) -> Run:
 
 
 def compare(record: Record, result: "sc.RenderResult") -> bool:
-    """Tell whether a repeated run gave the recorded pictures, and what was not as it was then."""
+    """Print whether a repeated run gave the recorded pictures, and what has changed since."""
     for line in drift(record, result.provenance):
         notify(line)
     different = differing(record, result)
     if not different:
-        RESULTS.print("bit for bit the recorded pictures")
+        RESULTS.print("identical to the recorded pictures, bit for bit")
     else:
-        RESULTS.print(f"not the recorded pictures: {', '.join(map(str, different))} of {len(record.pictures)} differ")
+        RESULTS.print(f"pictures {', '.join(map(str, different))} of {len(record.pictures)} differ from the record")
     return not different

@@ -1,4 +1,4 @@
-"""`samecast study`: a grid of settings, run, or the rest of it."""
+"""`samecast study`: runs or resumes a grid of settings."""
 
 from collections.abc import Sequence
 from contextlib import nullcontext
@@ -42,14 +42,14 @@ _WITH_RESUME = (
     "checkpoint",
     "device",
 )
-"""What may be told again of a study that goes on: what scores it, where its model lies now, and how to work."""
+"""Options allowed with `--resume`: scoring models, the model's present path, and how to run."""
 
 
 def run_study_command(options: StudyOptions) -> bool:
-    """Run a study, or the rest of it; False if pictures could not be made.
+    """Run or resume a study; False if pictures could not be made.
 
     Raises:
-        SamecastError: something that was asked for cannot be done.
+        SamecastError: a request cannot be fulfilled.
     """
     _check(options)
     grid = None if options.resume else grid_of(options)
@@ -58,7 +58,7 @@ def run_study_command(options: StudyOptions) -> bool:
         check_writable(options.out, "folder")
     executor = make_executor(options)
     with working("loading the model"):
-        import_module("samecast.study.publish")  # what it needs is told before any work
+        import_module("samecast.study.publish")  # reports missing requirements before any work
         from samecast.study.folder import StudyFolder
         from samecast.study.job import rescore
         from samecast.study.unit import ExecutionConfig
@@ -70,13 +70,13 @@ def run_study_command(options: StudyOptions) -> bool:
         folder = StudyFolder(place)
         model: Model | None = None
         if grid is None:
-            folder.recipe()  # its model is loaded if there is anything to do
+            folder.recipe()  # the model is loaded only if there is work left
             if options.metrics:
                 rescore(folder, options.metrics)
         else:
             import samecast as sc
 
-            # Devices are the workers': here the model only says what fits it.
+            # The workers have the devices: here the model only checks the settings.
             dtype = options.dtype if executor is None else "auto"
             model = sc.load(options.model, device=device_here(options), dtype=dtype)
     with nullcontext() if executor is None else executor:
@@ -94,45 +94,46 @@ def run_study_command(options: StudyOptions) -> bool:
 
 
 def _check(options: StudyOptions) -> None:
-    """What can be wrong before anything is loaded."""
+    """Checks that need nothing loaded."""
     if options.resume is not None and (given := options.flags(*_WITH_RESUME)):
-        raise SamecastError(f"--resume goes on with a study as it was: leave out {', '.join(given)}")
+        raise SamecastError(f"--resume takes the settings from the folder: leave out {', '.join(given)}")
     check_models(options.metrics, clip=options.clip, dino=options.dino)
     data = [f"--{name}" for name in ("subjects", "prompts", "repeats", "hidden") if (name,) in options.given]
     if options.annotations is not None and data:
-        raise SamecastError(f"{', '.join(data)} choose among the bundled subjects; annotations tell their own")
+        raise SamecastError(f"{', '.join(data)} apply to the bundled subjects: leave out one or the other")
     if options.repeats > 1 and options.photos == "first":
-        raise SamecastError(f"of {options.repeats} photos only the first would be read: add --photos each or together")
+        raise SamecastError(
+            f"--repeats {options.repeats} needs --photos each or together: only the first photo is read otherwise"
+        )
 
 
 def check_models(metrics: Sequence[str], **models: str) -> None:
-    """Refuses metrics without a trade-off, and a scoring model that none of them asks.
+    """Refuses metrics without a trade-off, and a scoring model that none of them uses.
 
     Args:
-        metrics: names; none are the default ones.
-        models: by the fields of `Models`; empty where none was named.
+        metrics: metric names; empty for the default ones.
+        models: scoring models by fields of `Models`; empty if none was named.
 
     Raises:
-        SamecastError: there is no such metric, none of the prompt or of the subject, or none asks a model that was
-            named.
+        SamecastError: a metric does not exist, none scores the prompt or the subject, or none uses a named model.
     """
     types = metric_types(metrics or DEFAULT)
     leading(types)
     for role, model in models.items():
         if model not in ("", "none") and not any(role in metric.asks for metric in types):
-            raise SamecastError(f"--{role} is asked by none of {', '.join(metrics)}: leave it out, or add a metric")
+            raise SamecastError(f"--{role} is not used by {', '.join(metrics)}: leave it out, or add a metric")
 
 
 def grid_of(options: StudyOptions) -> Grid:
-    """The grid that the options ask for.
+    """The grid from the options.
 
     Raises:
         SamecastError: a preset comes with axes, or an axis cannot be read.
     """
     if options.preset is not None and (options.axis or options.config):
-        raise SamecastError("--preset is a grid of its own: leave it out, or the axes")
+        raise SamecastError("--preset and axes exclude each other: leave out one of them")
     if options.only_seed and (options.axis or options.config):
-        raise SamecastError("--only-seed goes with --preset aiku: leave it out, or the axes")
+        raise SamecastError("--only-seed goes with --preset aiku: leave out --only-seed or the axes")
     axes = [parse_axis(words) for words in options.axis]
     base: dict[str, Any] = {}
     if options.config is not None:
@@ -221,7 +222,7 @@ def _create(
 
     dtype = ""
     if executor is not None:
-        # What `auto` comes to is for the workers' devices to say.
+        # The workers' devices decide what `auto` means.
         dtype = executor.ask(partial(settled_dtype, options.device, options.dtype), Watch(message=notify))
     recipe, subjects = _settled(options, recipe, given, model, dtype)
     with working("checking the scorers and reading the photos"):
@@ -246,7 +247,7 @@ def _run(
     made, failed, evaluations = (
         sum(getattr(tally, name) for tally in ran.tallies) for name in ("made", "failed", "evaluations")
     )
-    # Before the table, which a full disk may not take.
+    # Before the table, which may not fit on a full disk.
     data = f", {failed} not made" if failed else ""
     data += f", {ran.failed} units failed" if ran.failed else ""
     RESULTS.print(f"{made} pictures made, {ran.kept} kept{data}, {evaluations} evaluations")
@@ -265,17 +266,17 @@ def _show_estimate(recipe: "Recipe", subjects: "tuple[StudySubject, ...]", model
 
     with working("timing a few calls"):
         data = estimate(recipe, subjects, model.backbone)
-    table = Table(title="what it would take", title_justify="left", show_header=False)
+    table = Table(title="dry run", title_justify="left", show_header=False)
     table.add_column()
     table.add_column(justify="right")
     for name, value in (
         ("subjects", f"{data.subjects}"),
-        ("runs for each picture's prompt and photo", f"{data.runs:,}"),
-        ("of these distinct", f"{data.distinct:,}"),
-        ("nodes of the tree they share", f"{data.nodes:,}"),
+        ("runs per prompt and photo", f"{data.runs:,}"),
+        ("of these, distinct", f"{data.distinct:,}"),
+        ("nodes of their shared tree", f"{data.nodes:,}"),
         ("trees", f"{data.trees:,}"),
         ("evaluations", f"{data.evaluations:,}"),
-        ("evaluations, each run alone", f"{data.alone:,}"),
+        ("evaluations, each run separately", f"{data.alone:,}"),
         ("minutes of denoising here", f"{data.seconds / 60:.1f}"),
         ("memory for a photo's trajectory", f"{data.trajectory_bytes / 2**20:,.0f} MiB"),
         ("memory for a full batch", f"{data.batch_bytes / 2**20:,.0f} MiB"),

@@ -1,4 +1,4 @@
-"""`samecast study status` and `study report`: how far a study is, and what it says."""
+"""`samecast study status` and `study report`: the progress and the findings of a study."""
 
 from rich.markup import escape
 from rich.table import Table
@@ -12,7 +12,7 @@ _MOST_SUBJECTS = 40
 
 
 def run_status(options: StudyStatusOptions) -> None:
-    """Tell how far a study is; of many subjects the first that are not finished.
+    """Print the progress of a study; of many subjects, the first unfinished ones.
 
     Raises:
         SamecastError: there is no study in the folder.
@@ -45,7 +45,7 @@ def run_status(options: StudyStatusOptions) -> None:
 
 
 def run_report(options: StudyReportOptions) -> None:
-    """Make a study's table, figures and page anew, and write its findings.
+    """Rebuild a study's table, figures and page, and write its findings.
 
     Raises:
         SamecastError: there is no study in the folder, or the file cannot be written.

@@ -1,4 +1,4 @@
-"""`samecast tune`: search the rules that suit one subject, show the front, write the chosen ones."""
+"""`samecast tune`: searches for rules that suit one subject, prints the best trade-offs, writes the chosen rules."""
 
 import json
 from contextlib import nullcontext
@@ -31,10 +31,10 @@ if TYPE_CHECKING:
 
 
 def run_tune(options: TuneOptions) -> bool:
-    """Search, show, write; False if pictures could not be made.
+    """Run the search; False if pictures could not be made.
 
     Raises:
-        SamecastError: something that was asked for cannot be done.
+        SamecastError: a request cannot be fulfilled.
     """
     references, prompts = split_inputs(options.inputs, command="tune")
     check_prompts(prompts)
@@ -117,7 +117,7 @@ def _show_round(done: "Round") -> None:
 def _show_rounds(recipe: "Recipe", subject: "StudySubject") -> None:
     from samecast.study.tune import extent_of, rounds_of
 
-    table = Table(title="what it would take: rounds, as long as none fails", title_justify="left")
+    table = Table(title="dry run: rounds, if none fails", title_justify="left")
     for heading in ("candidates", "tried on", "pictures"):
         table.add_column(heading, justify="left" if heading == "tried on" else "right")
     for count, extent in rounds_of(len(recipe.grid.variants), extent_of(recipe, subject)):

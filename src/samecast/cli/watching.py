@@ -1,4 +1,4 @@
-"""What the person at the terminal sees of a long job: how many units are done, and how far those under way are."""
+"""Progress of a long job on the terminal: the number of finished units, and the progress of those in work."""
 
 import time
 from collections.abc import Generator, Mapping, Sequence
@@ -14,17 +14,17 @@ from samecast.cli.console import CONSOLE, notify
 from samecast.experiments.executors import Watch
 
 HEARTBEAT = 60.0
-"""Seconds between two lines where the output is no terminal."""
+"""Seconds between two lines where the output is not a terminal."""
 _MOST_BARS, _MOST_FAILURES = 8, 5
 
 
 @dataclass
 class Showing:
-    """A bar for all units and one for each that is under way; or, where there is no terminal, a line now and then.
+    """A bar for all units and one for each in work; without a terminal, a line now and then.
 
     Args:
-        what: the units are called, in the plural.
-        bars: on the terminal.
+        what: what the units are called, in the plural.
+        bars: the progress bars.
     """
 
     what: str
@@ -35,11 +35,11 @@ class Showing:
     _said: float = field(default_factory=time.monotonic)
 
     def watch(self) -> Watch:
-        """What a runner tells."""
+        """An event of the runner."""
         return Watch(progress=self._progress, message=notify)
 
     def finished(self, unit: str, count: int, total: int) -> None:
-        """One unit has ended; so many have, of so many."""
+        """One unit has ended: `count` of `total` so far."""
         for name in [name for name in self._tasks if name == unit or name.startswith(f"{unit},")]:
             self.bars.remove_task(self._tasks.pop(name))
         self._bar(self.what, count, total)
@@ -66,7 +66,7 @@ class Showing:
 
 @contextmanager
 def watching(what: str) -> Generator[Showing]:
-    """Shows a job of units while a block lasts."""
+    """Shows the progress of a job while the block lasts."""
     bars = Progress(
         TextColumn("{task.description:<18}"),
         BarColumn(),
@@ -80,10 +80,10 @@ def watching(what: str) -> Generator[Showing]:
 
 
 def report_failures(failures: Sequence[Mapping[str, Any]], place: Path) -> None:
-    """The first of what failed, and where the rest is told."""
+    """Prints the first failures, and where the rest are listed."""
     for failure in failures[:_MOST_FAILURES]:
         kind = "" if failure["kind"] in ("", "SamecastError") else f"{failure['kind']}: "
         tries = f" (tried {failure['tries']} times)" if failure.get("tries", 1) > 1 else ""
         notify(f"not made: {failure['unit']}: {kind}{failure['reason']}{tries}")
     if len(failures) > _MOST_FAILURES:
-        notify(f"{len(failures) - _MOST_FAILURES} more are told in {place}")
+        notify(f"{len(failures) - _MOST_FAILURES} more are listed in {place}")

@@ -1,7 +1,7 @@
-"""A dataclass of settings as tyro's options, and what was typed as the dataclass.
+"""Converts a dataclass of settings to tyro's options, and typed options back to the dataclass.
 
-tyro reads one small dataclass for each heading of help, made of the settings that `samecast.checked.leaves` finds; its
-defaults are "not given", so that what nobody typed is left to the settings themselves.
+tyro reads one small dataclass for each heading of help, made from the settings that `samecast.checked.leaves` finds.
+Their defaults are "not given", so that the settings' own defaults apply to options that were not typed.
 """
 
 from collections.abc import Callable, Mapping
@@ -19,28 +19,28 @@ _Taken = Mapping[tuple[str, ...], Any]
 
 
 class Command:
-    """What the options of every command have.
+    """Base class of every command's options.
 
     Attributes:
-        given: the options that were typed, by the path of their field.
-        other: a nested dataclass's name, its defaults under another condition, and that condition, for help.
+        given: the typed options, by the path of their field.
+        other: a nested dataclass's name, its defaults under another condition, and that condition in words, for help.
     """
 
     given: ClassVar[_Given] = {}
     other: ClassVar[tuple[str, Any, str] | None] = None
 
     def flags(self, *without: str) -> list[str]:
-        """The options that were typed, except those of some fields; positional ones have no hyphens."""
+        """The names of the typed options, except those of some fields; positional arguments have no hyphens."""
         return [flag for path, flag in self.given.items() if path[0] not in without]
 
     def data(self, name: str) -> dict[str, Any]:
-        """What was typed of the nested dataclass in a field, by field."""
+        """The typed values of the nested dataclass in a field, by its field names."""
         nested = getattr(self, name)
         return {path[1]: getattr(nested, path[1]) for path in self.given if path[0] == name and len(path) == 2}
 
 
 def parser_of(kind: type[Command]) -> type:
-    """The dataclass of dataclasses that tyro reads a command with: a heading each, positional arguments above."""
+    """The nested dataclass that tyro parses a command into: one part for each heading, positional arguments first."""
     headings: dict[str, list[tuple[str, Any, Any]]] = {group: [] for group in GROUPS}
     plain: list[tuple[str, Any, Any]] = []
     for leaf in leaves(kind):
@@ -58,10 +58,10 @@ def parser_of(kind: type[Command]) -> type:
 
 
 def read_words(kind: type[Command], typed: Any) -> Command:
-    """The options of a command from what tyro made of its words.
+    """The options of a command from tyro's parsed values.
 
     Raises:
-        SamecastError: a value is of another type than its field, or out of its range.
+        SamecastError: a value has another type than its field, or is out of range.
     """
     values = {
         name: value
@@ -95,7 +95,7 @@ def _values(part: Any) -> dict[str, Any]:
 
 
 def _changes(default_of: Callable[[str], Any], taken: _Taken, above: tuple[str, ...]) -> dict[str, Any]:
-    """What was typed, by field; of a nested dataclass its default with what was typed in its place."""
+    """The typed values by field; a nested dataclass is its default with the typed values replaced."""
     changes: dict[str, Any] = {}
     for path, value in taken.items():
         name, here = path[len(above)], path[: len(above) + 1]
@@ -114,7 +114,7 @@ def _default_of(kind: type, name: str) -> Any:
 
 
 def _without_none(annotation: Any) -> Any:
-    """An annotation for what was typed, where None cannot be."""
+    """The annotation without None."""
     if get_origin(annotation) is Annotated:
         return Annotated[(_without_none(get_args(annotation)[0]), *annotation.__metadata__)]  # type: ignore[return-value]
     kept = tuple(part for part in get_args(annotation) if part is not type(None))
@@ -122,12 +122,12 @@ def _without_none(annotation: Any) -> Any:
 
 
 def _key(leaf: Leaf) -> str:
-    """The leaf's option as a name of Python's."""
+    """The leaf's option as a Python identifier."""
     return (leaf.option.name or leaf.path[-1]).replace("-", "_")
 
 
 def _absent(leaf: Leaf) -> Any:
-    """What stands where nothing was typed."""
+    """The value of an option that was not typed."""
     kind = _plain(leaf)
     if kind is bool:
         return leaf.default
@@ -135,7 +135,7 @@ def _absent(leaf: Leaf) -> Any:
 
 
 def _plain(leaf: Leaf) -> Any:
-    """The type that an option takes, without marks and without None."""
+    """The type of an option's value, without metadata and None."""
     kind: Any = leaf.option.given_as or leaf.annotation
     while get_origin(kind) is Annotated:
         kind = get_args(kind)[0]
@@ -150,7 +150,7 @@ def _bare(kind: Any) -> Any:
 
 
 def _annotation(leaf: Leaf, of: type[Command]) -> Any:
-    """The leaf's type with tyro's marks."""
+    """The leaf's type with tyro's metadata."""
     kind = _plain(leaf)
     hint = ""
     if kind is not bool and not leaf.option.repeated:
@@ -161,7 +161,7 @@ def _annotation(leaf: Leaf, of: type[Command]) -> Any:
         shown["metavar"] = leaf.option.metavar or _metavar(kind, leaf)
     if leaf.option.aliases:
         shown["aliases"] = leaf.option.aliases
-    if get_origin(kind) is Literal:  # whose choices our own check names in order
+    if get_origin(kind) is Literal:  # our own check lists the choices in order
         kind = str
     if kind is bool:
         marked: Any = tyro.conf.FlagCreatePairsOff[bool]
@@ -179,7 +179,7 @@ def _optional(kind: Any) -> Any:
 
 
 def default_text(leaf: Leaf, of: type[Command]) -> str:
-    """What is used where nothing is typed, in words; and what under the other condition, where that differs."""
+    """The default in words, with that under the other condition if it differs."""
     data = _shown(leaf.default, leaf)
     if of.other is not None and of.other[0] == leaf.path[0]:
         _, instance, condition = of.other
@@ -212,7 +212,7 @@ def _metavar(kind: Any, leaf: Leaf) -> str:
 
 
 def _marks(annotation: Any) -> tuple[Any, ...]:
-    """All marks of an annotation and of what it is a choice of."""
+    """All metadata of an annotation and of its alternatives."""
     if get_origin(annotation) is Annotated:
         return (*annotation.__metadata__, *_marks(get_args(annotation)[0]))
     return tuple(mark for part in get_args(annotation) for mark in _marks(part))

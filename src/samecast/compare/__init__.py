@@ -1,1 +1,1 @@
-"""Methods side by side: the same subjects, prompts, seeds and judge for each."""
+"""Compares methods on the same subjects, prompts, seeds and metrics."""

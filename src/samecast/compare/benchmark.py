@@ -1,8 +1,8 @@
-"""The Diorama benchmark as a run on disk: every subject under every method, made, scored, kept, and never done twice.
+"""The Diorama benchmark as a run on disk: every subject with every method, rendered and scored once.
 
-What is kept is one subject under one method: its pictures, written whole when they are finished under a name made of
-all that determines them, and beside them their scores, each under its metric's own identity. So a run that was killed
-goes on where it stopped, two settings never mix, and another metric makes no picture again.
+A unit is one subject with one method: its pictures, written atomically under a content key, and their scores, each
+stored under its metric's key. So a killed run can be resumed, settings never mix, and adding a metric does not
+render any picture again.
 """
 
 import json
@@ -38,14 +38,14 @@ _DIGITS = 4
 
 @dataclass(frozen=True, kw_only=True)
 class Judgement:
-    """One picture, its scores, and what the training before it cost: nothing, mostly.
+    """One picture, its scores, and the cost of the training before it, if any.
 
     Args:
         subject, method, prompt, seed: which picture it is.
         picture: its file within the run's `units`.
         scores: by metrics' columns.
-        training_seconds: of what was learnt before.
-        file_megabytes: likewise, of its file.
+        training_seconds: duration of the training.
+        file_megabytes: size of the concept's file.
     """
 
     subject: str
@@ -58,24 +58,24 @@ class Judgement:
     file_megabytes: float = 0.0
 
     def value(self, measure: str) -> float:
-        """A score by its column, or a cost."""
+        """A score or cost by the name of its column."""
         return getattr(self, measure) if measure in COSTS else self.scores[measure]
 
     def row(self) -> dict[str, Any]:
-        """All of it by name, as in `scores.csv`: which picture, its scores, where it is, and its costs."""
+        """The row of `scores.csv`: the picture's identity, scores, path and costs."""
         which = {name: getattr(self, name) for name in ("subject", "method", "prompt", "seed")}
         return which | dict(self.scores) | {name: getattr(self, name) for name in ("picture", *COSTS)}
 
 
 @dataclass(frozen=True)
 class Benchmark:
-    """What is run.
+    """The settings of a benchmark run.
 
     Args:
-        model: renders.
-        metrics: score the pictures, in the order of tables.
-        settings: of every render; methods may replace `init`.
-        prompts: how many of a subject's tasks.
+        model: the model that renders.
+        metrics: metrics of the pictures, in the order of tables.
+        settings: settings of every render; methods may replace `init`.
+        prompts: number of tasks per subject.
         hidden: read photos that show the subject 30-60% hidden.
     """
 
@@ -86,7 +86,7 @@ class Benchmark:
     hidden: bool = False
 
     def key(self, case: Case, method: Method, other: Case | None = None) -> str:
-        """A name for the unit, made of everything that its pictures depend on; `other` is the subject whose photo a
+        """The unit's content key, from everything that its pictures depend on; `other` is the subject whose photo a
         shuffled method reads."""
         facts = self.facts(self._settings(method)) | {
             "subject": case.name,
@@ -106,12 +106,12 @@ class Benchmark:
         return f"{case.name}-{method.name}-{sha256(data.encode()).hexdigest()[:12]}"
 
     def place(self, folder: Path, case: Case, method: Method, other: Case | None = None) -> Path:
-        """Where a subject under a method is kept in a run's folder; arguments as for `key`."""
+        """The folder of a unit in a run's folder; arguments as for `key`."""
         key = self.key(case, method, other)
         return folder / UNITS / key[-12:-10] / key
 
     def finished(self, folder: Path, place: Path) -> bool:
-        """Whether the pictures of a unit are there, with all their scores."""
+        """Whether all pictures and scores of a unit exist."""
         if not place.is_dir():
             return False
         known = _scores(folder, place)
@@ -119,14 +119,14 @@ class Benchmark:
 
     @property
     def keys(self) -> tuple[str, ...]:
-        """Of the metrics."""
+        """The keys of the metrics."""
         return tuple(metric.key for metric in self.metrics)
 
     def finish(self, folder: Path, case: Case, method: Method, other: Case, progress: Progress | None = None) -> None:
-        """Makes and scores a subject under a method, as far as that is not kept already.
+        """Renders and scores a subject with a method, except for existing pictures and scores.
 
         Raises:
-            SamecastError: it cannot be made, or the folder cannot be written.
+            SamecastError: a picture cannot be made, or the folder cannot be written.
         """
         place = self.place(folder, case, method, other)
         if not place.is_dir():
@@ -135,10 +135,10 @@ class Benchmark:
             self._score(folder, place, case)
 
     def judgements(self, folder: Path, cases: Sequence[Case], methods: Sequence[Method]) -> list[Judgement]:
-        """All that is kept of subjects under methods, with all its scores.
+        """The stored results of subjects with methods, with all scores.
 
         Raises:
-            SamecastError: a part of it is damaged.
+            SamecastError: a file is missing or damaged.
         """
         found: list[Judgement] = []
         for case, method, other in pairings(cases, methods):
@@ -148,7 +148,7 @@ class Benchmark:
         return found
 
     def facts(self, settings: RenderSettings) -> dict[str, Any]:
-        """What pictures of every unit depend on, JSON-able."""
+        """The facts that the pictures of every unit depend on, JSON-serialisable."""
         return {
             "benchmark": BENCHMARK_VERSION,
             "world": WORLD_VERSION,
@@ -160,7 +160,7 @@ class Benchmark:
 
     @property
     def settled(self) -> RenderSettings:
-        """The settings, with what they leave to the model."""
+        """The settings, with open values set by the model."""
         return self.settings.settled(self.model.backbone.default_guidance)
 
     def _settings(self, method: Method) -> RenderSettings:
@@ -169,7 +169,7 @@ class Benchmark:
     def _unit(
         self, folder: Path, place: Path, case: Case, method: Method, other: Case, progress: Progress | None
     ) -> None:
-        """Makes the pictures of a unit."""
+        """Renders the pictures of a unit."""
         size = self.model.backbone.default_size
         read = other if method.shuffled else case
         shown = [Image.fromarray(photo.image) for photo in (read.hidden_photos if self.hidden else read.photos)(size)]
@@ -191,7 +191,7 @@ class Benchmark:
             (pending.path / "unit.json").write_text(json.dumps(asdict(unit), indent=1) + "\n", encoding="utf-8")
 
     def _score(self, folder: Path, place: Path, case: Case) -> None:
-        """Scores a unit's pictures by each metric that has not scored them yet."""
+        """Scores a unit's pictures by each metric whose scores are missing."""
         tasks, known = case.tasks[: self.prompts], _scores(folder, place)
         images = [open_photo(place / f"{index:02d}.png") for index in range(len(tasks))]
         photos = [Image.fromarray(photo.image) for photo in case.photos(self.model.backbone.default_size)]
@@ -227,7 +227,7 @@ class Benchmark:
     def _render(
         self, case: Case, method: Method, shown: Sequence[Image.Image], folder: Path, progress: Progress | None
     ) -> "_Made":
-        """A picture of each of a subject's tasks, after what the method learns first."""
+        """Renders a picture for each of a subject's tasks, after the method's training."""
         prompts = [task.prompt for task in case.tasks[: self.prompts]]
         if method.learning is not None:
             prompts = [naming(prompt, case.noun) for prompt in prompts]
@@ -244,7 +244,7 @@ class Benchmark:
 
 @dataclass(frozen=True)
 class _Made:
-    """Pictures of a subject's tasks, their seeds, and what they cost."""
+    """Pictures of a subject's tasks, their seeds, and their costs."""
 
     images: list[Image.Image]
     seeds: list[int]
@@ -254,7 +254,7 @@ class _Made:
 
 @dataclass(frozen=True)
 class _Unit:
-    """What `unit.json` says."""
+    """The contents of `unit.json`."""
 
     seeds: tuple[int, ...]
     evaluations: int
@@ -266,7 +266,7 @@ class _Unit:
 
 
 def pairings(cases: Sequence[Case], methods: Sequence[Method]) -> Iterator[tuple[Case, Method, Case]]:
-    """Each subject under each method, with the subject whose photo a shuffled method reads.
+    """Each subject with each method, and the subject whose photo a shuffled method reads.
 
     Raises:
         SamecastError: a method reads another subject's photo and there is no other.
@@ -283,7 +283,7 @@ def _score_key(place: Path) -> str:
 
 
 def _scores(folder: Path, place: Path) -> list[dict[str, float]]:
-    """The scores of a unit's pictures by metrics' keys; what cannot be read is as good as not scored."""
+    """The scores of a unit's pictures by metrics' keys; unreadable scores count as missing."""
     data = (Store(folder).read(SCORES, _score_key(place)) or {}).get("pictures")
     sound = isinstance(data, list) and all(_numbers(of) for of in data)  # pyright: ignore[reportUnknownVariableType]
     return data if sound else []  # pyright: ignore[reportUnknownVariableType, reportReturnType]

@@ -1,7 +1,7 @@
-"""Two subjects in one scene: learnt jointly, or each alone and then merged or simply added up.
+"""Two subjects in one scene: learned jointly, or separately and then merged or added.
 
-Pictures are twice as wide as high, the first subject on the left; the probe reads each half. A unit is one pair under
-one way, kept like those of `benchmark`.
+Pictures are twice as wide as high, the first subject on the left; the probe reads each half. A unit is one pair with
+one of `WAYS`, stored like those of `benchmark`.
 """
 
 import json
@@ -42,7 +42,7 @@ WAYS: dict[Way, str] = {
 
 @dataclass(frozen=True)
 class DuoJudgement:
-    """What the judge says of one picture of two."""
+    """The probe's verdicts on a picture of two subjects."""
 
     duo: str
     way: Way
@@ -55,7 +55,7 @@ class DuoJudgement:
 
     @property
     def one(self) -> float:
-        """The share of its two subjects that are right in identity: 0, 0.5 or 1."""
+        """The share of the two subjects whose identity is right: 0, 0.5 or 1."""
         return (self.left.identity + self.right.identity) / 2
 
     @property
@@ -65,38 +65,38 @@ class DuoJudgement:
 
     @property
     def scene(self) -> bool:
-        """Poses and place are as the prompt says."""
+        """Poses and place match the prompt."""
         return self.left.scene and self.right.scene
 
     @property
     def classes(self) -> bool:
-        """Each half shows the class it should."""
+        """Each half shows the right class."""
         return self.left.kind and self.right.kind
 
 
 @dataclass(frozen=True)
 class Duos:
-    """What is run.
+    """The settings of a benchmark of pairs.
 
     Args:
-        benchmark: whose model and settings to use, and how many prompts.
-        learning: how to learn one subject, keys and values alone where they are to be merged; two together take twice
-            the steps.
+        benchmark: gives the model, the settings and the number of prompts.
+        learning: training settings for one subject, with keys and values only if they are merged; two subjects together
+            take twice the steps.
     """
 
     benchmark: Benchmark
     learning: LearnSettings
 
     def place(self, folder: Path, case: DuoCase, way: Way) -> Path:
-        """Where a pair under a way is kept in a run's folder."""
+        """The folder of a unit in a run's folder."""
         key = self.key(case, way)
         return folder / UNITS / key[-12:-10] / key
 
     def finish(self, folder: Path, case: DuoCase, way: Way, progress: Progress | None = None) -> None:
-        """Makes and judges a pair under a way, unless that is kept already.
+        """Renders and scores a pair with one of `WAYS`, unless the results exist.
 
         Raises:
-            SamecastError: it cannot be made, or the folder cannot be written.
+            SamecastError: a picture cannot be made, or the folder cannot be written.
         """
         place = self.place(folder, case, way)
         if not place.is_dir():
@@ -105,16 +105,16 @@ class Duos:
     def judgements(
         self, folder: Path, cases: Sequence[DuoCase], ways: Sequence[Way] = tuple(WAYS)
     ) -> list[DuoJudgement]:
-        """All that is kept of pairs under ways.
+        """The stored results of pairs.
 
         Raises:
-            SamecastError: a part of it is damaged.
+            SamecastError: a file is missing or damaged.
         """
         places = (self.place(folder, case, way) for case in cases for way in ways)
         return [judgement for place in places if place.is_dir() for judgement in _read(place)]
 
     def key(self, case: DuoCase, way: Way) -> str:
-        """A name for the unit, made of everything that its pictures and verdicts depend on."""
+        """The unit's content key, from everything that its pictures and verdicts depend on."""
         learning = None if way == "prompt" else asdict(self.learning)
         facts = self.benchmark.facts(self.benchmark.settled) | {
             "way": way,
@@ -162,7 +162,7 @@ class Duos:
         way: Way,
         progress: Progress | None,
     ) -> tuple[Weighted, float]:
-        """What goes into the model, and the seconds that learning it took."""
+        """The concepts to apply, and the seconds of their training."""
         model, known = self.benchmark.model, list(zip(case.subjects, photos, strict=True))
         if way == "prompt":
             return [], 0.0
@@ -177,7 +177,7 @@ class Duos:
         return [(concept, 1.0) for concept in named], seconds
 
     def _pictures(self, prompts: Sequence[str], seeds: Sequence[int]) -> list[Image.Image]:
-        """Pictures twice as wide as high, by the stock pipeline: no attention is routed here."""
+        """Pictures twice as wide as high, by the stock pipeline, as no attention is routed."""
         model, settings = self.benchmark.model, self.benchmark.settled
         pipeline, side = find_pipeline(model), model.backbone.default_size
         pipeline.set_progress_bar_config(disable=True)
@@ -194,12 +194,12 @@ class Duos:
 
 
 def ways_of(judgements: Sequence[DuoJudgement]) -> list[Way]:
-    """Return the ways that were judged, in the order of tables."""
+    """The ways that were scored, in the order of tables."""
     return [way for way in WAYS if any(judgement.way == way for judgement in judgements)]
 
 
 def means_of(judgements: Sequence[DuoJudgement], way: Way) -> dict[str, float]:
-    """Means over the pictures of one way: shares 0..1, and the seconds that its training took."""
+    """Means over the pictures of one way: shares 0..1, and seconds of training."""
     of = [judgement for judgement in judgements if judgement.way == way]
     measures = ("classes", "one", "identity", "scene", "seconds")
     means = {measure: float(np.mean([getattr(judgement, measure) for judgement in of])) for measure in measures}
@@ -207,7 +207,7 @@ def means_of(judgements: Sequence[DuoJudgement], way: Way) -> dict[str, float]:
 
 
 def draw_duos(folder: Path, judgements: Sequence[DuoJudgement]) -> Path:
-    """Draw the first two pairs, two pictures each, a row for each way, into `duos.png` of the run's folder."""
+    """Draw two pictures of each of the first two pairs, one row per way, into `duos.png` in the run's folder."""
     rows: list[Row] = []
     for way in ways_of(judgements):
         panels: list[Panel] = []

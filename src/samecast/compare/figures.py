@@ -1,4 +1,4 @@
-"""Figures of a comparison: means with intervals over subjects, and how much more one method has than another."""
+"""Figures of a comparison: means with intervals over subjects, and differences between methods."""
 
 from collections.abc import Iterable, Sequence
 
@@ -11,7 +11,7 @@ from samecast.metrics.statistics import Cells, Estimate, Kind, cells, contrast, 
 
 
 def cells_of(judgements: Sequence[Judgement], measure: str) -> Cells:
-    """For each method, each subject's mean of a measure."""
+    """Each subject's mean of a measure, by method."""
     kinds: dict[str, Kind] = {metric.column: metric.statistic() for metric in METRICS.values()}
     rows = (
         {"variant": judged.method, "subject": judged.subject, measure: judged.value(measure)} for judged in judgements
@@ -20,12 +20,12 @@ def cells_of(judgements: Sequence[Judgement], measure: str) -> Cells:
 
 
 def mean(judgements: Sequence[Judgement], method: str, measure: str) -> Estimate:
-    """A method's mean of a measure, each subject counting the same."""
+    """A method's mean of a measure, all subjects weighted equally."""
     return mean_of(cells_of(judgements, measure), method)
 
 
 def gain(judgements: Sequence[Judgement], method: str, over: str, measure: str) -> Estimate:
-    """How much more of a measure one method has than another, each subject compared with itself."""
+    """The difference between two methods' means of a measure, paired by subject."""
     return contrast(cells_of(judgements, measure), [method], [over])
 
 
@@ -46,12 +46,12 @@ def _interval(found: Estimate, sign: str) -> str:
 
 
 def headline(judgements: Sequence[Judgement], methods: Iterable[Method]) -> str:
-    """What training and attention together bring over the best method that has not both, and over the others that read,
-    and what the judge says of perfect pictures; nothing where there is nothing to compare.
+    """A summary in words: training and attention together against the best method without both, and against the others
+    that read photos, and the probe's score of perfect pictures; empty if these methods are missing.
 
     Args:
-        judgements: of all subjects under all methods.
-        methods: that were compared.
+        judgements: results of all subjects with all methods.
+        methods: the compared methods.
     """
     methods = list(methods)
     judged = judgements[0].scores if judgements else {}
@@ -65,7 +65,7 @@ def headline(judgements: Sequence[Judgement], methods: Iterable[Method]) -> str:
 
     best, other = max(joined, key=both), max(single, key=both)
     data = (
-        f"{best.title}: {in_percent(mean(judgements, best.name, 'both'))} *both* right; the best of the others,"
+        f"{best.title}: {in_percent(mean(judgements, best.name, 'both'))} *both* right; the best other method,"
         f" {other.title}: {in_percent(mean(judgements, other.name, 'both'))}. That is"
         f" {_more(judgements, best, other)}."
     )
@@ -73,19 +73,19 @@ def headline(judgements: Sequence[Judgement], methods: Iterable[Method]) -> str:
         if reading.rules and reading != other:
             data += f" Over {reading.title} it is {_more(judgements, best, reading)}."
     for perfect in (method for method in methods if method.drawn):
-        data += f" Of perfect pictures the probe grants {in_percent(mean(judgements, perfect.name, 'both'))}."
+        data += f" Perfect pictures reach {in_percent(mean(judgements, perfect.name, 'both'))}."
     return data
 
 
 def _more(judgements: Sequence[Judgement], method: Method, over: Method) -> str:
-    """How much more often one method has both right than another: "+12 points [+3, +20], 1.25 times as often"."""
+    """How much more often one method than another has both right: "+12 points [+3, +20], 1.25 times as often"."""
     share, less = (mean(judgements, name, "both").value for name in (method.name, over.name))
     times = f", {share / less:.2f} times as often" if less else ""
     return in_points(gain(judgements, method.name, over.name, "both")) + times
 
 
 def seconds_and_size(judgements: Sequence[Judgement], method: str) -> tuple[str, str]:
-    """What a method's training takes of one subject, and its file, in words; nothing where nothing is learnt."""
+    """A method's training time and file size per subject, in words; empty without training."""
     of = [judged for judged in judgements if judged.method == method]
     seconds, size = (float(np.mean([getattr(j, name) for j in of])) for name in ("training_seconds", "file_megabytes"))
     if not seconds:

@@ -1,7 +1,7 @@
-"""A comparison as a job: its units are subjects under methods that share a training, and pairs of subjects.
+"""A comparison as a job: its units are pairs of subjects, and subjects with the methods that share a training.
 
-Methods with one training are one unit, so that it is learnt once, wherever the unit is worked on. A unit that fails is
-kept with its reason, and stops no other.
+Methods that share a training form one unit, so that it is done once, wherever the unit runs. A failed unit is recorded
+with its reason and does not stop the others.
 """
 
 from collections.abc import Callable, Sequence
@@ -30,17 +30,17 @@ from samecast.render import load
 
 @dataclass(frozen=True)
 class Contest:
-    """What is run, as it is told to workers, who load it.
+    """The settings of a comparison, sent to workers, which load the models.
 
     Args:
-        model: a path or hub id.
-        settings: of every render.
-        prompts: how many of a subject's tasks.
-        hidden: read photos that show the subject hidden in part.
-        device: where to compute.
+        model: path or hub id of the model.
+        settings: settings of every render.
+        prompts: number of tasks per subject.
+        hidden: read photos that show the subject partly hidden.
+        device: device of the model.
         dtype: precision of the model, by name.
-        duos: how one subject of a pair learns; None where there are no pairs.
-        metrics: names of what scores the pictures.
+        duos: training settings of one subject of a pair; None without pairs.
+        metrics: names of the metrics.
     """
 
     model: str
@@ -53,12 +53,12 @@ class Contest:
     metrics: tuple[str, ...] = BENCHMARK
 
     def benchmark(self) -> Benchmark:
-        """The model, loaded here, and the metrics.
+        """Loads the model and the metrics.
 
         Raises:
             SamecastError: one cannot be loaded.
         """
-        import_module("samecast.diorama.compiled")  # what draws the subjects is told before any work
+        import_module("samecast.diorama.compiled")  # reports a missing package before any work
         metrics = make_metrics(self.metrics)
         model = load(self.model, device=self.device, dtype=self.dtype)
         return Benchmark(model, metrics, self.settings, self.prompts, self.hidden)
@@ -66,16 +66,16 @@ class Contest:
 
 @dataclass(frozen=True)
 class ContestUnit:
-    """A subject under methods that share a training; or a pair, under all ways.
+    """A subject with methods that share a training; or a pair with all ways.
 
     Args:
-        name: for people.
-        key: of its own.
-        cost: how long it takes against the others.
+        name: name for display.
+        key: its key.
+        cost: its relative duration.
         parts: each subject with its method, and the subject whose photo a shuffled method reads.
-        pair: the pair, if it is one.
-        places: where what comes of it is kept, by what the job knows of the model.
-        metrics: keys of what scores it; none of a pair.
+        pair: the pair, if the unit is one.
+        places: folders of its results.
+        metrics: keys of its metrics; empty for a pair.
     """
 
     name: str
@@ -87,7 +87,7 @@ class ContestUnit:
     metrics: tuple[str, ...] = ()
 
     def left(self, folder: Path, benchmark: Benchmark) -> list[Path]:
-        """What is not kept yet, pictures or scores."""
+        """The folders whose pictures or scores are missing."""
         done = Path.is_dir if self.pair else partial(benchmark.finished, folder)
         return [place for place in self.places if not done(place)]
 
@@ -126,32 +126,34 @@ def _key(places: Sequence[Path]) -> str:
 
 
 class ContestWorker:
-    """Works on units with a model and metrics that it loads once.
+    """Runs units with a model and metrics that are loaded once.
 
     Args:
-        folder: of the run.
-        contest: what to load.
-        progress: told how far a unit is.
-        benchmark: the same, where it is loaded already.
+        folder: folder of the run.
+        contest: settings of the comparison.
+        progress: called with the progress of a unit.
+        benchmark: the loaded model and metrics, if there are any.
 
     Raises:
-        SamecastError: the folder is not to be seen from here, or something cannot be loaded.
+        SamecastError: the folder is not accessible to this worker, or a model or metric cannot be loaded.
     """
 
     def __init__(
         self, folder: Path, contest: Contest, progress: Progress = no_progress, benchmark: Benchmark | None = None
     ) -> None:
         if not (folder / LOCK).is_file():
-            raise SamecastError(f"this worker does not see {str(folder)!r}: put it on storage that all share")
+            raise SamecastError(
+                f"this worker has no access to {str(folder)!r}: put it on storage shared by all machines"
+            )
         self._folder, self._progress = folder, progress
         self._benchmark = benchmark or contest.benchmark()
         self._duos = None if contest.duos is None else Duos(self._benchmark, contest.duos)
 
     def __call__(self, unit: ContestUnit) -> str:
-        """One unit, from where it stands to the end; its name.
+        """Completes one unit; returns its name.
 
         Raises:
-            SamecastError: it cannot be made, or the model or the metrics are others here than where it was told.
+            SamecastError: a picture cannot be made, or this worker's model or metrics differ from the job's.
         """
 
         def data(stage: str, done: int, total: int) -> None:
@@ -163,7 +165,9 @@ class ContestWorker:
             steps = [partial(self._duos.finish, self._folder, unit.pair, way, data) for way in WAYS]
             places = [self._duos.place(self._folder, unit.pair, way) for way in WAYS]
         if tuple(places) != unit.places or (unit.metrics and unit.metrics != self._benchmark.keys):
-            raise SamecastError("this worker has another model, or other metrics, than the job was told for")
+            raise SamecastError(
+                "this worker's model or metrics differ from the job's: install the same versions on all machines"
+            )
         for number, step in enumerate(steps):
             self._progress(unit.name, number, len(steps))
             step()
@@ -172,12 +176,12 @@ class ContestWorker:
 
 @dataclass(frozen=True)
 class Contested:
-    """What came of a comparison.
+    """The results of a comparison.
 
     Args:
-        judgements: of subjects.
-        pairs: of pairs.
-        failures: of units, with the reason of each.
+        judgements: results of subjects.
+        pairs: results of pairs.
+        failures: records of the units that failed.
     """
 
     judgements: list[Judgement]
@@ -197,21 +201,21 @@ def run_contest(
     watch: Watch | None = None,
     finished: Callable[[Outcome[ContestUnit, str], int, int], None] | None = None,
 ) -> Contested:
-    """Judges every subject under every method, and every pair under every way, that is not kept yet.
+    """Renders and scores every subject with every method, and every pair in every way, except for existing results.
 
     Args:
-        folder: of the run; what is kept there is not made again.
-        contest: what is run.
-        benchmark: the same, loaded here: its keys tell what is kept, and the local executor works with it.
+        folder: folder of the run; results in it are not made again.
+        contest: settings of the comparison.
+        benchmark: its loaded model and metrics, which give the keys; the local executor uses them too.
         cases: the subjects.
-        methods: what they are put under.
-        pairs: of subjects, where the contest says how these learn.
-        executor: where; None is this process.
-        watch: who is told what meanwhile.
-        finished: told of each unit that has ended, how many have by then, and how many will have.
+        methods: the methods.
+        pairs: pairs of subjects; empty if `contest.duos` is None.
+        executor: where to run; None is this process.
+        watch: callbacks for progress and messages.
+        finished: called with each unit's outcome, the number of outcomes so far, and the total.
 
     Raises:
-        SamecastError: a method lacks another subject, somebody else works in the folder, or it cannot be written.
+        SamecastError: a method needs another subject, another process uses the folder, or it cannot be written.
     """
     store = Store(folder.absolute())
     duos = None if contest.duos is None else Duos(benchmark, contest.duos)

@@ -1,4 +1,4 @@
-"""What methods that train learn of the benchmark's subjects: learnt once, kept in the run's folder, resumed."""
+"""Training of the benchmark's subjects: done once, stored in the run's folder, resumed after an interrupt."""
 
 import json
 import re
@@ -23,7 +23,7 @@ TOKENS = ("<new1>", "<new2>")
 
 @dataclass(frozen=True)
 class Costs:
-    """What a training cost: seconds of its steps, and the size of its file in MB (10^6 bytes)."""
+    """The cost of a training: seconds of its steps, and the size of its file in MB (10^6 bytes)."""
 
     seconds: float = 0.0
     megabytes: float = 0.0
@@ -40,16 +40,16 @@ def knowing(
     *,
     strength: float = 1.0,
 ) -> Generator[Costs]:
-    """The model with what is learnt of a subject in it, for the length of a block; then as it was.
+    """Applies a subject's concept to the model within a `with` block, after training it if needed.
 
     Args:
-        model: learns, and has the concept applied.
+        model: the model that is trained and gets the concept; restored afterwards.
         case: the subject.
-        photos: of it.
-        settings: how to learn; None leaves the model as it is.
-        folder: of the run.
-        progress: told how far the learning is.
-        strength: of what was learnt.
+        photos: photos of the subject.
+        settings: training settings; None leaves the model unchanged.
+        folder: folder of the run.
+        progress: called with the progress of the training.
+        strength: strength of the concept.
     """
     if settings is None:
         yield Costs()
@@ -60,7 +60,7 @@ def knowing(
 
 
 def naming(prompt: str, noun: str, token: str = TOKENS[0]) -> str:
-    """A prompt about the subject rather than about its class: "a dog" becomes "a <new1> dog"."""
+    """A prompt with the modifier token before the class: "a dog" becomes "a <new1> dog"."""
     return re.sub(rf"\b{re.escape(noun)}\b", f"{token} {noun}", prompt, count=1)
 
 
@@ -71,14 +71,14 @@ def learnt(
     folder: Path,
     progress: Callable[[str, int, int], None] | None,
 ) -> Learned:
-    """What a training makes of subjects: one, or two jointly; taken from the run's folder where it is there.
+    """The concept of one subject, or of two trained jointly; from the run's folder if it exists there.
 
     Args:
-        model: learns; afterwards it is as it was.
-        subjects: each with its photos; they get `TOKENS` in turn.
-        settings: how to learn.
-        folder: of the run.
-        progress: told how far the learning is.
+        model: the model to train; restored afterwards.
+        subjects: subjects with their photos; they get `TOKENS` in turn.
+        settings: training settings.
+        folder: folder of the run.
+        progress: called with the progress of the training.
     """
     label = "+".join(case.name for case, _ in subjects)
     shown = [photo.tobytes().hex() for _, photos in subjects for photo in photos]
@@ -88,7 +88,7 @@ def learnt(
     for (case, photos), token in zip(subjects, TOKENS, strict=False):
         own = place / "photos" if len(subjects) == 1 else place / "photos" / case.name
         for number, photo in enumerate(photos):
-            if not is_file(own / f"{number}.png"):  # the folder's name holds what it shows
+            if not is_file(own / f"{number}.png"):  # the folder's name contains the hash of the photos
                 replace_picture(photo, own / f"{number}.png")
         known.append(from_folder(own, case.noun, token=token))
 

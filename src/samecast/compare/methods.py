@@ -1,4 +1,4 @@
-"""What is compared: ways to render, each under the name it has in tables."""
+"""The methods that are compared, with their names in tables."""
 
 from dataclasses import dataclass, replace
 
@@ -6,24 +6,24 @@ from samecast.attention.methods import Rules, masactrl, masactrl_union
 from samecast.learn.settings import LearnSettings, default_settings
 
 FULL_RUN = 50
-"""Denoising steps that spans of control are told for."""
+"""The number of denoising steps that spans of control refer to."""
 
 
 @dataclass(frozen=True)
 class Method:
-    """A way to render.
+    """A way to render, with or without training.
 
     Args:
-        name: in tables and on the command line.
-        title: in words.
-        rules: who reads whom, where and when; empty for the prompt alone.
-        init: where targets start, as `RenderSettings.init`; None leaves the settings' own.
-        shuffled: read a photo of the next subject instead: a negative control, which tells how much of a score is the
-            method's reading of this very photo.
-        learning: what is learnt of the subject's photos before; None learns nothing.
-        strength: of what was learnt, as `Concept.apply` takes it.
-        photos: how many of the subject's photos are read.
-        drawn: the world draws what was asked for, and nothing is rendered: tells what the judges say of perfection.
+        name: its name in tables and on the command line.
+        title: its description.
+        rules: rules of attention; empty for the prompt alone.
+        init: initial latents, as `RenderSettings.init`; None keeps that of the settings.
+        shuffled: read a photo of the next subject instead: a negative control, which shows how much of a score is due
+            to reading the subject's own photo.
+        learning: settings of a training on the subject's photos; None for no training.
+        strength: strength of the learned concept, as in `Concept.apply`.
+        photos: number of the subject's photos that are read.
+        drawn: use the world's drawing of the scene in place of a render: an upper bound of the scores.
     """
 
     name: str
@@ -38,11 +38,11 @@ class Method:
 
 
 def placements(steps: int = FULL_RUN) -> tuple[Method, ...]:
-    """Return the settings of the AIKU study, no control below them, and a negative control above.
+    """The settings of the AIKU study, with no control as a lower bound and a negative control.
 
     Args:
-        steps: denoising steps of each picture; the spans of control keep their share of the run, and `decoder-25` its
-            name, which tells the step of 50.
+        steps: denoising steps of each picture. Spans of control scale with it; `decoder-25` keeps its name, which is
+            the step of 50.
     """
     start, middle = (round(step * steps / FULL_RUN) for step in (4, 25))
     whole, half = f"steps {start}-{steps}", f"steps {start}-{middle}"
@@ -59,16 +59,16 @@ def placements(steps: int = FULL_RUN) -> tuple[Method, ...]:
 
 
 def contest(*, embedded: bool, steps: int = FULL_RUN, learn_steps: int | None = None) -> tuple[Method, ...]:
-    """Training, attention, and both: what `samecast compare` compares.
+    """The methods of `samecast compare`: training, attention, and both.
 
-    What reads a photo starts from the inverted photo, as MasaCtrl was published; all else starts from noise. Reading as
-    the two together do, without the training, is a method of its own, so that what the training adds can be told; and
-    so are the very scenes as the world draws them, so that what the judges can grant at most is told.
+    Methods that read a photo start from the inverted photo, as in MasaCtrl; all others start from noise. Two more rows
+    help to read the table: the attention of the combined method without its training, and the scenes as drawn by the
+    world, an upper bound of the scores.
 
     Args:
-        embedded: take the settings that were found for the embedded model, rather than the papers'.
-        steps: denoising steps of each picture; the spans of control keep their share of the run.
-        learn_steps: steps of every training; None is each method's own.
+        embedded: use the settings found for the embedded model instead of the papers'.
+        steps: denoising steps of each picture; spans of control scale with it.
+        learn_steps: steps of every training; None for each method's default.
     """
     start, final = (round(step * steps / FULL_RUN) for step in (4, 35))
     reading, spanned = masactrl(start, final), f"steps {start}-{final}"
@@ -93,5 +93,5 @@ def contest(*, embedded: bool, steps: int = FULL_RUN, learn_steps: int | None = 
             strength=0.5,
             photos=4,
         ),
-        Method("drawn", "the very scenes, drawn by the world", (), drawn=True),
+        Method("drawn", "the scenes drawn by the world", (), drawn=True),
     )

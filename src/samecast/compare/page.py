@@ -1,4 +1,4 @@
-"""The comparison as a table and as a page of the documentation, with the command that makes it again."""
+"""The comparison as a table and as a page of the documentation, with the command that reproduces it."""
 
 import shutil
 from collections.abc import Sequence
@@ -22,10 +22,10 @@ def table_of(
     """The means of all methods: shares in percent with 95% intervals over subjects, other means, seconds and MB.
 
     Args:
-        judgements: of all subjects under all methods.
-        methods: in the order of the rows.
-        prompts: for each subject.
-        metrics: in the order of the columns; none are what a comparison scores by default.
+        judgements: results of all subjects with all methods.
+        methods: the methods in the order of the rows.
+        prompts: number of prompts per subject.
+        metrics: metrics in the order of the columns; empty for the default ones.
     """
     subjects = len({judgement.subject for judgement in judgements})
     columns = shown_metrics(metrics)
@@ -39,22 +39,22 @@ def table_of(
 
 
 def shown_metrics(metrics: Sequence[type[Metric]] = ()) -> list[type[Metric]]:
-    """Those of a comparison's metrics that have a column in tables for people."""
+    """The metrics that have a column in the tables."""
     return [metric for metric in metrics or metric_types(BENCHMARK) if not metric.is_detail]
 
 
 def mean_in_words(judgements: Sequence[Judgement], method: Method, metric: type[Metric]) -> str:
-    """A method's mean: of a share in percent with its interval, of anything else its figure."""
+    """A method's mean: a share in percent with its interval, anything else as a number."""
     found = mean(judgements, method.name, metric.column)
     return in_percent(found) if metric.kind == "share" else f"{found.value:.3f}"
 
 
 def duo_table(judgements: Sequence[DuoJudgement], *, prompts: int) -> Table:
-    """The means of two subjects in one scene, under every way.
+    """The means for two subjects in one scene, by way.
 
     Args:
-        judgements: of all pairs.
-        prompts: for each pair.
+        judgements: results of all pairs.
+        prompts: number of prompts per pair.
     """
     pairs = len({judgement.duo for judgement in judgements})
     rows: list[tuple[str, ...]] = []
@@ -79,22 +79,22 @@ def write_page(
     *,
     summing_up: str = "",
 ) -> Path:
-    """Writes `compare.md` and its pictures (`pictures/compare.png`, `pictures/duos.png`), in place of what is there.
+    """Writes `compare.md` and its pictures (`pictures/compare.png`, `pictures/duos.png`), replacing what is there.
 
     Args:
-        docs: the folder.
-        pictures: the comparison's grid, and that of pairs if there were any.
-        tables: figures, likewise.
-        benchmark: what was run.
-        learn_steps: as asked for.
-        methods: likewise; none are all.
-        summing_up: what to say of the first table.
+        docs: the folder of the page.
+        pictures: the comparison's grid, and that of pairs if there are any.
+        tables: the tables, likewise.
+        benchmark: the benchmark that was run.
+        learn_steps: requested training steps.
+        methods: requested methods; empty for all.
+        summing_up: text below the first table.
 
     Returns:
-        Where the page is.
+        The path of the page.
 
     Raises:
-        SamecastError: it cannot be written.
+        SamecastError: the page cannot be written.
     """
     for picture, name in zip(pictures, ("compare.png", "duos.png"), strict=False):
         replace_file(docs / "pictures" / name, partial(shutil.copyfile, picture))
@@ -131,28 +131,29 @@ def _page(
 
 Two subjects of different classes, each with four photos, and prompts such as "a <new1> dog sitting and a <new2> mug in
 the snow", on a canvas twice as wide as high. The probe reads each half: whether it shows the right class, whether each
-subject, and both, are the *same*, whether poses and place are as asked (*scene*), and whether *all* is right.
+subject, and both, are the *same*, whether poses and place match the prompt (*scene*), and
+whether *all* is right.
 
 {_lines(pairs)}
 
 {pairs.caption}.
 
-![Pictures of two pairs under every way](pictures/duos.png)
+![Pictures of two pairs in every way](pictures/duos.png)
 """
     return f"""# Training, attention, or both
 
-Each method gets the same photos of a subject that no model was trained on, and prompts that name nothing but its class
-and a scene. The probe says whether a picture shows that very subject (*same*), the *scene* asked for, and *both*.
+Each method gets the same photos of a subject that no model was trained on, and prompts that name only its class and a
+scene. The probe decides whether a picture shows the same subject (*same*), the requested *scene*, and *both*.
 
 {_lines(table)}
 
 {_filled(f"{table.caption}.", summing_up)}
 
-Settings were found on other subjects (`python -m benchmarks.settings`). Training is seconds of the steps of one
-subject, without the class pictures that Custom Diffusion and DreamBooth generate first; file is the size of what was
-learnt. Model `{identity.id}`, {identity.revision[:19]}, on {benchmark.model.backbone.describe()["device"]}.
+Settings were found on other subjects (`python -m benchmarks.settings`). Training is the time of the training steps for
+one subject, without the class pictures that Custom Diffusion and DreamBooth generate first; file is the size of the
+concept. Model `{identity.id}`, {identity.revision[:19]}, on {benchmark.model.backbone.describe()["device"]}.
 
-![Two pictures of each of three subjects under every method](pictures/compare.png)
+![Two pictures of each of three subjects with every method](pictures/compare.png)
 {together}
 ```console
 {command} --docs docs

@@ -1,4 +1,4 @@
-"""What comes out of a comparison: a row for each picture, the means of each method, and a grid to look at."""
+"""The results of a comparison: a row for each picture, the means of each method, and a grid of pictures."""
 
 import csv
 import io
@@ -21,7 +21,7 @@ from samecast.report.panels import Mark, Panel, Row
 
 
 def summary(judgements: Sequence[Judgement], methods: Sequence[Method]) -> dict[str, dict[str, float]]:
-    """Mean of every score and cost under every method, within its metric's bounds, and how many pictures it is of."""
+    """The mean of every score and cost, and the number of pictures, by method."""
     means: dict[str, dict[str, float]] = {}
     for method in methods:
         of = [judgement for judgement in judgements if judgement.method == method.name]
@@ -39,7 +39,7 @@ def write_results(
     summary.
 
     Raises:
-        SamecastError: they cannot be written.
+        SamecastError: a file cannot be written.
     """
     means = summary(judgements, methods)
     table = io.StringIO()

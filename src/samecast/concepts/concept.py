@@ -123,7 +123,7 @@ class Base:
 
 @dataclass(frozen=True, repr=False)
 class Concept:
-    """What was learned about one or several subjects.
+    """The result of training on one or several subjects.
 
     Args:
         tokens: the modifier tokens by word.
@@ -157,7 +157,7 @@ class Concept:
             "changed parameters": len(self.changes),
             "size": f"{self.size:,} bytes",
         }
-        based = f"{self.base.id or 'a model that the file does not name'} ({self.base.family}) {self.base.revision}"
+        based = f"{self.base.id or 'an unnamed model'} ({self.base.family}) {self.base.revision}"
         return table_html("samecast concept", {**record, "learned on": based.strip(), **self.training})
 
     @property

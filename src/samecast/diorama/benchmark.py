@@ -89,7 +89,7 @@ _DEMO_SCENES = (
 
 
 def demo_case() -> Case:
-    """Return what the demo is of: a dog with blue and yellow stripes, its album, and six scenes to put it in."""
+    """Return the demo's case: a dog with blue and yellow stripes, its album, and six scenes for it."""
     seed = HELD_OUT + STRIPED_DOG
     identity = sample_spec(seed).identity
     tasks = tuple(Task(_prompt(identity.kind, scene), scene, number) for number, scene in enumerate(_DEMO_SCENES))
@@ -102,7 +102,7 @@ def find_case(name: int | str) -> Case:
 
 
 def _prompt(kind: str, scene: Scene) -> str:
-    """The scene in words, of the subject only its class."""
+    """The scene in words, with only the class of the subject."""
     words = {"kind": kind, "pose": scene.pose, "background": scene.background, "view": scene.view}
     return phrase({name: word for name, word in words.items() if word})
 

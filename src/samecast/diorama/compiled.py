@@ -1,4 +1,4 @@
-"""What draws the world is compiled by numba, which comes with the extra `diorama`: reading and scoring do without."""
+"""numba, which compiles the code that draws the world; only drawing needs it, with the extra `diorama`."""
 
 from samecast.errors import lacking
 

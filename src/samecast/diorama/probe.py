@@ -219,7 +219,7 @@ def prepare(images: Sequence[Image.Image | NDArray[np.uint8]]) -> Tensor:
 
 
 class Probe:
-    """The trained judge."""
+    """The trained probe."""
 
     def __init__(self, network: ProbeNetwork) -> None:
         self.network = network.float().eval().requires_grad_(False)

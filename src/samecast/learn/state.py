@@ -100,4 +100,4 @@ def read_state(path: Path, key: str) -> State:
     except (SafetensorError, OSError, KeyError, TypeError, ValueError, AttributeError) as error:
         if isinstance(error, SamecastError):
             raise
-        raise SamecastError(f"{path} is damaged ({error!r:.80}): delete it to start training anew") from None
+        raise SamecastError(f"{path} is damaged ({error!r:.80}): delete it to start again") from None

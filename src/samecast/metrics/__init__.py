@@ -1,4 +1,4 @@
-"""Metrics: how well pictures fit their prompts and their subject. One file each; a new metric is a file here and its
+"""Metrics: how well pictures match their prompts and their subject. One file each; a new metric is a file here and a
 line in `METRICS`.
 
 Studies, searches, comparisons and their tables, figures and claims take columns, bounds and directions from here.
@@ -23,21 +23,21 @@ METRICS: dict[str, type[Metric]] = {
         *(Lpips, PeakSignalToNoise, StructuralSimilarity),
     )
 }
-"""Every metric by the name that `--metrics` gives it."""
+"""Every metric by its name in `--metrics`."""
 
 ALIGNMENT = ("clip-text", "clip-image")
-"""What a search trades off by default."""
+"""The metrics of a search by default."""
 DEFAULT = (*ALIGNMENT, "dino", "identity", "scene", "both")
-"""What a study scores by default."""
+"""The metrics of a study by default."""
 BENCHMARK = ("identity", "scene", "both", *(metric.name for metric in DETAILS), *ALIGNMENT, "dino")
-"""What the Diorama benchmark and `samecast compare` score by default, in the order of their tables."""
+"""The metrics of the Diorama benchmark and `samecast compare` by default, in the order of their tables."""
 
 
 def metric_types(names: Sequence[str]) -> tuple[type[Metric], ...]:
-    """The metrics of some names, each once, not made yet.
+    """The classes of the metrics with these names, each once.
 
     Raises:
-        SamecastError: there is none of a name.
+        SamecastError: no metric has a given name.
     """
     for name in names:
         if name not in METRICS:
@@ -46,14 +46,14 @@ def metric_types(names: Sequence[str]) -> tuple[type[Metric], ...]:
 
 
 def make_metrics(names: Sequence[str], models: Models | None = None) -> tuple[Metric, ...]:
-    """The metrics of some names, each once; loads no weights.
+    """The metrics with these names, each once; loads no weights.
 
     Args:
-        names: of `METRICS`.
-        models: that they ask; None is the embedded ones.
+        names: names in `METRICS`.
+        models: the scoring models; None for the embedded ones.
 
     Raises:
-        SamecastError: there is none of a name, or one cannot be measured here.
+        SamecastError: no metric has a given name, or a metric is not available here.
     """
     found = tuple(metric(models or Models()) for metric in metric_types(names))
     for metric in found:
@@ -63,11 +63,11 @@ def make_metrics(names: Sequence[str], models: Models | None = None) -> tuple[Me
 
 
 def leading(metrics: Sequence[type[Metric]]) -> tuple[type[Metric], type[Metric]]:
-    """The two metrics whose trade-off counts: the first that scores the prompt and the first that scores the subject,
-    of those that need no ground truth.
+    """The two metrics of the trade-off: the first that scores the prompt and the first that scores the subject, among
+    those without ground truth.
 
     Raises:
-        SamecastError: there is none of either.
+        SamecastError: one of the two is missing.
     """
     found: list[type[Metric]] = []
     for about in ("prompt", "subject"):
@@ -83,7 +83,7 @@ def leading(metrics: Sequence[type[Metric]]) -> tuple[type[Metric], type[Metric]
 
 
 def truths_among(metrics: Sequence[type[Metric]], about: str) -> list[type[Metric]]:
-    """The metrics that know the truth about something, but for details."""
+    """The metrics of the truth about a topic, without details."""
     return [m for m in metrics if "truth" in m.needs and m.about == about and m.kind == "share" and not m.is_detail]
 
 

@@ -2,8 +2,8 @@
 et al., 2023).
 
 Text alignment is the cosine of a picture's and its prompt's embedding, image alignment the mean cosine of a picture's
-embedding with those of the subject's photos. Both depend on the model that is asked: compare numbers of one model only.
-The models that ship with the package know the embedded world and nothing else.
+embedding with those of the subject's photos. Both depend on the model: compare numbers of one model only. The models
+that ship with the package know only the embedded world.
 """
 
 from collections.abc import Callable, Generator, Mapping, Sequence
@@ -27,29 +27,29 @@ from samecast.models.quiet import quiet_libraries
 
 EMBEDDED = Path(__file__).parents[1] / "weights"
 _REMEMBERED = 2048
-"""Pictures whose embeddings a model remembers, of a few kB each."""
+"""Number of pictures whose embeddings a model caches, a few kB each."""
 
 
 @dataclass(frozen=True)
 class ImageScorer:
-    """A vision transformer that is asked how alike pictures are. Cosines are in -1..1.
+    """A vision transformer that measures the similarity of pictures, as cosines in -1..1.
 
-    Its first token is the embedding, as DINO's is (Caron et al., 2021).
+    Its first token is the embedding, as in DINO (Caron et al., 2021).
     """
 
     model: Any
     processor: Any
 
     def features(self, pixels: Tensor) -> Tensor:
-        """Return what the model makes of prepared pictures (n, 3, height, width): shape (n, width)."""
+        """Return the embeddings of prepared pictures (n, 3, height, width): shape (n, width)."""
         return self.model(pixel_values=pixels).last_hidden_state[:, 0]
 
     def embed_images(self, images: Sequence[Image.Image], batch: int = 64) -> Tensor:
-        """Embed pictures of any size: unit vectors, shape (n, width). Pictures that were embedded before, or twice
-        among these, are not embedded again.
+        """Embed pictures of any size: unit vectors, shape (n, width). Each distinct picture is embedded once and
+        cached.
 
         Raises:
-            ValueError: if there are none.
+            ValueError: there are none.
         """
         if not images:
             raise ValueError("no pictures to embed")
@@ -71,14 +71,14 @@ class ImageScorer:
         """Score every picture against all photos of the subject.
 
         Raises:
-            ValueError: if there are no pictures or no photos.
+            ValueError: there are no pictures or no photos.
         """
         return (self.embed_images(images) @ self.embed_images(photos).T).mean(-1).tolist()
 
 
 @dataclass(frozen=True)
 class ClipScorer(ImageScorer):
-    """A CLIP model that is asked how well pictures fit texts and other pictures."""
+    """A CLIP model that measures the similarity of pictures to texts and to other pictures."""
 
     tokenizer: CLIPTokenizer
 
@@ -91,7 +91,7 @@ class ClipScorer(ImageScorer):
         """Embed texts, cut to the model's length: unit vectors, shape (n, width).
 
         Raises:
-            ValueError: if there are none.
+            ValueError: there are none.
         """
         if not texts:
             raise ValueError("no texts to embed")
@@ -103,10 +103,10 @@ class ClipScorer(ImageScorer):
         """Score picture i against prompt i.
 
         Raises:
-            ValueError: if they are not equally many, or none.
+            ValueError: their numbers differ, or there are none.
         """
         if len(images) != len(prompts):
-            raise ValueError(f"as many prompts as pictures are needed, got {len(prompts)} and {len(images)}")
+            raise ValueError(f"expected one prompt per picture; got {len(prompts)} prompts and {len(images)} pictures")
         return (self.embed_images(images) * self.embed_texts(prompts)).sum(-1).tolist()
 
 
@@ -114,7 +114,7 @@ def load_clip(folder: str | Path = EMBEDDED / "clip", device: str = "cpu") -> Cl
     """Load a CLIP model from a local folder in transformers' layout; the default is the embedded one.
 
     Raises:
-        SamecastError: if the folder holds no such model.
+        SamecastError: the folder holds no such model.
     """
     with _clear_errors(folder, "CLIP model"):
         model = CLIPModel.from_pretrained(folder, local_files_only=True)
@@ -127,7 +127,7 @@ def load_vit(folder: str | Path = EMBEDDED / "vit", device: str = "cpu") -> Imag
     """Load a self-supervised vision transformer (DINO's layout) from a local folder; the default is the embedded one.
 
     Raises:
-        SamecastError: if the folder holds no such model.
+        SamecastError: the folder holds no such model.
     """
     with _clear_errors(folder, "vision transformer"):
         model = ViTModel.from_pretrained(folder, local_files_only=True, add_pooling_layer=False)
@@ -137,7 +137,7 @@ def load_vit(folder: str | Path = EMBEDDED / "vit", device: str = "cpu") -> Imag
 
 @cache
 def clip_of(model: str, device: str) -> ClipScorer:
-    """A CLIP model by its folder or hub id, or the embedded one; loaded once in a process. Errors as for `locate` and
+    """A CLIP model by its folder or hub id, or the embedded one; loaded once per process. Errors as for `locate` and
     `load_clip`."""
     with quiet_libraries():
         return load_clip(locate(_place(model, "clip"))[0], device)
@@ -145,14 +145,14 @@ def clip_of(model: str, device: str) -> ClipScorer:
 
 @cache
 def vit_of(model: str, device: str) -> ImageScorer:
-    """The same of a vision transformer."""
+    """The same for a vision transformer."""
     with quiet_libraries():
         return load_vit(locate(_place(model, "vit"))[0], device)
 
 
 @cache
 def describe_clip(model: str) -> Mapping[str, Any]:
-    """Revision, scale and preprocessing of a CLIP model; loads no weights. Errors as for `clip_of`."""
+    """The revision, scale and preprocessing of a CLIP model; loads no weights. Errors as for `clip_of`."""
     folder, revision = locate(_place(model, "clip"))
     with quiet_libraries(), _clear_errors(folder, "CLIP model"):
         return _described(CLIPImageProcessorPil.from_pretrained(folder, local_files_only=True), revision)
@@ -160,7 +160,7 @@ def describe_clip(model: str) -> Mapping[str, Any]:
 
 @cache
 def describe_vit(model: str) -> Mapping[str, Any]:
-    """The same of a vision transformer."""
+    """The same for a vision transformer."""
     folder, revision = locate(_place(model, "vit"))
     with quiet_libraries(), _clear_errors(folder, "vision transformer"):
         return _described(ViTImageProcessorPil.from_pretrained(folder, local_files_only=True), revision)

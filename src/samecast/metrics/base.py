@@ -1,7 +1,7 @@
-"""What a metric is: what it measures, in which bounds and direction, and how it scores a batch of pictures.
+"""The interface of metrics: what a metric measures, its bounds and direction, and how it scores a batch of pictures.
 
-What a table, a figure or a claim needs to know of a metric are constants of its class, so that nothing is loaded to
-write them; modules of metrics import torch only inside the methods that compute.
+Properties for tables, figures and claims are class constants, so that writing these loads nothing; modules of metrics
+import torch only inside the methods that compute.
 """
 
 import math
@@ -32,12 +32,12 @@ _ROUNDING = 1e-3
 
 @dataclass(frozen=True)
 class Models:
-    """Which models are asked, and where they compute.
+    """The scoring models and their device.
 
     Args:
-        clip: a CLIP model, a folder or hub id; `diorama` is the embedded one.
-        dino: likewise, a self-supervised vision transformer; `none` is none.
-        device: where to compute.
+        clip: a CLIP model, as a folder or hub id; `diorama` is the embedded one.
+        dino: a self-supervised vision transformer, likewise; `none` for none.
+        device: device of the models.
     """
 
     clip: str = EMBEDDED
@@ -47,11 +47,11 @@ class Models:
 
 @dataclass(frozen=True)
 class Truth:
-    """What a picture should show, where that is known: in the embedded world.
+    """What a picture should show, which is known in the embedded world.
 
     Args:
-        identity: of the subject.
-        scene: that was asked for.
+        identity: the subject's identity.
+        scene: the requested scene.
     """
 
     identity: "Identity"
@@ -63,46 +63,46 @@ class Metric(ABC):
     """The base of all metrics.
 
     Args:
-        models: that are asked.
+        models: the scoring models.
     """
 
     name: ClassVar[str]
-    """On the command line and in files."""
+    """Its name on the command line and in files."""
 
     column: ClassVar[str]
-    """In tables of scores."""
+    """Its column in tables of scores."""
 
     title: ClassVar[str]
-    """At the head of a table for people."""
+    """Its heading in summary tables."""
 
     words: ClassVar[str]
-    """In a sentence: "raises image alignment"."""
+    """Its name in a sentence: "raises image alignment"."""
 
     description: ClassVar[str]
-    """What is measured, in one line."""
+    """What it measures, in one line."""
 
     bounds: ClassVar[tuple[float, float]]
-    """The least and the greatest score."""
+    """The smallest and the largest score."""
 
     kind: ClassVar[Literal["cosine", "share", "similarity", "distance"]]
-    """What a mean of scores is: a mean cosine, a share of pictures, a mean similarity, or a mean distance."""
+    """The kind of its means: a mean cosine, a share of pictures, a mean similarity, or a mean distance."""
 
     about: ClassVar[Literal["prompt", "subject", "picture"]]
-    """What it judges: how a picture follows its prompt, how it keeps the subject, or both."""
+    """What it scores: how well a picture follows its prompt, how well it keeps the subject, or both."""
 
     higher_is_better: ClassVar[bool] = True
 
     needs: ClassVar[frozenset[Literal["prompt", "photos", "truth"]]]
-    """What it needs beside the pictures."""
+    """What it needs in addition to the pictures."""
 
     asks: ClassVar[frozenset[Literal["clip", "dino"]]] = frozenset()
-    """Which of `Models` it asks."""
+    """The scoring model that it uses, a field of `Models`."""
 
     version: ClassVar[int] = 1
-    """Raised where a change of the code changes scores: earlier ones then no longer count."""
+    """Increased when a change of the code changes scores, which invalidates earlier ones."""
 
     is_detail: ClassVar[bool] = False
-    """Whether it is kept in tables of scores, and left out of those for people."""
+    """Whether it appears only in tables of scores, not in summary tables."""
 
     models: Models = Models()
 
@@ -113,15 +113,15 @@ class Metric(ABC):
         """One score for each picture.
 
         Args:
-            images: RGB pictures of any size, of one subject.
-            prompts: of each picture its own, where the metric needs the prompt.
-            photos: of the subject, at least one, where it needs photos.
-            truths: what each picture should show, where it needs the truth.
+            images: RGB pictures of one subject, of any size.
+            prompts: the prompt of each picture, if the metric needs prompts.
+            photos: photos of the subject, at least one, if it needs photos.
+            truths: what each picture should show, if it needs the truth.
         """
 
     def identity(self) -> Mapping[str, Any]:
-        """What else than pictures, prompts, photos and truth its scores depend on, such as a model's revision; can be
-        written as JSON, and loads no weights.
+        """What its scores depend on in addition to pictures, prompts, photos and truth, such as a model's revision;
+        JSON-serialisable; loads no weights.
 
         Raises:
             SamecastError: a model cannot be found.
@@ -129,16 +129,16 @@ class Metric(ABC):
         return {}
 
     def facts(self) -> Mapping[str, str]:
-        """What a table says of where its scores are from: columns and their values. Errors as for `identity`."""
+        """The provenance of its scores in tables: columns and their values. Errors as for `identity`."""
         return {}
 
     def missing(self) -> str:
-        """What it would need that is not here, in a few words; empty where it can be measured."""
+        """What it lacks here, in a few words; empty if it is available."""
         return ""
 
     @cached_property
     def key(self) -> str:
-        """Under what its scores are kept: its name, and a hash of its version and identity."""
+        """The key of its scores: its name, and a hash of its version and identity."""
         return f"{self.name}-{content_key({'version': self.version, **self.identity()})[:12]}"
 
     @classmethod
@@ -147,23 +147,23 @@ class Metric(ABC):
         within the bounds."""
         if value is None or isinstance(value, bool) or cls.kind == "share":
             return value is None or (isinstance(value, bool) and cls.kind == "share")
-        if not isinstance(value, int | float) or abs(value) > sys.float_info.max:
+        if not isinstance(value, int | float) or (isinstance(value, int) and abs(value) > sys.float_info.max):
             return False
         low, high = cls.bounds
         return math.isnan(value) or low - _ROUNDING <= value <= high + _ROUNDING
 
     @classmethod
     def sign(cls) -> int:
-        """1 where more is better, -1 where less is."""
+        """1 if higher is better, -1 if lower is."""
         return 1 if cls.higher_is_better else -1
 
     @classmethod
     def label(cls) -> str:
-        """What stands along an axis of a figure."""
+        """The label of an axis of a figure."""
         return f"{cls.words} ({cls.description}{'' if cls.higher_is_better else '; lower is better'})"
 
     @classmethod
     def statistic(cls) -> "Kind":
-        """What its means are to statistics: cosines and distances stay so far from their bounds that these do not
-        count."""
+        """The statistical kind of its means: cosines and distances stay so far from their bounds that they count as
+        unbounded."""
         return "share" if cls.kind == "share" else "mean"

@@ -1,4 +1,4 @@
-"""What metrics by CLIP share: the model that they ask, and what it adds to keys and tables."""
+"""The base of CLIP metrics: their model, and its part of keys and tables."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -22,5 +22,5 @@ class ClipMetric(Metric):
         return describe_clip(self.models.clip)
 
     def facts(self) -> Mapping[str, str]:
-        """Which CLIP model."""
+        """The CLIP model."""
         return {"clip": self.models.clip, "clip_revision": self.identity()["revision"]}

@@ -1,5 +1,6 @@
-"""Image alignment by CLIP: the mean cosine of a picture's embedding with those of the subject's photos, as DreamBooth
-reports it (Ruiz et al., CVPR 2023, arXiv 2208.12242, section 4.2: CLIP-I)."""
+"""Image alignment by CLIP: the mean cosine of a picture's embedding with those of the subject's photos, as in
+DreamBooth (Ruiz et al., CVPR 2023, arXiv 2208.12242, section 4.2: CLIP-I).
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -1,5 +1,5 @@
 """Image alignment by a self-supervised vision transformer: the mean cosine of a picture's first token with those of the
-subject's photos, as DreamBooth reports it (Ruiz et al., CVPR 2023, arXiv 2208.12242, section 4.2: DINO)."""
+subject's photos, as in DreamBooth (Ruiz et al., CVPR 2023, arXiv 2208.12242, section 4.2: DINO)."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ NONE = "none"
 
 @dataclass(frozen=True)
 class Dino(Metric):
-    """Image alignment by DINO, or another vision transformer of its layout."""
+    """Image alignment by DINO, or another vision transformer with its layout."""
 
     name = "dino"
     column = "dino_alignment"
@@ -29,8 +29,8 @@ class Dino(Metric):
     asks = frozenset({"dino"})
 
     def missing(self) -> str:
-        """Its model, where that is `none`."""
-        return "it asks a vision transformer, and --dino is none" if self.models.dino == NONE else ""
+        """The missing model, if it is `none`."""
+        return "it needs a vision transformer, but --dino is none" if self.models.dino == NONE else ""
 
     def identity(self) -> Mapping[str, Any]:
         """The model's revision and preprocessing."""
@@ -39,7 +39,7 @@ class Dino(Metric):
         return describe_vit(self.models.dino)
 
     def facts(self) -> Mapping[str, str]:
-        """Which model."""
+        """The model."""
         return {"dino": self.models.dino, "dino_revision": self.identity()["revision"]}
 
     def score(

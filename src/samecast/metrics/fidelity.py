@@ -1,7 +1,7 @@
-"""How close a picture comes to the subject's photos pixel by pixel: PSNR, and SSIM (Wang et al., 2004).
+"""Pixel similarity of a picture to the subject's photos: PSNR, and SSIM (Wang et al., 2004).
 
-They tell whether a picture copies its photo, layout and all, which is not what keeping a subject means. A photo of
-another size is resized to the picture's.
+They show whether a picture copies the photo's layout, which is not the same as keeping the subject. A photo of another
+size is resized to the picture's.
 """
 
 import math
@@ -23,7 +23,7 @@ MOST = 100.0
 
 @dataclass(frozen=True)
 class PeakSignalToNoise(Metric):
-    """PSNR in dB over 8-bit values; 100 where pictures are equal."""
+    """PSNR in dB over 8-bit values; 100 for equal pictures."""
 
     name = "psnr"
     column = "psnr"
@@ -74,13 +74,13 @@ def over_photos(
     *,
     most: float = math.inf,
 ) -> list[float]:
-    """The mean over all photos, brought to the picture's size, of a comparison of two pictures.
+    """The mean of a comparison over all photos, resized to the picture's size.
 
     Args:
-        compare: a photo with a picture.
+        compare: compares a photo with a picture.
         images: RGB pictures.
-        photos: at least one.
-        most: that one comparison counts.
+        photos: photos of the subject, at least one.
+        most: upper limit of one comparison.
     """
     fitted = {size: [_resized(photo, size) for photo in photos] for size in {image.size for image in images}}
     return [fmean(min(most, compare(photo, image)) for photo in fitted[image.size]) for image in images]

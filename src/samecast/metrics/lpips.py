@@ -1,5 +1,5 @@
-"""LPIPS, the learnt perceptual distance of a picture to the subject's photos (Zhang et al., CVPR 2018, arXiv
-1801.03924), with AlexNet. Nothing is ever downloaded for it."""
+"""LPIPS, the learned perceptual distance of a picture to the subject's photos (Zhang et al., CVPR 2018, arXiv
+1801.03924), with AlexNet. Nothing is downloaded for it."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -28,13 +28,13 @@ class Lpips(Metric):
     needs = frozenset({"photos"})
 
     def missing(self) -> str:
-        """The package, or AlexNet's weights."""
+        """The missing package or AlexNet's weights."""
         from samecast.core.quality import lpips_missing
 
         return lpips_missing()
 
     def identity(self) -> Mapping[str, Any]:
-        """The package's version: it brings the weights of the distance."""
+        """The package's version, as the package contains the weights of the distance."""
         from importlib.metadata import version
 
         return {} if self.missing() else {"lpips": version("lpips")}

@@ -1,4 +1,4 @@
-"""What a model makes of a picture, remembered by the picture's pixels: metrics that share a model run it once."""
+"""Caches a model's outputs by the pixels of pictures, so that metrics that share a model run it once."""
 
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
@@ -13,11 +13,11 @@ _T = TypeVar("_T")
 def remembering(
     measure: Callable[[Sequence[Image.Image]], Sequence[_T]], most: int
 ) -> Callable[[Sequence[Image.Image]], list[_T]]:
-    """A function of pictures that measures each distinct one once.
+    """A function of pictures that measures each distinct picture once.
 
     Args:
-        measure: gives a value for each picture, whatever else is in the batch.
-        most: pictures that are remembered, the last ones.
+        measure: gives a value for each picture, independent of the rest of the batch.
+        most: number of cached pictures, the most recent ones.
     """
     known: OrderedDict[bytes, _T] = OrderedDict()
 

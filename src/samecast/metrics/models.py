@@ -1,4 +1,4 @@
-"""Where a scoring model lies: a local folder in transformers' layout, or a repository of the hub."""
+"""Locates scoring models: local folders in transformers' layout, or repositories of the hub."""
 
 import re
 from pathlib import Path
@@ -14,10 +14,10 @@ _FILES = ["*.json", "*.txt", "model.safetensors"]
 
 
 def locate(model: str | Path) -> tuple[Path, str]:
-    """The folder of a scoring model, fetched from the hub if it has to be, and its revision: a commit, or a hash.
+    """The folder of a scoring model, downloaded from the hub if needed, and its revision: a commit, or a hash.
 
     Raises:
-        SamecastError: there is none.
+        SamecastError: the model does not exist or cannot be downloaded.
     """
     folder = Path(model).expanduser()
     if folder.is_dir():
@@ -28,6 +28,6 @@ def locate(model: str | Path) -> tuple[Path, str]:
         snapshot = Path(snapshot_download(str(model), allow_patterns=_FILES))
     except Exception as error:  # the hub's client raises a dozen unrelated types
         raise SamecastError(
-            f"scoring model {str(model)!r} is no local folder and could not be fetched: {first_line(error)}"
+            f"scoring model {str(model)!r} is not a local folder and could not be downloaded: {first_line(error)}"
         ) from None
     return snapshot, snapshot.name

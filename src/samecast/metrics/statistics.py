@@ -1,9 +1,9 @@
-"""Means with intervals over subjects, contrasts and trends: what a table of scores allows one to say.
+"""Means with intervals over subjects, contrasts and trends of a table of scores.
 
-Subjects are what a study has a sample of; prompts, photos and seeds repeat within them. So every figure is made of one
-mean for each subject, and its 95% interval is over these:
+Subjects are the sample of a study; prompts, photos and seeds are repeats within them. So every figure is computed from
+one mean per subject, with a 95% interval over subjects:
 
-- a score without bounds in sight (a cosine): Student's interval;
+- a score far from any bounds (a cosine): Student's interval;
 - a share, 0 to 1: Student's interval after two subjects are added, one all wrong and one all right, as Agresti and
   Coull (1998) add successes and failures. Student's alone, cut at 0 and 1, covers a share of 0.04 in 67 of 100 samples
   of 8 subjects, and effective sample sizes (Korn and Graubard 1998) cover as rarely where few subjects hold the share;
@@ -25,14 +25,14 @@ from scipy import stats
 
 LEVEL = 0.95
 FEWEST = 6
-"""Subjects that a verdict takes: of fewer, even a sign test in which all agree does not reach 5% (2 / 2^5 = 6%)."""
+"""Fewest subjects for a verdict: with fewer, even a sign test in which all agree does not reach 5% (2 / 2^5 = 6%)."""
 Kind = Literal["mean", "share", "difference"]
 METHODS: Mapping[Kind, str] = {
     "mean": "Student's over subjects",
     "share": "Agresti and Coull's over subjects",
     "difference": "Agresti and Min's over subjects",
 }
-"""What the intervals of each kind of figure are called."""
+"""The names of the intervals of each kind of figure."""
 _ADDED: Mapping[Kind, tuple[tuple[float, float], ...]] = {
     "mean": (),
     "share": ((0.0, 1.0), (1.0, 1.0)),
@@ -45,23 +45,23 @@ _BOUNDS: Mapping[Kind, tuple[float, float]] = {
     "difference": (-1.0, 1.0),
 }
 _COLUMNS = 10_000
-"""Subjects that are ranked at once, so that it takes little memory."""
+"""Number of subjects that are ranked at once, to limit memory."""
 Array = NDArray[np.float64]
 
 
 class NothingInCommonError(ValueError):
-    """No subject has all the pictures that a comparison takes: some failed."""
+    """No subject has all the pictures that a comparison needs, as some failed."""
 
 
 class Cells:
-    """For each variant, each subject's mean of one measure.
+    """Each subject's mean of one measure, by variant.
 
     Args:
         variants: names of the rows.
         subjects: names of the columns.
-        values: of shape (variants, subjects), in any precision; not a number where a subject has none.
-        kind: what the measure is.
-        sign: 1 where more of it is better, -1 where less is.
+        values: of shape (variants, subjects), in any precision; NaN if a subject has none.
+        kind: kind of the measure.
+        sign: 1 if higher is better, -1 if lower is.
     """
 
     def __init__(
@@ -85,7 +85,7 @@ class Cells:
         return cls(list(means), subjects, np.array(values, dtype=np.float64), kind)
 
     def row(self, variant: str) -> Array:
-        """A variant's means, a value for each subject; of one that is not there nothing is known."""
+        """A variant's means, a value for each subject; all NaN for an unknown variant."""
         if variant not in self._at:
             return np.full(len(self.subjects), math.nan)
         return self.values[self._at[variant]].astype(np.float64)
@@ -109,9 +109,9 @@ class Estimate:
 
     Args:
         value: the mean over subjects.
-        low, high: of its 95% interval; not numbers where there is one subject.
-        subjects: how many.
-        p: of the hypothesis that it is 0, two-sided, by the same method as the interval.
+        low, high: ends of its 95% interval; NaN for a single subject.
+        subjects: number of subjects.
+        p: two-sided p-value of the hypothesis that it is 0, by the same method as the interval.
     """
 
     value: float
@@ -125,7 +125,7 @@ class Estimate:
 
     @property
     def signed(self) -> str:
-        """With its sign, as a difference is written."""
+        """The estimate as text with its sign, for differences."""
         return self._text("+")
 
     def _text(self, sign: str) -> str:
@@ -138,14 +138,14 @@ def estimate(values: Sequence[float] | Array, kind: Kind = "mean") -> Estimate:
     """The mean of one value for each subject, with its interval.
 
     Args:
-        values: of the subjects.
-        kind: what they are; a share is 0 to 1, a difference -1 to 1.
+        values: one per subject.
+        kind: kind of the values; a share is 0 to 1, a difference -1 to 1.
 
     Raises:
-        NothingInCommonError: there is none.
+        NothingInCommonError: there are no values.
     """
     if not len(values):
-        raise NothingInCommonError("no subject has all the pictures that this takes")
+        raise NothingInCommonError("no subject has all the pictures that this needs")
     sample = np.asarray(values, dtype=np.float64)
     mean, count = float(sample.mean()), len(sample)
     if count == 1:
@@ -162,8 +162,8 @@ def estimate(values: Sequence[float] | Array, kind: Kind = "mean") -> Estimate:
 
 
 def holm(probabilities: Sequence[float]) -> list[float]:
-    """Probabilities of several claims, adjusted so that among all of them one is false by chance in at most 5 of 100
-    studies where each is called true below 0.05 (Holm 1979); what is not a number is not counted, and stays."""
+    """The p-values of several claims, adjusted so that at a level of 0.05 at most 5% of studies have any false claim
+    (Holm 1979); NaN is not counted, and is kept."""
     found = np.array(probabilities, dtype=np.float64)
     order = [number for number in np.argsort(found) if not math.isnan(found[number])]
     highest = 0.0
@@ -174,7 +174,7 @@ def holm(probabilities: Sequence[float]) -> list[float]:
 
 
 def cells(rows: Iterable[Mapping[str, Any]], measure: str, kind: Kind = "mean") -> Cells:
-    """For each variant, each subject's mean of a measure over prompts, photos and seeds; rows without it left out."""
+    """Each subject's mean of a measure over prompts, photos and seeds, by variant; rows without it are left out."""
     found: dict[str, dict[str, list[float]]] = {}
     for row in rows:
         if row[measure] is not None:
@@ -205,18 +205,18 @@ def complete_ones(values: Array) -> Array:
     """
     complete = np.isfinite(values).all(axis=tuple(range(values.ndim - 1)))
     if not complete.any():
-        raise NothingInCommonError("no subject has all the pictures that this takes")
+        raise NothingInCommonError("no subject has all the pictures that this needs")
     return values if complete.all() else values[..., complete]
 
 
 def levelled(table: Cells, variants: Sequence[str]) -> dict[str, Estimate]:
-    """The mean of each variant, with intervals of what varies within subjects.
+    """The mean of each variant, with within-subject intervals.
 
     Each subject's own level, its mean over the variants, is taken out first (Cousineau 2005), as the variants
-    are compared within subjects; with the correction of Morey (2008) for having taken it out.
+    are compared within subjects; with the correction of Morey (2008).
     """
     grid = shared(table, variants)
-    if len(variants) == 1:  # there is nothing to compare it with
+    if len(variants) == 1:  # nothing to compare it with
         return {variants[0]: estimate(grid[0])}
     means = grid.mean(axis=1, keepdims=True)
     wider = (len(variants) / (len(variants) - 1)) ** 0.5
@@ -225,19 +225,19 @@ def levelled(table: Cells, variants: Sequence[str]) -> dict[str, Estimate]:
 
 
 def contrast(table: Cells, first: Sequence[str], second: Sequence[str]) -> Estimate:
-    """How much more of a measure some variants give than others, each subject compared with itself.
+    """The difference of a measure between two groups of variants, paired by subject.
 
     Args:
-        table: of the measure.
-        first: variants, whose mean counts.
-        second: those to compare them with.
+        table: means of the measure.
+        first: variants, which are averaged.
+        second: the variants to compare them with, likewise.
     """
     rows = shared(table, (*first, *second))
     return estimate(rows[: len(first)].mean(axis=0) - rows[len(first) :].mean(axis=0), difference_of(table.kind))
 
 
 def difference_of(kind: Kind) -> Kind:
-    """What the difference of two figures of a kind is."""
+    """The kind of the difference of two figures of a kind."""
     return "mean" if kind == "mean" else "difference"
 
 
@@ -250,7 +250,9 @@ def trend(table: Cells, variants: Sequence[str]) -> Estimate:
 
 
 def rank_correlations(first: NDArray[Any], second: NDArray[Any]) -> Array:
-    """Spearman's of each column of two tables of one shape, ties averaged; 0 where either column is constant."""
+    """Spearman's rank correlation of each column of two tables of one shape, ties averaged; 0 if either column is
+    constant.
+    """
     parts: list[Array] = []
     for at in range(0, first.shape[1], _COLUMNS):
         one, two = (stats.rankdata(table[:, at : at + _COLUMNS], axis=0) for table in (first, second))
@@ -261,7 +263,7 @@ def rank_correlations(first: NDArray[Any], second: NDArray[Any]) -> Array:
 
 
 def front(points: Mapping[str, tuple[float, float]]) -> tuple[str, ...]:
-    """The names of the points that no other beats in both respects, ascending in the first."""
+    """The names of the points of the Pareto front, ascending in the first measure."""
     found, best = list[str](), (math.nan, -math.inf)
     for name in sorted(points, key=lambda name: points[name], reverse=True):
         if points[name][1] > best[1] or points[name] == best:
@@ -271,7 +273,7 @@ def front(points: Mapping[str, tuple[float, float]]) -> tuple[str, ...]:
 
 
 def widths(points: Mapping[str, tuple[float, float]]) -> tuple[float, float]:
-    """How far points spread in either respect."""
+    """The spread of points in each measure."""
     spread: Array = np.ptp(np.array(list(points.values()), dtype=np.float64), axis=0)
     return float(spread[0]), float(spread[1])
 
@@ -279,14 +281,14 @@ def widths(points: Mapping[str, tuple[float, float]]) -> tuple[float, float]:
 def balanced(
     points: Mapping[str, tuple[float, float]], weight: float = 0.5, scale: tuple[float, float] | None = None
 ) -> str:
-    """The point of the front that is nearest to best in both respects; of several that are equally near the one that is
+    """The point of the Pareto front that is nearest to the best of both measures; of several equally near, the one
     listed first.
 
     Args:
-        points: two measures of each, of which more is better.
+        points: two measures of each; higher is better.
         weight: of the second measure, 0 to 1; 0.5 favours neither.
-        scale: what counts as far in either respect; None is the spread of all points. (By the spread of the front
-            alone, both its ends would be equally far from the best, however little one of them gives up.)
+        scale: the spread that scales each measure; None for the spread of all points. (Scaled by the spread of the
+            front only, both its ends would be equally far from the best, however little one of them gives up.)
     """
     names = [name for name in points if name in set(front(points))]
     values = np.array([points[name] for name in names], dtype=np.float64)

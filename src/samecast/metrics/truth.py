@@ -1,6 +1,6 @@
-"""The probe's truth: what a picture of the embedded world shows, read by a network that shares nothing with CLIP, and
-held against who and what was to be seen. Right or wrong for each picture, so that means are shares; and what these are
-made of."""
+"""Metrics of the truth: the probe, which shares nothing with CLIP, reads what a picture of the embedded world shows,
+and the reading is compared with the right identity and scene. Verdicts are right or wrong for each picture, so that
+means are shares; details are metrics of their own."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class _Verdict(Metric):
-    """One item of the probe's verdict; the column is its name there."""
+    """One item of the probe's verdict; the column is the item's name."""
 
     kind = "share"
     about = "subject"
@@ -24,13 +24,13 @@ class _Verdict(Metric):
     needs = frozenset({"truth"})
 
     def identity(self) -> Mapping[str, Any]:
-        """The probe's weights, and the version of the benchmark that says what is right."""
+        """The probe's weights, and the version of the benchmark, which defines what is right."""
         from samecast.diorama.benchmark import BENCHMARK_VERSION
 
         return {"revision": probe_revision(), "benchmark": BENCHMARK_VERSION}
 
     def facts(self) -> Mapping[str, str]:
-        """Which probe."""
+        """The probe."""
         return {"probe_revision": probe_revision()}
 
     def score(
@@ -47,7 +47,7 @@ class _Verdict(Metric):
 
 @dataclass(frozen=True)
 class Identity(_Verdict):
-    """Whether a picture shows this very subject."""
+    """Whether a picture shows the same subject."""
 
     name = "identity"
     column = "identity"
@@ -58,7 +58,7 @@ class Identity(_Verdict):
 
 @dataclass(frozen=True)
 class Scene(_Verdict):
-    """Whether a picture shows the scene that was asked for."""
+    """Whether a picture shows the requested scene."""
 
     name = "scene"
     column = "scene"
@@ -70,7 +70,7 @@ class Scene(_Verdict):
 
 @dataclass(frozen=True)
 class Both(_Verdict):
-    """Whether a picture is right in both respects: the headline."""
+    """Whether identity and scene are right: the main measure."""
 
     name = "both"
     column = "both"
@@ -118,7 +118,7 @@ class Accessory(_Verdict):
 
 @dataclass(frozen=True)
 class BaseError(_Verdict):
-    """How far the base colour is from the subject's."""
+    """The error of the base colour."""
 
     name = "base-error"
     column = "base_error"
@@ -133,7 +133,7 @@ class BaseError(_Verdict):
 
 @dataclass(frozen=True)
 class SecondError(_Verdict):
-    """How far the second colour is from the subject's."""
+    """The error of the second colour."""
 
     name = "second-error"
     column = "second_error"
@@ -186,11 +186,11 @@ class Background(_Verdict):
 
 
 DETAILS = (Kind, Pattern, Accessory, BaseError, SecondError, Pose, View, Background)
-"""What identity and scene are made of, item by item."""
+"""The items of identity and scene."""
 
 
 def readings(images: "Images") -> "list[Reading]":
-    """What the probe reads off pictures; those that were read before are not read again."""
+    """The probe's readings of pictures, cached."""
     return _reader()(images)
 
 

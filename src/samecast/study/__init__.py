@@ -1,1 +1,1 @@
-"""The study: where, when and with which masks should attention be routed? Grids of rules on shared prefixes."""
+"""Studies: grids of rules (layers, steps, masks) on several subjects, which share the computation of common steps."""

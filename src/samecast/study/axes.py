@@ -1,10 +1,10 @@
-"""Axes: which fields of a rule are varied, over which values; from words on a command line or a YAML file.
+"""Axes: the varied fields of a rule and their values, from the command line or a YAML file.
 
-final=20:51:5                     20, 25, .., 50 (as Python counts: the end is not in it)
+final=20:51:5                     20, 25, .., 50 (as in Python, without the end)
 layers=encoder,decoder,0-7+10-15   one set of layers each; + joins selectors within a set
-skip=none,1,2,3                   `none` leaves the field at the rule's own value
-maps=none,encoder,0-1             cross-attention layers whose maps mask the subject; none reads without a mask
-threshold=0.1,otsu                of these maps
+skip=none,1,2,3                   `none` keeps the rule's default
+maps=none,encoder,0-1             cross-attention layers whose maps mask the subject; none for no mask
+threshold=0.1,otsu                thresholds of these maps
 """
 
 import math
@@ -39,7 +39,7 @@ BASE: dict[str, Value] = {
     "dropout": None,
     "consistency": None,
 }
-"""Every field of a rule that can be an axis, and its value where it is none: MasaCtrl's."""
+"""The fields of a rule that can be an axis, with their default values, those of MasaCtrl."""
 _STEPS = ("start", "final", "map_start", "map_final")
 _WHOLE = ("skip", "stride")
 _REAL = ("weight", "dropout", "consistency")
@@ -48,10 +48,10 @@ _MOST_VALUES = 10_000
 
 @dataclass(frozen=True)
 class Axis:
-    """One field of a rule and the values it takes.
+    """One field of a rule and its values.
 
     Raises:
-        SamecastError: no such field, no value, or one twice.
+        SamecastError: the field does not exist, or there is no value or a repeated one.
     """
 
     field: str
@@ -59,13 +59,13 @@ class Axis:
 
     def __post_init__(self) -> None:
         if self.field not in BASE:
-            raise SamecastError(f"axis {shown(self.field)} is no field of a rule; choose from {', '.join(BASE)}")
+            raise SamecastError(f"axis {shown(self.field)} is not a field of a rule; choose from {', '.join(BASE)}")
         if not self.values or len(set(self.values)) < len(self.values):
             raise SamecastError(f"axis {self.field} needs values, each once; got {list(self.values)}")
 
 
 def parse_axis(words: str) -> Axis:
-    """An axis as it stands on the command line: `field=value,value` or `field=first:end:stride`.
+    """An axis from the command line: `field=value,value` or `field=first:end:stride`.
 
     Raises:
         SamecastError: it is malformed.
@@ -79,7 +79,7 @@ def parse_axis(words: str) -> Axis:
 
 
 def read_axis(field: str, data: object) -> Axis:
-    """An axis from its values, as YAML or the command line tell them: a list of values and ranges, or one of them.
+    """An axis from its values in YAML or on the command line: a list of values and ranges, or a single one.
 
     Raises:
         SamecastError: a value is not one of the field's.
@@ -96,12 +96,14 @@ def read_axis(field: str, data: object) -> Axis:
 
 def _range(field: str, data: str) -> list[Value]:
     if field not in (*_STEPS, *_WHOLE, *_REAL, "threshold"):
-        raise SamecastError(f"axis {field}: {data!r} is a range of numbers, and {field} takes words")
+        raise SamecastError(f"axis {field}: {data!r} is a range of numbers, but {field} takes words")
     try:
         span = range(*(int(number) for number in data.split(":")))
     except (ValueError, TypeError):
-        raise SamecastError(f"axis {field}: {shown(data)} is no range; write first:end or first:end:stride") from None
-    if len(span[: _MOST_VALUES + 1]) > _MOST_VALUES:  # of the whole range the length may be more than a number
+        raise SamecastError(
+            f"axis {field}: {shown(data)} is not a range; write first:end or first:end:stride"
+        ) from None
+    if len(span[: _MOST_VALUES + 1]) > _MOST_VALUES:  # the length of the whole range may exceed 64 bits
         raise SamecastError(f"axis {field}: {shown(data)} has more than {_MOST_VALUES:,} values")
     return list(span)
 
@@ -110,14 +112,14 @@ def read_value(field: str, data: object) -> Value:
     """One value of a field.
 
     Raises:
-        SamecastError: the field cannot have it.
+        SamecastError: the field does not allow it.
     """
     if field not in BASE:
-        raise SamecastError(f"axis {shown(field)} is no field of a rule; choose from {', '.join(BASE)}")
+        raise SamecastError(f"axis {shown(field)} is not a field of a rule; choose from {', '.join(BASE)}")
     text = str(data).strip()
     if data is None or text.lower() in ("none", "null", "~"):
         if BASE[field] is not None:
-            raise SamecastError(f"{field} cannot be none; leave it out, and it is {BASE[field]}")
+            raise SamecastError(f"{field} cannot be none; leave it out for {BASE[field]}")
         return None
     try:
         if field in _WHOLE:
@@ -127,7 +129,7 @@ def read_value(field: str, data: object) -> Value:
         if field in _REAL or (field == "threshold" and text != "otsu"):
             return _finite(text)
     except ValueError:
-        raise SamecastError(f"{field} cannot be {shown(text)}; it is a number{_or_none(field)}") from None
+        raise SamecastError(f"{field} cannot be {shown(text)}; expected a number{_or_none(field)}") from None
     return text.replace("+", ",") if field in ("layers", "maps", "sources") else text
 
 
@@ -143,12 +145,12 @@ def _or_none(field: str) -> str:
 
 
 def make_rules(fields: Mapping[str, Value], steps: int) -> Rules:
-    """The rules that some fields ask for; those left out are `BASE`'s.
+    """The rules with some fields given; the others are those of `BASE`.
 
-    A `final` of exactly `steps` is the last step, as the AIKU study counts.
+    A `final` equal to `steps` is the last step, as in the AIKU study.
 
     Raises:
-        SamecastError: the fields do not go together.
+        SamecastError: the fields contradict each other.
     """
     data: dict[str, Any] = {**BASE, **fields}
     span = Steps(data["start"], _last(data["final"], steps), data["skip"], data["stride"])
@@ -158,7 +160,7 @@ def make_rules(fields: Mapping[str, Value], steps: int) -> Rules:
         settings["tokens"] = _tokens(data, steps)
     how = make_mode(mode or ("separate" if masked else "read"), settings)
     if isinstance(how, Masked) and not masked:
-        raise SamecastError(f"mode {how.name} without masks would do nothing: give maps too, which they are made of")
+        raise SamecastError(f"mode {how.name} needs masks: give maps too, from which masks are made")
     return (Rule("targets", tuple(data["sources"].split(",")), data["layers"], span, how),)
 
 

@@ -1,4 +1,4 @@
-"""From a recipe and a subject to the pictures to make, as content keys, and to what a model needs to make them."""
+"""Binds a recipe to a subject: the pictures to make, their content keys, and the inputs of the model."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -19,12 +19,12 @@ from samecast.study.subjects import StudySubject
 
 @dataclass(frozen=True)
 class Sources:
-    """Photos that are read at once, and all that is made of them.
+    """Photos that are read together, and the pictures made from them.
 
     Args:
-        numbers: of the photos, from 0.
-        casts: the pictures to make, before it is said by which rules; in an order of their own, so that how prompts
-            were listed changes nothing.
+        numbers: indices of the photos, from 0.
+        casts: the pictures to make, without their rules, in a canonical order that is independent of the order of the
+            prompts.
     """
 
     numbers: tuple[int, ...]
@@ -32,9 +32,11 @@ class Sources:
 
 
 def sources_of(recipe: Recipe, subject: StudySubject) -> tuple[Sources, ...]:
-    """What is read of a subject's photos: the first, each for itself, or all together."""
+    """The photos of a subject that are read: the first, each separately, or all together."""
     hashes = hashes_of(subject.references)
-    repeats = [number for number, data in enumerate(hashes) if data not in hashes[:number]]  # one photo twice is none
+    repeats = [
+        number for number, data in enumerate(hashes) if data not in hashes[:number]
+    ]  # a photo cannot be read twice at once
     together = tuple(range(len(subject.references)))
     chosen = {"first": [(0,)], "each": [(number,) for number in repeats], "together": [together]}
     return tuple(
@@ -61,10 +63,10 @@ class Order:
     """One entry of a study's table: a variant for a cast.
 
     Args:
-        key: of the picture; the same where two variants come to the same rules.
-        variant: which.
-        cast: for whom.
-        numbers: of the photos that are read.
+        key: key of the picture; the same for two variants with equal rules.
+        variant: the variant.
+        cast: photos, prompt and seed.
+        numbers: indices of the photos that are read.
     """
 
     key: str
@@ -88,10 +90,10 @@ def orders_for(recipe: Recipe, cast: Cast, numbers: tuple[int, ...]) -> Iterator
 
 
 class Binding:
-    """Rules resolved on one model, once each.
+    """Resolves rules on one model, caching the results.
 
     Args:
-        recipe: of the study.
+        recipe: the study's recipe.
         backbone: the model.
     """
 
@@ -102,7 +104,7 @@ class Binding:
         self.schedule = backbone.schedule(recipe.settings.num_inference_steps)
 
     def plan(self, rules: Rules) -> Plan:
-        """Who reads whom; errors as for `make_plan`."""
+        """The plan of some rules; errors as for `make_plan`."""
         if rules not in self._plans:
             self._plans[rules] = plan_on(self._backbone, rules, self.schedule, targets=1)
         return self._plans[rules]
@@ -111,7 +113,7 @@ class Binding:
         """One entry as a picture to make.
 
         Raises:
-            SamecastError: its rules look for words that are not there, or have no layer or step on this model.
+            SamecastError: its rules name words that the caption lacks, or match no layer or step of this model.
         """
         cast, plan = order.cast, self.plan(order.variant.rules)
         map_specs = looks_on(self._backbone, order.variant.rules, self.schedule, cast.noun)
@@ -121,10 +123,10 @@ class Binding:
         return PictureJob(order.key, branch, cast.seed, plan, map_specs)
 
     def check(self, subject: StudySubject) -> None:
-        """Refuses, before any work is done, what could not be made of a subject; reads none of its photos.
+        """Checks all entries of a subject before any work is done, without reading its photos.
 
         Raises:
-            SamecastError: told with the subject and the variant.
+            SamecastError: an entry cannot be made; the message names the subject and the variant.
         """
         for variant in self._recipe.grid.variants:
             try:
@@ -138,7 +140,7 @@ class Binding:
 
 
 def union(plans: Sequence[Plan]) -> Plan:
-    """All that any plan does: what an inversion has to keep for them all."""
+    """The union of some plans: what an inversion has to keep for all of them."""
     acting: dict[int, dict[int, Rules]] = {}
     for plan in plans:
         for step, layers in plan.acting.items():

@@ -1,6 +1,6 @@
-"""A subject in progress, kept: its trajectory, written once, and its live latents with the maps seen so far.
+"""Checkpoints of a subject in progress: its trajectory, written once, and its current latents and attention maps.
 
-What is kept is bit for bit what was in memory, so that a run which is taken up again ends where it would have ended.
+Checkpoints are exact, so that a resumed run gives the same bits as an uninterrupted one.
 """
 
 import json
@@ -29,11 +29,11 @@ TRAJECTORY, LIVE, INVERSION = "trajectory.safetensors", "live.safetensors", "inv
 
 
 class Checkpointer:
-    """An inversion under way, a file for each step, written now and then.
+    """An inversion in progress, one file per step, written at intervals.
 
     Args:
-        folder: of the work in progress.
-        every: seconds between two times of writing, each of which writes all steps since the last.
+        folder: folder of the work in progress.
+        every: seconds between two writes; each writes all steps since the last.
     """
 
     def __init__(self, folder: Path, every: float) -> None:
@@ -42,7 +42,7 @@ class Checkpointer:
         self._written, self._clock = 0, time.monotonic()
 
     def read(self, device: torch.device, sound: Callable[[Level], bool]) -> tuple[Level, ...]:
-        """The steps that are there without a gap; none if one of them is not what is wanted now."""
+        """The stored steps without a gap; none if one of them lacks something that is needed now."""
         levels: list[Level] = []
         while (found := _load(self._file(len(levels)), device)) is not None:
             tensors, data = found
@@ -52,7 +52,7 @@ class Checkpointer:
         return tuple(self._levels)
 
     def note(self, level: Level) -> None:
-        """Takes one more step, and writes if it is time; a disk that is full stops nothing."""
+        """Adds a step, and writes at intervals; a full disk does not stop the run."""
         self._levels.append(level)
         if time.monotonic() - self._clock < self._every:
             return
@@ -75,7 +75,7 @@ class Checkpointer:
 
 
 def save_trajectory(folder: Path, trajectory: Trajectory) -> None:
-    """Writes the sources' latents and the states kept of them."""
+    """Writes the sources' latents and stored states."""
     tensors = {"latents": trajectory.latents.contiguous()}
     for step, layers in trajectory.kept.items():
         tensors |= {f"{step}.{name}": part for name, part in _flattened(layers).items()}
@@ -86,7 +86,7 @@ def save_trajectory(folder: Path, trajectory: Trajectory) -> None:
 
 
 def load_trajectory(folder: Path, device: torch.device) -> Trajectory | None:
-    """What `save_trajectory` wrote; None where there is nothing whole."""
+    """The trajectory written by `save_trajectory`; None if it is missing or incomplete."""
     found = _load(folder / TRAJECTORY, device)
     if found is None:
         return None
@@ -102,7 +102,7 @@ def load_trajectory(folder: Path, device: torch.device) -> Trajectory | None:
 
 
 def _flattened(kept: Mapping[int, States]) -> dict[str, Tensor]:
-    """What is kept of layers, by `layer.part`."""
+    """The stored states of layers, by `layer.part`."""
     return {f"{layer}.{name}": part.contiguous() for layer, states in kept.items() for name, part in states.items()}
 
 
@@ -115,7 +115,7 @@ def _unflattened(tensors: Mapping[str, Tensor]) -> dict[int, States]:
 
 
 def save_frontier(folder: Path, frontier: Frontier) -> None:
-    """Writes how far all lineages have come."""
+    """Writes the current state of all nodes."""
     tensors: dict[str, Tensor] = {}
     keys: list[list[str]] = []
     for number, node in enumerate(frontier.nodes):
@@ -131,17 +131,17 @@ def save_frontier(folder: Path, frontier: Frontier) -> None:
 def load_frontier(
     folder: Path, jobs: Sequence[PictureJob], lockstep: Lockstep, device: torch.device
 ) -> Frontier | None:
-    """The front that was kept, for those of its wishes that are still wanted.
+    """The stored frontier, for those of its jobs that are still wanted.
 
     Args:
-        folder: where.
-        jobs: what is still to be made.
-        lockstep: which is to go on with it.
-        device: where latents go.
+        folder: folder of the checkpoint.
+        jobs: jobs that are not finished.
+        lockstep: the lockstep that resumes it.
+        device: device of the latents.
 
     Returns:
-        None where nothing whole was kept, or it lacks one of the wishes, or all that is left of it has failed, and is
-        to be tried again.
+        None if there is no complete checkpoint, if it lacks one of the jobs, or if all of its remaining jobs have
+        failed and are to be tried again.
     """
     found = _load(folder / LIVE, torch.device("cpu"))
     if found is None:
@@ -174,14 +174,14 @@ def _named(tokens: SubjectTokens) -> str:
 
 
 def _save(path: Path, tensors: Mapping[str, Tensor], data: Mapping[str, Any]) -> None:
-    metadata = {"told": json.dumps(dict(data))}
+    metadata = {"data": json.dumps(dict(data))}
     replace_file(path, lambda part: save_tensors(tensors, part, metadata))
 
 
 def _load(path: Path, device: torch.device) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
-    """A checkpoint is no result: one that cannot be read is as good as none."""
+    """The contents of a checkpoint; None if it is missing or unreadable, as checkpoints can be made again."""
     try:
         with safe_open(path, framework="pt", device=str(device)) as file:
-            return {name: file.get_tensor(name) for name in file.offset_keys()}, json.loads(file.metadata()["told"])
+            return {name: file.get_tensor(name) for name in file.offset_keys()}, json.loads(file.metadata()["data"])
     except (OSError, SafetensorError, KeyError, TypeError, ValueError, RecursionError):
         return None

@@ -1,6 +1,6 @@
-"""How a claim about a study's scores is decided: by a contrast, a trend, an equivalence or an agreement.
+"""Tests of claims about a study's scores: contrasts, trends, equivalences and agreements.
 
-Each comes with its figure, its interval over subjects, and the probability of such a figure by chance.
+Each gives its figure, its interval over subjects, and its p-value.
 """
 
 import math
@@ -29,22 +29,22 @@ from samecast.metrics.statistics import (
 from samecast.study.measures import Measures
 
 FLAT = 0.5
-"""The start step hardly matters where no start moves the mean by this share of what the final step moves it."""
+"""The start step hardly matters if no start moves the mean by more than this share of the final step's effect."""
 CHANCE = 0.05
 HOLDS, REVERSED, NOT_SHOWN, TOO_FEW, NO_DATA = "holds", "reversed", "not shown", "too few subjects", "no data"
 INTERVALS = (
     "95% intervals over subjects: of cosines Student's, of shares Agresti and Coull's, of differences of shares and of"
     " rank correlations Agresti and Min's"
 )
-"""How intervals are made, for people."""
+"""How intervals are computed, in words."""
 FOLDS = 50
-"""Most groups of subjects that are left out of a choice in turn."""
+"""Largest number of groups of subjects that are left out in turn."""
 Tables = Mapping[str, Cells]
 
 
 @dataclass(frozen=True)
 class Found:
-    """How a claim came out, its figure, and the probability of such a figure by chance."""
+    """The outcome of a claim, its figure, and its p-value."""
 
     verdict: str
     figure: str
@@ -52,7 +52,7 @@ class Found:
 
 
 def verdict(found: Estimate, sign: int) -> str:
-    """How a claim that a figure is positive (or negative) came out."""
+    """The outcome of the claim that a figure is positive (or negative)."""
     if found.subjects < FEWEST:
         return TOO_FEW
     if found.low * sign > 0 and found.high * sign > 0:
@@ -61,7 +61,7 @@ def verdict(found: Estimate, sign: int) -> str:
 
 
 def contrasted(table: Cells, first: str, second: str) -> Found:
-    """Whether one variant is better by a measure than another."""
+    """Whether one variant has a better mean than another."""
     gap = contrast(table, [first], [second])
     figure = (
         f"{first} {mean_of(table, first)}, {second} {mean_of(table, second)}; difference {gap.signed},"
@@ -86,11 +86,11 @@ def monotone(table: Cells, names: Sequence[str], way: int) -> Found:
 
 
 def flat(table: Cells, starts: Sequence[str], finals: Sequence[str]) -> Found:
-    """Equivalence: whether every start leaves the mean within half of what the final step moves it, either way.
+    """Equivalence: whether every start step changes the mean by less than half of the final step's effect.
 
-    Each subject is compared with itself. What is left of that half when the start has moved the mean, up or down, is
-    the *margin*: the claim holds where it is above 0 at every start, and is reversed where it is below 0 at any, by
-    Bonferroni's bound for so many. The figure told is the least margin.
+    Comparisons are paired by subject. The *margin* of a start is that half less the change of the mean, in either
+    direction: the claim holds if the margin is above 0 at every start, and is reversed if it is below 0 at any, with
+    Bonferroni's correction for their number. The reported figure is the least margin.
     """
     grid = shared(table, (*starts, finals[0], finals[-1]))
     move = grid[-1] - grid[-2]
@@ -110,21 +110,21 @@ def flat(table: Cells, starts: Sequence[str], finals: Sequence[str]) -> Found:
     elif against < CHANCE:
         outcome, p = REVERSED, against
     figure = (
-        f"least margin {margin.signed} at {least}: {FLAT:.0%} of the final step's move of {wide.signed}, less its own"
-        f" move of {estimate(shifts[least]).signed} from {starts[0]}; it has to be above 0 at every start"
+        f"least margin {margin.signed} at {least}: {FLAT:.0%} of the final step's effect of {wide.signed}, less its own"
+        f" change of {estimate(shifts[least]).signed} from {starts[0]}; the claim holds if it is above 0 at every start"
     )
     return Found(outcome, figure, p)
 
 
 def masked(table: Cells, variants: Sequence[str], plain: str) -> Found:
-    """Whether some variants together are better by a measure than a plain one."""
+    """Whether the mean over some variants is better than that of a plain one."""
     gap = contrast(table, variants, [plain])
     figure = f"{len(variants)} thresholds together {gap.signed} over {mean_of(table, plain)}, {gap.subjects} subjects"
     return Found(verdict(gap, table.sign), figure, gap.p)
 
 
 def lost(seen: Cells, unseen: Cells, encoder: str, decoder: str) -> Found:
-    """Whether the first loses less than the second where the photo hides a part of the subject."""
+    """Whether encoder layers lose less than decoder layers if the photo hides a part of the subject."""
     gap = Cells(seen.variants, seen.subjects, unseen.values - seen.values, seen.kind, seen.sign)
     first, second = shared(gap, (encoder, decoder))
     # A difference of differences lies within twice their bounds.
@@ -139,7 +139,7 @@ def lost(seen: Cells, unseen: Cells, encoder: str, decoder: str) -> Found:
 
 
 def agreement(tables: Tables, measure: str, truth: str) -> Found:
-    """Whether ranking settings by a measure ranks them by the truth, in each subject."""
+    """Whether a measure ranks settings as the truth does, within each subject."""
     variants = tables[truth].present
     both = _aligned(tables, (measure, truth), variants)
     rho = estimate(rank_correlations(both[0], both[1]), "difference")
@@ -150,15 +150,15 @@ def agreement(tables: Tables, measure: str, truth: str) -> Found:
 
 
 def best(measures: Measures, truth: str) -> Found:
-    """Both chosen on all subjects but one and held against each other on that one, in turn: nothing is judged by what
-    it was chosen by."""
+    """Cross-validation: both settings are chosen without one group of subjects and compared on that group, in turn, so
+    that no setting is evaluated on the subjects that it was chosen on."""
     tables, sides = measures.whole, (measures.text, measures.image)
     variants = [name for name in tables[truth].present if all(name in tables[side.column] for side in sides)]
     both, *aligned = _aligned(tables, (truth, *(side.column for side in sides)), variants)
     text, image = (side.sign() * values for side, values in zip(sides, aligned, strict=True))
     count = both.shape[1]
     if count < 2:
-        raise NothingInCommonError("choosing on some subjects and judging on others takes two at least")
+        raise NothingInCommonError("choosing on some subjects and comparing on others needs at least 2 subjects")
 
     def chosen(among: Array) -> tuple[int, int]:
         means = [table[:, among].mean(axis=1) for table in (both, text, image)]
@@ -179,9 +179,9 @@ def best(measures: Measures, truth: str) -> Found:
 
 
 def _aligned(tables: Tables, measures: Sequence[str], variants: Sequence[str]) -> Array:
-    """Several measures of the subjects that have all of them under all variants: (measure, variant, subject).
+    """Several measures of the subjects that have all of them for all variants: (measure, variant, subject).
 
     Raises:
-        NothingInCommonError: no subject has.
+        NothingInCommonError: no subject has all of them.
     """
     return complete_ones(np.stack([tables[measure].rows(variants) for measure in measures]))

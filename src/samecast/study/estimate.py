@@ -1,4 +1,4 @@
-"""What a study will take, before it is begun: evaluations counted, time and memory measured on a few calls."""
+"""The cost of a study before it runs: evaluations are counted, time and memory measured on a few calls."""
 
 import resource
 import sys
@@ -25,19 +25,19 @@ _CALLS = 2
 
 @dataclass(frozen=True)
 class Estimate:
-    """What a study will take.
+    """The cost of a study.
 
     Args:
-        subjects: how many.
-        runs: of each picture's grid, as its views name them.
-        distinct: of these.
-        nodes: of one tree.
-        trees: one for each photo or set of photos, prompt and seed.
-        evaluations: rows through the denoiser, all together; maps of photos are not counted.
-        alone: what the distinct runs would take one by one.
-        seconds: on this machine, denoising alone.
-        trajectory_bytes: what is kept of one photo's inversion.
-        batch_bytes: what one full call of the denoiser takes beside the model; 0 where it was too little to see.
+        subjects: number of subjects.
+        runs: runs of a grid as listed by its views, for each photo, prompt and seed.
+        distinct: distinct runs among these.
+        nodes: nodes of one tree.
+        trees: number of trees: one for each photo or set of photos, prompt and seed.
+        evaluations: rows through the denoiser in all, except for the maps of photos.
+        alone: evaluations of the distinct runs without sharing.
+        seconds: duration of denoising on this machine.
+        trajectory_bytes: memory of one photo's inversion.
+        batch_bytes: memory of one full call of the denoiser in addition to the model; 0 if too little to measure.
     """
 
     subjects: int
@@ -61,11 +61,11 @@ def count(recipe: Recipe, backbone: Backbone) -> Size:
 
 @torch.inference_mode()
 def estimate(recipe: Recipe, subjects: Sequence[StudySubject], backbone: Backbone) -> Estimate:
-    """Counts, and times a few calls at the batch that the study will use.
+    """Counts evaluations, and times a few calls with the study's batch size.
 
     Args:
-        recipe: settled.
-        subjects: with photos fitted.
+        recipe: the recipe, with open values set by the model.
+        subjects: subjects with fitted photos.
         backbone: the model.
     """
     size, settings = count(recipe, backbone), recipe.settings
@@ -75,7 +75,7 @@ def estimate(recipe: Recipe, subjects: Sequence[StudySubject], backbone: Backbon
     together = union(list(distinct))
     branches = Branches((), (Branch("source", 0, ""),), settings.guidance)
     groups = len(branches.groups)
-    height, width = size_of(backbone, settings, None)  # photos of other shapes come to about the same area
+    height, width = size_of(backbone, settings, None)  # photos of other shapes have about the same area
     prepared = prepare(
         backbone,
         binding.schedule,
@@ -114,15 +114,15 @@ def _plans(recipe: Recipe, binding: Binding) -> list[Plan]:
 
 
 def _inversion(plan: Plan, recipe: Recipe, steps: int, captioned: bool) -> int:
-    """Rows that the inversion of one photo takes; with a caption also those that unconditional rows will read."""
+    """Rows of the inversion of one photo; with a caption, also those that unconditional rows read."""
     kept = sum(bool(plan.source_layers_at(step)) for step in kept_steps(recipe.settings)) if captioned else 0
     free = 0 if recipe.settings.replay else steps * (2 if captioned else 1)
     return steps * (1 + recipe.settings.fixed_point) + kept + free
 
 
 def _beside(prepared: Prepared, recipe: Recipe, size: Size, of: Sources) -> int:
-    """Rows of photos that are computed again beside the pictures that read them, where inversion evaluates other inputs
-    than a source does: in each batch of each step at which any is read."""
+    """Rows of photos that are recomputed with the pictures that read them, where inversion evaluates other inputs than
+    a source branch: in each batch of each step that reads any."""
     settings, plan = recipe.settings, prepared.run.plan
     branches = tuple(Branch("source", number, "") for number in of.numbers)
     layout = Branches((), branches, settings.guidance)
@@ -136,11 +136,11 @@ def _beside(prepared: Prepared, recipe: Recipe, size: Size, of: Sources) -> int:
 
 
 def _measure(prepared: Prepared, groups: int) -> tuple[float, int, int]:
-    """Seconds for each row of a full batch, bytes of a trajectory, and of a batch."""
+    """Seconds per row of a full batch, and the bytes of a trajectory and of a batch."""
     run, shape, backbone = prepared.run, prepared.shape, prepared.run.backbone
     first = run.schedule.timesteps[0]
     branches = tuple(Branch("target", number, "") for number in range(prepared.rows // groups))
-    layout = Branches(branches, (), float(groups)).layout()  # guidance above 1 makes two groups
+    layout = Branches(branches, (), float(groups)).layout()  # guidance above 1 has two groups of rows
     latents = {branch: seeded_noise(shape, branch.index).to(backbone.device) for branch in branches}
     widest = {step: run.plan.kept_parts_at(step) for step in run.plan.acting}
     keep = {layer: frozenset[Part]().union(*(of.get(layer, ()) for of in widest.values())) for layer in _layers(widest)}
@@ -166,7 +166,7 @@ def _layers(of: Mapping[int, Mapping[int, object]]) -> set[int]:
 
 
 def _peak(backbone: Backbone) -> int:
-    """Most bytes in use so far, on the model's device or in this process."""
+    """Peak memory in bytes so far, on the model's device or in this process."""
     if backbone.device.type == "cuda":
         return int(torch.cuda.max_memory_allocated(backbone.device))
     unit = 1 if sys.platform == "darwin" else 1024

@@ -14,16 +14,16 @@ from samecast.study.grid import Grid, View
 from samecast.study.measures import Measures
 
 _PANELS = 3
-"""Most panels of a scatter plot in one figure."""
+"""Largest number of panels in one figure."""
 _DRAWN = 200
-"""Most subjects that are drawn one by one; means are of all."""
+"""Largest number of subjects with points of their own; means are over all subjects."""
 
 
 def scatters(measures: Measures, grid: Grid, found: Sequence[Statement]) -> Iterator[tuple[str, Figure]]:
-    """For each axis its scatter plot, split where it has many series, with what was found of it."""
+    """A scatter plot for each axis, split if it has many series, with the findings on it."""
     text, image = measures.sides
     for axis, views in by_axis(grid):
-        # Where pictures failed, a value is shown if any subject has it, and a series if its values share a subject.
+        # If pictures are missing, a value is shown if any subject has it, and a series if its values share a subject.
         there = (View(view.axis, view.series, tuple(p for p in view.points if p[1] in text)) for view in views)
         complete = [view for view in there if len(view.points) > 1 and _shared(text, image, view)]
         for at in range(0, len(complete), _PANELS):
@@ -38,11 +38,8 @@ def scatters(measures: Measures, grid: Grid, found: Sequence[Statement]) -> Iter
 
 def _means(subjects: int) -> str:
     if subjects == 1:
-        return "the mean of the one subject, which has no interval"
-    return (
-        f"mean over {subjects} subjects; bars: 95% interval (Student's) of what varies within subjects, their own"
-        " levels taken out"
-    )
+        return "the one subject's mean, without interval"
+    return f"mean over {subjects} subjects; bars: 95% interval (Student's) within subjects, their own levels taken out"
 
 
 def _some(subjects: int) -> str:
@@ -50,7 +47,7 @@ def _some(subjects: int) -> str:
 
 
 def _ordered(values: Sequence[Value]) -> list[str]:
-    """The numbers among an axis's values: layers and words have no order."""
+    """The numbers among an axis's values, as layers and words have no order."""
     return [label(value) for value in sorted(value for value in values if isinstance(value, int | float))]
 
 
@@ -62,7 +59,7 @@ def _shared(text: Cells, image: Cells, view: View) -> bool:
 
 
 def by_axis(grid: Grid) -> Iterator[tuple[str, list[View]]]:
-    """The grid's views, those of one axis together."""
+    """The grid's views by axis."""
     for axis, views in groupby(sorted(grid.views, key=lambda view: view.axis), key=lambda view: view.axis):
         yield axis, list(views)
 
@@ -77,7 +74,7 @@ def _cloud(view: View, text: Cells, image: Cells, found: Sequence[Statement]) ->
 
 
 def notes(found: Sequence[Statement], about: tuple[str, str]) -> list[str]:
-    """What was found of one thing, a line each, for a figure of it."""
+    """The findings on one axis, a line each, for its figure."""
     data = (statement for statement in found if statement.about == about and statement.short)
     return [f"{one.short}: {one.verdict}" + (f" ({one.adjusted})" if one.adjusted else "") for one in data]
 
@@ -98,7 +95,7 @@ def _interval(found: Estimate) -> Interval:
 
 
 def layer_pairs(measures: Measures, grid: Grid, found: Sequence[Statement]) -> Figure | None:
-    """Encoder against decoder for each subject, at the longest span; None where the study has not both."""
+    """Encoder against decoder layers for each subject, at the longest span; None if the study lacks one of them."""
     named = {view.series: view.points[-1][1] for view in grid.views if view.axis == "final"}
     named = named or {str(value): name for view in grid.views if view.axis == "layers" for value, name in view.points}
     if not {"decoder", "encoder"} <= set(named):
@@ -115,8 +112,8 @@ def layer_pairs(measures: Measures, grid: Grid, found: Sequence[Statement]) -> F
 
 
 def best_front(measures: Measures, grid: Grid, weight: float = 0.5, scale: tuple[float, float] | None = None) -> Figure:
-    """All settings and the best trade-offs among them, with intervals, the recommended one marked; `weight` and `scale`
-    as for `balanced`."""
+    """All settings and the best trade-offs among them, with intervals and the recommended one marked; `weight` and
+    `scale` as for `balanced`."""
     points, merits = measures.points, measures.merits
     kinds = {variant.name: str(variant.fields.get("layers") or "decoder") for variant in grid.variants}
     names = front(merits)

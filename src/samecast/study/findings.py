@@ -1,9 +1,8 @@
-"""What a study says of the AIKU study's findings: each claim with its figure and interval, also where it does not hold.
+"""The AIKU study's findings tested on a study: each claim with its figure and interval, whether it holds or not.
 
 A claim *holds* if the 95% interval lies wholly on its side of zero, is *reversed* if it lies wholly on the other, and
-else is *not shown*; of fewer than six subjects nothing is. Beside it stands the probability of such a figure by chance,
-adjusted for how many claims there are (Holm). Where the embedded world knows the truth, what that says is set beside
-the metrics.
+is *not shown* otherwise; fewer than six subjects show nothing. Its p-value is adjusted for the number of claims (Holm).
+In the embedded world, whose truth is known, claims are tested on the truth as well as on the metrics.
 """
 
 import math
@@ -33,13 +32,13 @@ from samecast.study.grid import Grid, View
 from samecast.study.measures import Measures
 
 LAYERS = ("layers", "")
-"""What the claims about decoder and encoder are about."""
+"""The series that the claims on decoder and encoder layers compare."""
 Views = Mapping[tuple[str, str], View]
 Metrics = Sequence[type[Metric]]
 
 
 def findings(measures: Measures, grid: Grid) -> list[Statement]:
-    """All statements that the scores of a study allow; none where its grid has not the AIKU study's axes."""
+    """All statements that the scores of a study allow; none if its grid lacks the AIKU study's axes."""
     views = {(view.axis, view.series): view for view in grid.views}
     found = [*_layers(measures, views), *_trends(measures, views), *_starts(measures, views)]
     found += [*_maps(measures, views), *_hidden(measures, views), *_truth(measures, views)]
@@ -48,34 +47,33 @@ def findings(measures: Measures, grid: Grid) -> list[Statement]:
 
 
 def recommended(measures: Measures, weight: float = 0.5) -> str:
-    """The variant whose means of the two metrics that count are the best trade-off."""
+    """The variant with the best trade-off of the two main metrics."""
     return balanced(measures.merits, weight)
 
 
 def _claimed(measures: Measures, *about: str) -> list[type[Metric]]:
-    """The metrics that claims are about: the two of the trade-off, and those that know the truth; of those that judge
-    one of some things."""
+    """The two metrics of the trade-off and those of the truth, of the kinds (`Metric.about`) in `about`."""
     truths = [metric for each in ("subject", "prompt") for metric in truths_among(measures.metrics, each)]
     known = [metric for metric in truths if measures.whole[metric.column].present]
     return [metric for metric in (measures.text, measures.image, *known) if metric.about in about]
 
 
 def summing_up(statements: Sequence[Statement], subjects: int) -> str:
-    """How many claims hold, alone and among so many, and what stands beside them."""
+    """The number of claims that hold, before and after Holm's adjustment, with notes on intervals."""
     if subjects < FEWEST:
-        return f"A claim takes {FEWEST} subjects at least; there {'is 1' if subjects == 1 else f'are {subjects}'}."
+        return f"A claim needs at least {FEWEST} subjects; there {'is 1' if subjects == 1 else f'are {subjects}'}."
     held = [statement for statement in statements if statement.verdict == HOLDS]
     also = sum(statement.holm < CHANCE for statement in held)
     return (
         f"{len(held)} of {len(statements)} claims hold by their own interval, {also} of these also after Holm's"
         f" adjustment for {sum(not math.isnan(statement.p) for statement in statements)} claims (p below {CHANCE})."
-        f" {INTERVALS}. Beside each claim: the probability p of such a figure by chance, and the same adjusted for all"
+        f" {INTERVALS}. Each claim has its p-value, and the same adjusted for all"
         " claims (Holm)."
     )
 
 
 def _statement(claim: str, about: tuple[str, str], short: str, found: Callable[[], Found]) -> Statement:
-    """A claim with what was found; where pictures are missing so that no subject can be compared, it says so."""
+    """A claim with its outcome; without one, if missing pictures leave no subject to compare."""
     try:
         data = found()
     except NothingInCommonError as error:
@@ -89,7 +87,7 @@ def _names(view: View) -> list[str]:
 
 
 def _moved(metric: type[Metric], way: int) -> str:
-    """A metric that gets better or worse, in words: "raises image alignment"."""
+    """A metric that becomes better or worse, in words: "raises image alignment"."""
     return f"{'raises' if way * metric.sign() > 0 else 'lowers'} {metric.words}"
 
 
@@ -115,7 +113,7 @@ def _layers(measures: Measures, views: Views) -> list[Statement]:
 
 
 def _full_spans(views: Views) -> tuple[str, str] | None:
-    """Decoder and encoder at the longest span, where the study has both."""
+    """Claims on decoder and encoder layers at the longest span, if the study has both."""
     pair = [views.get(("final", series)) for series in ("decoder", "encoder")]
     decoder, encoder = (None if view is None else _names(view)[-1] for view in pair)
     return None if decoder is None or encoder is None else (decoder, encoder)
@@ -153,7 +151,7 @@ def _starts(measures: Measures, views: Views) -> list[Statement]:
 
 
 def _maps(measures: Measures, views: Views) -> list[Statement]:
-    """What masking by each set of cross-attention maps does against no mask, its thresholds together."""
+    """Claims on masks by each set of cross-attention maps against no mask, over all thresholds."""
     points = [point for (axis, _), view in views.items() if axis == "maps" for point in view.points]
     plain = next((name for value, name in points if value is None), "")
     found: list[Statement] = []
@@ -168,8 +166,8 @@ def _maps(measures: Measures, views: Views) -> list[Statement]:
 
 
 def _hidden(measures: Measures, views: Views) -> list[Statement]:
-    """Whether encoder layers fill in what the source hides: on photos that hide a part they would keep the subject
-    better than decoder layers, and lose less against whole photos."""
+    """Claims that encoder layers fill in what the source hides: on photos that hide a part of the subject they keep it
+    better than decoder layers, and lose less compared with whole photos."""
     pair = _full_spans(views)
     if pair is None:
         return []

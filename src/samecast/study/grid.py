@@ -1,4 +1,4 @@
-"""What a study runs: variants, each one setting of the rules; and views, in which people look at them."""
+"""Grids: variants, each one setting of the rules, and views, which group them for figures."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -14,9 +14,9 @@ class Variant:
     """One setting of the rules.
 
     Args:
-        name: of its own within the study.
-        fields: what is set, by name, for tables; `layers` is in words here where it is one of the study's sets.
-        rules: that it comes to.
+        name: its name, unique within the study.
+        fields: its fields by name, for tables; `layers` is in words if it is one of the study's sets.
+        rules: its rules.
     """
 
     name: str
@@ -26,12 +26,12 @@ class Variant:
 
 @dataclass(frozen=True)
 class View:
-    """One axis varied while the rest stands still: a strip, and a curve in a plot.
+    """One axis varied with all else fixed: a strip, and a curve in a plot.
 
     Args:
-        axis: the field that is varied.
-        series: what stands still, in a word: mostly the set of layers.
-        points: each value, and the name of its variant.
+        axis: the varied field.
+        series: what is fixed, in words, usually the set of layers.
+        points: the values with the names of their variants.
     """
 
     axis: str
@@ -41,15 +41,15 @@ class View:
 
 @dataclass(frozen=True)
 class Grid:
-    """All variants of a study, and the views of them.
+    """All variants of a study, and their views.
 
     Args:
-        variants: what is run.
-        views: of them.
-        repeats: how many of them a list that names each axis in full names once more.
+        variants: the settings to run.
+        views: groups of them for figures.
+        repeats: number of variants that a full list of every axis names more than once.
 
     Raises:
-        SamecastError: two variants have one name.
+        SamecastError: two variants have the same name.
     """
 
     variants: tuple[Variant, ...]
@@ -67,16 +67,16 @@ def factorial(
 ) -> Grid:
     """Every combination of the axes' values. Each view varies one axis, with the others at their base.
 
-    The base of an axis is the rule's own value where that is among its values, and else its first.
+    The base of an axis is the rule's default if that is among its values, else its first value.
 
     Args:
         axes: at least one; no field twice.
-        base: fields that stand still throughout.
-        steps: of a run.
-        words: what sets of layers are called; others are called as they are selected.
+        base: fields that are fixed throughout.
+        steps: number of denoising steps.
+        words: names of sets of layers; others are named by their selectors.
 
     Raises:
-        SamecastError: an axis is there twice, or also in `base`; or values do not go together.
+        SamecastError: an axis is repeated or also in `base`, or values contradict each other.
     """
 
     def said(field: str, value: Value) -> Value:
@@ -89,7 +89,7 @@ def factorial(
     given = {**base, **{axis.field: axis.values for axis in axes}}
     idle = [field for field in ("threshold", "map_start", "map_final") if field in given]
     if idle and given.get("maps") in (None, (None,)):
-        raise SamecastError(f"{idle[0]} is of maps that mask the subject, and nothing is masked: give maps too")
+        raise SamecastError(f"{idle[0]} has no effect without maps that mask the subject: give maps too")
     own = {"final": steps, **{field: value for field, value in {**BASE, **base}.items() if value is not None}}
     still = {axis.field: own.get(axis.field) if own.get(axis.field) in axis.values else axis.values[0] for axis in axes}
     variants: list[Variant] = []
@@ -119,7 +119,7 @@ def factorial(
 
 
 def _series(axis: Axis, axes: Sequence[Axis]) -> tuple[str | None, ...]:
-    """Layers, where they are varied too, are shown side by side."""
+    """Layers that are varied too are shown side by side."""
     if axis.field == "layers":
         return (None,)
     return next((tuple(map(str, other.values)) for other in axes if other.field == "layers"), (None,))
@@ -132,12 +132,12 @@ def _pick(field: str, value: Value, series: str | None, axis: Axis, still: Mappi
 
 
 def runs_of(grid: Grid) -> int:
-    """How many runs a grid lists, those that two axes share counted each time, as the AIKU study counts its 44."""
+    """The number of runs that a grid lists, with those shared by two axes counted twice, like the AIKU study's 44."""
     return len(grid.variants) + grid.repeats
 
 
 def only(grid: Grid, names: Sequence[str]) -> Grid:
-    """The grid with some of its variants, and views of no more than these."""
+    """The grid restricted to some of its variants."""
     wanted = set(names)
     views = (replace(view, points=tuple(p for p in view.points if p[1] in wanted)) for view in grid.views)
     return Grid(tuple(v for v in grid.variants if v.name in wanted), tuple(view for view in views if view.points))

@@ -1,4 +1,4 @@
-"""A study from end to end: written down, checked, run by an executor, put into tables and pictures."""
+"""A study from end to end: checked, written to its folder, run by an executor."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -28,13 +28,13 @@ from samecast.study.unit import ExecutionConfig, StudyUnit, Tally, Worker, order
 
 @dataclass(frozen=True)
 class Status:
-    """How far a subject is.
+    """The progress of a subject.
 
     Args:
-        name: of the subject.
-        done: pictures that are finished.
-        total: pictures there are to be.
-        state: in words.
+        name: name of the subject.
+        done: number of finished pictures.
+        total: number of pictures in all.
+        state: state in words.
     """
 
     name: str
@@ -44,18 +44,18 @@ class Status:
 
     @property
     def finished(self) -> bool:
-        """Whether every picture is there."""
+        """Whether every picture is finished."""
         return self.done == self.total
 
 
 @dataclass(frozen=True)
 class StudyRun:
-    """What a run took.
+    """The outcome of a run.
 
     Args:
-        tallies: of the units that were worked on and did not fail.
-        kept: pictures that were finished before.
-        failed: units that failed as a whole.
+        tallies: counts of the units that ran and did not fail.
+        kept: number of pictures that were finished before.
+        failed: number of units that failed as a whole.
     """
 
     tallies: tuple[Tally, ...]
@@ -64,9 +64,9 @@ class StudyRun:
 
 
 def fitted(subject: StudySubject, recipe: Recipe, backbone: Backbone) -> StudySubject:
-    """A subject with its photos as the model will read them, fitted when they are asked for.
+    """A subject with its photos fitted to the model when they are read.
 
-    Each photo has the size that a run of its own would have; those that are read together have the first one's.
+    Each photo has the size of a run of its own; photos that are read together have the first one's size.
     """
 
     def fit(photos: Photos, together: bool) -> Photos:
@@ -85,17 +85,17 @@ def fitted(subject: StudySubject, recipe: Recipe, backbone: Backbone) -> StudySu
 def prepare(
     path: str | Path, recipe: Recipe, subjects: Sequence[StudySubject], backbone: Backbone, *, dtype: str = ""
 ) -> tuple[StudyFolder, Recipe]:
-    """Checks all that can be wrong with a study, then writes it down.
+    """Checks a study completely, then writes its recipe and subjects.
 
     Args:
-        path: of its folder.
-        recipe: what to run.
-        subjects: for whom.
-        backbone: the model, which settles what the recipe leaves open.
-        dtype: precision that pictures are made in, by name; empty is the model's here.
+        path: path of its folder.
+        recipe: the recipe.
+        subjects: the subjects.
+        backbone: the model, which sets the open values of the recipe.
+        dtype: precision of the pictures, by name; empty is that of this model.
 
     Raises:
-        SamecastError: it cannot be run, or the folder holds something else.
+        SamecastError: the study cannot be run, or the folder holds something else.
     """
     recipe, ready = settle(recipe, subjects, backbone, dtype=dtype)
     folder = StudyFolder(path)
@@ -104,21 +104,21 @@ def prepare(
 
 
 def write_down(folder: StudyFolder, recipe: Recipe, subjects: Sequence[StudySubject]) -> None:
-    """Writes down what was settled, once the metrics are known to be there; errors as for `prepare`."""
+    """Writes the checked study, after a check that its metrics are available; errors as for `prepare`."""
     for metric in metrics_of(recipe):
         metric.identity()
     folder.create(recipe, subjects)
 
 
 def rescore(folder: StudyFolder, metrics: Sequence[str]) -> None:
-    """Has a study scored by other metrics when it goes on; what is scored by them already is not scored again.
+    """Changes the metrics of a study for its next run; existing scores are kept.
 
     Args:
-        folder: of the study.
-        metrics: names of them.
+        folder: folder of the study.
+        metrics: names of the metrics.
 
     Raises:
-        SamecastError: there is no such metric, or it cannot be measured here or on these subjects.
+        SamecastError: a metric does not exist, or is not available here or for these subjects.
     """
     recipe = folder.recipe()
     types = metric_types(metrics)
@@ -133,7 +133,7 @@ def rescore(folder: StudyFolder, metrics: Sequence[str]) -> None:
 def settle(
     recipe: Recipe, subjects: Sequence[StudySubject], backbone: Backbone, *, dtype: str = ""
 ) -> tuple[Recipe, tuple[StudySubject, ...]]:
-    """The recipe with what it leaves to the model, and the subjects in order, with their photos to be fitted.
+    """The recipe with open values set by the model, and the subjects in order, with photos fitted when read.
 
     Arguments and errors as for `prepare`; photos are not read yet.
     """
@@ -142,7 +142,7 @@ def settle(
     backbone.latent_shape(height, width)
     if settings.fit != "keep":
         settings = replace(settings, height=height, width=width)
-    if recipe.metrics:  # by default, what is not known is left open
+    if recipe.metrics:  # by default, unavailable metrics are left out
         check_subjects(metric_types(recipe.metrics), subjects)
     recipe = replace(
         settle_scoring(recipe),
@@ -151,7 +151,7 @@ def settle(
         lora=identity.lora,
         dtype=dtype or str(backbone.dtype).removeprefix("torch."),
     )
-    # A subject's hidden photos follow its whole ones, however they are named.
+    # A subject's hidden photos follow its whole ones, whatever their names.
     ordered = sorted(subjects, key=lambda subject: (subject.subject, subject.hidden))
     binding = Binding(recipe, backbone)
     for subject in ordered:
@@ -160,10 +160,10 @@ def settle(
 
 
 def settled_dtype(device: str, dtype: str) -> str:
-    """The precision that `auto` comes to, and any other name, on the device of this process.
+    """The precision of a name, resolving `auto` for the device of this process.
 
     Raises:
-        SamecastError: there is no such device or precision.
+        SamecastError: the device or precision does not exist.
     """
     return str(choose_dtype(dtype, choose_device(device))).removeprefix("torch.")
 
@@ -177,20 +177,20 @@ def run_study(
     watch: Watch | None = None,
     finished: Callable[[Outcome[StudyUnit, Tally], int, int], None] | None = None,
 ) -> StudyRun:
-    """Makes and scores every picture of a study that is not there yet. What fails is kept, and stops nothing else.
+    """Renders and scores every missing picture of a study. Failures are recorded and do not stop the others.
 
     Args:
-        folder: of the study.
-        execution: how to work.
-        executor: where; None is this process.
-        backbone: the model where it is loaded already, for the local executor.
-        watch: who is told what meanwhile.
-        finished: told of each unit that has ended, how many have by then, and how many will have.
+        folder: folder of the study.
+        execution: settings of the execution.
+        executor: where to run; None is this process.
+        backbone: the loaded model for the local executor, if there is one.
+        watch: callbacks for progress and messages.
+        finished: called with each unit's outcome, the number of outcomes so far, and the total.
 
     Raises:
-        SamecastError: somebody else works on it, or it cannot be worked on.
+        SamecastError: another process runs it, or it cannot be run.
     """
-    folder.recipe()  # before a folder is made for a lock in it
+    folder.recipe()  # before the lock creates the folder
     make = partial(Worker, execution) if backbone is None else partial(Worker, execution, backbone=backbone)
     with folder.store.locked():
         waiting, kept = list[StudyUnit](), 0
@@ -205,7 +205,7 @@ def run_study(
 
 
 def _standing(folder: StudyFolder) -> Iterator[tuple[StudyUnit, int, bool]]:
-    """Each unit, how many pictures of it are there, 0 unless all are, and whether all are scored."""
+    """Each unit, its number of pictures (0 unless all exist), and whether all are scored."""
     recipe = folder.recipe()
     metrics = metrics_of(recipe)
     for subject in folder.subjects():
@@ -225,7 +225,7 @@ def _scored(folder: StudyFolder, metrics: Sequence[Metric], unit: StudyUnit, key
 
 
 def status(folder: StudyFolder) -> Iterator[Status]:
-    """How far each subject is. Whatever is damaged is told, and hides nothing else.
+    """The progress of each subject; damaged ones are included as such.
 
     Raises:
         SamecastError: the folder holds no study.
@@ -246,6 +246,6 @@ def status(folder: StudyFolder) -> Iterator[Status]:
         name = subject.name
         if isinstance(subject, Unreadable):
             total = len(recipe.grid.variants)
-        # Of several the one that says most.
+        # Of several states the most important one.
         state = min(states, key=("damaged", "failed", "in progress", "to do").index, default="finished")
         yield Status(name, done, total, state)

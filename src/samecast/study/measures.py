@@ -1,4 +1,4 @@
-"""A study's table of scores as means for each variant and subject, gathered row by row: a matrix for each measure."""
+"""Means of a study's scores by variant and subject, accumulated row by row: a matrix for each measure."""
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -15,9 +15,9 @@ from samecast.metrics.statistics import Cells, levelled, mean_of
 Metrics = Sequence[type[Metric]]
 Small = NDArray[np.float32]
 _NOTHING: Small = np.full((1, 1), math.nan, np.float32)
-"""What stands for a subject of whom there is nothing."""
+"""The value for a subject without pictures."""
 Points = Mapping[str, tuple[float, float]]
-"""For each variant its means of the two metrics whose trade-off counts."""
+"""Each variant's means of the two metrics of the trade-off."""
 
 
 @dataclass(frozen=True)
@@ -25,10 +25,10 @@ class Measures:
     """All measures of a study.
 
     Args:
-        metrics: that it scores; of the first that scores the prompt and the first that scores the subject the trade-off
-            counts.
-        whole: for each metric's column, of pictures that read photos of the whole subject.
-        hidden: likewise, of those that read photos that hide a part of it. Columns are of the same subjects.
+        metrics: the study's metrics; the first that scores the prompt and the first that scores the subject form the
+            trade-off.
+        whole: means by metric's column over pictures that read photos of the whole subject.
+        hidden: likewise over those that read photos hiding a part of it. Columns are the same subjects.
     """
 
     metrics: Metrics
@@ -37,53 +37,53 @@ class Measures:
 
     @cached_property
     def text(self) -> type[Metric]:
-        """What scores the prompt in the trade-off."""
+        """The metric of the prompt in the trade-off."""
         return leading(self.metrics)[0]
 
     @cached_property
     def image(self) -> type[Metric]:
-        """What scores the subject in the trade-off."""
+        """The metric of the subject in the trade-off."""
         return leading(self.metrics)[1]
 
     @property
     def shown(self) -> Mapping[str, Cells]:
-        """What means are made of: whole photos, where there are any."""
+        """The means that are shown: those of whole photos if there are any."""
         return self.whole if self.whole[self.text.column].present else self.hidden
 
     @property
     def sides(self) -> tuple[Cells, Cells]:
-        """What is shown of the two metrics whose trade-off counts."""
+        """The means of the two metrics of the trade-off."""
         return self.shown[self.text.column], self.shown[self.image.column]
 
     @property
     def subjects(self) -> int:
-        """How many subjects have any picture that is shown."""
+        """The number of subjects with any picture."""
         return int(np.isfinite(self.sides[0].values).any(axis=0).sum())
 
     @property
     def points(self) -> Points:
-        """Where each variant is, by its means over the subjects that have it."""
+        """Each variant's two means over the subjects that have it."""
         text, image = self.sides
         return {name: (mean_of(text, name).value, mean_of(image, name).value) for name in text.present if name in image}
 
     @property
     def merits(self) -> Points:
-        """The same so that more is better in both respects: of a distance its negative."""
+        """The same with higher values better: distances are negated."""
         across, up = self.text.sign(), self.image.sign()
         return {name: (across * x, up * y) for name, (x, y) in self.points.items()}
 
     def intervals(self, variants: Sequence[str]) -> dict[str, tuple[Any, Any]]:
-        """Both metrics of some variants, with intervals of what varies within subjects."""
+        """Both metrics of some variants, with within-subject intervals."""
         text, image = (levelled(table, variants) for table in self.sides)
         return {name: (text[name], image[name]) for name in variants}
 
 
 class Gathering:
-    """The means of a table whose rows come subject by subject; holds the means alone, not the rows.
+    """Accumulates the means of a table whose rows are ordered by subject, without storing the rows.
 
     Args:
-        variants: all there can be.
-        metrics: whose columns the table has.
+        variants: names of all variants.
+        metrics: the metrics of the table's columns.
     """
 
     def __init__(self, variants: Sequence[str], metrics: Metrics) -> None:
@@ -95,10 +95,10 @@ class Gathering:
         self._counts = np.zeros_like(self._sums)
 
     def see(self, row: Mapping[str, Any]) -> None:
-        """Takes a row.
+        """Adds a row.
 
         Args:
-            row: with `subject`, `hidden`, `variant` and the measures, each a number, a verdict or None.
+            row: has `subject`, `hidden`, `variant` and the measures, each a number, a verdict or None.
         """
         if not self._subjects or row["subject"] != self._subjects[-1]:
             self._finish()
@@ -117,10 +117,10 @@ class Gathering:
         self._sums[:], self._counts[:] = 0, 0
 
     def measures(self) -> Measures:
-        """All that was gathered; nothing can be added then.
+        """The means of all rows; no row can be added afterwards.
 
         Raises:
-            ValueError: a subject's rows were apart from each other.
+            ValueError: the rows of a subject were not consecutive.
         """
         self._finish()
         if len(set(self._subjects)) < len(self._subjects):
@@ -139,7 +139,7 @@ class Gathering:
 
 
 def gather(rows: Iterable[Mapping[str, Any]], variants: Sequence[str], metrics: Metrics | None = None) -> Measures:
-    """The means of a table whose rows come subject by subject; None are the metrics that a study has by default."""
+    """The means of a table whose rows are ordered by subject; None for a study's default metrics."""
     found = Gathering(variants, metric_types(DEFAULT) if metrics is None else metrics)
     for row in rows:
         found.see(row)

@@ -1,4 +1,4 @@
-"""Photos that are read when they are needed, not before, and known by a hash of their pixels that is made once."""
+"""Photos that are read when needed, and identified by a hash of their pixels that is computed once."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -16,10 +16,10 @@ Photos = Sequence[Image.Image]
 
 
 class LazyPhotos(Photos):
-    """Photos that are opened each time that one is asked for.
+    """A sequence of photos that opens a photo at each access.
 
     Args:
-        readers: one for each.
+        readers: a function for each photo.
     """
 
     def __init__(self, readers: Sequence[Callable[[], Image.Image]]) -> None:
@@ -40,8 +40,8 @@ class KeptPhotos(Photos):
     """Photos of a study's store.
 
     Args:
-        path: of the store.
-        hashes: of their pixels, as `pixel_hash` gives them.
+        path: path of the store.
+        hashes: hashes of their pixels, from `pixel_hash`.
     """
 
     def __init__(self, path: Path, hashes: Sequence[str]) -> None:
@@ -55,22 +55,22 @@ class KeptPhotos(Photos):
     @overload
     def __getitem__(self, index: slice) -> Photos: ...
     def __getitem__(self, index: int | slice) -> Image.Image | Photos:
-        """One of them.
+        """One of the photos.
 
         Raises:
-            SamecastError: it cannot be read, or is not the photo that was kept.
+            SamecastError: the photo cannot be read, or has changed.
         """
         if isinstance(index, slice):
             return KeptPhotos(self._path, self.hashes[index])
         file = Store(self._path).file(PHOTOS, _key(self.hashes[index]), ".png")
         photo = open_photo(file)
         if pixel_hash(photo) != self.hashes[index]:
-            raise SamecastError(f"{str(file)!r} does not match its name any more: its pixels have changed")
+            raise SamecastError(f"{str(file)!r} does not match the hash in its name: the file has changed")
         return photo
 
 
 def hashes_of(photos: Photos) -> tuple[str, ...]:
-    """The hashes of some photos, which are read only if nobody has kept their hashes."""
+    """The hashes of some photos, which are read only if their hashes are unknown."""
     return photos.hashes if isinstance(photos, KeptPhotos) else tuple(pixel_hash(photo) for photo in photos)
 
 

@@ -1,4 +1,4 @@
-"""A study's pictures: strips along each axis, subject by subject, and masks as overlays; of many subjects the first."""
+"""A study's pictures: strips along each axis by subject, and masks as overlays, for the first of many subjects."""
 
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -26,21 +26,21 @@ _HASHED = re.compile(r"-[0-9a-f]{8}$")
 
 
 class Samples:
-    """The rows of the first subjects of a table, of each those of its first photo, prompt and seed; for strips.
+    """The rows that strips show: those of the first subjects, each with its first photo, prompt and seed.
 
     Args:
-        most: subjects, whole and hidden ones counted apart.
+        most: largest number of subjects, for whole and hidden ones separately.
     """
 
     def __init__(self, most: int) -> None:
         self._most = most
         self._rows: dict[tuple[str, bool], dict[str, Mapping[str, Any]]] = {}
         self.seen = 0
-        """How many subjects there were."""
+        """The number of subjects."""
         self._last: tuple[str, bool] | None = None
 
     def see(self, row: Mapping[str, Any]) -> None:
-        """Takes a row, if it is wanted."""
+        """Adds a row, if strips show it."""
         subject = row["subject"], row["hidden"]
         self.seen += subject != self._last
         self._last = subject
@@ -52,12 +52,12 @@ class Samples:
             of[row["variant"]] = row
 
     def of(self, subject: StudySubject) -> Mapping[str, Mapping[str, Any]]:
-        """A subject's rows by their variants; none where it is not among the first."""
+        """A subject's rows by variant; empty if it is not among the first."""
         return self._rows.get((subject.subject, subject.hidden), {})
 
     @property
     def shown(self) -> int:
-        """Of how many subjects there are rows."""
+        """The number of subjects with rows."""
         return len(self._rows)
 
 
@@ -112,7 +112,7 @@ def _panels(
 
 
 def file_name(subject: str) -> str:
-    """A subject's name as part of a file's: as it is if it is plain, and else its letters and a hash."""
+    """A subject's name for a file name: unchanged if it is plain, otherwise its letters and a hash."""
     if re.fullmatch(r"[a-z0-9_-]{1,60}", subject) and not _HASHED.search(subject):
         return subject
     return f"{slug(subject)}-{sha256(subject.encode()).hexdigest()[:8]}"
@@ -121,7 +121,7 @@ def file_name(subject: str) -> str:
 def mask_overlays(
     folder: StudyFolder, masks: Sequence[tuple[str, Mapping[str, Any]]], most: int
 ) -> Iterator[tuple[str, Image.Image]]:
-    """For the first subjects, what each choice of maps and threshold takes for the subject in its photo."""
+    """For the first subjects, the mask in the photo for each choice of maps and threshold."""
     of_subject: dict[str, list[tuple[str, Mapping[str, Any]]]] = {}
     for key, data in masks:
         of_subject.setdefault(str(data["subject"]), []).append((key, data))

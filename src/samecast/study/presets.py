@@ -1,4 +1,4 @@
-"""Named grids: the AIKU study's, masks by the maps they are computed from, and a full factorial.
+"""Named grids: that of the AIKU study, masks by their maps, and a full factorial.
 
 The AIKU study varies three axes, one at a time, for two sets of layers. Spans are given for a run of 50 steps and scale
 with other lengths.
@@ -21,7 +21,7 @@ Preset = Literal["aiku", "masks", "full"]
 
 DECODER, ENCODER, BOTH = "10-15", "0-7", "0-7,10-15"
 LAYER_SETS = {"decoder": DECODER, "encoder": ENCODER, "both": BOTH}
-"""The AIKU study's two sets of layers, literally (its encoder has the middle and the first decoder layer in it)."""
+"""The AIKU study's two sets of layers, verbatim (its encoder includes the middle and the first decoder layer)."""
 LAYER_WORDS = {selector: name for name, selector in LAYER_SETS.items()}
 STARTS, FINALS, SKIPS = (0, 2, 4, 6, 8, 10), (20, 25, 30, 35, 40, 45, 50), (1, 2, 3, 4, 5, 6, 7, 8, 9)
 FULL_STARTS = (0, 4, 8, 16)
@@ -36,11 +36,11 @@ def preset_grid(preset: Preset, steps: int, *, only_seed: bool = False) -> Grid:
 
     Args:
         preset: its name.
-        steps: of a run.
-        only_seed: of `aiku`, leave out what the AIKU study did not try.
+        steps: number of denoising steps.
+        only_seed: for `aiku`, leave out settings that the AIKU study did not have.
 
     Raises:
-        SamecastError: there is no such preset, or it has nothing to leave out.
+        SamecastError: the preset does not exist, or has no additions to leave out.
     """
     makers = {"aiku": partial(aiku, beyond=not only_seed), "masks": masks, "full": full}
     if preset not in makers:
@@ -51,10 +51,10 @@ def preset_grid(preset: Preset, steps: int, *, only_seed: bool = False) -> Grid:
 
 
 def fitted(grid: Grid, layers: int) -> Grid:
-    """A preset's grid on a model with another number of layers than 16: each span of layers keeps its share of them.
+    """A preset's grid for a model without 16 layers: each span of layers is scaled to the number of layers.
 
     So the AIKU study's 0-7 and 10-15 become 0-34 and 44-69 of SDXL's 70: up to the first layer of the decoder, and from
-    the first on that MasaCtrl's authors tried there.
+    the first one that MasaCtrl's authors used for it.
     """
     if layers == LAYERS:
         return grid
@@ -70,7 +70,7 @@ def fitted(grid: Grid, layers: int) -> Grid:
 
 
 def scaled_layers(selector: str, layers: int) -> str:
-    """A selector whose numbers count 16 layers, as one of more; names stay as they are."""
+    """A selector of 16 layers scaled to another number of layers; names are unchanged."""
 
     def part(data: str) -> str:
         ends = data.split("-")
@@ -86,8 +86,9 @@ def aiku(steps: int = FULL_RUN, *, beyond: bool = True) -> Grid:
     """The AIKU study's 44 runs, of which 42 are distinct: final step, start step and skip, for two sets of layers.
 
     Args:
-        steps: of a run.
-        beyond: add what it did not try: both sets together, the encoder's early then the decoder's, and no control.
+        steps: number of denoising steps.
+        beyond: add settings that it did not have: both sets together, first the encoder's then the decoder's, and no
+            control.
     """
     draft, series = _Draft(steps), ["decoder", "encoder"]
     for name in ("decoder", "encoder"):
@@ -106,7 +107,7 @@ def aiku(steps: int = FULL_RUN, *, beyond: bool = True) -> Grid:
 
 
 def masks(steps: int = FULL_RUN) -> Grid:
-    """Which cross-attention maps should mask mutual self-attention: maps of all stages and parts, by threshold."""
+    """Masks of mutual self-attention from cross-attention maps of all stages and parts, by threshold."""
     draft = _Draft(steps)
     draft.add("no mask", {"maps": None, "layers": "decoder"}, make_rules({"start": draft.scaled(4)}, steps))
     for maps in MAP_LAYERS:
@@ -124,7 +125,7 @@ def masks(steps: int = FULL_RUN) -> Grid:
 
 
 def full(steps: int = FULL_RUN) -> Grid:
-    """Start x final x skip x layers: 840 configurations, less those that act at no step of a shorter run."""
+    """Start x final x skip x layers: 840 settings, less those that act at no step of a shorter run."""
     draft = _Draft(steps)
     grid = factorial(
         (
@@ -141,7 +142,7 @@ def full(steps: int = FULL_RUN) -> Grid:
 
 
 def _act(rules: Rules, steps: int) -> bool:
-    """Whether each rule acts at any step of a run."""
+    """Whether each rule acts at some step of a run."""
     try:
         return all(rule.steps.select(steps) for rule in rules)
     except SamecastError:
@@ -149,7 +150,7 @@ def _act(rules: Rules, steps: int) -> bool:
 
 
 class _Draft:
-    """A grid in the making: a variant that two axes share is there once."""
+    """A grid under construction; a variant shared by two axes is added once."""
 
     def __init__(self, steps: int) -> None:
         self.steps = steps
@@ -158,7 +159,7 @@ class _Draft:
         self.repeats = 0
 
     def scaled(self, step: int) -> int:
-        """A step of a run of 50 as one of this run."""
+        """A step of a run of 50 steps, scaled to this run."""
         return round(step * self.steps / FULL_RUN)
 
     def named(self, axis: str, series: str) -> list[str]:
@@ -179,14 +180,14 @@ class _Draft:
             name = f"{layers}, steps {fields['start']}-{fields['final']}{skipped}"
             rules = make_rules({**fields, "layers": LAYER_SETS[layers]}, self.steps)
             if not _act(rules, self.steps):
-                continue  # in a short run, a skip may leave nothing
+                continue  # in a short run, a skip may leave no step
             self.repeats += name in self.variants
             self.add(name, {**fields, "layers": layers}, rules)
             named.setdefault(fields[axis], name)
         self.views.append(View(axis, layers, tuple(named.items())))
 
     def handover(self) -> None:
-        """The encoder's layers early, then the decoder's."""
+        """First the encoder's layers, then the decoder's."""
         start, points = self.scaled(4), dict[Value, str]()
         for step in dict.fromkeys(self.scaled(step) for step in HANDOVERS):
             if not start < step < self.steps:

@@ -1,4 +1,4 @@
-"""What comes out of a study: its table, its figures, and one page with all of it."""
+"""The results of a study: its table, its figures, and a page with both."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -22,18 +22,18 @@ from samecast.study.table import Rows, write_table
 
 PAGE, FIGURES = "index.html", "figures"
 _SUBJECTS, _MASKS = 32, 48
-"""Subjects whose strips are drawn, and photos whose masks are: the page is to stay one that opens."""
+"""Largest number of subjects with strips, and of photos with masks, so that browsers can open the page."""
 
 
 @dataclass(frozen=True)
 class Published:
-    """What is said of a study.
+    """The results of a study.
 
     Args:
-        count: pictures that are finished and scored.
-        missing: pictures that are not.
-        measures: means for each variant and subject.
-        statements: what became of each claim.
+        count: number of finished and scored pictures.
+        missing: number of all other pictures.
+        measures: means by variant and subject.
+        statements: the outcome of each claim.
     """
 
     count: int
@@ -43,10 +43,10 @@ class Published:
 
 
 def publish(folder: StudyFolder) -> Published:
-    """Writes the table, and where there is anything to show the figures and the page.
+    """Writes the table, and if there are scores, the figures and the page.
 
     Raises:
-        SamecastError: they cannot be written, or nothing is left of a table that was there.
+        SamecastError: a file cannot be written, or an existing table would become empty.
     """
     recipe = folder.recipe()
     metrics = metrics_of(recipe)
@@ -99,12 +99,12 @@ def _svg(path: Path) -> str:
 
 
 def interval_words(subjects: int) -> str:
-    """What stands beside means: how their intervals are made, or that there are none."""
+    """A note on the intervals of means."""
     return "one subject, so no intervals" if subjects == 1 else INTERVALS
 
 
 def variant_table(measures: Measures, recipe: Recipe) -> Table:
-    """A row for each variant with its means over subjects, and their intervals."""
+    """A row for each variant with its means over subjects and their intervals."""
     tables = {
         metric.title: measures.shown[metric.column]
         for metric in measures.metrics
@@ -117,7 +117,7 @@ def variant_table(measures: Measures, recipe: Recipe) -> Table:
             for variant in recipe.grid.variants
             if variant.name in measures.sides[0]
         ),
-        f"means over subjects; {interval_words(measures.subjects)}; a heading sorts",
+        f"means over subjects; {interval_words(measures.subjects)}; click a heading to sort",
     )
 
 
@@ -126,7 +126,7 @@ def _cell(table: Cells, variant: str) -> str:
 
 
 def mask_table(masks: Sequence[Mapping[str, Any]]) -> Table | None:
-    """How well each choice of maps and threshold finds the subject in its photos; None where no rule looked."""
+    """The accuracy of the masks in photos, by maps and threshold; None if no rule finds masks."""
     found: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
     for data in masks:
         found.setdefault((str(data["maps"]), str(data["threshold"])), []).append(data)
@@ -176,20 +176,20 @@ def _article(
     sections = [
         Section(
             "The best trade-offs",
-            f"Recommended: {chosen}. It is the setting on the front that is nearest to best in {measures.text.words}"
-            f" and in {measures.image.words}, each scaled to its spread over all settings; of several that are equally"
-            " near the one that is listed first.",
+            f"Recommended: {chosen}. Of the best trade-offs, it is the one nearest to the best {measures.text.words}"
+            f"  and {measures.image.words}, each scaled by its spread over all settings; of several that are equally"
+            " near, the one that is listed first.",
             plates=plates["front"],
         ),
         Section(
-            "What holds",
+            "Claims",
             summing_up(found.statements, measures.subjects) if found.statements else "",
             found.statements,
         ),
         Section("Axis by axis", plates=plates["scatter"]),
         Section("Encoder against decoder, subject by subject", plates=plates["pairs"]),
         Section("Strips", some, plates=plates["strip"]),
-        Section("Where maps see the subject", plates=plates["masks"], table=mask_table(masks)),
+        Section("Masks from attention maps", plates=plates["masks"], table=mask_table(masks)),
         Section("All settings", table=variant_table(measures, recipe)),
     ]
     missing = f" {found.missing} pictures are missing." if found.missing else ""

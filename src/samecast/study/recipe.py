@@ -1,4 +1,4 @@
-"""A study as data: all that determines its pictures, in one frozen object that its folder keeps as `study.json`."""
+"""A study as data: everything that determines its pictures, in one frozen object, stored as `study.json`."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -18,33 +18,33 @@ from samecast.study.grid import Grid, Variant, View
 
 FORMAT = 3
 ENGINE = 2
-"""Raised where a change of the code changes pictures beyond rounding: keys of old ones then no longer fit."""
+"""Increased when a change of the code changes pictures beyond rounding, which invalidates earlier keys."""
 Photos = Literal["first", "each", "together"]
 SCORING = ("clip", "dino", "metrics")
-"""Fields that say how pictures are scored, and change none."""
+"""Fields of the scores, which do not affect pictures."""
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """What a study runs, but for its subjects.
+    """The settings of a study, without its subjects.
 
     Args:
-        grid: variants and views.
-        settings: of every render.
-        model: as for `samecast.load`, with its revision where it is a hub id.
-        revision: of the weights that were loaded: a commit, or a hash of their content.
+        grid: its variants and views.
+        settings: settings of every render.
+        model: as for `samecast.load`, with its revision if it is a hub id.
+        revision: revision of the loaded weights: a commit, or a hash of their content.
         dtype: precision, by name.
-        lora: (path, revision) of each.
-        photos: what is read of several photos: the first alone, each for itself as a repeat, or all together.
-        seeds: pictures of each prompt; more than one needs noise in `settings.init`.
-        clip: CLIP model that scores alignment; empty leaves it to the model.
-        dino: vision transformer that scores image alignment beside it; `none` is none, empty leaves it to the model.
-        title: what it is called.
-        metrics: names of what scores the pictures, as `samecast.metrics.METRICS` has them; none leaves them to the
-            model. None of these three changes a picture.
+        lora: (path, revision) of each LoRA.
+        photos: which of several photos are read: the first, each separately as a repeat, or all together.
+        seeds: pictures per prompt; more than one needs noise in `settings.init`.
+        clip: CLIP model that scores alignment; empty for the model's default.
+        dino: vision transformer that also scores image alignment; `none` for none, empty for the model's default.
+        title: its title.
+        metrics: names of metrics in `samecast.metrics.METRICS`; empty for the model's default. Metrics and scoring
+            models do not affect pictures.
 
     Raises:
-        SamecastError: a value is of another type or out of range, or values do not go together.
+        SamecastError: a value has the wrong type or is out of range, or values contradict each other.
     """
 
     grid: Grid
@@ -64,19 +64,19 @@ class Recipe:
         check_fields(self)
         if self.seeds > 1 and self.settings.noise_share == 0:
             raise SamecastError(
-                f"{self.seeds} seeds need a start that is random: give init 'noise' or a blend such as 0.3; from the"
-                " photo's inverted latent repeat over photos instead"
+                f"{self.seeds} seeds need random initial latents: give init 'noise' or a blend such as 0.3; with the"
+                " photo's inverted latent, repeat over photos instead"
             )
         for variant in self.grid.variants:
             if any(rule.reads_targets or rule.tokens == "given" for rule in variant.rules):
                 raise SamecastError(
-                    f"{variant.name}: a study makes each picture by itself and finds its masks: rules cannot read other"
-                    " pictures or given masks"
+                    f"{variant.name}: a study renders pictures separately and finds masks itself: rules cannot read"
+                    " other pictures or given masks"
                 )
 
     @cached_property
     def variant_keys(self) -> tuple[tuple[str, bool], ...]:
-        """For each variant the key of what it shares with all pictures of its own, and whether it looks for words."""
+        """For each variant, the key of the facts common to its pictures, and whether it needs the subject's words."""
         return tuple(
             (content_key(rule_facts(self, variant.rules)), uses_maps(variant.rules)) for variant in self.grid.variants
         )
@@ -84,14 +84,14 @@ class Recipe:
 
 @dataclass(frozen=True)
 class Cast:
-    """One picture to make, before it is said by which rules.
+    """One picture to make, without its rules.
 
     Args:
-        photos: hash of the pixels of each photo that is read.
+        photos: hashes of the pixels of the photos that are read.
         prompt: the scene.
-        seed: of the noise.
-        noun: what maps are searched for.
-        caption: of the photos.
+        seed: seed of the noise.
+        noun: the subject's words, which masks are found by.
+        caption: caption of the photos.
     """
 
     photos: tuple[str, ...]
@@ -102,30 +102,30 @@ class Cast:
 
 
 def picture_facts(recipe: Recipe, cast: Cast, rules: Sequence[Rule]) -> dict[str, Any]:
-    """All that determines a picture, and nothing else; JSON-able.
+    """The facts that determine a picture, and no others; JSON-serialisable.
 
-    The model counts by its content, not by its path; batches, device and threads change no more than rounding.
+    The model is identified by its content, not its path; batches, device and threads affect only rounding.
     """
     return {**cast_facts(recipe, cast, uses_maps(rules)), **rule_facts(recipe, rules)}
 
 
 def picture_key(recipe: Recipe, cast: Cast, rules: Sequence[Rule]) -> str:
-    """A picture's key, of all its facts."""
+    """A picture's key, from all its facts."""
     of_rules, of_cast = rule_facts(recipe, rules), cast_facts(recipe, cast, uses_maps(rules))
     return joined_key(content_key(of_rules), content_key(of_cast))
 
 
 def uses_maps(rules: Sequence[Rule]) -> bool:
-    """Whether any rule looks for the subject's words in maps."""
+    """Whether any rule finds the subject by its words."""
     return any(isinstance(rule.tokens, SubjectTokens) for rule in rules)
 
 
 def cast_facts(recipe: Recipe, cast: Cast, looking: bool) -> dict[str, Any]:
-    """What determines a picture beside its rules and the recipe."""
+    """The facts of a picture apart from its rules and the recipe."""
     return {
         "references": list(cast.photos),
         "prompt": cast.prompt,
-        # Without effect where everything starts from the inverted latent.
+        # Without effect if everything starts from the inverted latent.
         "seed": cast.seed if recipe.settings.noise_share else None,
         "noun": cast.noun if looking else None,
         "source_prompt": cast.caption,
@@ -133,7 +133,7 @@ def cast_facts(recipe: Recipe, cast: Cast, looking: bool) -> dict[str, Any]:
 
 
 def rule_facts(recipe: Recipe, rules: Sequence[Rule]) -> dict[str, Any]:
-    """What determines a picture beside its cast."""
+    """The facts of a picture apart from its cast."""
     settings = recipe.settings
     return {
         "negative_prompt": settings.negative_prompt,
@@ -145,7 +145,7 @@ def rule_facts(recipe: Recipe, rules: Sequence[Rule]) -> dict[str, Any]:
         "pairing": settings.pairing,
         "replay": settings.replay,
         "fixed_point": settings.fixed_point,
-        # Where these are None the photos, as they were fitted, tell the size: their pixels are in the key.
+        # If these are None, the fitted photos determine the size, and their pixels are in the key.
         "height": settings.height,
         "width": settings.width,
         "revision": recipe.revision,
@@ -156,7 +156,7 @@ def rule_facts(recipe: Recipe, rules: Sequence[Rule]) -> dict[str, Any]:
 
 
 def recipe_to_data(recipe: Recipe) -> dict[str, Any]:
-    """A recipe as plain data that JSON can hold; `recipe_from_data` reads it back."""
+    """A recipe as JSON-serialisable data; `recipe_from_data` is the inverse."""
     data = {name: value for name, value in asdict(recipe).items() if name != "grid"}
     variants = [
         {"name": variant.name, "fields": dict(variant.fields), "rules": rules_to_data(variant.rules)}
@@ -166,10 +166,10 @@ def recipe_to_data(recipe: Recipe) -> dict[str, Any]:
 
 
 def recipe_from_data(data: Mapping[str, Any], where: str | Path) -> Recipe:
-    """A recipe from what `recipe_to_data` gave, through JSON.
+    """A recipe from the data of `recipe_to_data`.
 
     Raises:
-        SamecastError: it is of another format, or damaged.
+        SamecastError: the data has another format, or is damaged.
     """
     if data.get("format") != FORMAT:
         raise SamecastError(
@@ -197,7 +197,7 @@ def _listed(data: Mapping[str, Any], name: str, where: str) -> list[Any]:
 
 @dataclass(frozen=True)
 class _Variant:
-    """A variant as `study.json` tells it."""
+    """A variant in `study.json`."""
 
     name: str
     fields: Mapping[str, Any]
@@ -209,7 +209,7 @@ class _Variant:
 
 @dataclass(frozen=True)
 class _View:
-    """A view as `study.json` tells it."""
+    """A view in `study.json`."""
 
     axis: str
     series: str

@@ -1,6 +1,6 @@
-"""Scores of a study's pictures by its metrics, each kept under the metric's own identity.
+"""Scores of a study's pictures by its metrics, each stored under the metric's key.
 
-What one metric said stays, whichever others are added: only what is missing is scored.
+Adding a metric keeps the scores of the others: only missing scores are computed.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -22,20 +22,20 @@ from samecast.study.subjects import StudySubject
 
 REAL_CLIP, REAL_DINO = "openai/clip-vit-large-patch14", "facebook/dino-vits16"
 _AT_ONCE = 64
-"""Pictures that are scored before any score is told, and kept."""
+"""Number of pictures scored at once, before their scores are stored."""
 Judged = tuple[str, str, Image.Image]
-"""A picture to score: its key, its prompt, and what it shows."""
+"""A picture to score: its key, its prompt, and its pixels."""
 Score = float | bool | None
 Scores = dict[str, dict[str, Score]]
-"""Of pictures by their keys, by metrics' keys."""
+"""Scores by metrics' keys, then by pictures' keys."""
 
 
 def settle_scoring(recipe: Recipe) -> Recipe:
-    """A recipe with what it leaves open of its metrics and their models: by default all of `DEFAULT`, asked of the
-    embedded models for the embedded model, of CLIP and DINO for others; DINO is left out where only CLIP is named.
+    """A recipe with its open metrics and scoring models set: by default all of `DEFAULT`, with the embedded scoring
+    models for the embedded model, and CLIP and DINO for others; DINO is left out if only CLIP is named.
 
     Raises:
-        SamecastError: there is no such metric, or none of the prompt, or none of the subject.
+        SamecastError: a metric does not exist, or none scores the prompt or the subject.
     """
     real = recipe.model != EMBEDDED
     clip = recipe.clip or (REAL_CLIP if real else EMBEDDED)
@@ -53,21 +53,21 @@ def _made(names: tuple[str, ...], clip: str, dino: str, device: str) -> tuple[Me
 
 
 def metrics_of(recipe: Recipe, device: str = "cpu") -> tuple[Metric, ...]:
-    """What scores a study's pictures, and where; loads no weights. Errors as for `make_metrics`."""
+    """The metrics of a study on their device; loads no weights. Errors as for `make_metrics`."""
     settled = settle_scoring(recipe)
     return _made(settled.metrics, settled.clip, settled.dino, device)
 
 
 def check_subjects(metrics: Sequence[type[Metric]], subjects: Iterable[StudySubject]) -> None:
-    """Refuses metrics that were asked for and that have nothing to score.
+    """Refuses requested metrics that cannot score any subject.
 
     Raises:
-        SamecastError: one needs the truth, and nothing is known of any subject.
+        SamecastError: a metric needs the truth, which is unknown for all subjects.
     """
     needing = [metric.name for metric in metrics if "truth" in metric.needs]
     if needing and all(subject.case is None for subject in subjects):
         raise SamecastError(
-            f"{', '.join(needing)} need the truth, which is known of the bundled subjects alone: leave them out"
+            f"{', '.join(needing)} need the truth, which is known only for the bundled subjects: leave them out"
         )
 
 
@@ -77,13 +77,13 @@ def score(
     pictures: Iterable[Judged],
     known: Mapping[str, Mapping[str, Score]],
 ) -> Iterator[Scores]:
-    """Scores that are missing, some pictures at a time as they come.
+    """Computes missing scores, several pictures at a time.
 
     Args:
-        metrics: to score by.
-        subject: whose pictures they are.
-        pictures: read one after another.
-        known: what was scored before.
+        metrics: the metrics.
+        subject: the subject of the pictures.
+        pictures: the pictures, read one after another.
+        known: existing scores.
     """
     left = iter(pictures)
     photos: list[Image.Image] = []
@@ -102,7 +102,7 @@ def score(
 def _scored(
     metric: Metric, subject: StudySubject, pictures: Sequence[Judged], photos: Sequence[Image.Image]
 ) -> Sequence[Score]:
-    """One metric's; what needs the truth says nothing where that is not known."""
+    """The scores of one metric; empty if it needs the truth and that is unknown."""
     prompts, images = [prompt for _, prompt, _ in pictures], [image for _, _, image in pictures]
     if "truth" not in metric.needs:
         return metric.score(images, prompts, photos)
@@ -122,7 +122,7 @@ def _truth(number: int | str, prompt: str) -> Truth:
 
 
 def score_key(subject: StudySubject, cast: Cast) -> str:
-    """Of the scores of all pictures of one photo, prompt and seed, whichever metrics they are by."""
+    """The key of the scores of all pictures of one photo, prompt and seed, independent of the metrics."""
     return content_key(
         {
             "photos": cast.photos,

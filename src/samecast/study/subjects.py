@@ -1,11 +1,11 @@
-"""Whom a study is about: an annotation file, a folder of subjects, or the bundled eight of the embedded world.
+"""The subjects of a study: an annotation file, a folder of subjects, or the bundled ones of the embedded world.
 
     [{"name": "corgi", "description": "a running corgi", "image_path": "corgi.png"}]
 
-is the AIKU study's `annotation.json`; paths are relative to the file. `description` and `image_path` may be lists, and
-`class_noun` and `source_prompt` may say more. A folder of subjects has one folder of photos for each, named after it,
-and prompts, a line each, in `prompts.txt` there or beside them; `{noun}` in these is the text of the subject's
-`class_noun.txt`, or its name.
+is the AIKU study's `annotation.json`; paths are relative to the file. `description` and `image_path` may be lists;
+`class_noun` and `source_prompt` are optional. A folder of subjects has one folder of photos for each subject, with its
+name, and prompts, one per line, in `prompts.txt` in that folder or beside it; `{noun}` in these is the text of the
+subject's `class_noun.txt`, or its name.
 """
 
 from collections.abc import Sequence
@@ -31,16 +31,16 @@ BUNDLED = 8
 
 @dataclass(frozen=True)
 class StudySubject:
-    """One subject, and what is to be made of it.
+    """One subject with its prompts and photos.
 
     Args:
-        name: of its own within the study, as it was given: the table can be joined with what it came from.
+        name: its name as given, unique within the study, so that the table can be joined with other data.
         prompts: one scene each, in full.
-        references: photos that are read, when they are needed; the first gives the layout where all are read together.
-        class_noun: what it is, where somebody says so.
+        references: photos that are read; the first gives the layout if all are read together.
+        class_noun: its class; empty if unknown.
         source_prompt: caption of the photos.
-        judged: photos that pictures are compared with; the references themselves where there are no others.
-        case: its number in the Diorama benchmark, or `demo`, where it is one of those, so that there is a truth.
+        judged: photos that pictures are compared with; by default the references.
+        case: its number in the Diorama benchmark, or `demo`, if it is one of those, whose truth is known.
         hidden: whether the references show it 30-60% hidden; `judged` shows it whole.
     """
 
@@ -58,25 +58,25 @@ class StudySubject:
 
     @property
     def subject(self) -> str:
-        """Who it is: the same for its whole and its hidden photos."""
+        """Its identity, the same for its whole and its hidden photos."""
         return self.name.removesuffix("-hidden") if self.hidden else self.name
 
 
 def bundled(
     size: int, *, subjects: int = BUNDLED, prompts: int = 1, photos: int = 1, hidden: bool = False
 ) -> tuple[StudySubject, ...]:
-    """Subjects of the Diorama benchmark, which no model was trained on; the first eight stand in for the AIKU study's.
+    """Subjects of the Diorama benchmark, which no model was trained on; the first eight replace the AIKU study's.
 
     Args:
         size: side of the photos in pixels.
-        subjects: how many, of 32.
-        prompts: how many scenes for each, of 20.
-        photos: how many photos of each, of 4.
-        hidden: add each subject once more, read from photos that hide 30-60% of it.
+        subjects: number of subjects, up to 32.
+        prompts: number of scenes for each, up to 20.
+        photos: number of photos of each, up to 4.
+        hidden: add a copy of each subject, read from photos that hide 30-60% of it.
     """
     for name, value, most in (("subjects", subjects, 32), ("prompts", prompts, 20), ("photos", photos, 4)):
         if not 1 <= value <= most:
-            raise SamecastError(f"{name} must be 1 to {most} of the bundled ones; got {value}")
+            raise SamecastError(f"{name} must be from 1 to {most} for the bundled subjects; got {value}")
     found: list[StudySubject] = []
     for number in range(subjects):
         data = case(number)
@@ -91,33 +91,33 @@ def bundled(
 
 
 def true_masks(subject: StudySubject, fit: Fit) -> tuple[NDArray[np.bool_], ...]:
-    """Where the subject is in each of its references, in the embedded world; nothing is known elsewhere.
+    """The true mask of the subject in each of its references, in the embedded world; empty for other subjects.
 
     Args:
-        subject: with its photos fitted; they were drawn as squares.
-        fit: how they were fitted.
+        subject: the subject with fitted photos, which were drawn as squares.
+        fit: how the photos were fitted.
     """
     if subject.case is None:
         return ()
     data, (width, height) = find_case(subject.case), subject.references[0].size
     side = max(width, height)
     drawn = data.hidden_photos(side) if subject.hidden else data.photos(side)
-    masks = [Image.fromarray(~photo.mask) for photo in drawn[: len(subject.references)]]  # what is padded is white
+    masks = [Image.fromarray(~photo.mask) for photo in drawn[: len(subject.references)]]  # padding is white
     return tuple(np.asarray(fit_photo(mask, height=height, width=width, fit=fit))[..., 0] < 128 for mask in masks)
 
 
 def read_subjects(path: str | Path) -> tuple[StudySubject, ...]:
-    """The subjects of an annotation file or of a folder, in order of their names, however they are listed.
+    """The subjects of an annotation file or a folder, sorted by name.
 
     Raises:
-        SamecastError: it cannot be read, or an entry lacks something.
+        SamecastError: a file cannot be read, or an entry is incomplete.
     """
     place = expanded(path)
     if not is_folder(place) and not is_file(place):
         raise SamecastError(f"{str(path)!r} does not exist; give an annotation.json or a folder of subjects")
     found = _read_folder(place) if is_folder(place) else _read_annotation(place)
     if not found:
-        raise SamecastError(f"{str(path)!r} has no subject in it")
+        raise SamecastError(f"{str(path)!r} contains no subject")
     names = [subject.name for subject in found]
     doubled = next((name for name in names if names.count(name) > 1), None)
     if doubled is not None:
@@ -177,7 +177,9 @@ def _read_folder(folder: Path) -> list[StudySubject]:
         texts = next((file for file in (place / "prompts.txt", folder / "prompts.txt") if is_file(file)), None)
         prompts = [expand(line, check_text(noun, "the noun")) for line in (() if texts is None else read_lines(texts))]
         if not prompts:
-            raise SamecastError(f"{str(place)!r} has no prompts: write a line each into prompts.txt there or beside it")
+            raise SamecastError(
+                f"{str(place)!r} has no prompts: write them into prompts.txt there or beside it, one per line"
+            )
         found.append(_make(place.name, prompts, photos, noun, ""))
     return found
 

@@ -1,6 +1,6 @@
 """All scores of a study as one tidy table: a row for each picture, with everything that made it.
 
-Rows are read and written as they come, and never held together, so that a study may be of any size.
+Rows are read and written one by one, so that a study may have any size.
 """
 
 import json
@@ -37,18 +37,18 @@ Row = dict[str, Any]
 PARQUET, CSV = "scores.parquet", "scores.csv"
 _DIGITS = 6
 _GROUP = 5_000
-"""Rows that are written at once."""
+"""Number of rows that are written at once."""
 
 
 @dataclass
 class Rows:
-    """The rows of all pictures that are finished and scored, in the order of subjects, photos, prompts and variants.
+    """The rows of all finished and scored pictures, in the order of subjects, photos, prompts and variants.
 
     Args:
         folder: of the study.
-        metrics: whose scores they have.
-        count: how many there were, when all have been read.
-        missing: how many there are not yet, likewise.
+        metrics: metrics of the scores.
+        count: number of rows, after all have been read.
+        missing: number of missing rows, likewise.
     """
 
     folder: StudyFolder
@@ -79,7 +79,7 @@ class Rows:
         return {metric.key: metric.column for metric in self.metrics}
 
     def _asked(self, subject: StudySubject) -> Row:
-        """Which models scored a subject's pictures; None where they had nothing to say."""
+        """The revisions of the models that scored a subject's pictures; None for metrics without scores."""
         row: Row = {}
         for metric in self.metrics:
             silent = "truth" in metric.needs and subject.case is None
@@ -87,7 +87,7 @@ class Rows:
         return row
 
     def _row(self, order: Order, scores: Mapping[str, Any], row: Row) -> Row | None:
-        """The row of one picture, if it is there with all its scores."""
+        """The row of one picture, if it exists with all its scores."""
         if not scores.keys() >= self._columns.keys() or not self.folder.is_finished(order.key):
             self.missing += 1
             return None
@@ -123,7 +123,7 @@ def _of_variant(variant: Variant) -> Row:
     fields = variant.fields
     return {
         "variant": variant.name,
-        # As text, for one field takes numbers and words: `final` is a step or a share, `threshold` a value or `otsu`.
+        # As text, as fields may be numbers or words: `final` is a step or a share, `threshold` a value or `otsu`.
         **{field: None if fields.get(field) is None else str(fields[field]) for field in ("handover", *BASE)},
         "rules": json.dumps(rules_to_data(variant.rules)),
     }
@@ -146,12 +146,12 @@ def write_table(rows: Rows, see: Callable[[Row], None]) -> None:
     """Writes the table twice: as Parquet, with the recipe and the metrics in its metadata, and as CSV.
 
     Args:
-        rows: what to write.
+        rows: the rows.
         see: called with each row.
 
     Raises:
-        SamecastError: it cannot be written, or nothing is left of a table that was there, which stays as it is: keys
-            hold the version of samecast and of the metrics.
+        SamecastError: a file cannot be written, or an existing table would become empty, as keys include the versions
+            of samecast and of the metrics; the existing table is then kept.
     """
     path = rows.folder.path
     metadata = {
@@ -171,15 +171,15 @@ def write_table(rows: Rows, see: Callable[[Row], None]) -> None:
                     see(row)
         if not rows.count and (path / PARQUET).is_file():
             raise SamecastError(
-                f"{str(path / PARQUET)!r} is left as it is: this version of samecast, with these metrics, has made none"
-                f" of its pictures and scores; samecast study --resume {path} makes them anew"
+                f"{str(path / PARQUET)!r} is kept: this version of samecast, with these metrics, has made none"
+                f" of its pictures and scores; make them with samecast study --resume {path}"
             )
 
     replace_file(path / PARQUET, lambda parquet: replace_file(path / CSV, lambda plain: write(parquet, plain)))
 
 
 def load_table(path: Path) -> Sequence[Row]:
-    """The rows of a table that was written as Parquet."""
+    """The rows of a Parquet table."""
     return pq.read_table(path).to_pylist()
 
 

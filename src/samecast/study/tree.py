@@ -1,8 +1,8 @@
-"""Shared prefixes: runs whose control histories agree are one until they part.
+"""Shared prefixes: runs are computed once as long as their control histories agree.
 
-A run's *history* is what control does at each working step. Two runs that start from one latent under one prompt and
-have agreed so far hold the same latent, so that one evaluation serves both: runs form a tree, and the work is its
-nodes, not its leaves. The AIKU grid's 42 distinct runs of 50 steps are 1,474 nodes in place of 2,100.
+A run's *history* is what control does at each working step. Two runs with the same initial latent, prompt and history
+so far have the same latent, so that one evaluation serves both: runs form a tree, and the number of evaluations is that
+of its nodes. The AIKU grid's 42 distinct runs of 50 steps have 1,474 nodes instead of 2,100.
 """
 
 from collections.abc import Hashable, Mapping, Sequence
@@ -15,15 +15,15 @@ from samecast.attention.rule import Rule, Rules
 from samecast.core.steps import Steps
 
 Action = tuple[tuple[int, frozenset[Rule]], ...]
-"""What control does at one step: for each controlled layer's index, the acts there."""
+"""What control does at one step: the acts at each controlled layer, by its index."""
 
 _Run = TypeVar("_Run", bound=Hashable)
 
 
 def action_at(plan: Plan, step: int) -> Action:
-    """What a run's rules do at a step, in a form that is equal where the same is done.
+    """What a run's rules do at a step, in a form that compares equal for equal effects.
 
-    Where and when a rule acts otherwise does not count: of the rule only who reads whom, and how, is left.
+    A rule's other layers and steps do not matter: only its sources, targets and mode are kept.
     """
     at_step = plan.acting.get(step, {})
     return tuple((layer, _acts(at_step[layer])) for layer in sorted(at_step))
@@ -35,12 +35,12 @@ def _acts(rules: Rules) -> frozenset[Rule]:
 
 
 def history(plan: Plan, steps: Sequence[int]) -> tuple[Action, ...]:
-    """What a run's rules do at each of some steps."""
+    """What a run's rules do at each of several steps."""
     return tuple(action_at(plan, step) for step in steps)
 
 
 def split(runs: Sequence[_Run], actions: Mapping[_Run, Action]) -> tuple[tuple[_Run, ...], ...]:
-    """The runs of one node as those of its children: parted by what is done to them, in order."""
+    """The runs of one node split into those of its children, by what the rules do, in order."""
     parts: dict[Action, list[_Run]] = {}
     for run in runs:
         parts.setdefault(actions[run], []).append(run)
@@ -49,13 +49,13 @@ def split(runs: Sequence[_Run], actions: Mapping[_Run, Action]) -> tuple[tuple[_
 
 @dataclass(frozen=True)
 class Size:
-    """How large a tree is.
+    """The size of a tree.
 
     Args:
-        runs: that were asked for.
-        distinct: of these, with histories of their own: the leaves.
-        nodes: steps to compute, each for one branch.
-        widths: nodes at each working step.
+        runs: number of requested runs.
+        distinct: number of distinct histories among them, the leaves.
+        nodes: number of steps to compute, each for one branch.
+        widths: number of nodes at each working step.
     """
 
     runs: int
@@ -65,22 +65,22 @@ class Size:
 
     @property
     def widest(self) -> int:
-        """Most nodes at one step."""
+        """Largest number of nodes at one step."""
         return max(self.widths, default=0)
 
     @property
     def deepest(self) -> int:
-        """Working steps of one run."""
+        """Number of working steps of one run."""
         return len(self.widths)
 
 
 def measure(histories: Sequence[Sequence[Hashable]]) -> Size:
-    """The size of the tree of some runs, all of one start and prompt."""
+    """The size of the tree of some runs with the same initial latent and prompt."""
     deepest = len(histories[0]) if histories else 0
     names = [0] * len(histories)
     widths: list[int] = []
     for step in range(deepest):
-        # A node is known by its parent and what is done at it.
+        # A node is identified by its parent and what is done at it.
         children: dict[tuple[int, Hashable], int] = {}
         names = [
             children.setdefault((name, data[step]), len(children)) for name, data in zip(names, histories, strict=True)

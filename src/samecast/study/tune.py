@@ -1,11 +1,10 @@
-"""Which steps, which layers? Rules for one subject, found on its own photos and prompts.
+"""Searches for the steps and layers that suit one subject, on its own photos and prompts.
 
 Successive halving (Jamieson and Talwalkar, AISTATS 2016): all candidates are tried on one picture, the better half on
-twice as many - another prompt, then another photo, then another seed, in turn - and so on, until the last few have been
-tried on all prompts, photos and seeds. The settings that are best in text and in image alignment alone are never
-dropped, and what counts as far is taken from the first round: so a trade-off means the same in every round, and where
-pictures do not differ the search chooses what a search of everything would. Every round is a study on a shared tree, in
-one folder: what an earlier round made is not made again.
+twice as many (another prompt, then another photo, then another seed, in turn), and so on, until the last few have been
+tried on all prompts, photos and seeds. The settings with the best text alignment and the best image alignment are never
+dropped, and both metrics are scaled by their spread in the first round, so that a trade-off means the same in every
+round. Every round is a study on a shared tree in the same folder, so that no picture is made twice.
 """
 
 from collections.abc import Callable, Sequence
@@ -37,14 +36,14 @@ _FEWEST = 3
 
 @dataclass(frozen=True)
 class Extent:
-    """On how much candidates are tried: so many of the prompts, of the photos (each for itself) and of the seeds."""
+    """The numbers of prompts, of photos (each read separately) and of seeds that candidates are tried on."""
 
     prompts: int = 1
     photos: int = 1
     seeds: int = 1
 
     def twice(self, most: "Extent") -> "Extent":
-        """Twice as much of what there is least of yet, prompts before photos before seeds; no more than there is."""
+        """The next extent: twice the smallest of the numbers, up to its limit; prompts before photos before seeds."""
         growing = [name for name in ("prompts", "photos", "seeds") if getattr(self, name) < getattr(most, name)]
         if not growing:
             return self
@@ -62,8 +61,8 @@ class Round:
 
     Args:
         candidates: variants that were tried.
-        extent: on how much.
-        points: for each, its means of the two metrics whose trade-off counts, more being better.
+        extent: the extent of the round.
+        points: each candidate's means of the two metrics of the trade-off, higher is better.
     """
 
     candidates: tuple[str, ...]
@@ -73,16 +72,16 @@ class Round:
 
 @dataclass(frozen=True)
 class Tuning:
-    """What a search found.
+    """The result of a search.
 
     Args:
         chosen: the recommended variant.
         front: the best trade-offs of the last round, ascending in text alignment.
         rounds: first to last.
-        measures: of the last round.
-        grid: likewise.
-        scale: what counts as far in text and in image alignment.
-        failed: how many pictures and units could not be made.
+        measures: means of the last round.
+        grid: grid of the last round.
+        scale: spread of text and image alignment, for scaling.
+        failed: number of pictures and units that could not be made.
     """
 
     chosen: Variant
@@ -95,7 +94,7 @@ class Tuning:
 
 
 def candidates(steps: int) -> Grid:
-    """The settings that are tried: three starts, six final steps, three sets of layers."""
+    """The default candidates: three starts, six final steps, three sets of layers."""
 
     def scaled(values: Sequence[int]) -> tuple[int, ...]:
         return tuple(dict.fromkeys(round(value * steps / FULL_RUN) for value in values))
@@ -109,12 +108,12 @@ def candidates(steps: int) -> Grid:
 
 
 def extent_of(recipe: Recipe, subject: StudySubject) -> Extent:
-    """All that there is of a subject: what the last round is on."""
+    """The extent of the last round: all prompts, photos and seeds."""
     return Extent(len(subject.prompts), len(subject.references) if recipe.photos == "each" else 1, recipe.seeds)
 
 
 def rounds_of(count: int, most: Extent) -> list[tuple[int, Extent]]:
-    """How many candidates each round tries, and on how much, if none fails."""
+    """The number of candidates and the extent of each round, if none fails."""
     found = [(count, Extent())]
     while count > _FEWEST and found[-1][1] != most:
         count = max(_FEWEST, count // 2)
@@ -138,19 +137,19 @@ def tune(
     """Searches the recipe's grid.
 
     Args:
-        folder: of the search; one that was stopped goes on.
-        recipe: how to render, and the candidates.
-        subject: for whom.
+        folder: folder of the search; a stopped search is resumed.
+        recipe: settings, and the candidates.
+        subject: the subject.
         backbone: the model.
-        weight: of image alignment against text alignment, 0 to 1.
-        execution: how to work; its folder is not used.
-        executor: where; None is this process.
-        dtype: precision that pictures are made in, by name; empty is the model's here.
-        watch: who is told what meanwhile.
-        round_done: told of each round.
+        weight: weight of image alignment against text alignment, 0 to 1.
+        execution: settings of the execution; its path is not used.
+        executor: where to run; None is this process.
+        dtype: precision of the pictures, by name; empty is that of this model.
+        watch: callbacks for progress and messages.
+        round_done: called with each round.
 
     Raises:
-        SamecastError: there is nothing to choose from, or no candidate could be rendered.
+        SamecastError: there is only one candidate, or none could be rendered.
     """
     if len(recipe.grid.variants) < 2:
         raise SamecastError("there is nothing to choose from: give at least two candidates")
@@ -183,7 +182,7 @@ def tune(
 
 
 def _asked(recipe: Recipe, subject: StudySubject, extent: Extent) -> StudySubject:
-    """The subject with as many prompts and photos as a round takes; judged by all photos in every round."""
+    """The subject with a round's prompts and photos; every round compares pictures with all photos."""
     shown = subject.references[: extent.photos] if recipe.photos == "each" else subject.references
     judged = subject.judged or subject.references
     return replace(subject, prompts=subject.prompts[: extent.prompts], references=shown, judged=judged)
@@ -192,24 +191,24 @@ def _asked(recipe: Recipe, subject: StudySubject, extent: Extent) -> StudySubjec
 def _study(
     folder: Path, recipe: Recipe, asked: StudySubject, extent: Extent, backbone: Backbone, dtype: str
 ) -> tuple[StudyFolder, Recipe]:
-    """One round as a study, written down; all rounds share their pictures."""
+    """The study of one round, written to its folder; all rounds share their pictures."""
     photos = hashes_of(asked.references), hashes_of(asked.judged)
     number = f"{len(recipe.grid.variants)} candidates {extent}".replace(",", "").replace(" ", "-")
     data = {**recipe_to_data(recipe), "asked": described(asked), "photos": photos, "dtype": dtype}
-    name = f"{number}-{content_key(data)[:8]}"  # of another search in the same folder, another
+    name = f"{number}-{content_key(data)[:8]}"  # another search in the same folder has another hash
     study, settled = prepare(folder / name, recipe, [asked], backbone, dtype=dtype)
     study.share(folder)
     return study, settled
 
 
 def better_half(points: Points, weight: float, scale: tuple[float, float]) -> list[str]:
-    """Half of the candidates, three at least: both ends of the front, then the rest of it by the trade-off, then what
-    is left when it is taken away, likewise.
+    """Half of the candidates, at least three: both ends of the Pareto front, then the rest of the front by the
+    trade-off, then the next fronts likewise.
 
     Args:
-        points: where each candidate is, in the grid's order.
-        weight: of image alignment.
-        scale: what counts as far in either respect.
+        points: each candidate's two metrics, in the grid's order.
+        weight: weight of image alignment.
+        scale: spread of each metric, for scaling.
     """
     most = max(_FEWEST, len(points) // 2)
     ends = front(points)[:1] + front(points)[-1:]

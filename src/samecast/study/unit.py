@@ -1,6 +1,6 @@
-"""One unit of a study: a subject's photos that are read at once, and every picture of them made, written and scored.
+"""One unit of a study: photos of a subject that are read together, and all pictures from them, rendered and scored.
 
-What is finished is left alone.
+Finished pictures are kept.
 """
 
 import logging
@@ -32,11 +32,11 @@ class StudyUnit:
     """One unit.
 
     Args:
-        name: of the subject, and of the photo where each is read by itself.
-        subject: whose pictures; or why nothing is known of it.
-        sources: the photos that are read, and the pictures to make of them; none of an unreadable subject.
-        key: of its own.
-        cost: how long it takes against the others.
+        name: name of the subject, and of the photo if each is read separately.
+        subject: the subject, or the reason why it cannot be read.
+        sources: the photos and the pictures to make from them; None for an unreadable subject.
+        key: its key.
+        cost: its relative duration.
     """
 
     name: str
@@ -71,15 +71,15 @@ def orders_in(recipe: Recipe, unit: StudyUnit) -> Iterator[Order]:
 
 @dataclass(frozen=True)
 class Tally:
-    """What one unit took.
+    """The counts of one unit.
 
     Args:
-        name: of the unit.
-        made: pictures made now.
-        kept: pictures that were finished before.
-        failed: pictures that could not be made.
-        evaluations: rows that went through the denoiser.
-        map_evaluations: of these, rows that only showed where the subject is in its photos.
+        name: name of the unit.
+        made: number of new pictures.
+        kept: number of pictures that were finished before.
+        failed: number of pictures that could not be made.
+        evaluations: number of rows through the denoiser.
+        map_evaluations: number of these that served only to find masks in photos.
     """
 
     name: str
@@ -92,13 +92,13 @@ class Tally:
 
 @dataclass(frozen=True)
 class ExecutionConfig:
-    """How to work, none of which changes a picture; small and picklable, so that it can be sent to workers.
+    """Settings of the execution, which do not affect pictures; small and picklable, as they are sent to workers.
 
     Args:
         path: the study's folder.
-        model: where the model lies, if not where the recipe says.
-        device: where to compute.
-        rows: most rows in one call of the denoiser; None chooses by size.
+        model: path of the model, if it is not that of the recipe.
+        device: device of the model.
+        rows: largest number of rows in one call of the denoiser; None chooses by size.
         checkpoint: seconds between two checkpoints of a unit in progress.
     """
 
@@ -110,15 +110,15 @@ class ExecutionConfig:
 
 
 class Worker:
-    """Makes and scores units of one study. Loads the model once.
+    """Renders and scores units of a study with a model that is loaded once.
 
     Args:
-        execution: how to work.
-        progress: told how far a unit is.
-        backbone: the model, where it is loaded already.
+        execution: settings of the execution.
+        progress: called with the progress of a unit.
+        backbone: the loaded model, if there is one.
 
     Raises:
-        SamecastError: the study is not to be seen from here, or the model is not the one that the study is of.
+        SamecastError: the study is not accessible to this worker, or the model is not the study's.
     """
 
     def __init__(
@@ -126,21 +126,21 @@ class Worker:
     ) -> None:
         if not shared_everywhere(execution.path):
             raise SamecastError(
-                f"this worker does not see {str(execution.path)!r}: put the study on storage that all share"
+                f"this worker has no access to {str(execution.path)!r}: put the study on storage shared by all machines"
             )
         self.execution, self.folder, self.progress = execution, StudyFolder(execution.path), progress
         self.recipe = self.folder.recipe()
         self.backbone = backbone or load_study_model(execution, self.folder).backbone
         if self.backbone.identity.revision != self.recipe.revision:
             raise SamecastError(
-                f"{self.backbone.identity.id!r} is not the model of this study any more: it was"
-                f" {self.recipe.revision[:19]}, and is {self.backbone.identity.revision[:19]}"
+                f"{self.backbone.identity.id!r} does not match the study: expected revision"
+                f" {self.recipe.revision[:19]}, got {self.backbone.identity.revision[:19]}; give the study's model"
             )
         self.binding = Binding(self.recipe, self.backbone)
 
     @torch.inference_mode()
     def __call__(self, unit: StudyUnit) -> Tally:
-        """One unit, from where it stands to the end.
+        """Completes one unit.
 
         Raises:
             SamecastError: its subject or photos cannot be read.
@@ -164,7 +164,7 @@ class Worker:
         return Tally(unit.name, made, len(before & finished), len(keys - finished), evaluations, maps)
 
     def _score(self, subject: StudySubject, cast: Cast, orders: Sequence[Order]) -> None:
-        """What is finished and not scored yet; kept now and then, as it may be much."""
+        """Scores finished pictures that lack scores, storing the scores at intervals."""
         metrics = metrics_of(self.recipe, str(self.backbone.device))
         needed, key = {metric.key for metric in metrics}, score_key(subject, cast)
         known = self.folder.scores(key, metrics)
@@ -174,17 +174,17 @@ class Worker:
             try:
                 self.folder.write_scores(key, known)
             except SamecastError as error:
-                _log.warning("%s", error)  # the table will tell that they are missing
+                _log.warning("%s", error)  # the table reports them as missing
 
     def _pictures(self, subject: StudySubject, orders: Sequence[Order]) -> Iterator[Judged]:
-        """Finished pictures with their prompts; one that is damaged counts as not made."""
+        """Finished pictures with their prompts; damaged pictures are deleted."""
         for order in orders:
             if self.folder.is_finished(order.key):
                 try:
                     image = self.folder.picture(order.key)
                 except SamecastError as error:
                     self.folder.discard(order.key)
-                    reason = f"{error}; it is made again when the study goes on"
+                    reason = f"{error}; it is made again when the study is resumed"
                     data = {"subject": subject.name, "variant": order.variant.name, "reason": reason}
                     self.folder.write_failure(order.key, data)
                     continue
@@ -192,7 +192,7 @@ class Worker:
 
 
 def load_study_model(execution: ExecutionConfig, folder: StudyFolder) -> Model:
-    """The study's model, from where the bench or the recipe says."""
+    """Loads the study's model from the path of the execution or the recipe."""
     recipe = folder.recipe()
     revision = None if recipe.revision.startswith("sha256:") else recipe.revision
     lora = [path for path, _ in recipe.lora]

@@ -1,4 +1,4 @@
-"""The write-up: a study's findings as a page of Markdown, with its figures beside it."""
+"""The write-up: a study's findings as a Markdown page with figures."""
 
 import shutil
 from pathlib import Path
@@ -20,10 +20,10 @@ _SHOWN = ("front", "scatter-final", "scatter-skip", "scatter-start", "scatter-la
 
 
 def write_up(folder: StudyFolder, found: Published, file: Path) -> None:
-    """Writes the findings between two marks of a Markdown file, or a new file, and its figures into `pictures/`.
+    """Writes the findings between two markers of a Markdown file, or to a new file, and the figures into `pictures/`.
 
     Raises:
-        SamecastError: there is nothing to write of, or it cannot be written.
+        SamecastError: the study has no scored picture, or a file cannot be written.
     """
     if not found.count:
         raise SamecastError(f"{str(folder.path)!r} has no scored picture yet: run it first")
@@ -37,13 +37,13 @@ def write_up(folder: StudyFolder, found: Published, file: Path) -> None:
 
 
 def _put(page: str, text: str) -> str:
-    """The page with its findings in place of earlier ones, or at its end."""
+    """The page with its findings replaced, or appended at its end."""
     before, begun, rest = page.partition(BEGIN)
     if not begun:
         return f"{page.rstrip()}\n\n{text}\n"
     _, ended, after = rest.partition(END)
     if not ended:
-        raise SamecastError(f"the page has {BEGIN!r} and no {END!r} after it")
+        raise SamecastError(f"the page has {BEGIN!r} but no {END!r} after it")
     return before + text + after
 
 
@@ -78,7 +78,7 @@ def _markdown(folder: StudyFolder, found: Published, figures: list[str]) -> str:
             else []
         ),
         *(f"![{name}](pictures/study-{name}.svg)\n" for name in figures),
-        f"The ends of every axis, the best trade-offs, the best by the truth, and what is on no axis; all"
+        f"The ends of every axis, the best trade-offs, the best by the truth, and settings on no axis; all"
         f" {len(table.rows)} settings are on the study's `{PAGE}`. Means over subjects.",
         "",
         f"| {' | '.join(table.columns)} |",
@@ -90,7 +90,7 @@ def _markdown(folder: StudyFolder, found: Published, figures: list[str]) -> str:
 
 
 def _extent(folder: StudyFolder) -> tuple[float, float, bool]:
-    """How many prompts and photos there are for each subject, and whether any are hidden."""
+    """The number of prompts and photos per subject, and whether any are hidden."""
     photos_of = folder.recipe().photos
     subjects = [subject for subject in folder.subjects() if not isinstance(subject, Unreadable)]
     whole = [subject for subject in subjects if not subject.hidden] or subjects
@@ -103,7 +103,7 @@ def _extent(folder: StudyFolder) -> tuple[float, float, bool]:
 
 
 def _reporting(measures: Measures, grid: Grid) -> set[str]:
-    """The settings that tell most of a study: few enough to read."""
+    """The settings that the page lists."""
     ends = {point[1] for view in grid.views for point in (view.points[0], view.points[-1])}
     on_axes = {name for view in grid.views for _, name in view.points}
     truths = [measures.shown[metric.column] for metric in truths_among(measures.metrics, "picture")]

@@ -1,7 +1,7 @@
-"""Options that several commands take alike, as dataclasses that the commands' own extend.
+"""Options that several commands share, as base dataclasses of the commands' options.
 
-Nothing in this package imports torch, so that `samecast --help` answers at once. What an option leaves at None is
-decided where it is used: by the method, by the model, by the machine.
+Nothing in this package imports torch, so that `samecast --help` is fast. An option left at None is set where it is
+used: by the method, the model or the machine.
 """
 
 from collections.abc import Sequence
@@ -41,42 +41,43 @@ class ModelOptions(Command):
 
 @dataclass(frozen=True)
 class LoadOptions(ModelOptions):
-    """How to load a model, and what to add to it."""
+    """How to load a model, and its LoRAs and concepts."""
 
     dtype: Annotated[Literal["auto", "float32", "float16", "bfloat16"], Option("model")] = "auto"
     """Precision of the model; auto is float16 on CUDA and float32 elsewhere."""
 
     lora: Annotated[tuple[str, ...], Option("model", metavar="FILE[:STRENGTH]", repeated=True)] = ()
-    """A LoRA to add to the model, of diffusers, PEFT, kohya or another tool; may be repeated."""
+    """A LoRA to add to the model, in the format of diffusers, PEFT, kohya or another tool; may be repeated."""
 
     concept: Annotated[tuple[str, ...], Option("model", metavar="FILE[:STRENGTH]", repeated=True)] = ()
-    """What was learned of a subject, to apply to the model; prompts say its word: "a <new1> dog"."""
+    """A learned concept to apply to the model; prompts use its modifier token: "a <new1> dog". May be repeated."""
 
 
 @dataclass(frozen=True)
 class ExecutorOptions(ModelOptions):
-    """Where to run a job of many units."""
+    """Where to run a job with many units."""
 
     dry_run: Annotated[bool, Option("output")] = False
-    """Only tell what it would take."""
+    """Only print what the job would take."""
 
     executor: Annotated[Literal["local", "ray"], Option("advanced")] = "local"
     """Where to run: in this process, or with workers of a Ray cluster, one for each device."""
 
     workers: Annotated[Annotated[int, Within(1, 100_000)] | None, Option("advanced", default="one for each GPU")] = None
-    """With --executor ray: how many workers."""
+    """With --executor ray: number of workers."""
 
     address: Annotated[str | None, Option("advanced", metavar="ADDRESS", default="a cluster of its own")] = None
-    """With --executor ray: the cluster to join, host:port or auto; the folder must be on storage that all its machines
-    share."""
+    """With --executor ray: the cluster to join, host:port or auto; the folder must be on storage shared by all its
+    machines.
+    """
 
     wait: Annotated[float, Within(0, 1e9), Option("advanced", metavar="SECONDS")] = 300.0
-    """With --executor ray: how long to wait for a cluster that does not answer or has no room, before giving up."""
+    """With --executor ray: how long to wait for a cluster that does not answer or has no free resources."""
 
 
 def metrics_option(default: Sequence[str]) -> Option:
-    """The option that chooses metrics; its help lists all of them, and those taken by default, without details."""
+    """The option that chooses metrics; its help lists all metrics and the default ones."""
     known, taken = ([name for name in names if not METRICS[name].is_detail] for names in (METRICS, default))
     return Option(
-        "output", metavar="NAME", default=" ".join(taken), help=f"What to score pictures by: {', '.join(known)}."
+        "output", metavar="NAME", default=" ".join(taken), help=f"Metrics to score pictures by: {', '.join(known)}."
     )

@@ -13,7 +13,7 @@ Keep = Annotated[float, Within(0, 1), Option("method")]
 
 @dataclass(frozen=True)
 class ShowOptions(Command):
-    """Tell what is in a file of a concept. For example:
+    """Print the contents of a concept file. For example:
 
     samecast concept show rex.safetensors
     """
@@ -29,7 +29,8 @@ class BaseOptions(Command):
     model: Annotated[str, Option("model", metavar="MODEL", default="the embedded model, if it was learned on that")] = (
         ""
     )
-    """The model that was learned on: needed to merge and to compress, and to make LoRA of whole weights and back."""
+    """The model that the concept was learned on; needed to merge, to compress, and to convert between LoRA and whole
+    weights."""
 
     device: Annotated[str, Option("model", metavar="auto|cpu|cuda|mps")] = "auto"
     """Where to compute."""
@@ -37,7 +38,7 @@ class BaseOptions(Command):
 
 @dataclass(frozen=True)
 class MergeOptions(BaseOptions):
-    """Make one concept of several, in closed form, without training. For example:
+    """Merge several concepts into one, in closed form, without training. For example:
 
     samecast concept merge rex.safetensors tom.safetensors --out both.safetensors
     """
@@ -45,16 +46,16 @@ class MergeOptions(BaseOptions):
     concepts: Annotated[tuple[Path, ...], Option(positional=True, metavar="FILE FILE [FILE ...]")] = ()
     """Two concepts or more, with different words, learned on one model."""
 
-    captions: Annotated[Path | None, Option("method", metavar="FILE", default="a thousand everyday ones")] = None
-    """Text, one caption to a line, of what is to stay as it is."""
+    captions: Annotated[Path | None, Option("method", metavar="FILE", default="a thousand everyday captions")] = None
+    """Text file of captions whose pictures should not change, one per line."""
 
     out: OutFile = Path("merged.safetensors")
-    """File to write. Where it exists, the next free name is taken."""
+    """File to write. If it exists, the next free name is used."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class CompressOptions(BaseOptions):
-    """Make a concept smaller: its whole weights become changes of low rank. For example:
+    """Compress a concept: its whole weights become low-rank changes. For example:
 
     samecast concept compress rex.safetensors --keep 0.6 --out small.safetensors
     """
@@ -63,15 +64,16 @@ class CompressOptions(BaseOptions):
     """The concept."""
 
     keep: Keep = 0.6
-    """At most this share of the singular values' sum is kept of each layer."""
+    """Share of the singular values' sum to keep in each layer, at most."""
 
     out: OutFile = Path("compressed.safetensors")
-    """File to write. Where it exists, the next free name is taken."""
+    """File to write. If it exists, the next free name is used."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ConvertOptions(BaseOptions):
-    """Read a concept of any tool and write it for any other. The one command that reads pickles, as data alone.
+    """Convert a concept between the formats of different tools. The only command that reads pickles, restricted to
+    data.
 
     For example:
 
@@ -81,7 +83,7 @@ class ConvertOptions(BaseOptions):
     """
 
     concept: Annotated[Path, Option(positional=True, metavar="FILE")]
-    """A file or folder: Custom Diffusion's of Adobe, CompVis and diffusers, textual inversion, LoRA, samecast's own."""
+    """A file or folder: Custom Diffusion of Adobe, CompVis or diffusers, textual inversion, LoRA, or samecast's own."""
 
     to: Annotated[
         Literal["samecast", "official", "compvis", "diffusers", "textual-inversion", "a1111", "peft", "kohya"],
@@ -91,13 +93,13 @@ class ConvertOptions(BaseOptions):
     (textual inversion as a pickle), peft or kohya (both LoRA)."""
 
     keep: Keep = 1.0
-    """For whole weights as LoRA: at most this share of the singular values' sum is kept of each layer."""
+    """For whole weights as LoRA: share of the singular values' sum to keep in each layer, at most."""
 
     rename: Annotated[tuple[str, ...], Option("subject", metavar="OLD=NEW", repeated=True)] = ()
-    """Another name for a modifier token; may be repeated."""
+    """Rename a modifier token; may be repeated."""
 
-    word: Annotated[str, Option("subject", metavar="WORD", default="what the file says, or its name")] = ""
-    """The modifier token, for a file that has one, whatever it is called there."""
+    word: Annotated[str, Option("subject", metavar="WORD", default="the token in the file, or the file's name")] = ""
+    """The modifier token, for a file that holds a single one; replaces the file's name for it."""
 
     out: Annotated[Path, Option("output", aliases=("-o",), metavar="PATH")] = Path("converted.safetensors")
-    """File to write, or folder, where the format takes several files. Where it exists, the next free name is taken."""
+    """File to write, or folder if the format has several files. If it exists, the next free name is used."""

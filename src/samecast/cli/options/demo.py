@@ -11,7 +11,7 @@ from samecast.core.settings import RenderSettings
 
 @dataclass(frozen=True)
 class DemoOptions(ModelOptions):
-    """One subject, six prompts, four settings, judged: what control does, in a minute and a half on two cores.
+    """One subject, six prompts, four settings, scored: what control does, in a minute and a half on two cores.
 
     For example:
 
@@ -19,6 +19,6 @@ class DemoOptions(ModelOptions):
     """
 
     out: Out = Path("demo")
-    """Folder for index.html and grid.png. An earlier demo there is replaced; otherwise the next free name is taken."""
+    """Folder for index.html and grid.png. An earlier demo there is replaced; otherwise the next free name is used."""
 
     settings: Annotated[RenderSettings, Takes("num_inference_steps")] = DEFAULTS

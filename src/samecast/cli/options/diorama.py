@@ -21,24 +21,24 @@ class SheetOptions(Command):
     """
 
     seed: Annotated[int, Within(0), Option("sampling")] = 0
-    """Which subjects and scenes are drawn."""
+    """Seed of the choice of subjects and scenes."""
 
     size: Annotated[int, Within(8, 512), Option("sampling", metavar="PIXELS")] = 128
-    """Side of one picture."""
+    """Side of one picture, in pixels."""
 
     columns: Annotated[int, Within(1, 40), Option("sampling")] = 8
-    """Pictures in a row."""
+    """Pictures per row."""
 
     rows: Annotated[int, Within(1, 40), Option("sampling")] = 6
     """Rows of pictures."""
 
     out: OutFile = Path("diorama.png")
-    """Picture to write. Where it exists, the next free name is taken."""
+    """Picture to write. If it exists, the next free name is used."""
 
 
 @dataclass(frozen=True)
 class PhotosOptions(Command):
-    """Draw four photos of a held-out subject, which nothing was trained on, to learn it from.
+    """Draw four photos of a held-out subject, which the embedded models have not seen, to learn it from.
 
     For example:
 
@@ -47,32 +47,32 @@ class PhotosOptions(Command):
     """
 
     subject: Annotated[int, Within(0, 10**9), Option("subject")] = 65
-    """Which subject; 65 is the demo's dog with blue and yellow stripes."""
+    """Number of the subject; 65 is the demo's dog with blue and yellow stripes."""
 
     size: Annotated[int, Within(16, 2048), Option("sampling", metavar="PIXELS")] = 128
-    """Side of a photo."""
+    """Side of a photo, in pixels."""
 
     out: Out = Path("rex")
-    """Folder for the photos and subject.json. Where it exists, the next free name is taken."""
+    """Folder for the photos and subject.json. If it exists, the next free name is used."""
 
 
 @dataclass(frozen=True)
 class BenchmarkOptions(ExecutorOptions):
-    """Compare methods on held-out subjects of the embedded world: same subject, scene as asked, and both.
+    """Compare methods on held-out subjects of the embedded world, by subject, by scene and by both.
 
-    What is finished is kept in the folder: a run that was stopped goes on where it was. For example:
+    Finished work is kept in the folder: the same command resumes a stopped run. For example:
 
       samecast diorama benchmark --subjects 8 --prompts 5 --methods prompt decoder encoder
     """
 
     methods: Annotated[tuple[str, ...], Option("method", metavar="NAME", default="all")] = ()
-    """Which of prompt, decoder, decoder-25, encoder, all, union, shuffled."""
+    """Methods to compare: any of prompt, decoder, decoder-25, encoder, all, union, shuffled."""
 
     subjects: Annotated[int, Within(1, 32), Option("subject")] = 32
-    """How many of the benchmark's subjects."""
+    """Number of the benchmark's subjects."""
 
     prompts: Annotated[int, Within(1, 20), Option("subject")] = 20
-    """How many scenes for each."""
+    """Number of scenes for each subject."""
 
     hidden: Annotated[bool, Option("subject")] = False
     """Read photos on which 30-60% of the subject is hidden."""

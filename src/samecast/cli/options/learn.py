@@ -1,4 +1,4 @@
-"""The options of `samecast learn`: whom and where, and the settings of `samecast.learn.settings`."""
+"""The options of `samecast learn`: subjects, folders, and the settings of `samecast.learn.settings`."""
 
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -9,13 +9,13 @@ from samecast.cli.options.common import ModelOptions
 from samecast.learn.settings import METHODS, LearnSettings, Method, default_settings
 
 _OWN: dict[str, Method] = {"mode": "custom-diffusion", "rank": "lora"}
-"""Settings that one method alone has."""
+"""Settings that only one method has."""
 
 _EMBEDDED = {method: default_settings(method, embedded=True) for method in METHODS}
 
 
 def _takes(method: Method) -> Takes:
-    """The settings that a method can be told."""
+    """The settings of one method."""
     names = [field.name for field in fields(LearnSettings) if field.name != "method"]
     return Takes(*(name for name in names if _OWN.get(name, method) == method))
 
@@ -26,44 +26,44 @@ def _elsewhere(method: Method) -> tuple[str, Any, str]:
 
 @dataclass(frozen=True)
 class LearnOptions(ModelOptions):
-    """What every method can be told."""
+    """The options of every method."""
 
     method: ClassVar[Method]
     settings: LearnSettings = _EMBEDDED["custom-diffusion"]
 
     photos: Annotated[Path | None, Option("subject", metavar="FOLDER")] = None
-    """Folder with photos of the subject; three to five do."""
+    """Folder with photos of the subject; three to five are enough."""
 
     noun: Annotated[str, Option("subject", metavar="WORD", default="subject.json in the folder")] = ""
-    """What the photos show, in a word."""
+    """The class of the subject, such as dog."""
 
     token: Annotated[str, Option("subject", metavar="<WORD>")] = "<new1>"
-    """The word that will stand for the subject in prompts."""
+    """The modifier token: the word for the subject in prompts."""
 
     list: Annotated[Path | None, Option("subject", metavar="JSON")] = None
-    """In place of --photos: several subjects, as concepts_list.json, or CustomConcept101's dataset.json or
+    """In place of --photos: several subjects, from concepts_list.json, or CustomConcept101's dataset.json or
     dataset_multiconcept.json."""
 
     entry: Annotated[int | None, Option("subject", default="all")] = None
-    """Which entry of the list to learn, from 1: a subject of dataset.json, a group of dataset_multiconcept.json."""
+    """Number of the list's entry to learn, from 1: a subject of dataset.json, a group of dataset_multiconcept.json."""
 
     class_photos: Annotated[Path | None, Option("subject", metavar="FOLDER", default="generated")] = None
-    """Pictures of the class, for prior preservation."""
+    """Folder with pictures of the class, for prior preservation."""
 
     out: Annotated[
         Path | None, Option("output", aliases=("-o",), metavar="FOLDER", default="concepts/ and the name")
     ] = None
-    """Folder for the concept. An unfinished run there goes on where it stopped. Several devices learn it together under
+    """Folder for the concept. An unfinished run there is resumed. To use several devices, run
     `accelerate launch -m samecast learn ...`."""
 
     show: Annotated[tuple[str, ...], Option("output", metavar="PROMPT", repeated=True)] = ()
-    """A prompt to draw every so often; two of each subject unless given."""
+    """A prompt to render during training; by default two for each subject. May be repeated."""
 
-    show_every: Annotated[int | None, Option("output", default="four times")] = None
-    """Steps between these pictures; 0 draws none."""
+    show_every: Annotated[int | None, Option("output", default="a quarter of the training")] = None
+    """Training steps between these pictures; 0 for none."""
 
     tensorboard: Annotated[bool, Option("output")] = False
-    """Keep loss and pictures for TensorBoard, in log/ of the folder."""
+    """Log loss and pictures for TensorBoard, in log/ of the folder."""
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,7 @@ class CustomDiffusionOptions(LearnOptions):
 
 @dataclass(frozen=True)
 class TextualInversionOptions(LearnOptions):
-    """Textual Inversion: a token alone; the model stays as it is, and the file takes a few kilobytes.
+    """Textual Inversion: a token alone; the model is not changed, and the file takes a few kilobytes.
 
     For example:
 
@@ -98,7 +98,7 @@ class TextualInversionOptions(LearnOptions):
 
 @dataclass(frozen=True)
 class LoraOptions(LearnOptions):
-    """LoRA: low-rank additions to all attention, and a token.
+    """LoRA: low-rank changes of all attention layers, and a token.
 
     For example:
 

@@ -25,15 +25,15 @@ class MasksOptions(LoadOptions):
     """
 
     references: Annotated[tuple[Path, ...], Option(positional=True, metavar="REFERENCE [REFERENCE ...]")] = ()
-    """Photos of the subject; each is looked at by itself."""
+    """Photos of the subject; each gets its own mask."""
 
     noun: Annotated[str, Option("subject", metavar="WORD")] = ""
-    """What the subject is, in a word; without --source-prompt the caption is "a photo of a" and this."""
+    """The class of the subject, such as dog; without --source-prompt the caption is "a photo of a" and this word."""
 
     tokens: Annotated[SubjectTokens, Takes("phrase", "layers", "threshold")] = SUBJECT
 
     steps: Annotated[Steps, Takes("start", "final", "skip", "stride")] = SUBJECT.steps
-    """Steps whose maps are taken."""
+    """Steps whose maps are averaged."""
 
     settings: Annotated[RenderSettings, Takes("num_inference_steps", "height", "width", "fit", "source_prompt")] = (
         DEFAULTS
@@ -42,4 +42,4 @@ class MasksOptions(LoadOptions):
     out: Annotated[
         Path | None, Option("output", aliases=("-o",), metavar="FOLDER", default="masks/ and the photo's name")
     ] = None
-    """Folder to write. Where it exists, the next free name is taken."""
+    """Folder to write. If it exists, the next free name is used."""

@@ -1,4 +1,4 @@
-"""The options of `samecast render`. What is left at None is decided by the method, the model or the machine."""
+"""The options of `samecast render`. An option left at None is set by the method, the model or the machine."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -34,41 +34,43 @@ class RenderOptions(LoadOptions):
     inputs: Annotated[
         tuple[Annotated[str, RAW], ...], Option(positional=True, metavar="[REFERENCE ...] PROMPT [PROMPT ...]")
     ] = ()
-    """Photos of the subject, mostly one, then what the new pictures should show. The first photo gives the layout.
-    Leave photos out with --source-prompt, or where nothing reads one: --method none --init noise."""
+    """Photos of the subject, usually one, then the prompts. The first photo gives the layout. Leave photos out with
+    --source-prompt, or if nothing reads one: --method none --init noise."""
 
     reference: Annotated[tuple[Path, ...], Option("subject", metavar="FILE", repeated=True)] = ()
-    """A photo of the subject, whatever its name looks like; then all other words are prompts. May be repeated."""
+    """A photo of the subject, whatever its file name; all positional arguments are then prompts. May be repeated."""
 
     noun: Annotated[str, Option("subject", metavar="WORD")] = ""
-    """What the subject is, in a word; replaces {noun} in the prompts."""
+    """The class of the subject, such as dog; replaces {noun} in the prompts."""
 
     mask: Annotated[tuple[Path, ...], Option("subject", metavar="FILE", repeated=True)] = ()
-    """Where the subject is in the photo, white on black; once for each photo. For masactrl-masked and free-custom."""
+    """Mask of the subject in the photo, white on black; once for each photo. For masactrl-masked and free-custom."""
 
     target_mask: Annotated[tuple[Path, ...], Option("subject", metavar="FILE", repeated=True)] = ()
-    """Where it is to be in the pictures: one for all or one for each prompt. For masactrl-masked and consistory."""
+    """Mask of the subject in the new pictures: one for all, or one for each prompt. For masactrl-masked and consistory.
+    """
 
     method: MethodOptions = field(default_factory=method_options())
 
     rules: Annotated[Path | None, Option("method", metavar="RULES.JSON")] = None
-    """Rules from a file, which `samecast tune` wrote or you did (docs/rules.md), in place of --method and all that goes
-    with it."""
+    """Rules from a file, written by `samecast tune` or by hand (docs/rules.md), in place of --method and its options.
+    """
 
     settings: RenderSettings = DEFAULTS
 
     prediction_type: Annotated[Literal["auto", "epsilon", "v_prediction"], Option("advanced")] = "auto"
-    """What the model predicts: epsilon (the noise) or v_prediction (the velocity); auto is what its files say. A single
-    file of Stable Diffusion 2.x may not say, and is then assumed to be v_prediction."""
+    """What the model predicts: epsilon (the noise) or v_prediction (the velocity); auto reads it from the model's
+    files. A single file of Stable Diffusion 2.x may not state it, and is then assumed to be v_prediction."""
 
     out: Annotated[
         Path | None,
         Option("output", aliases=("-o",), metavar="FOLDER", default="renders/ and the photo's name"),
     ] = None
-    """Folder for the pictures. Where it exists, the next free name is taken."""
+    """Folder for the pictures. If it exists, the next free name is used."""
 
     again: Annotated[Path | None, Option("output", metavar="RENDER.JSON")] = None
-    """Repeat the run of this record bit for bit, into a new folder. Goes with --out, and with --model if that moved."""
+    """Repeat the run of this record bit for bit, into a new folder. Goes with --out, and with --model if it has moved.
+    """
 
     verbose: Annotated[bool, Option("output", aliases=("-v",))] = False
-    """Tell what happens in detail."""
+    """Log details."""

@@ -15,8 +15,8 @@ from samecast.metrics import DEFAULT
 class StudyOptions(ExecutorOptions):
     """Run a grid of settings on several subjects, score every picture, and write tables, figures and a page.
 
-    Without annotations it is about eight held-out subjects of the embedded world. What is finished is kept: a study
-    that was stopped goes on where it was. For example:
+    By default the subjects are eight held-out ones of the embedded world. Finished work is kept, and a stopped study
+    can be resumed. For example:
 
       samecast study --preset aiku
       samecast study annotation.json --preset aiku --model path/to/stable-diffusion-v1-4 --out aiku
@@ -37,32 +37,32 @@ class StudyOptions(ExecutorOptions):
     mask the subject; full: 840 settings, start x final x skip x layers."""
 
     only_seed: Annotated[bool, Option("method")] = False
-    """With --preset aiku: only what the AIKU study itself ran, without the settings that are added to it here."""
+    """With --preset aiku: only the settings of the AIKU study itself, without those added here."""
 
     axis: Annotated[tuple[str, ...], Option("method", metavar="FIELD=VALUES", repeated=True)] = ()
-    """In place of a preset: a field of a rule and its values, such as final=20:51:5 or maps=none,encoder. Axes
-    multiply."""
+    """In place of a preset: a field of a rule and its values, such as final=20:51:5 or maps=none,encoder. Several
+    axes are combined."""
 
     config: Annotated[Path | None, Option("method", metavar="FILE.YAML")] = None
     """Axes and fixed fields as YAML: `axes: {final: [20, 30], layers: [encoder, decoder]}` and `base: {start: 4}`."""
 
     photos: Annotated[Literal["first", "each", "together"], Option("subject")] = "first"
-    """What is read of a subject's photos: the first, each by itself as a repeat, or all at once."""
+    """Which of a subject's photos are read: the first, each separately as a repeat, or all together."""
 
     seeds: Annotated[int, Within(1, 100_000), Option("sampling")] = 1
-    """Pictures of each prompt; more than one needs --init noise or a blend."""
+    """Pictures per prompt; more than one needs --init noise or a blend."""
 
     subjects: Annotated[int, Within(1, 32), Option("subject")] = 8
-    """How many of the bundled subjects."""
+    """Number of bundled subjects."""
 
     prompts: Annotated[int, Within(1, 20), Option("subject")] = 1
-    """How many scenes for each bundled subject."""
+    """Number of scenes for each bundled subject."""
 
     repeats: Annotated[int, Within(1, 4), Option("subject")] = 1
-    """How many photos of each bundled subject; more than one go with --photos each or together."""
+    """Number of photos of each bundled subject; more than one need --photos each or together."""
 
     hidden: Annotated[bool, Option("subject")] = False
-    """Add each bundled subject once more, read from photos that hide 30-60% of it."""
+    """Add a copy of each bundled subject, read from photos that hide 30-60% of it."""
 
     settings: Annotated[
         RenderSettings,
@@ -82,24 +82,24 @@ class StudyOptions(ExecutorOptions):
     metrics: Annotated[tuple[str, ...], metrics_option(DEFAULT)] = ()
 
     clip: Annotated[str, Option("output", metavar="MODEL", default="the model's")] = ""
-    """CLIP that scores alignment, a folder or hub id: openai/clip-vit-large-patch14, the embedded one for the embedded
-    model."""
+    """CLIP model that scores alignment, a folder or hub id: openai/clip-vit-large-patch14, or the embedded one for
+    the embedded model."""
 
     dino: Annotated[str, Option("output", metavar="MODEL", default="the model's")] = ""
-    """Vision transformer that scores image alignment beside it, a folder or hub id; facebook/dino-vits16 beside the
-    default CLIP, the embedded one for the embedded model; `none` leaves it out."""
+    """Vision transformer that also scores image alignment, a folder or hub id: facebook/dino-vits16 with the default
+    CLIP, or the embedded one for the embedded model; `none` leaves it out."""
 
     out: Out = Path("study")
     """Folder of the study."""
 
     resume: Annotated[Path | None, Option("output", metavar="FOLDER")] = None
-    """Go on with the study in this folder."""
+    """Resume the study in this folder."""
 
     batch_rows: Annotated[Annotated[int, Within(1, 10_000)] | None, Option("advanced", default="by size")] = None
-    """Most rows in one call of the denoiser; where memory does not suffice it is halved."""
+    """Largest batch in one call of the denoiser; it is halved when memory runs out."""
 
     checkpoint: Annotated[float, Within(0), Option("advanced", metavar="SECONDS")] = 60.0
-    """How often a subject in progress is kept."""
+    """How often to save a checkpoint of a subject in progress."""
 
     dtype: Annotated[Literal["auto", "float32", "float16", "bfloat16"], Option("model")] = "auto"
     """Precision of the model; auto is float16 on CUDA and float32 elsewhere."""
@@ -107,7 +107,7 @@ class StudyOptions(ExecutorOptions):
 
 @dataclass(frozen=True)
 class StudyStatusOptions(Command):
-    """Tell how far a study is.
+    """Show the progress of a study.
 
     For example:
 
@@ -120,7 +120,7 @@ class StudyStatusOptions(Command):
 
 @dataclass(frozen=True)
 class StudyReportOptions(Command):
-    """Make a study's table, figures and page anew, and write its findings as Markdown.
+    """Rebuild a study's table, figures and page, and write its findings as Markdown.
 
     For example:
 
@@ -131,4 +131,4 @@ class StudyReportOptions(Command):
     """Folder of the study."""
 
     write: Annotated[Path | None, Option("output", metavar="FILE.MD")] = None
-    """Where to write the findings; their figures go into `pictures/` beside the file."""
+    """File for the findings; their figures go into `pictures/` beside it."""

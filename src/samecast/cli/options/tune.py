@@ -12,10 +12,10 @@ from samecast.metrics import ALIGNMENT
 
 @dataclass(frozen=True)
 class TuneOptions(ExecutorOptions):
-    """Search the rules that suit one subject: at which steps, at which layers?
+    """Search for the steps and layers that suit one subject.
 
-    Candidates share their work; the better half goes on to more prompts, until the last are tried on all prompts and
-    photos. The front of best trade-offs is shown, and the chosen rules go into a file. For example:
+    Candidates share their work; the better half of each round is tried on more prompts, the last on all prompts and
+    photos. The best trade-offs are printed, and the chosen rules are written to a file. For example:
 
       samecast tune rex.png "a dog running on the beach" "a dog in the snow" --out tuned
       samecast render rex.png "a dog at the lake" --rules tuned/rules.json
@@ -28,16 +28,16 @@ class TuneOptions(ExecutorOptions):
     """Photos of the subject, then prompts, as for `samecast render`."""
 
     noun: Annotated[str, Option("subject", metavar="WORD")] = ""
-    """What the subject is, in a word; replaces {noun} in the prompts."""
+    """The class of the subject, such as dog; replaces {noun} in the prompts."""
 
     axis: Annotated[tuple[str, ...], Option("method", metavar="FIELD=VALUES", repeated=True)] = ()
     """The candidates, as for `samecast study`; by default three starts, six final steps and three sets of layers."""
 
     favour: Annotated[float, Within(0, 1), Option("method")] = 0.5
-    """What counts: 0 is text alignment alone, 1 image alignment alone."""
+    """Weight of image alignment: 0 is text alignment alone, 1 image alignment alone."""
 
     seeds: Annotated[int, Within(1, 100_000), Option("sampling")] = 1
-    """Pictures of each prompt in the last round; more than one needs --init noise or a blend."""
+    """Pictures per prompt in the last round; more than one needs --init noise or a blend."""
 
     settings: Annotated[
         RenderSettings,
@@ -47,7 +47,7 @@ class TuneOptions(ExecutorOptions):
     metrics: Annotated[tuple[str, ...], metrics_option(ALIGNMENT)] = ()
 
     clip: Annotated[str, Option("output", metavar="MODEL", default="the model's")] = ""
-    """CLIP that scores alignment, a folder or hub id."""
+    """CLIP model that scores alignment, a folder or hub id."""
 
     out: Out = Path("tuned")
-    """Folder for rules.json, front.png and all pictures. A search that was stopped goes on."""
+    """Folder for rules.json, front.png and all pictures. A stopped search is resumed."""
