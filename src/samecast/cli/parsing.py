@@ -60,6 +60,7 @@ COMMANDS = {
         "study.StudyReportOptions", "study_status.run_report", "Make a study's table, figures and page anew."
     ),
     "tune": Entry("tune.TuneOptions", "tune.run_tune", "Search the rules that suit one subject."),
+    "ui": Entry("ui.UiOptions", "ui.run_ui", "Open a page in the browser that does all this."),
     "demo": Entry("demo.DemoOptions", "demo.run_demo", "One subject, six prompts, four settings, judged."),
     "layers": Entry("layers.LayersOptions", "layers.run_layers", "List the attention layers of a model."),
     "concept show": Entry("concept.ShowOptions", "concept.run_show", "Tell what is in a file."),
