@@ -2,13 +2,22 @@
 
 import os
 import shutil
+import signal
+import subprocess
+import sys
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
-CHROMIUM = next((found for name in ("chromium", "chromium-browser", "google-chrome") if (found := shutil.which(name))), "")
+import samecast
+
+CHROMIUM = next(
+    (found for name in ("chromium", "chromium-browser", "google-chrome") if (found := shutil.which(name))), ""
+)
 NO_BROWSER = "no browser: apt-get install -y chromium, and pip install 'samecast[dev,ui]'"
+SOURCES = str(Path(samecast.__file__).parents[1])
 PICTURES = Path(__file__).parents[2] / "docs" / "pictures"
 
 
@@ -17,32 +26,41 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("root")
 
 
+@dataclass
+class Running:
+    """The page in a process of its own, as a user starts it."""
+
+    url: str
+    process: subprocess.Popen[str]
+
+
 @pytest.fixture(scope="session")
-def server(root: Path) -> Iterator[object]:
+def server(root: Path) -> Iterator[Running]:
     pytest.importorskip("gradio", reason="pip install 'samecast[ui]'")
-    from samecast.ui.place import Root
-    from samecast.ui.server import Server
-    from samecast.ui.studio import Studio
-
-    studio = Studio(Root(root))
-    running = Server(studio, 0)
-    running.studio = studio
-    running.start()
-    assert studio.jobs.ready.wait(120)
-    assert not studio.jobs.fault
-    yield running
-    running.stop()
+    words = [sys.executable, "-m", "samecast", "ui", "--port", "0", "--root", str(root)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "200", "PYTHONPATH": SOURCES}
+    process = subprocess.Popen(words, cwd=root, env=environment, text=True, stdout=subprocess.PIPE)
+    line = process.stdout.readline()
+    yield Running(line.split()[3], process)
+    process.send_signal(signal.SIGINT)
+    try:
+        process.wait(20)
+    finally:
+        process.kill()
+        process.stdout.close()
 
 
 @pytest.fixture(scope="session")
-def browser(server: object) -> Iterator[object]:
+def browser(server: Running) -> Iterator[object]:
     if not CHROMIUM:
         if os.environ.get("CI"):
             pytest.fail(NO_BROWSER)
         pytest.skip(NO_BROWSER)
     api = pytest.importorskip("playwright.sync_api", reason=NO_BROWSER)
     with api.sync_playwright() as playwright:
-        opened = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--force-color-profile=srgb"])
+        opened = playwright.chromium.launch(
+            executable_path=CHROMIUM, args=["--no-sandbox", "--force-color-profile=srgb"]
+        )
         yield opened
         opened.close()
 
@@ -51,7 +69,9 @@ class Page:
     """A page, and what went wrong in it."""
 
     def __init__(self, browser: object, url: str, **options: object) -> None:
-        self.context = browser.new_context(**{"viewport": {"width": 1360, "height": 940}, "color_scheme": "light", **options})
+        self.context = browser.new_context(
+            **{"viewport": {"width": 1360, "height": 940}, "color_scheme": "light", **options}
+        )
         self.context.set_default_timeout(30_000)
         self.page = self.context.new_page()
         self.url, self.asked, self.faults = url, [], []
@@ -70,7 +90,7 @@ class Page:
 
 
 @pytest.fixture
-def opened(browser: object, server: object) -> Iterator[object]:
+def opened(browser: object, server: Running) -> Iterator[object]:
     """Opens pages, each of a browser of its own."""
     pages: list[Page] = []
 

@@ -57,6 +57,7 @@ def sweep_job(studio: Studio, job: Job, options: RenderOptions, axes: list[Axis]
     """Makes and scores the pictures of a sweep that are not there yet; returns them as a table of cells."""
     from samecast.experiments.executors import Watch
     from samecast.study.job import prepare, run_study
+    from samecast.study.publish import publish
     from samecast.study.recipe import Recipe
     from samecast.study.subjects import StudySubject
     from samecast.study.unit import ExecutionConfig
@@ -77,6 +78,7 @@ def sweep_job(studio: Studio, job: Job, options: RenderOptions, axes: list[Axis]
     failures = folder.failures()
     if failures:
         raise SamecastError(f"the sweep could not be made: {failures[0].get('reason', failures[0])}"[:300])
+    publish(folder)
     made = sum(tally.made for tally in ran.tallies)
     table = sweep_table(studio, folder, recipe, axes, run.prompts)
     return table | {

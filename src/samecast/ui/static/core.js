@@ -97,9 +97,15 @@ samecast.widgets.runner = ({ place, props, trigger }) => {
     if (show(data)) timer = setTimeout(poll, 250);
     else {
       strip.replaceChildren();
-      props.value = { ...props.value, job: watched, state: data.state };
-      trigger("over");
+      tell(watched, 20);
     }
+  };
+  // Until the page has taken it: after a reload the server's events may not be wired yet.
+  const tell = (watched, tries) => {
+    if (job !== watched || !tries || (props.value || {}).shown === watched) return;
+    props.value = { ...props.value, job: watched };
+    trigger("over");
+    setTimeout(() => tell(watched, tries - 1), 1500);
   };
   const follow = (id) => {
     clearTimeout(timer);

@@ -48,7 +48,7 @@ samecast.widgets.wipe = ({ place, props }) => {
   return () => {
     const pair = props.value;
     if (!pair || !pair.left) { samecast.fill(place, h("p", { class: "sc-hint" }, pair && pair.fault ? pair.fault : "Two settings on the same photo and prompt, under one divider.")); return; }
-    const frame = h("div", { class: "sc-wipe" }, picture(pair.left, pair.names[0]), picture(pair.right, pair.names[1], { class: "sc-over" }),
+    const frame = h("div", { class: "sc-frame" }, picture(pair.left, pair.names[0]), picture(pair.right, pair.names[1], { class: "sc-over" }),
       h("div", { class: "sc-bar" }));
     const move = (share) => frame.style.setProperty("--at", share + "%");
     const slider = h("input", { type: "range", min: 0, max: 100, value: 50, "aria-label": "divider", oninput: (event) => move(event.target.value) });
@@ -108,7 +108,7 @@ samecast.widgets.sweep = ({ place, props, trigger }) => {
   return () => {
     const data = props.value;
     if (!data || !data.rows) { samecast.fill(place, h("p", { class: "sc-hint" }, (data && data.fault) || "One or two settings, varied: a picture for each, with its scores. A sweep that was stopped goes on where it was.")); return; }
-    samecast.fill(place, h("p", { class: "sc-hint" }, data.tally || ""), h("div", { class: "sc-scroll" }, h("table", { class: "sc-sweep" },
+    samecast.fill(place, h("p", { class: "sc-hint" }, data.tally || ""), h("div", { class: "sc-scroll" }, h("table", { class: "sc-matrix" },
       h("thead", null, h("tr", null, h("th", null, data.corner), data.columns.map((name) => h("th", { scope: "col" }, name)))),
       h("tbody", null, data.rows.map((row) => h("tr", null, h("th", { scope: "row" }, row.name), row.cells.map((cell) => h("td", null, cell
         ? [cell.picture ? picture(cell.picture, cell.name) : h("div", { class: "sc-none" }, "…"),
@@ -126,7 +126,7 @@ samecast.widgets.loss = ({ place, props }) => {
     const points = losses.map(([step, loss]) => `${((step / last) * wide).toFixed(1)},${(high - (loss / most) * (high - 8)).toFixed(1)}`).join(" ");
     const drawing = document.createElementNS("http://www.w3.org/2000/svg", "svg");
     drawing.setAttribute("viewBox", `0 0 ${wide} ${high}`);
-    drawing.setAttribute("class", "sc-loss");
+    drawing.setAttribute("class", "sc-curve");
     drawing.setAttribute("role", "img");
     drawing.setAttribute("aria-label", "loss by step");
     const line = document.createElementNS("http://www.w3.org/2000/svg", "polyline");

@@ -15,7 +15,7 @@ from samecast.ui.sweeps import VALUES, read_axes, sweep_job, values_of_cell
 from samecast.ui.tabs.asking import Data, read
 from samecast.ui.tabs.fields import METHOD_FLAGS
 from samecast.ui.tabs.history import named
-from samecast.ui.tabs.render import QUIET, RenderTab, kept, who_asks
+from samecast.ui.tabs.render import QUIET, RenderTab, kept, taken, who_asks
 from samecast.ui.widgets import widget
 
 
@@ -58,12 +58,12 @@ class CompareTab:
         of_form = set(self.render.inputs)
         inputs: set[Any] = {*of_form, self.runner, *(part for side in self.sides for part in side)}
         self.go.click(self.both, inputs, self.runner, **QUIET)
-        self.runner.over(self.compared, self.runner, self.wipe, **QUIET)
+        self.runner.over(self.compared, self.runner, [self.wipe, self.runner], **QUIET)
         for field, values in ((self.first, self.firsts), (self.second, self.seconds)):
             field.input(VALUES.get, field, values, **QUIET)
         axes = {self.first, self.firsts, self.second, self.seconds}
         self.run.click(self.sweep, {*of_form, *axes, self.sweeper}, self.sweeper, **QUIET)
-        self.sweeper.over(self.swept, self.sweeper, self.table, **QUIET)
+        self.sweeper.over(self.swept, self.sweeper, [self.table, self.sweeper], **QUIET)
         where = [self.render.options[flag] for flag in METHOD_FLAGS]
         order = [self.first, self.firsts, self.second, self.seconds, self.render.steps]
         self.table.use(self.use, order, [self.render.method, *where, self.render.grid, tabs], **QUIET)
@@ -104,16 +104,17 @@ class CompareTab:
         preset, method, layers = (str(each or "") for each in side)
         return ", ".join(each for each in (method if method != "masactrl" else "", preset, layers) if each)
 
-    def compared(self, runner: Any) -> Any:
+    def compared(self, runner: Any) -> tuple[Any, Any]:
         """Both pictures, under the divider."""
         job = self.studio.jobs.get(runner.get("job") if isinstance(runner, Mapping) else None)
         if job is None or job.state != "done":
-            return gr.skip()
+            return gr.skip(), taken(runner)
         try:
             left, right = (show_run(self.studio.root, name)["items"][0] for name in job.result["runs"])
         except SamecastError as error:
-            return {"fault": str(error)}
-        return {"left": left["url"], "right": right["url"], "prompt": left["prompt"], "names": job.result["names"]}
+            return {"fault": str(error)}, taken(runner)
+        shown = {"left": left["url"], "right": right["url"], "prompt": left["prompt"], "names": job.result["names"]}
+        return shown, taken(runner)
 
     def sweep(self, data: Data) -> dict[str, Any]:
         """Queues a sweep."""
@@ -138,10 +139,10 @@ class CompareTab:
             return {**kept(runner), "fault": str(error)}
         return {**kept(runner), "start": job.id}
 
-    def swept(self, runner: Any) -> Any:
+    def swept(self, runner: Any) -> tuple[Any, Any]:
         """The table of a sweep."""
         job = self.studio.jobs.get(runner.get("job") if isinstance(runner, Mapping) else None)
-        return gr.skip() if job is None or job.state != "done" else job.result
+        return (gr.skip() if job is None or job.state != "done" else job.result), taken(runner)
 
     def use(self, first: str, firsts: str, second: str, seconds: str, steps: str, event: gr.EventData) -> list[Any]:
         """Takes a setting of the sweep over into the form."""

@@ -11,7 +11,7 @@ from samecast.ui.history import list_runs, settings_of_run, show_run
 from samecast.ui.jobs import Job
 from samecast.ui.place import Root
 from samecast.ui.studio import Studio
-from samecast.ui.tabs.render import QUIET, RenderTab, finished, kept, who_asks
+from samecast.ui.tabs.render import QUIET, RenderTab, finished, kept, taken, who_asks
 from samecast.ui.widgets import widget
 
 
@@ -67,9 +67,9 @@ def history_tab(studio: Studio, render: RenderTab, tabs: gr.Tabs, tab: gr.Tab) -
             return {**kept(known), "fault": str(error)}
         return {**kept(known), "start": job.id}
 
-    def over(known: Any, words: str) -> tuple[Any, Any]:
+    def over(known: Any, words: str) -> tuple[Any, Any, Any]:
         found = finished(studio, known)
-        return (gr.skip(), gr.skip()) if found is None else (found, listed(words))
+        return (gr.skip() if found is None else found), listed(words), taken(known)
 
     reasons = [tab.select, anew.click, wanted.submit, wanted.change]
     gr.on(reasons, listed, wanted, runs, trigger_mode="always_last", **QUIET)
@@ -77,7 +77,7 @@ def history_tab(studio: Studio, render: RenderTab, tabs: gr.Tabs, tab: gr.Tab) -
     runs.use(used, None, [*render.fillable, tabs, fault], **QUIET)
     runs.delete(deleted, wanted, [runs, results, fault], **QUIET)
     runs.again(again, runner, runner, **QUIET)
-    runner.over(over, [runner, wanted], [results, runs], **QUIET)
+    runner.over(over, [runner, wanted], [results, runs, runner], **QUIET)
 
 
 def _listed(root: Root, words: str) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from samecast.ui.jobs import Job
 from samecast.ui.learning import learn_job, read_learn, show_learning
 from samecast.ui.studio import Studio
 from samecast.ui.tabs.fields import make_field
-from samecast.ui.tabs.render import QUIET, RenderTab, kept, who_asks
+from samecast.ui.tabs.render import QUIET, RenderTab, kept, taken, who_asks
 from samecast.ui.widgets import widget
 
 _PLACED = {
@@ -48,7 +48,7 @@ class LearnTab:
         self.go.click(self.start, inputs, [self.runner, self.command], **QUIET)
         timer = gr.Timer(1.0)
         timer.tick(self.look_on, self.runner, self.shown, **QUIET)
-        listed = [self.shown, render.strengths]
+        listed = [self.shown, render.strengths, self.runner]
         self.runner.over(self.over, [self.runner, render.strengths], listed, **QUIET)
 
     def build(self) -> None:
@@ -126,15 +126,15 @@ class LearnTab:
         shown = show_learning(self.studio, job.about["folder"])
         return shown | {"losses": [list(each) for each in job.about["losses"]], "tally": "learning …"}
 
-    def over(self, runner: Any, strengths: Any) -> tuple[Any, Any]:
+    def over(self, runner: Any, strengths: Any) -> tuple[Any, Any, Any]:
         """What a run came to, and the concepts there are now."""
         job = self.studio.jobs.get(runner.get("job") if isinstance(runner, Mapping) else None)
         if job is None or "folder" not in job.about:
-            return gr.skip(), gr.skip()
+            return gr.skip(), gr.skip(), taken(runner)
         result: dict[str, Any] = job.result or {}
         shown = show_learning(self.studio, str(result.get("folder") or job.about["folder"]))
         if job.state == "stopped":
             shown["losses"] = [list(each) for each in job.about["losses"]]
             shown["tally"] = "Stopped. What was learned is kept: the same form goes on from here."
         names = {**(strengths if isinstance(strengths, Mapping) else {}), "names": list(self.studio.root.concepts())}
-        return shown | {name: result[name] for name in ("file", "tally") if name in result}, names
+        return shown | {name: result[name] for name in ("file", "tally") if name in result}, names, taken(runner)

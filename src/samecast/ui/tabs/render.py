@@ -52,7 +52,8 @@ class RenderTab(RenderForm):
             [self.go.click, self.prompts.submit], self.start, asked, [self.runner, self.command, self.python], **QUIET
         )
         self.same.expand(self.tell, asked, [self.command, self.python], **QUIET)
-        self.runner.over(self.over, self.runner, [self.results, self.command, self.python], **QUIET)
+        shown = [self.results, self.command, self.python, self.runner]
+        self.runner.over(self.over, self.runner, shown, **QUIET)
 
     def _wire_photos(self) -> None:
         looking: dict[str, Any] = {"fn": self.look, "inputs": [self.noun, self.board], "outputs": self.board, **QUIET}
@@ -137,12 +138,12 @@ class RenderTab(RenderForm):
         except SamecastError as error:
             return f"# {error}", f"# {error}"
 
-    def over(self, runner: Any) -> tuple[Any, Any, Any]:
+    def over(self, runner: Any) -> tuple[Any, Any, Any, Any]:
         """Shows what a run came to."""
         found = finished(self.studio, runner)
         if found is None:
-            return gr.skip(), gr.skip(), gr.skip()
-        return found, found["command"], found["python"]
+            return gr.skip(), gr.skip(), gr.skip(), taken(runner)
+        return found, found["command"], found["python"], taken(runner)
 
 
 def finished(studio: Studio, runner: Any) -> dict[str, Any] | None:
@@ -174,6 +175,12 @@ def kept(runner: Any) -> dict[str, Any]:
     """A runner's value without what it said of the run before."""
     known: Mapping[str, Any] = runner if isinstance(runner, Mapping) else {}
     return {name: known[name] for name in ("owner", "page", "kind") if name in known}
+
+
+def taken(runner: Any) -> dict[str, Any]:
+    """A runner's value after its run has been shown."""
+    job: Any = runner.get("job") if isinstance(runner, Mapping) else None
+    return {**kept(runner), "start": job, "job": job, "shown": job}
 
 
 def choose_preset(preset: str | None) -> tuple[Any, str, str, str]:
