@@ -60,12 +60,12 @@ def count(model: sc.Model) -> int:
 def test_what_changes_the_sources_has_them_made_anew(model: sc.Model) -> None:
     darker = sc.Subject((Image.open(REX.references[0]).point(lambda value: value // 2),), "dog")
     changes = (
-        dict(subject=darker),
-        dict(fixed_point=1),
-        dict(source_prompt="a photo of a dog"),
-        dict(pairing="masactrl"),
-        dict(height=96, width=96),
-        dict(guidance_scale=1.0),
+        {"subject": darker},
+        {"fixed_point": 1},
+        {"source_prompt": "a photo of a dog"},
+        {"pairing": "masactrl"},
+        {"height": 96, "width": 96},
+        {"guidance_scale": 1.0},
     )
     model.kept = KeptSources()
     try:

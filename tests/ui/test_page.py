@@ -247,7 +247,7 @@ def test_dark_and_on_a_phone(opened, options):
     page.click("#example-dog")
     page.get_by_text("subject found").wait_for()
     page.fill("#prompts textarea", "a dog running on the beach\na dog in the snow\na dog at night")
-    set_steps(page, 20 if False else STEPS)
+    set_steps(page, STEPS)
     render(page)
     name = "dark" if "color_scheme" in options else "phone"
     assert page.evaluate("document.body.classList.contains('dark')") is (name == "dark")
@@ -267,8 +267,10 @@ def test_by_keyboard_alone(opened):
     assert page.locator(".sc-canvas").evaluate("node => node.toDataURL()") != before
     page.locator("#prompts textarea").focus()
     page.keyboard.type("a dog on the beach")
-    open_part(page, "expert")
-    page.fill("#opt--num-inference-steps input, #opt--num-inference-steps textarea", str(STEPS))
+    page.locator("#expert > button").focus()
+    page.keyboard.press("Enter")
+    page.locator("#opt--num-inference-steps input").focus()
+    page.keyboard.type(str(STEPS))
     page.wait_for_function(f"document.querySelectorAll('#grid .sc-cells i').length === 16 * {STEPS}")
     page.locator("#grid .sc-cells").focus()
     for key in ("ArrowRight", "ArrowDown", " "):

@@ -98,7 +98,7 @@ class Loop:
                 self._save_if_due()
                 try:
                     after_step(self.step, self.steps, self.losses[-1][1] if self.losses else self.recent[-1])
-                except KeyboardInterrupt:  # whoever watches stops the run, from a thread that no signal reaches
+                except KeyboardInterrupt:  # stopped from a thread that no signal reaches
                     self.save()
                     raise
                 if interrupted():

@@ -30,7 +30,7 @@ class BoardPhoto:
         height: likewise.
         crop: left, top, width and height as shares of the photo; None is all of it.
         mask: name of the file where the subject was found.
-        painted: the mask after somebody painted on it, as a PNG's data URL.
+        painted: the mask as it was painted over, as a PNG's data URL.
     """
 
     name: str

@@ -40,7 +40,7 @@ def rules_of_cells(value: Any, base: Rules) -> Rules:
 
     Args:
         value: of the widget, as it came from the browser.
-        base: the method's own rules; the first says who reads whom and how. None of them is MasaCtrl's.
+        base: the method's own rules; the first says what is read and how. None of them is MasaCtrl's.
 
     Raises:
         SamecastError: the value is no such picture.

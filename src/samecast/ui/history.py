@@ -70,11 +70,11 @@ def _card(root: Root, folder: Path) -> dict[str, Any]:
     try:
         record = _read(folder)
         pictures = [build(_Picture, each, "a picture", spare=True) for each in record.pictures]
-        told = record.provenance
+        facts = record.provenance
         return card | {
             "prompts": list(dict.fromkeys(each.prompt for each in pictures)),
-            "noun": str(told.get("class_noun", "")),
-            "model": str(dict(told.get("model", {})).get("id", "")),
+            "noun": str(facts.get("class_noun", "")),
+            "model": str(dict(facts.get("model", {})).get("id", "")),
             "created": record.created,
             "pictures": [f"{name}/{Path(each.file).name}" for each in pictures],
         }
@@ -95,7 +95,7 @@ def show_run(root: Root, name: str) -> dict[str, Any]:
     `Root.find`, and where its record is damaged."""
     folder = root.find(name)
     record, name = _read(folder), root.name(folder)
-    told = record.provenance
+    facts = record.provenance
     plain = folder / PLAIN
     beside = _read(plain).pictures if (plain / RECORD_NAME).is_file() else ()
     items: list[dict[str, Any]] = []
@@ -108,16 +108,16 @@ def show_run(root: Root, name: str) -> dict[str, Any]:
         items.append(item)
     references = [str(dict(each).get("file", "")) for each in record.references]
     source = f"{name}/source.png" if (folder / "source.png").is_file() else ""
-    psnr = told.get("source_psnr")
+    psnr = facts.get("source_psnr")
     return {
         "name": name,
         "created": record.created,
         "photo": f"{name}/{Path(references[0]).name}" if references else "",
         "source": source,
         "psnr": round(psnr, 1) if isinstance(psnr, int | float) else None,
-        "warnings": [str(each) for each in told.get("warnings", [])],
+        "warnings": [str(each) for each in facts.get("warnings", [])],
         "items": items,
-        "noun": str(told.get("class_noun", "")),
+        "noun": str(facts.get("class_noun", "")),
     }
 
 
@@ -132,9 +132,9 @@ def settings_of_run(root: Root, name: str) -> dict[str, Any]:
     """
     folder = root.find(name)
     record = read_record(folder)
-    told: Mapping[str, Any] = record.provenance
-    rules = rules_from_data(told.get("rules"), f"{name}: ")
-    settings = build(RenderSettings, told.get("settings"), f"{name}: settings", spare=True)
+    facts: Mapping[str, Any] = record.provenance
+    rules = rules_from_data(facts.get("rules"), f"{name}: ")
+    settings = build(RenderSettings, facts.get("settings"), f"{name}: settings", spare=True)
     values = values_of_rules(rules)
     file = "" if values is not None else root.name(root.keep_rules(json.dumps(rules_file(rules, {"from": name}))))
     photos = [root.keep(photo, folder.name[:40]) for photo in record.references]
@@ -143,8 +143,8 @@ def settings_of_run(root: Root, name: str) -> dict[str, Any]:
         "photos": photos,
         "masks": masks,
         "target": [root.keep(mask.convert("L"), f"{folder.name[:40]}-target") for mask in record.target_masks[:1]],
-        "prompts": [str(prompt) for prompt in told.get("prompts", [])],
-        "noun": str(told.get("class_noun", "")),
+        "prompts": [str(prompt) for prompt in facts.get("prompts", [])],
+        "noun": str(facts.get("class_noun", "")),
         "values": {**(values or {}), **values_of_settings(settings)},
         "rules": rules,
         "file": file,

@@ -30,7 +30,7 @@ _log = logging.getLogger(__name__)
 
 
 class StoppedError(KeyboardInterrupt):
-    """Somebody stopped the job: like Ctrl-C, it ends what would go on after an error, and lets it keep its state."""
+    """The job was stopped: like Ctrl-C, this ends what would go on after an error, and lets it keep its state."""
 
 
 @dataclass
@@ -69,12 +69,12 @@ class Job:
         self._stop.set()
 
     def check(self) -> None:
-        """Raises StoppedError if somebody stopped it."""
+        """Raises StoppedError if it was stopped."""
         if self._stop.is_set():
             raise StoppedError
 
     def report(self, stage: str, done: int, total: int) -> None:
-        """Says how far the work is, and ends it if somebody stopped it."""
+        """Says how far the work is, and ends it if it was stopped."""
         self.check()
         self.stage, self.done, self.total = stage, done, total
 

@@ -106,7 +106,7 @@ def make_app(studio: Studio) -> FastAPI:
 
 
 async def guard(request: Request, call_next: Callable[[Request], Awaitable[Response]]) -> Response:
-    """Refuses what another site asks, or one whose name was made to lead here; nothing is loaded from elsewhere."""
+    """Refuses what pages from elsewhere ask, or under another host's name; nothing is loaded from elsewhere."""
     host = (request.headers.get("host") or "").rsplit(":", 1)[0] or "localhost"
     origin = request.headers.get("origin")
     foreign = origin is not None and origin.split("//")[-1] != request.headers.get("host")

@@ -101,7 +101,7 @@ class Studio:
         """Renders what a form says, and the same without control beside it.
 
         Args:
-            job: told how far it is.
+            job: reports how far it is.
             options: the form, read by the command line's parser.
             words: that they were read from.
             plain: whether to add the same pictures without control.

@@ -97,24 +97,24 @@ class RenderForm(RenderFields):
         own = [self.board, self.noun, self.prompts, self.negative, self.init, self.method, self.preset, self.grid]
         return [*own, *self.options.values()]
 
-    def filled(self, told: Mapping[str, Any]) -> list[Any]:
+    def filled(self, past: Mapping[str, Any]) -> list[Any]:
         """Values of the form for a run like one of the past; what it leaves open goes back to its default.
 
         Args:
-            told: as `settings_of_run` gives it; rules that no method comes to are given by their file.
+            past: as `settings_of_run` gives it; rules that no method comes to are given by their file.
         """
-        values: dict[str, Any] = {flag: _typed(value) for flag, value in told["values"].items()}
-        grid = self.cells(told["rules"], str(values.get("--num-inference-steps", 50)))
+        values: dict[str, Any] = {flag: _typed(value) for flag, value in past["values"].items()}
+        grid = self.cells(past["rules"], str(values.get("--num-inference-steps", 50)))
         switches = {flag: isinstance(component, gr.Checkbox) for flag, component in self.options.items()}
         return [
-            put_photos(self.studio.root, None, told["photos"], told["masks"] or told["target"]),
-            told["noun"],
-            "\n".join(told["prompts"]),
+            put_photos(self.studio.root, None, past["photos"], past["masks"] or past["target"]),
+            past["noun"],
+            "\n".join(past["prompts"]),
             values.get("--negative-prompt", ""),
             values.get("--init", "inverted"),
             values.get("--method", DEFAULT),
             None,
-            grid | ({"rules": told["file"]} if told["file"] else {}),
+            grid | ({"rules": past["file"]} if past["file"] else {}),
             *(values.get(flag, False if switch else "") for flag, switch in switches.items()),
         ]
 

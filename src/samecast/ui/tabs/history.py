@@ -1,4 +1,4 @@
-"""History: every run of the root folder, whoever made it, as its record tells it."""
+"""History: every run of the root folder, made here or on the command line, as its record holds it."""
 
 from collections.abc import Mapping
 from functools import partial
@@ -85,7 +85,7 @@ def _listed(root: Root, words: str) -> dict[str, Any]:
 
 
 def named(event: gr.EventData) -> str:
-    """The run that an event is about; empty where it tells none."""
+    """The run that an event is about; empty where it has none."""
     data: Any = getattr(event, "_data", None)
     name: Any = data.get("name") if isinstance(data, Mapping) else None
     return name if isinstance(name, str) else ""

@@ -1,7 +1,7 @@
 """Render: photos, a noun, prompts; and side by side what came of it."""
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from functools import partial
 from importlib.resources import files
 from pathlib import Path
@@ -97,20 +97,18 @@ class RenderTab(RenderForm):
             kept = self.studio.root.keep(Image.open(stream).convert("RGB"), name)
         return put_photos(self.studio.root, None, [kept]), name
 
-    def look(self, noun: str, board: Any) -> Iterator[Any]:
+    def look(self, noun: str, board: Any) -> Any:
         """Finds the subject in photos that have no mask yet."""
         try:
             without = [photo.name for photo in read_board(board) if not (photo.mask or photo.painted)]
             if not noun.strip() or not without:
-                yield gr.skip()
-                return
+                return gr.skip()
             job = self.studio.jobs.add(Job("mask", lambda job: self.studio.look(job, without, noun.strip())), soon=True)
         except SamecastError:
-            yield gr.skip()
-            return
+            return gr.skip()
         while not job.over:
             time.sleep(0.05)
-        yield gr.update(found=job.result if job.state == "done" else {"": job.error})
+        return gr.update(found=job.result if job.state == "done" else {"": job.error})
 
     def start(self, data: Data) -> tuple[Any, Any, Any]:
         """Queues a run, or says what is wrong with the form."""
@@ -166,7 +164,7 @@ def finished(studio: Studio, runner: Any) -> dict[str, Any] | None:
 
 
 def who_asks(runner: Any) -> tuple[str, str]:
-    """The browser and the page that a runner's value tells, each as it made itself known, as text of bounded length."""
+    """The browser and the page of a runner's value, each as text of bounded length."""
     known: Mapping[str, Any] = runner if isinstance(runner, Mapping) else {}
     return str(known.get("owner", ""))[:80], str(known.get("page", ""))[:80]
 
