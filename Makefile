@@ -4,10 +4,11 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.samecast-$(shell cksum < pyproject.toml | cut -d' ' -f1)-$(shell cksum < constraints.txt | cut -d' ' -f1)
 
-.PHONY: help setup demo test check bench docs
+.PHONY: help setup demo ui test check bench docs
 
 help:
 	@echo "make demo    one subject, six prompts, four settings: writes demo/index.html and demo/grid.png"
+	@echo "make ui      open a page in the browser, on the embedded model"
 	@echo "make test    run the tests"
 	@echo "make check   format, lint, types, layers"
 	@echo "make bench   measure speed"
@@ -25,12 +26,15 @@ $(STAMP):
 	@echo "installing samecast and its tools into $(VENV)"
 	@# torch first: the largest part, and pip can pick its build before anything else asks for one.
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt torch
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev,diorama,ray,study,train]'
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev,diorama,ray,study,train,ui]'
 	@rm -f $(VENV)/.samecast-*
 	@touch $@
 
 demo: $(STAMP)
 	@$(BIN)/samecast demo --out demo
+
+ui: $(STAMP)
+	@$(BIN)/samecast ui
 
 test: $(STAMP)
 	@# One process a core, each with one thread: two threads of torch are hardly faster on models this small.

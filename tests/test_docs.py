@@ -44,8 +44,9 @@ def own_tables() -> Iterator[None]:
 
 QUICK = {"render": ("--steps", "26"), "masks": ("--steps", "4"), "learn": ("--steps", "2", "--class-images", "2")}
 """What makes a command a matter of seconds, where the page does not say it itself."""
-LONG = {"study", "tune", "compare", "benchmark"}
-"""Commands that take minutes: these are parsed, and what they would write counts as written."""
+LONG = {"study", "tune", "compare", "benchmark", "ui"}
+"""Commands that take minutes, or run until they are stopped: these are parsed, and what they would write counts as
+written."""
 WRITES = {"--out", "-o", "--docs", "--write"}
 
 

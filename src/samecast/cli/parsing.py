@@ -60,6 +60,7 @@ COMMANDS = {
         "study.StudyReportOptions", "study_status.run_report", "Rebuild a study's table, figures and page."
     ),
     "tune": Entry("tune.TuneOptions", "tune.run_tune", "Search for the rules that suit one subject."),
+    "ui": Entry("ui.UiOptions", "ui.run_ui", "Open a web page for all of this."),
     "demo": Entry("demo.DemoOptions", "demo.run_demo", "One subject, six prompts, four settings, scored."),
     "layers": Entry("layers.LayersOptions", "layers.run_layers", "List the attention layers of a model."),
     "concept show": Entry("concept.ShowOptions", "concept.run_show", "Print the contents of a concept file."),

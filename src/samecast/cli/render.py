@@ -31,7 +31,7 @@ def run_render(options: RenderOptions) -> bool:
         SamecastError: a request cannot be fulfilled.
     """
     record = recorded(options)
-    run = _run_of(options) if record is None else run_again(record, options)
+    run = run_of(options) if record is None else run_again(record, options)
     check_writable(run.out)
     with working("loading the model"):
         if not options.verbose:
@@ -96,7 +96,7 @@ def _show_quality(result: "sc.RenderResult") -> None:
         RESULTS.print(f"LPIPS was not measured: {lpips_missing()}")
 
 
-def _run_of(options: RenderOptions) -> Run:
+def run_of(options: RenderOptions) -> Run:
     """The run that the options describe; all checks that need no model happen here."""
     rules = rules_of(options)
     free = options.settings.noise_share == 1 and not any(rule.reads_source for rule in rules)

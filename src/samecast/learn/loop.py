@@ -78,7 +78,8 @@ class Loop:
         """Runs the remaining steps.
 
         Args:
-            after_step: called after each step with its number from 1, the number of steps and its loss.
+            after_step: called after each step with its number from 1, the number of steps and its loss; a
+                KeyboardInterrupt that it raises stops the run like Ctrl-C.
 
         Raises:
             SamecastError: the loss is not finite.
@@ -95,7 +96,11 @@ class Loop:
                     self.losses.append((self.step, sum(self.recent) / len(self.recent)))
                     self.recent.clear()
                 self._save_if_due()
-                after_step(self.step, self.steps, self.losses[-1][1] if self.losses else self.recent[-1])
+                try:
+                    after_step(self.step, self.steps, self.losses[-1][1] if self.losses else self.recent[-1])
+                except KeyboardInterrupt:  # stopped from a thread that no signal reaches
+                    self.save()
+                    raise
                 if interrupted():
                     self.save()
                     raise KeyboardInterrupt

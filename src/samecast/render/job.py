@@ -28,6 +28,7 @@ from samecast.engine.targets import Target, split_evenly
 from samecast.models.base import Backbone
 from samecast.models.unet import to_pictures
 from samecast.render.found import found_masks
+from samecast.render.kept import KeptSources, Sources, sources_key
 from samecast.render.provenance import describe_model, describe_quality, describe_request, finite
 from samecast.render.quality import measure
 from samecast.render.request import Request, read_pictures
@@ -46,12 +47,15 @@ class Job:
         backbone: the model.
         request: what is asked for.
         progress: told how far the work is.
+        kept: holds the sources of an earlier render, and takes these; None makes them anew.
 
     Raises:
         SamecastError: it cannot be done.
     """
 
-    def __init__(self, backbone: Backbone, request: Request, progress: Progress | None) -> None:
+    def __init__(
+        self, backbone: Backbone, request: Request, progress: Progress | None, kept: KeptSources | None = None
+    ) -> None:
         self.settings = request.settings.settled(backbone.default_guidance)
         self.backbone, self.request = backbone, replace(request, settings=self.settings)
         self.progress: Progress = progress or (lambda stage, done, total: None)
@@ -59,6 +63,7 @@ class Job:
         self.map_evaluations = self.check_evaluations = 0
         self.steps_taken, self.replaced = 0, False
         self.foreign: tuple[str, ...] = ()
+        self.kept, self.reused_evaluations = kept, 0
         schedule = backbone.schedule(self.settings.num_inference_steps)
         resolved = resolve(
             backbone,
@@ -72,6 +77,9 @@ class Job:
         resolved.check_words(backbone, (*captions, *(target.branch.prompt for target in self.targets)))
         self.pictures = read_pictures(self.request, backbone)
         self.given_masks = self._subject_masks()
+        self.sources_key = sources_key(self.request, self.pictures, backbone.identity)
+        if kept is not None:
+            kept.forget(self.sources_key)
         branches = self._branches(self.targets)
         prepared = self.prepared = prepare(
             backbone,
@@ -106,7 +114,7 @@ class Job:
         """
         self.foreign = foreign_photos(self.backbone, self.request.photos) if self.request.inverts else ()
         with self.session:
-            clean_sources, trajectory = self._make_sources()
+            clean_sources, trajectory = self._sources()
             latents = yield from self._denoise(trajectory, stop)
             checks = self.settings.check_inversion and not self._interrupted
             reconstructed = self._reconstruct(trajectory) if checks else ()
@@ -174,6 +182,7 @@ class Job:
             latents=torch.stack(list(latents)) if latents else None,
             pixels=torch.cat(pixels) if pixels else None,
             output_type=self.request.output_type,
+            reused_evaluations=self.reused_evaluations,
             **counts,
         )
 
@@ -207,6 +216,13 @@ class Job:
         if self.request.generated:
             return range(self.settings.num_inference_steps)
         return source_steps(self.settings) if self.request.inverts else range(0)
+
+    def _sources(self) -> Sources:
+        """The sources, of an earlier render where they are the same; maps are taken of an inversion as it goes."""
+        if self.kept is None or (self.store is not None and self.request.caption):
+            return self._make_sources()
+        found, self.reused_evaluations = self.kept.sources(self.sources_key, self.run, self._make_sources)
+        return found
 
     def _make_sources(self) -> tuple[Float[Tensor, "source channel height width"] | None, Trajectory | None]:
         """The sources' clean latents, and their trajectory where anybody needs that."""

@@ -3,7 +3,6 @@
 import warnings
 from collections.abc import Callable, Sequence
 from contextlib import closing
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -12,10 +11,7 @@ from torch import Tensor
 
 from samecast.attention.methods import SUBJECT, masactrl
 from samecast.attention.rule import Rule, Rules
-from samecast.concepts.apply import Applied, apply_concepts
-from samecast.concepts.concept import Concept
-from samecast.concepts.formats import read_lora_file
-from samecast.concepts.strength import check_strength, join_strength, split_strength
+from samecast.concepts.apply import Applied
 from samecast.core.settings import RenderSettings
 from samecast.core.tokens import SubjectTokens
 from samecast.engine.checks import check_rules
@@ -28,8 +24,10 @@ from samecast.notebook import reporting, table_html
 from samecast.render.asked import Generators, output_type_of, settings_of
 from samecast.render.find import MaskSearch, find_masks
 from samecast.render.job import Job
+from samecast.render.kept import KeptSources
 from samecast.render.request import Request
 from samecast.render.result import OutputType, Progress, RenderResult
+from samecast.render.weighted import Weighted, apply_weighted, read_weighted
 from samecast.subject import Subject
 
 if TYPE_CHECKING:
@@ -37,10 +35,6 @@ if TYPE_CHECKING:
     from diffusers.pipelines.stable_diffusion_xl.pipeline_stable_diffusion_xl import StableDiffusionXLPipeline
 
 MASACTRL = masactrl()
-
-
-Weighted = str | Path | tuple[str | Path, float]
-"""A file, as `FILE` or `FILE:STRENGTH`, or with its strength beside it."""
 
 
 def load(
@@ -68,37 +62,13 @@ def load(
     Raises:
         SamecastError: a LoRA or a concept cannot be read, or is of another model.
     """
-    loras, others = (
-        [(read(path), strength) for path, strength in map(_weighted, entries)]
-        for read, entries in ((read_lora_file, lora), (Concept.load, concepts))
-    )
+    weighted = read_weighted(lora, concepts)
     loaded = Model(load_backbone(model, device=device, dtype=dtype, revision=revision, prediction_type=prediction_type))
-    if loras or others:
-        loaded.applied = apply_concepts(loaded, [*loras, *others])
-        _show_loras(loaded.backbone, loras)
+    if any(weighted):
+        loaded.applied = apply_weighted(loaded, weighted)
         for warning in loaded.applied.fit_warnings:
             warnings.warn(warning, SamecastWarning, stacklevel=2)
     return loaded
-
-
-def _weighted(entry: Weighted) -> tuple[str, float]:
-    if isinstance(entry, tuple):
-        return str(entry[0]), check_strength(entry[1])
-    path, strength = split_strength(str(entry))
-    if not path:
-        raise SamecastError("the name of a LoRA or a concept is empty; expected a file, or a folder with its files")
-    return path, check_strength(strength)
-
-
-def _show_loras(backbone: Backbone, loras: Sequence[tuple[Concept, float]]) -> None:
-    """Names the first of the concepts that are applied as LoRAs, for provenance."""
-    identity = backbone.identity
-    used = zip(loras, identity.concepts, strict=False)
-    data = tuple(
-        (join_strength(one.origin, strength), use.revision if strength == 1 else f"{use.revision}:{strength!r}")
-        for (one, strength), use in used
-    )
-    backbone.identity = replace(identity, lora=data, concepts=identity.concepts[len(loras) :])
 
 
 StepCallback = Callable[["Model", int, int | float, dict[str, Any]], Any]
@@ -132,6 +102,9 @@ class Model:
 
     applied: Applied | None = None
     """The LoRAs and concepts that it was loaded with; `applied.revert()` takes them out."""
+
+    kept: KeptSources | None = None
+    """Keeps the sources of the last render for the next one, for what their memory costs; None keeps nothing."""
 
     def __init__(self, backbone: Backbone) -> None:
         self.backbone = backbone
@@ -236,7 +209,7 @@ class Model:
         form, masks = output_type_of(output_type), several_masks(target_masks)
         request = Request(subject, prompts, check_rules(rules), asked, masks, form)
         self._interrupt = False
-        return Job(self.backbone, request, progress).states(lambda: self._interrupt)
+        return Job(self.backbone, request, progress, self.kept).states(lambda: self._interrupt)
 
     @torch.inference_mode()
     def find_masks(

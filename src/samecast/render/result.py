@@ -57,6 +57,7 @@ class RenderResult:
         found_masks: for methods that look for the subject: where they found it, of all maps of the run; or none.
         map_evaluations: rows beside these that only showed where the subject is in the sources.
         check_evaluations: rows beside these that only measured the inversion.
+        reused_evaluations: of `evaluations`, those of the sources that an earlier render had done (`Model.kept`).
         autoencoder: how close each of `sources` comes to its reference: what encoding and decoding alone lose.
         inversion: how close each inverted reference comes when denoised freely, if `check_inversion` asked for it.
         latents: the pictures' clean latents, (picture, channel, height, width), scaled as the denoiser takes them.
@@ -76,6 +77,7 @@ class RenderResult:
     found_masks: tuple[FoundMask, ...] = ()
     map_evaluations: int = 0
     check_evaluations: int = 0
+    reused_evaluations: int = 0
     autoencoder: tuple[Fidelity, ...] = ()
     inversion: tuple[Fidelity, ...] = ()
     latents: Tensor | None = field(default=None, compare=False)
