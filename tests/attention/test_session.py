@@ -48,7 +48,7 @@ def test_attaching_leaves_processors_as_they_are_and_detaching_takes_every_hook_
     before = processors(backbone)
     with Session(backbone):
         assert same(processors(backbone), before)
-        assert hooks(backbone) == 2 * 16 + 1
+        assert hooks(backbone) == 2 * 16 + 2
     assert hooks(backbone) == 0
 
 
