@@ -17,9 +17,10 @@ def run_layers(options: LayersOptions) -> None:
         quiet_libraries()
         model = sc.load(options.model, device="cpu")
     line = "{:>5}  {:<10} {:<8} {:>10} {:>6}  {}"
-    RESULTS.print(line.format("index", "name", "stage", "resolution", "heads", "sets").rstrip())
-    for bound in model.backbone.self_attention():
-        layer = bound.layer
+    layers = [bound.layer for bound in model.backbone.self_attention()]
+    sets = "sets" if any(layer.sets for layer in layers) else ""
+    RESULTS.print(line.format("index", "name", "stage", "resolution", "heads", sets).rstrip())
+    for layer in layers:
         side = f"{layer.resolution}x{layer.resolution}"
         stage = _STAGES.get(layer.stage, layer.stage)
         RESULTS.print(line.format(layer.index, layer.name, stage, side, layer.heads, ", ".join(layer.sets)).rstrip())

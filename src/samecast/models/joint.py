@@ -303,7 +303,7 @@ def words_in(tokenizer: Any, text: str, phrase: str, begin: int = 0, end: int | 
     """Positions of a phrase's tokens among a text's, special ones counted; whole words, in either case.
 
     Args:
-        tokenizer: a fast one, which tells which characters each token stands for.
+        tokenizer: a fast one, which reports the characters of each token.
         text: as it is encoded, such as a prompt within a chat template.
         phrase: the words.
         begin: the first character that is looked at.

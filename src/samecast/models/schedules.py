@@ -56,7 +56,7 @@ def flow_schedule(config: Any, steps: int, sigmas: Sequence[float] | None = None
 
 
 def shift_of(config: Any, tokens: int) -> float:
-    """The shift for a picture of so many tokens: linear between the two points of the scheduler's configuration."""
+    """The shift for a picture of N tokens: linear between the two points of the scheduler's configuration."""
     first, last = config.get("base_image_seq_len", 256), config.get("max_image_seq_len", 4096)
     low, high = config.get("base_shift", 0.5), config.get("max_shift", 1.15)
     slope = (high - low) / (last - first)
