@@ -48,7 +48,7 @@ def test_attaching_leaves_processors_as_they_are_and_detaching_takes_every_hook_
     before = processors(backbone)
     with Session(backbone):
         assert same(processors(backbone), before)
-        assert hooks(backbone) == 2 * 16 + 1
+        assert hooks(backbone) == 2 * 16 + 2
     assert hooks(backbone) == 0
 
 
@@ -141,7 +141,7 @@ def test_maps_of_the_wanted_rows_sum_to_1_and_looking_changes_nothing(backbone: 
     expected = predict(backbone)
     maps: dict[int, torch.Tensor] = {}
     with Session(backbone, {4, 15}) as session:
-        assert hooks(backbone) == 2 * (16 + 2) + 1
+        assert hooks(backbone) == 2 * (16 + 2) + 2
         with session.call(map_rows=[1], maps=maps):
             assert torch.equal(predict(backbone), expected)
         with session.call():

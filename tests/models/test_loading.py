@@ -126,14 +126,14 @@ def test_a_damaged_index_is_refused(copy: Path, text: str) -> None:
 def test_an_index_whose_parts_are_no_pairs_is_refused(copy: Path, part: object) -> None:
     index = json.loads((copy / "model_index.json").read_text())
     (copy / "model_index.json").write_text(json.dumps(index | {"unet": part}))
-    assert "samecast runs the Stable Diffusion" in refusal(copy)
+    assert "samecast runs Stable Diffusion" in refusal(copy)
 
 
 def test_another_family_is_refused_by_name(copy: Path) -> None:
     index = json.loads((copy / "model_index.json").read_text())
-    index |= {"_class_name": "StableDiffusion3Pipeline", "text_encoder_2": ["transformers", "CLIPTextModel"]}
+    index |= {"_class_name": "KolorsPipeline", "text_encoder_2": ["transformers", "CLIPTextModel"]}
     (copy / "model_index.json").write_text(json.dumps(index))
-    assert "is a StableDiffusion3Pipeline; samecast runs the Stable Diffusion 1.x, 2.x and XL families" in refusal(copy)
+    assert "is a KolorsPipeline; samecast runs Stable Diffusion 1.x, 2.x, XL, 3 and 3.5" in refusal(copy)
 
 
 def write_guidance(directory: Path, data: object) -> None:

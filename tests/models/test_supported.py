@@ -81,7 +81,7 @@ def test_noise_levels_of_another_kind_are_refused(copy: Path, fields: dict[str, 
         ("model_index.json", {"vae": ["diffusers", "AutoencoderTiny"]}, "has a AutoencoderTiny as vae"),
         ("model_index.json", {"text_encoder": ["transformers", "CLIPVisionModel"]}, "has a CLIPVisionModel"),
         ("model_index.json", {"vae": "AutoencoderKL"}, "must give [library, class] for vae; got 'AutoencoderKL'"),
-        ("model_index.json", {"scheduler": 3, "unet": 3}, "samecast runs the Stable Diffusion"),
+        ("model_index.json", {"scheduler": 3, "unet": 3}, "samecast runs Stable Diffusion"),
     ],
 )
 def test_other_parts_are_refused(copy: Path, file: str, fields: dict[str, Any], data: str) -> None:

@@ -11,7 +11,7 @@ from samecast.attention.modes.base import Part
 from samecast.attention.route import Route, make_route
 from samecast.attention.rule import DECODER_LAYERS, Rule, Rules
 from samecast.core.batch import Branch, Branches, Group, Layout, Place
-from samecast.core.layers import Layer, select_layers
+from samecast.core.layers import Layer, describe_layers, select_layers
 from samecast.core.masks import SubjectMask
 from samecast.core.steps import Timeline
 from samecast.errors import SamecastError
@@ -158,11 +158,17 @@ def select_rule_layers(rule: Rule, layers: Sequence[Layer]) -> tuple[Layer, ...]
 
     Raises:
         SamecastError: they are not there; or they are MasaCtrl's numbers of late decoder layers, which are the default,
-            on a model whose layers of these numbers come before the decoder.
+            on a model whose layers of these numbers are not in a decoder.
     """
+    decoder = [layer for layer in layers if layer.stage == "up"]
+    if rule.layers == DECODER_LAYERS and not decoder:
+        sets = [name for layer in layers for name in layer.sets]
+        raise SamecastError(
+            f"layers {DECODER_LAYERS}, the default, are late decoder layers of a U-Net; this model has"
+            f" {describe_layers(layers)}: give layers, such as {next(iter(sets), 'all')}"
+        )
     selected = select_layers(rule.layers, layers)
     if rule.layers == DECODER_LAYERS and not any(layer.stage == "up" for layer in selected):
-        decoder = [layer for layer in layers if layer.stage == "up"]
         finest = [layer.index for layer in decoder if layer.resolution == max(layer.resolution for layer in decoder)]
         raise SamecastError(
             f"layers {DECODER_LAYERS} are late decoder layers in a model of 16; this model has {len(layers)}, and there"

@@ -100,5 +100,5 @@ def make_route(
         tuple(
             tuple(dict.fromkeys(pool_index(source) for source in reads.get(place, (place,)))) for place in layout.rows
         ),
-        {layout.row_of[place]: reader for place, reader in (readers or {}).items()},
+        {layout.row_of[place]: reader for place, reader in (readers or {}).items() if place in layout.row_of},
     )

@@ -25,11 +25,12 @@ from diffusers.models.attention_processor import (
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-from samecast.attention.attend import States, attend
+from samecast.attention.attend import Joint, States, attend
 from samecast.attention.modes.base import Part
 from samecast.attention.route import Route
 from samecast.core.layers import Layer
 from samecast.core.maps import probabilities
+from samecast.core.spans import Spans
 from samecast.errors import SamecastError
 
 _ATTENTION = torch.nn.functional.scaled_dot_product_attention
@@ -61,7 +62,8 @@ class Outcome:
 
     Args:
         states: the parts that were wanted.
-        maps: (row, query, key), averaged over heads: each query's sum to 1.
+        maps: (row, query, key), averaged over heads: each query's sum to 1. Of joint attention the queries are the
+            picture's and the keys the prompt's, as if there were no others.
     """
 
     states: dict[Part, Tensor] = field(default_factory=dict[Part, Tensor])
@@ -75,11 +77,12 @@ class Catch(TorchFunctionMode):
         layer: the layer.
         task: what it is to do.
         hidden: the states that entered it, (row, token, channel).
+        spans: where picture and prompt are in the sequence; None where it is the picture alone.
     """
 
-    def __init__(self, layer: Layer, task: Task, hidden: Tensor) -> None:
+    def __init__(self, layer: Layer, task: Task, hidden: Tensor, spans: Spans | None = None) -> None:
         super().__init__()
-        self.layer, self.task, self.hidden = layer, task, hidden
+        self.layer, self.task, self.hidden, self.spans = layer, task, hidden, spans
         self.outcome = Outcome()
         self.calls = 0
 
@@ -103,14 +106,19 @@ class Catch(TorchFunctionMode):
         task, mask = self.task, given.pop("attn_mask", None)
         query, key, value = (given.pop(name) for name in ("query", "key", "value"))
         batch: dict[Part, Tensor] = {"query": query, "key": key, "value": value, "hidden": self.hidden}
+        tokens = query.shape[2]
+        image = slice(0, tokens) if self.spans is None else self.spans.image_of(tokens)
+        joint = None if image == slice(0, tokens) else Joint(query, key, value, image, mask)
+        if joint is not None:
+            # Copies: a view of what is kept would keep the prompt's part too.
+            wanted: Iterable[Part] = batch if task.route is not None else task.keep
+            batch = {part: _of_image(batch[part], tokens, image) for part in wanted}
         self.outcome.states = {part: batch[part] for part in task.keep}
         if task.map_rows:
-            rows = list(task.map_rows)
-            of_rows = mask if mask is None or len(mask) == 1 else mask[rows]
-            self.outcome.maps = probabilities(query[rows], key[rows], of_rows, given.get("scale"))
+            self.outcome.maps = self._maps(query, key, mask, given.get("scale"))
         if task.route is None:
             return func(query, key, value, attn_mask=mask, **given)
-        if mask is not None or given.get("is_causal"):
+        if given.get("is_causal") or (mask is not None and (joint is None or not _of_keys(mask))):
             raise SamecastError(f"layer {self.layer.name} got an attention mask, which routed attention does not take")
         if self.calls > 1:
             raise SamecastError(
@@ -121,7 +129,21 @@ class Catch(TorchFunctionMode):
         def attention(query: Tensor, key: Tensor, value: Tensor, attn_mask: Tensor | None) -> Tensor:
             return func(query, key, value, attn_mask=attn_mask, **given)
 
-        return attend(batch, task.kept, task.route, attention)
+        return attend(batch, task.kept, task.route, attention, joint)
+
+    def _maps(self, query: Tensor, key: Tensor, mask: Tensor | None, scale: float | None) -> Tensor:
+        rows = list(self.task.map_rows)
+        of_rows = mask if mask is None or len(mask) == 1 else mask[rows]
+        if self.spans is None:
+            return probabilities(query[rows], key[rows], of_rows, scale)
+        image, text = self.spans.image_of(query.shape[2]), self.spans.text
+        if self.spans.lengths is not None:
+            at = torch.arange(text.stop - text.start, device=query.device)
+            lengths = torch.tensor([self.spans.lengths[row] for row in rows], device=query.device)
+            of_rows = (at < lengths[:, None])[:, None, None]
+        elif of_rows is not None:
+            of_rows = of_rows[..., text]
+        return probabilities(query[rows][:, :, image], key[rows][:, :, text], of_rows, scale)
 
     def check(self, module: Any) -> None:
         """Makes sure that the call came by.
@@ -134,6 +156,16 @@ class Catch(TorchFunctionMode):
                 f"layer {self.layer.name} computed without calling scaled_dot_product_attention, so that it cannot be"
                 f" controlled: its {type(module.processor).__name__} must be replaced by diffusers' AttnProcessor2_0"
             )
+
+
+def _of_image(states: Tensor, tokens: int, image: slice) -> Tensor:
+    """The picture's part of states along their last but one axis; those that enter a layer may have no other."""
+    return states[..., image, :].clone() if states.shape[-2] == tokens else states
+
+
+def _of_keys(mask: Tensor) -> bool:
+    """Whether a mask says which keys may be read, the same for every query."""
+    return mask.dtype == torch.bool and mask.ndim == 4 and mask.shape[-2] == 1
 
 
 def plain_processor(module: Any, layer: Layer) -> Any:
@@ -155,8 +187,8 @@ def plain_processor(module: Any, layer: Layer) -> Any:
     return processor
 
 
-def hidden_states(module: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Tensor:
-    """The states that enter a layer, off its arguments."""
+def first_argument(module: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+    """What enters a module: the states of a layer, the latents of a denoiser."""
     if args:
         return args[0]
     return kwargs[next(iter(inspect.signature(module.forward).parameters))]

@@ -10,7 +10,7 @@ from collections.abc import Callable, Generator, Mapping, Sequence, Set
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from types import TracebackType
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -18,8 +18,9 @@ from torch import Tensor
 from samecast.attention.attend import States
 from samecast.attention.modes.base import Part
 from samecast.attention.route import Route
-from samecast.attention.seam import Catch, Task, hidden_states, plain_processor
+from samecast.attention.seam import Catch, Task, first_argument, plain_processor
 from samecast.core.layers import Layer
+from samecast.core.spans import Spans
 from samecast.errors import SamecastError
 from samecast.models.base import Backbone, BoundLayer
 
@@ -48,14 +49,20 @@ class CallPlan:
     map_rows: Sequence[int] = ()
     maps: dict[int, Tensor] = field(default_factory=dict[int, Tensor])
 
-    def task(self, layer: Layer) -> Task | None:
-        """What a layer has to do; None where nothing."""
+    def task(self, layer: Layer, *, mapped: bool) -> Task | None:
+        """What a layer has to do; None where nothing.
+
+        Args:
+            layer: which.
+            mapped: whether its maps are taken, where maps are.
+        """
+        map_rows = self.map_rows if mapped else ()
         if layer.kind == "cross":
-            return Task(map_rows=self.map_rows) if self.map_rows else None
+            return Task(map_rows=map_rows) if map_rows else None
         route, keep = self.routes.get(layer.index), self.keep.get(layer.index, frozenset())
-        if route is None and not keep:
+        if route is None and not keep and not map_rows:
             return None
-        return Task(route, self.kept.get(layer.index, {}), keep)
+        return Task(route, self.kept.get(layer.index, {}), keep, map_rows)
 
 
 class Session:
@@ -63,7 +70,8 @@ class Session:
 
     Args:
         backbone: the model to attach to.
-        map_layers: indices of the cross-attention layers whose maps will be wanted; no other is touched.
+        map_layers: indices of the cross-attention layers whose maps will be wanted; no other is touched. Layers of
+            joint attention are both kinds at once.
 
     Attributes:
         evaluations: rows that went through the denoiser while attached, counted by a forward hook on it.
@@ -77,6 +85,7 @@ class Session:
         self._map_layers = map_layers
         self._undo: list[Callable[[], None]] = []
         self._open: list[tuple[Any, Catch]] = []
+        self._spans: list[Spans | None] = []  # of the calls that are going on: one may begin within another
         self.call_plan = CallPlan()
         self.evaluations = 0
         self.batch_shapes: dict[int, int] = {}
@@ -91,13 +100,16 @@ class Session:
         if self._undo:
             raise SamecastError("this session is attached already; make a new one for each use")
         mapped = [bound for bound in self._backbone.cross_attention() if bound.layer.index in self._map_layers]
+        own = self._backbone.self_attention()
         try:
-            for bound in (*self._backbone.self_attention(), *mapped):
-                self._attach(bound)
+            for bound in (*own, *(bound for bound in mapped if bound not in own)):
+                self._attach(bound, mapped=bound in mapped)
         except BaseException:
             self._detach()
             raise
-        self._undo.append(self._backbone.denoiser.register_forward_hook(self._count, with_kwargs=True).remove)
+        denoiser = self._backbone.denoiser
+        self._undo.append(denoiser.register_forward_pre_hook(self._enter_call, with_kwargs=True).remove)
+        self._undo.append(denoiser.register_forward_hook(self._leave_call, with_kwargs=True, always_call=True).remove)
         return self
 
     def __exit__(
@@ -105,7 +117,7 @@ class Session:
     ) -> None:
         self._detach()
 
-    def _attach(self, bound: BoundLayer) -> None:
+    def _attach(self, bound: BoundLayer, *, mapped: bool) -> None:
         module: Any = bound.module
         own, plain = module.processor, plain_processor(module, bound.layer)
         if plain is not own:
@@ -113,9 +125,9 @@ class Session:
             self._undo.append(lambda: module.set_processor(own) if module.processor is plain else None)
 
         def before(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-            task = self.call_plan.task(bound.layer)
+            task = self.call_plan.task(bound.layer, mapped=mapped)
             if task is not None:
-                self._begin(module, Catch(bound.layer, task, hidden_states(module, args, kwargs)))
+                self._begin(module, Catch(bound.layer, task, first_argument(module, args, kwargs), self._spans[-1]))
 
         def after(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
             if self._open and self._open[-1][0] is module:
@@ -190,13 +202,22 @@ class Session:
             self.call_plan = CallPlan()
             self._end_all()
 
-    def _count(self, module: Any, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
-        rows = int((args[0] if args else kwargs["sample"]).shape[0])
+    def _enter_call(self, module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        self._spans.append(self._backbone.spans(args, kwargs))
+
+    def _leave_call(self, module: Any, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
+        if self._spans:
+            self._spans.pop()
+        if output is None:  # the call has failed
+            return
+        rows = len(first_argument(module, args, kwargs))  # a tensor, or a list of tensors
         self.evaluations += rows
         self.batch_shapes[rows] = self.batch_shapes.get(rows, 0) + 1
 
 
-def _differ(output: Tensor, plain: Tensor) -> bool:
-    """Whether control has changed what a layer puts out, beyond rounding."""
+def _differ(output: Any, plain: Any) -> bool:
+    """Whether control has changed what a layer puts out, of picture or prompt, beyond rounding."""
+    if isinstance(output, tuple):
+        return any(_differ(*pair) for pair in zip(cast(tuple[Any, ...], output), plain, strict=True))
     rounding = max(_ROUNDING, 2 * torch.finfo(output.dtype).eps)
     return bool((output - plain).abs().max() > rounding * plain.abs().max())

@@ -161,7 +161,7 @@ class Benchmark:
     @property
     def settled(self) -> RenderSettings:
         """The settings, with open values set by the model."""
-        return self.settings.settled(self.model.backbone.default_guidance)
+        return self.model.backbone.settle(self.settings)
 
     def _settings(self, method: Method) -> RenderSettings:
         return self.settled if method.init is None else replace(self.settled, init=method.init)

@@ -5,6 +5,7 @@ from typing import Any, Literal
 
 import torch
 
+from samecast.concepts.architectures import FAMILY
 from samecast.concepts.concept import Change, Value
 from samecast.errors import SamecastError
 
@@ -22,6 +23,10 @@ def find_pipeline(model: Any) -> Any:
     """
     backbone = getattr(model, "backbone", model)
     pipeline = getattr(backbone, "pipeline", backbone)
+    if isinstance(getattr(pipeline, "transformer", None), torch.nn.Module):
+        raise SamecastError(
+            f"a {type(pipeline).__name__} takes no concepts: they are learned and applied on {FAMILY}, so far"
+        )
     if not isinstance(getattr(pipeline, "unet", None), torch.nn.Module) or not hasattr(pipeline, "text_encoder"):
         raise SamecastError(
             f"a {type(model).__name__} takes no concepts: expected a samecast model, or a diffusers pipeline of the"

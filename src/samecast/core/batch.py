@@ -8,7 +8,7 @@ rows equal, and where all branches start from one latent a target's unconditiona
 targets are never merged with each other, so that the cost of a target does not depend on its company.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from types import MappingProxyType
@@ -153,9 +153,15 @@ class Branches:
         return Layout(tuple(rows), MappingProxyType(row_of))
 
     def guide(
-        self, layout: Layout, prediction: Float[Tensor, "row channel height width"], branches: Sequence[Branch]
+        self,
+        layout: Layout,
+        prediction: Float[Tensor, "row channel height width"],
+        branches: Sequence[Branch],
+        rescale: "Callable[[Tensor, Tensor], Tensor] | None" = None,
     ) -> Float[Tensor, "branch channel height width"]:
         """Classifier-free guidance: unconditional + guidance_scale * (conditional - unconditional), per branch.
+
+        A family may rescale what comes of it: `rescale` is called with it and the conditional prediction.
 
         A share `guidance_rescale` of it is brought to the conditional prediction's standard deviation, which guidance
         raises (Lin et al. 2024, "Common diffusion noise schedules and sample steps are flawed", section 3.4).
@@ -165,6 +171,8 @@ class Branches:
             return conditional
         unconditional = layout.gather(prediction, branches, "unconditional")
         guided = unconditional + self.guidance_scale * (conditional - unconditional)
+        if rescale is not None:
+            guided = rescale(guided, conditional)
         if not self.guidance_rescale:
             return guided
         calmed = guided * (_deviation(conditional) / _deviation(guided))

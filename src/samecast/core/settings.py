@@ -43,6 +43,12 @@ class RenderSettings:
     ] = None
     """How closely the prompt is followed (classifier-free guidance). 1 or less switches it off and halves the work."""
 
+    true_cfg_scale: Annotated[
+        Annotated[float, Within(0, 1000)] | None, Option("advanced", metavar="SCALE", default="none")
+    ] = None
+    """Classifier-free guidance of models that take guidance_scale as an input (FLUX.1 dev) or take none: above 1 the
+    negative prompt is evaluated too, which doubles the work."""
+
     guidance_rescale: Annotated[float, Within(0, 1), Option("advanced")] = 0.0
     """How far guidance is kept from raising contrast, 0 (not) to 1: the share of each guided prediction that is brought
     back to the deviation of the conditional one (Lin et al. 2024, section 3.4)."""
@@ -146,7 +152,16 @@ class RenderSettings:
 
     @property
     def guidance(self) -> float:
-        """`guidance_scale` of settled settings.
+        """The scale of classifier-free guidance of settled settings; at most 1 is none.
+
+        Raises:
+            ValueError: nothing settled it.
+        """
+        return self.embedded_guidance if self.true_cfg_scale is None else self.true_cfg_scale
+
+    @property
+    def embedded_guidance(self) -> float:
+        """`guidance_scale` of settled settings, as denoisers take it that have it as an input.
 
         Raises:
             ValueError: nothing settled it.

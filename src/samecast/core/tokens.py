@@ -23,7 +23,8 @@ class SubjectTokens:
         phrase: the words whose maps are taken, as they stand in the prompt; every sub-token of every occurrence. By
             default the subject's class noun.
         layers: cross-attention layers whose maps are taken, written as for `layers` of a rule. By default MasaCtrl's
-            choice: those at a quarter of the latent's side, or the two finest levels where latents are below 64.
+            choice: those at a quarter of the latent's side, or the two finest levels where latents are below 64. In a
+            transformer, whose layers are of one resolution, all.
         steps: at which maps are taken. A target's mask at a step is made of the maps of the steps before it.
         threshold: attention threshold for the subject, of the normalised map, from 0 to 1, or `otsu`, which chooses
             one for each map. MasaCtrl's is 0.1.
@@ -47,6 +48,8 @@ class SubjectTokens:
         if self.layers:
             return self.layers
         sides = {layer.resolution for layer in layers}
+        if len(sides) == 1:
+            return "all"
         if max(sides) < _LARGE_LATENT:
             return "@1/1,@1/2"
         # XL does not attend at its latent's own side: its finest layer is at half of it.

@@ -204,6 +204,6 @@ def denoise_step(
         layout, at_hand, schedule.timesteps[step], routes=routes, kept=kept, map_rows=map_rows, maps=maps
     )
     seen = {target: {layer: values[row] for layer, values in maps.items()} for row, target in enumerate(mapped)}
-    guided = branches.guide(layout, prediction, branches.targets)
+    guided = branches.guide(layout, prediction, branches.targets, run.backbone.rescale_guided)
     after = ddim.denoise(latents, guided, schedule, step)
     return State(run, branches.targets, step, after, latents, guided, seen)

@@ -5,13 +5,13 @@ cross-attention maps. `prepare` fixes what all passes of a run share: the attach
 many rows go into one call of the denoiser, and what is kept of the sources in memory.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from samecast.attention.plan import Plan, make_plan
 from samecast.attention.rule import Rules
 from samecast.attention.session import Session
-from samecast.core.batch import Branches
+from samecast.core.batch import Branches, Role
 from samecast.core.ddim import Schedule
 from samecast.core.settings import RenderSettings
 from samecast.core.steps import Timeline
@@ -124,6 +124,7 @@ def prepare(
     steps: Iterable[int] = (),
     memory: float | None = None,
     batch_rows: int | None = None,
+    embedded: Mapping[Role, float] | None = None,
 ) -> Prepared:
     """Sets a run up.
 
@@ -138,6 +139,7 @@ def prepare(
         steps: those that the sources' pass evaluates, so that what is read of them can be kept.
         memory: most GiB for what is kept; None is half of what is free.
         batch_rows: most rows in one call of the denoiser; None chooses by the pictures' size.
+        embedded: guidance scales by role, for denoisers that take them as an input; without one it is 1.
 
     Raises:
         SamecastError: the model cannot make pictures of this size, or a text is too long for it.
@@ -150,7 +152,7 @@ def prepare(
     texts = dict.fromkeys((*branches.layout().texts, *((resolved.caption,) if resolved.map_specs else ())))
     # One at a time: a text's embedding must not depend on the others, not even in rounding.
     embeddings = {text: backbone.encode_prompts([text])[0] for text in texts}
-    run = Run(backbone, session, schedule, resolved.plan, embeddings, keeping.recomputed)
+    run = Run(backbone, session, schedule, resolved.plan, embeddings, keeping.recomputed, embedded or {})
     return Prepared(run, shape, rows, keeping, resolved.map_specs, resolved.caption)
 
 

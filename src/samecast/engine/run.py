@@ -1,9 +1,9 @@
 """What stays the same through all passes of one render: model, schedule, plan and texts."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
-import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -12,7 +12,7 @@ from samecast.attention.modes.base import Part
 from samecast.attention.plan import Plan
 from samecast.attention.route import Route
 from samecast.attention.session import Session
-from samecast.core.batch import Branch, Layout
+from samecast.core.batch import Branch, Layout, Role
 from samecast.core.ddim import Schedule
 from samecast.models.base import Backbone
 from samecast.models.finite import check_finite
@@ -32,14 +32,16 @@ class Run:
         plan: who reads whom, where and when.
         embeddings: of each text.
         recomputed: steps at which what is read of the sources is not kept of their pass, for want of memory.
+        embedded: guidance scales by role, for denoisers that take them as an input; without one it is 1.
     """
 
     backbone: Backbone
     session: Session
     schedule: Schedule
     plan: Plan
-    embeddings: Mapping[str, Float[Tensor, "token channel"]]
+    embeddings: Mapping[str, Any]
     recomputed: frozenset[int] = frozenset()
+    embedded: Mapping[Role, float] = field(default_factory=dict[Role, float])
 
     def keeps_at(self, step: int) -> Mapping[int, frozenset[Part]]:
         """What is kept of the sources' evaluation at a step, by layer index."""
@@ -80,6 +82,7 @@ class Run:
         Returns:
             The predictions of all rows, and the wanted states by layer index.
         """
-        texts = torch.stack([self.embeddings[text] for text in layout.texts])
+        guidance = [self.embedded.get(place.branch.role, 1.0) for place in layout.rows]
+        texts = self.backbone.join_texts([self.embeddings[text] for text in layout.texts], guidance)
         with self.session.call(routes=routes, kept=kept, keep=keep, map_rows=map_rows, maps=maps) as states:
             return self.backbone.predict(layout.stack(latents), timestep, texts), states

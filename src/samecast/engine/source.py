@@ -231,7 +231,7 @@ def generate_sources(
         prediction, states = _evaluate(run, layout, at_hand, at, keep, store)
         if keep:
             kept[step] = states
-        guided = branches.guide(layout, prediction, sources)
+        guided = branches.guide(layout, prediction, sources, run.backbone.rescale_guided)
         levels.append(ddim.denoise(levels[-1], guided, schedule, step))
         run.check(levels[-1])
         advance()

@@ -10,6 +10,7 @@ from typing import Any
 
 from samecast.checked import as_text
 from samecast.concepts.concept import Base, Concept
+from samecast.concepts.places import find_pipeline
 from samecast.disk import all_below, check_writable, expanded, is_file, locked, sweep, write_text
 from samecast.errors import SamecastError
 from samecast.learn.classes import class_pictures
@@ -77,6 +78,7 @@ def learn(
     Raises:
         SamecastError: a setting cannot be met, or the folder holds an unfinished run of other settings.
     """
+    find_pipeline(model)  # refuses models that take no concepts
     check_tokens(subjects)
     devices, watching = devices or Devices(), watching or Watching()
     data: Progress = progress or (lambda stage, done, total, loss: None)

@@ -3,9 +3,9 @@
 All code outside this package works on `Backbone`; a new family is a new class with these members.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float, Int
@@ -14,8 +14,12 @@ from torch import Tensor
 
 from samecast.core.ddim import Schedule
 from samecast.core.layers import Layer
+from samecast.core.settings import RenderSettings
+from samecast.core.spans import Spans
 
 Processor = Callable[..., Tensor]
+GUIDANCE = "_guidance_scale"
+"""Key of a pipeline's index for the model's guidance scale: diffusers ignores keys with a leading underscore."""
 
 
 @runtime_checkable
@@ -78,6 +82,26 @@ class ModelIdentity:
     concepts: tuple[ConceptUse, ...] = ()
 
 
+GroupOrder = Literal["unconditional first", "conditional first", "two calls"]
+"""How a pipeline evaluates both guidance groups: as halves of one call of its denoiser, or one after the other,
+the conditional one first."""
+
+
+@dataclass(frozen=True)
+class StockArguments:
+    """What the arguments of a pipeline's call of its denoiser say.
+
+    Args:
+        rows: of the call.
+        timestep: of all rows, one of the scheduler's.
+        size: height and width of the pictures in pixels.
+    """
+
+    rows: int
+    timestep: float
+    size: tuple[int, int]
+
+
 @runtime_checkable
 class Backbone(Protocol):
     """A latent diffusion model, ready to run."""
@@ -127,8 +151,33 @@ class Backbone(Protocol):
         """
         ...
 
-    def schedule(self, steps: int) -> Schedule:
-        """The checkpoint's noise levels for a run of `steps` steps."""
+    def schedule(self, steps: int, size: tuple[int, int] | None = None) -> Schedule:
+        """The checkpoint's noise levels for a run of `steps` steps.
+
+        Args:
+            steps: of the run.
+            size: height and width of the pictures in pixels, on which a flow schedule's shift depends; None is the
+                model's default.
+        """
+        ...
+
+    def settle(self, settings: RenderSettings) -> RenderSettings:
+        """Settings with the model's guidance where they leave it to the model.
+
+        Raises:
+            SamecastError: they set guidance that the model has not.
+        """
+        ...
+
+    def rescale_guided(
+        self, guided: Float[Tensor, "row channel height width"], conditional: Float[Tensor, "row channel height width"]
+    ) -> Float[Tensor, "row channel height width"]:
+        """What the family's pipeline does to a guided prediction, given the conditional one."""
+        ...
+
+    def spans(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Spans | None:
+        """Where picture and prompt lie among the tokens of a call of the denoiser with these arguments; None where its
+        layers of self-attention see the picture alone."""
         ...
 
     def noise_levels(self) -> Float[Tensor, " timestep"]:
@@ -140,11 +189,21 @@ class Backbone(Protocol):
         ...
 
     def cross_attention(self) -> tuple[BoundLayer, ...]:
-        """All cross-attention layers, in execution order, with the numbers of their blocks' self-attention."""
+        """All cross-attention layers, in execution order, with the numbers of their blocks' self-attention; of joint
+        attention those layers themselves."""
         ...
 
-    def encode_prompts(self, prompts: Sequence[str]) -> Float[Tensor, "prompt token channel"]:
-        """The embeddings for `predict`, one matrix per text; their layout depends on the family.
+    def join_texts(self, texts: Sequence[Any], guidance: Sequence[float]) -> Any:
+        """What `predict` takes for rows with these embedded texts.
+
+        Args:
+            texts: of each row.
+            guidance: of each row, for models whose denoiser takes the guidance scale as an input.
+        """
+        ...
+
+    def encode_prompts(self, prompts: Sequence[str]) -> Any:
+        """The embedded texts, one per prompt; what they are is the family's business.
 
         Raises:
             SamecastError: a prompt has more tokens than the model supports.
@@ -163,9 +222,15 @@ class Backbone(Protocol):
         self,
         latents: Float[Tensor, "row channel height width"],
         timestep: int | float | Int[Tensor, " row"],
-        embeddings: Float[Tensor, "row token channel_text"],
+        embeddings: Any,
     ) -> Float[Tensor, "row channel height width"]:
-        """One call of the denoiser, with one timestep for all rows or one per row; float32 in, float32 out."""
+        """One call of the denoiser, with one timestep for all rows or one per row; float32 in, float32 out.
+
+        Args:
+            latents: of each row.
+            timestep: in the units of the schedule.
+            embeddings: as `join_texts` gives them.
+        """
         ...
 
     def encode_image(self, image: Image.Image) -> Float[Tensor, "channel height width"]:

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 PICKLES = (".ckpt", ".pt", ".pth", ".bin", ".pkl")
-READ_SUFFIXES = {".safetensors", ".json", ".txt"}
+READ_SUFFIXES = {".safetensors", ".json", ".txt", ".jinja", ".model"}
 
 
 def file_revision(path: Path) -> str:

@@ -7,7 +7,7 @@ from huggingface_hub import HfApi, get_hf_file_metadata, hf_hub_download, hf_hub
 from huggingface_hub.errors import LocalEntryNotFoundError, RepositoryNotFoundError
 
 from samecast.errors import SamecastError
-from samecast.models.directory import INDEX, check_index, pipeline_class, variant_of
+from samecast.models.directory import INDEX, check_index, pipeline_class, skipped_of, variant_of
 from samecast.models.quiet import first_line, quiet_libraries
 
 
@@ -21,7 +21,7 @@ def download(hub_id: str, revision: str | None) -> Path:
         with quiet_libraries(keep_bars=True):
             # Checked before gigabytes are downloaded.
             family = check_index(_fetch_index(hub_id, revision), hub_id)
-            skipped = {"safety_checker": None} if family == "sd" else {}
+            skipped = {"safety_checker": None} if family == "sd" else {} if family == "xl" else skipped_of(family)
             download: Any = pipeline_class(family).download
             variant = _variant(hub_id, revision)
             return Path(download(hub_id, revision=revision, use_safetensors=True, variant=variant, **skipped))

@@ -14,10 +14,12 @@ from samecast.core.ddim import PredictionType
 from samecast.core.embedded import EMBEDDED
 from samecast.disk import expanded, is_file, is_folder
 from samecast.errors import SamecastError
-from samecast.models.base import ModelIdentity
-from samecast.models.directory import XL_PARTS, read_directory
+from samecast.models.base import Backbone, ModelIdentity
+from samecast.models.directory import ALL_PARTS, is_transformer, read_directory
+from samecast.models.families import FAMILIES
 from samecast.models.fingerprint import PICKLES, directory_revision, file_revision
 from samecast.models.hub import download
+from samecast.models.joint import JointBackbone
 from samecast.models.quiet import first_line, quiet_libraries
 from samecast.models.single_file import read_single_file
 from samecast.models.unet import UNetBackbone
@@ -35,16 +37,17 @@ def load_backbone(
     dtype: str = "auto",
     revision: str | None = None,
     prediction_type: str = "auto",
-) -> UNetBackbone:
-    """Loads a model of the Stable Diffusion 1.x, 2.x or XL family.
+) -> Backbone:
+    """Loads a model of any supported family.
 
     Args:
         model: `diorama` (the embedded model), a pipeline directory, a single `.safetensors` file, or a hub id.
         device: `auto` chooses CUDA, then Apple's MPS, then the CPU; or any device name of torch, such as `cuda:1`.
-        dtype: `auto` is float16 on CUDA and float32 elsewhere; or float32, float16, bfloat16.
+        dtype: `auto` is float16 on CUDA, bfloat16 there for transformers, and float32 elsewhere; or float32, float16,
+            bfloat16.
         revision: branch, tag or commit of a hub id.
-        prediction_type: what the model predicts, `epsilon` or `v_prediction`; `auto` takes it from its configuration
-            or, for a single file, from its metadata.
+        prediction_type: what a U-Net predicts, `epsilon` or `v_prediction`; `auto` takes it from its configuration or,
+            for a single file, from its metadata.
 
     Raises:
         SamecastError: the model is missing, unreachable, of another family, or a pickle.
@@ -57,19 +60,28 @@ def load_backbone(
         if path.is_file():
             pipeline = read_single_file(path, precision, predicted)
         else:
+            if dtype == "auto" and place.type == "cuda" and is_transformer(path, identity.id):
+                precision = torch.bfloat16  # what they are trained in; many overflow in float16
             pipeline = read_directory(path, identity.id, precision)
         if predicted is not None:
+            if not hasattr(pipeline, "unet"):
+                raise SamecastError(
+                    f"model {identity.id} is a {type(pipeline).__name__}, whose prediction type is known:"
+                    " leave prediction_type out"
+                )
             pipeline.scheduler.register_to_config(prediction_type=predicted)
         pipeline.set_progress_bar_config(disable=True)
-        for part in (pipeline.unet, pipeline.vae, pipeline.text_encoder, getattr(pipeline, "text_encoder_2", None)):
-            if part is not None:
+        for part in pipeline.components.values():
+            if isinstance(part, torch.nn.Module):
                 part.eval().requires_grad_(False)
         pipeline.to(place)
     return adapt(pipeline, identity)
 
 
-def adapt(pipeline: Any, identity: ModelIdentity) -> UNetBackbone:
+def adapt(pipeline: Any, identity: ModelIdentity) -> UNetBackbone | JointBackbone:
     """Wraps a pipeline in the adapter of its family; a U-Net with pooled text and time ids is XL's."""
+    if (family := FAMILIES.get(type(pipeline).__name__)) is not None:
+        return family(pipeline, identity)
     kind = XLBackbone if pipeline.unet.config.addition_embed_type == "text_time" else UNetBackbone
     return kind(pipeline, identity)
 
@@ -126,7 +138,7 @@ def _locate(model: str | Path, revision: str | None) -> tuple[Path, ModelIdentit
     if is_file(path):
         return path, ModelIdentity(name, file_revision(path))
     if is_folder(path):
-        return path, ModelIdentity(name, directory_revision(path, XL_PARTS))
+        return path, ModelIdentity(name, directory_revision(path, ALL_PARTS))
     if name == EMBEDDED:
         raise SamecastError(f"the embedded model is missing at {path}; reinstall samecast")
     if not _HUB_ID.fullmatch(name):

@@ -1,11 +1,66 @@
 """The noise levels that a scheduler of diffusers steps through, as a schedule."""
 
+from collections.abc import Sequence
 from typing import Any
 
+from diffusers.schedulers.scheduling_ddim import DDIMScheduler
 from diffusers.schedulers.scheduling_flow_match_euler_discrete import FlowMatchEulerDiscreteScheduler
 
 from samecast.core.ddim import NoiseLevel, PredictionType, Schedule
 from samecast.errors import SamecastError
+
+
+def ddim_schedule(config: Any, steps: int, prediction_type: PredictionType) -> Schedule:
+    """The noise levels of diffusers' DDIMScheduler.
+
+    Args:
+        config: of the checkpoint's scheduler.
+        steps: of the run.
+        prediction_type: what the denoiser predicts.
+
+    Raises:
+        SamecastError: the model was trained with fewer timesteps.
+    """
+    trained = int(config.num_train_timesteps)
+    if steps > trained:
+        raise SamecastError(f"steps must be at most {trained}, the timesteps the model was trained with; got {steps}")
+    # SD's PNDM configuration lacks clip_sample, and DDIMScheduler's default of True ruins inversion.
+    scheduler: Any = DDIMScheduler.from_config(config, clip_sample=False)
+    scheduler.set_timesteps(steps)
+    if int(scheduler.timesteps[0]) >= trained:  # steps_offset shifts them by one
+        raise SamecastError(f"steps must be below {trained} for this model's schedule; got {steps}")
+    return schedule_of(scheduler, prediction_type)
+
+
+def flow_schedule(config: Any, steps: int, sigmas: Sequence[float] | None = None, mu: float | None = None) -> Schedule:
+    """The noise levels of diffusers' FlowMatchEulerDiscreteScheduler.
+
+    Args:
+        config: of the checkpoint's scheduler.
+        steps: of the run.
+        sigmas: before any shift; None is the scheduler's own.
+        mu: the shift for the picture's size, where the schedule has one.
+
+    Raises:
+        SamecastError: the steps cannot be inverted, or the model was trained with fewer timesteps.
+    """
+    trained = int(config.num_train_timesteps)
+    if steps > trained:
+        raise SamecastError(f"steps must be at most {trained}, the timesteps the model was trained with; got {steps}")
+    scheduler: Any = FlowMatchEulerDiscreteScheduler.from_config(config)
+    # diffusers' pipelines leave out what the scheduler does not use, so that it cannot be wrong.
+    shift = {"mu": mu} if scheduler.config.use_dynamic_shifting else {}
+    given = {"num_inference_steps": steps} if sigmas is None else {"sigmas": list(sigmas)}
+    scheduler.set_timesteps(**given, **shift)
+    return schedule_of(scheduler, "flow")
+
+
+def shift_of(config: Any, tokens: int) -> float:
+    """The shift for a picture of N tokens: linear between the two points of the scheduler's configuration."""
+    first, last = config.get("base_image_seq_len", 256), config.get("max_image_seq_len", 4096)
+    low, high = config.get("base_shift", 0.5), config.get("max_shift", 1.15)
+    slope = (high - low) / (last - first)
+    return tokens * slope + (low - slope * first)
 
 
 def schedule_of(scheduler: Any, prediction_type: PredictionType) -> Schedule:

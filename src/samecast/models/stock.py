@@ -8,7 +8,7 @@ guidance group, then prompt, then image.
 import inspect
 from collections.abc import Generator, Hashable, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -18,13 +18,17 @@ from diffusers.utils.peft_utils import scale_lora_layers, unscale_lora_layers
 from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import Tensor
 
+from samecast.core.batch import Group
 from samecast.core.ddim import Schedule
 from samecast.errors import SamecastError
-from samecast.models.base import ModelIdentity
+from samecast.models.base import GroupOrder, ModelIdentity
+from samecast.models.families import FAMILIES, REFUSED
+from samecast.models.joint import JointBackbone
 from samecast.models.loading import adapt
 from samecast.models.schedules import schedule_of
 from samecast.models.unet import UNetBackbone, check_not_compiled
 
+Adopted = UNetBackbone | JointBackbone
 _SAYS_THE_BATCH = {"num_images_per_prompt", "do_classifier_free_guidance"}
 
 
@@ -34,18 +38,35 @@ class PipelineCall:
 
     Args:
         prompts: the texts; None for a prompt given as an embedding.
-        images_per_prompt: number of images per prompt.
-        guided: whether the batch has an unconditional half before the conditional one.
+        images_per_prompt: number of images per prompt; 0 where only the number of rows says it.
+        guided: whether there is an unconditional group beside the conditional one.
+        order: whether the groups are two halves of one call of the denoiser, in which order, or two calls.
     """
 
     prompts: tuple[str | None, ...]
     images_per_prompt: int
     guided: bool
+    order: GroupOrder = "unconditional first"
 
     @property
-    def rows(self) -> int:
-        """The number of rows of a U-Net call."""
-        return len(self.prompts) * self.images_per_prompt * (2 if self.guided else 1)
+    def parts(self) -> tuple[tuple[Group, ...], ...]:
+        """The guidance groups in each of a step's calls of the denoiser."""
+        if not self.guided:
+            return (("conditional",),)
+        if self.order == "two calls":
+            return (("conditional",), ("unconditional",))
+        return (
+            ("unconditional", "conditional")
+            if self.order == "unconditional first"
+            else ("conditional", "unconditional"),
+        )
+
+    def with_rows(self, rows: int) -> "PipelineCall":
+        """This call, given the rows of its first call of the denoiser, where they alone say how many pictures there
+        are."""
+        if self.images_per_prompt:
+            return self
+        return replace(self, images_per_prompt=max(1, rows // (len(self.prompts) * len(self.parts[0]))))
 
 
 @dataclass(frozen=True)
@@ -68,21 +89,29 @@ class StockTimeline:
         return False
 
 
-def adopt_pipeline(pipeline: Any) -> UNetBackbone:
+def adopt_pipeline(pipeline: Any) -> Adopted:
     """Wraps a stock pipeline in the `Backbone` protocol without changing it.
 
     Raises:
-        SamecastError: it is not a pipeline of the family, or its batch layout cannot be read.
+        SamecastError: it is not a pipeline of a supported family, or its batch layout cannot be read.
     """
     name = type(pipeline).__name__
     if isinstance(pipeline, torch.nn.Module):
         raise SamecastError(f"attach takes a diffusers pipeline; got a {name}: give the pipeline that it is part of")
+    identity = ModelIdentity(
+        str(pipeline.config.get("_name_or_path", name)) if hasattr(pipeline, "config") else name, ""
+    )
+    if name in FAMILIES:
+        return adapt(pipeline, identity)
+    if name in REFUSED:
+        raise SamecastError(f"{name} cannot be bound: {REFUSED[name]}")
     unet = getattr(pipeline, "unet", None)
     check_not_compiled(unet)
     if not isinstance(unet, UNet2DConditionModel):
         what = "has no U-Net" if unet is None else f"has a {type(unet).__name__}"
         raise SamecastError(
-            f"{name} cannot be bound: it {what}; attach takes diffusers pipelines of the Stable Diffusion family"
+            f"{name} cannot be bound: it {what}; attach takes diffusers pipelines of the Stable Diffusion family, and"
+            f" {', '.join(FAMILIES)}"
         )
     encode = getattr(pipeline, "encode_prompt", None)
     if encode is None or not set(inspect.signature(encode).parameters) >= _SAYS_THE_BATCH:
@@ -90,11 +119,11 @@ def adopt_pipeline(pipeline: Any) -> UNetBackbone:
             f"{name} cannot be bound: it has no encode_prompt with images per prompt and guidance, so its"
             " batch rows cannot be attributed"
         )
-    return adapt(pipeline, ModelIdentity(str(pipeline.config.get("_name_or_path", name)), ""))
+    return adapt(pipeline, identity)
 
 
 def read_call(encode_prompt: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> PipelineCall:
-    """The batch layout, from the arguments of a pipeline's `encode_prompt` call."""
+    """The batch layout, from the arguments of a pipeline's `encode_prompt` call, as far as they say it."""
     bound = inspect.signature(encode_prompt).bind(*args, **kwargs)
     bound.apply_defaults()
     asked = bound.arguments
@@ -103,7 +132,19 @@ def read_call(encode_prompt: Any, args: Sequence[Any], kwargs: Mapping[str, Any]
         prompts: tuple[str | None, ...] = (None,) * int(asked["prompt_embeds"].shape[0])
     else:
         prompts = (prompt,) if isinstance(prompt, str) else tuple(prompt)
-    return PipelineCall(prompts, int(asked["num_images_per_prompt"]), bool(asked["do_classifier_free_guidance"]))
+    images = int(asked.get("num_images_per_prompt", 0))
+    return PipelineCall(prompts, images, bool(asked.get("do_classifier_free_guidance", False)))
+
+
+@contextmanager
+def undisturbed(backbone: Adopted, kwargs: Mapping[str, Any]) -> Generator[None]:
+    """For our own evaluations before a denoiser call: LoRAs at its strength, and no image prompt."""
+    with lora_at_strength(backbone.denoiser, kwargs):
+        if isinstance(backbone, UNetBackbone):
+            with without_image_prompt(backbone, kwargs):
+                yield
+        else:
+            yield
 
 
 def weights_state(pipeline: Any) -> Hashable:
@@ -124,7 +165,8 @@ def weights_state(pipeline: Any) -> Hashable:
 @contextmanager
 def lora_at_strength(unet: Any, kwargs: Mapping[str, Any]) -> Generator[None]:
     """For our own evaluations before a U-Net call: sets LoRAs to the strength of the call."""
-    scale = (kwargs.get("cross_attention_kwargs") or {}).get("scale", 1.0)
+    named = ("cross_attention_kwargs", "joint_attention_kwargs", "attention_kwargs")
+    scale = next((kwargs[name]["scale"] for name in named if "scale" in (kwargs.get(name) or {})), 1.0)
     scale_lora_layers(unet, scale)
     try:
         yield
@@ -148,22 +190,6 @@ def without_image_prompt(backbone: UNetBackbone, kwargs: Mapping[str, Any]) -> G
         backbone.image_prompts = before
 
 
-def read_arguments(args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[Tensor, float]:
-    """The arguments of a U-Net call: latents (row, channel, height, width), and the common timestep.
-
-    Raises:
-        SamecastError: rows have different timesteps.
-    """
-    sample: Tensor = args[0] if args else kwargs["sample"]
-    timestep: Any = args[1] if len(args) > 1 else kwargs["timestep"]
-    if not isinstance(timestep, Tensor):
-        return sample, float(timestep)
-    values = timestep.detach().flatten()
-    if not bool((values == values[0]).all()):
-        raise SamecastError("the pipeline's rows have different timesteps; attach needs one timestep for all rows")
-    return sample, float(values[0])
-
-
 def timeline_from(scheduler: Any, first: float) -> StockTimeline:
     """The steps of a call that starts at timestep `first`; img2img starts late in the schedule.
 
@@ -181,12 +207,15 @@ def timeline_from(scheduler: Any, first: float) -> StockTimeline:
     return StockTimeline(distinct[distinct.index(first) :])
 
 
-def check_inverts(scheduler: Any) -> None:
+def check_inverts(backbone: Adopted) -> None:
     """Refuses a scheduler whose steps cannot be inverted exactly, as a real photo requires.
 
     Raises:
-        SamecastError: the scheduler is not a plain DDIMScheduler.
+        SamecastError: the scheduler is not a plain DDIMScheduler, or one of flow matching.
     """
+    scheduler = backbone.pipeline.scheduler
+    if backbone.prediction_type == "flow":
+        return  # adapters of these families take no other
     remedy = (
         "set pipeline.scheduler = DDIMScheduler.from_config(pipeline.scheduler.config, clip_sample=False,"
         " thresholding=False)"
@@ -199,12 +228,15 @@ def check_inverts(scheduler: Any) -> None:
         raise SamecastError(f"a photo cannot be inverted with {clips}, which discards values: {remedy}")
 
 
-def check_takes_photos(pipeline: Any) -> None:
+def check_takes_photos(backbone: Adopted) -> None:
     """Refuses a U-Net with inputs besides a noisy latent, as for inpainting: a photo cannot be inverted with it.
 
     Raises:
         SamecastError: the U-Net has additional input channels.
     """
+    if not isinstance(backbone, UNetBackbone):
+        return
+    pipeline = backbone.pipeline
     channels, latent = pipeline.unet.config.in_channels, pipeline.vae.config.latent_channels
     if channels != latent:
         raise SamecastError(
@@ -213,6 +245,6 @@ def check_takes_photos(pipeline: Any) -> None:
         )
 
 
-def schedule_from(backbone: UNetBackbone, timeline: StockTimeline) -> Schedule:
+def schedule_from(backbone: Adopted, timeline: StockTimeline) -> Schedule:
     """The noise levels of a call's steps, for a scheduler accepted by `check_inverts`."""
     return schedule_of(backbone.pipeline.scheduler, backbone.prediction_type).last(timeline.steps)

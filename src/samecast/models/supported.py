@@ -70,21 +70,24 @@ _UNET_WANTS = {
 _TEXT_MODELS = ("clip", "clip_text_model")
 
 
-def check_classes(parts: Mapping[str, Any], name: str) -> None:
+def check_classes(parts: Mapping[str, Any], name: str, expected: Mapping[str, tuple[str, ...]] | None = None) -> None:
     """Refuses an index whose parts have unsupported classes.
 
     Args:
         parts: the contents of `model_index.json`: [library, class] by part.
         name: the model's name in messages.
+        expected: the classes that the family runs, by part; None is those of U-Nets.
 
     Raises:
         SamecastError: a class is not supported.
     """
-    for part, classes in _CLASSES.items():
+    for part, classes in (expected or _CLASSES).items():
         data = parts.get(part)
         if data is None:
             continue
         pair = cast(list[Any], data) if isinstance(data, list) else []
+        if pair == [None, None]:  # a part that the pipeline can do without
+            continue
         if len(pair) != 2 or not isinstance(pair[1], str):
             raise SamecastError(f"model {name}: its index must give [library, class] for {part}; got {shown(data)}")
         if pair[1] not in classes:

@@ -4,31 +4,25 @@ An adapter over diffusers' pipeline, which it does not change: prompts go throug
 that textual inversions and LoRAs have the same effect as in diffusers.
 """
 
-import importlib.metadata
-import platform
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, cast
 
 import torch
-from diffusers.image_processor import VaeImageProcessor
-from diffusers.schedulers.scheduling_ddim import DDIMScheduler
 from jaxtyping import Float, Int
-from PIL import Image
 from torch import Tensor
 
-from samecast.core.ddim import PredictionType, Schedule
+from samecast.core.ddim import Schedule
 from samecast.core.layers import Kind, Layer, Stage
+from samecast.core.spans import Spans
 from samecast.errors import SamecastError
-from samecast.models.base import AttentionLayer, BoundLayer, ModelIdentity
-from samecast.models.directory import GUIDANCE
+from samecast.models.backbone import PipelineBackbone, common_timestep
+from samecast.models.base import AttentionLayer, BoundLayer, ModelIdentity, StockArguments
 from samecast.models.finite import check_finite
-from samecast.models.schedules import schedule_of
+from samecast.models.schedules import ddim_schedule
 from samecast.models.words import find_phrase, word_starts
 
-LIBRARIES = ("samecast", "torch", "diffusers", "transformers")
 
-
-class UNetBackbone:
+class UNetBackbone(PipelineBackbone):
     """A `StableDiffusionPipeline` behind the `Backbone` protocol.
 
     Args:
@@ -43,29 +37,13 @@ class UNetBackbone:
     """Guidance scale of papers and diffusers for this family."""
 
     def __init__(self, pipeline: Any, identity: ModelIdentity) -> None:
-        self.pipeline = pipeline
-        self.identity = identity
+        super().__init__(pipeline, identity)
         prediction_type: str = pipeline.scheduler.config.get("prediction_type", "epsilon")
         if prediction_type not in ("epsilon", "v_prediction"):
             raise SamecastError(f"model {identity.id} predicts {prediction_type!r}; expected epsilon or v_prediction")
-        self.prediction_type: PredictionType = prediction_type
+        self.prediction_type = prediction_type
         self.image_prompts: tuple[Tensor, ...] = ()
         """Empty image prompts, one row per IP-Adapter; set while a pipeline with IP-Adapters is attached."""
-
-    @property
-    def device(self) -> torch.device:
-        """The device that the parts compute on, also for offloaded parts."""
-        return self.pipeline._execution_device
-
-    @property
-    def dtype(self) -> torch.dtype:
-        """The precision of the U-Net."""
-        return self.pipeline.unet.dtype
-
-    @property
-    def latent_dtype(self) -> torch.dtype:
-        """The precision of latents between steps: float32, or the U-Net's if higher."""
-        return torch.promote_types(torch.float32, self.dtype)
 
     @property
     def denoiser(self) -> torch.nn.Module:
@@ -85,33 +63,9 @@ class UNetBackbone:
         halved = finest * 2 ** (len(self.pipeline.unet.config.block_out_channels) - 1)
         return max(finest, min(halved, self.default_size // 8 // finest * finest))
 
-    @property
-    def default_guidance(self) -> float:
-        """The guidance scale in the pipeline's index, else the family's default."""
-        return float(self.pipeline.config.get(GUIDANCE, self.customary_guidance))
-
-    def latent_shape(self, height: int, width: int) -> tuple[int, int, int]:
-        """(channel, height, width); refuses sides in pixels that are no whole number of latent pixels."""
-        factor = int(self.pipeline.vae_scale_factor)
-        for name, side in (("height", height), ("width", width)):
-            if side % factor:
-                nearest = max(factor, round(side / factor) * factor)
-                raise SamecastError(f"{name} must be a multiple of {factor} for this model; got {side}, try {nearest}")
-        return int(self.pipeline.unet.config.in_channels), height // factor, width // factor
-
-    def schedule(self, steps: int) -> Schedule:
-        """The noise levels of diffusers' DDIMScheduler with the checkpoint's configuration."""
-        trained = int(self.pipeline.scheduler.config.num_train_timesteps)
-        if steps > trained:
-            raise SamecastError(
-                f"steps must be at most {trained}, the timesteps the model was trained with; got {steps}"
-            )
-        # SD's PNDM configuration lacks clip_sample, and DDIMScheduler's default of True ruins inversion.
-        scheduler: Any = DDIMScheduler.from_config(self.pipeline.scheduler.config, clip_sample=False)
-        scheduler.set_timesteps(steps)
-        if int(scheduler.timesteps[0]) >= trained:  # steps_offset shifts them by one
-            raise SamecastError(f"steps must be below {trained} for this model's schedule; got {steps}")
-        return schedule_of(scheduler, self.prediction_type)
+    def schedule(self, steps: int, size: tuple[int, int] | None = None) -> Schedule:
+        """The noise levels of diffusers' DDIMScheduler with the checkpoint's configuration, the same at any size."""
+        return ddim_schedule(self.pipeline.scheduler.config, steps, self.prediction_type)
 
     def noise_levels(self) -> Float[Tensor, " timestep"]:
         """Cumulative products of the checkpoint's schedule."""
@@ -124,6 +78,27 @@ class UNetBackbone:
     def cross_attention(self) -> tuple[BoundLayer, ...]:
         """Every `attn2`, in execution order."""
         return tuple(walk(self.pipeline.unet, "cross"))
+
+    def spans(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Spans | None:
+        """None: no layer has picture and prompt in one sequence."""
+        return None
+
+    def stock_arguments(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> StockArguments:
+        """What a call of the U-Net says.
+
+        Raises:
+            SamecastError: rows have different timesteps.
+        """
+        sample: Tensor = args[0] if args else kwargs["sample"]
+        timestep = common_timestep(args[1] if len(args) > 1 else kwargs["timestep"])
+        factor = int(self.pipeline.vae_scale_factor)
+        return StockArguments(len(sample), timestep, (sample.shape[-2] * factor, sample.shape[-1] * factor))
+
+    def join_texts(
+        self, texts: Sequence[Float[Tensor, "token channel"]], guidance: Sequence[float]
+    ) -> Float[Tensor, "row token channel"]:
+        """One tensor; there is no embedded guidance."""
+        return torch.stack(list(texts))
 
     def encode_prompts(self, prompts: Sequence[str]) -> Float[Tensor, "prompt token channel"]:
         """Text embeddings; texts beyond the encoder's length are refused rather than cut."""
@@ -200,54 +175,6 @@ class UNetBackbone:
                 " unload_ip_adapter() first"
             )
         return {"image_embeds": [prompt.expand(rows, *prompt.shape[1:]) for prompt in self.image_prompts]}
-
-    def encode_image(self, image: Image.Image) -> Float[Tensor, "channel height width"]:
-        """Latent of a picture."""
-        vae = self.pipeline.vae
-        pixels = self.pipeline.image_processor.preprocess(image).to(self.device, vae.dtype)
-        latent = (vae.encode(pixels).latent_dist.mean * vae.config.scaling_factor)[0].to(self.latent_dtype)
-        check_finite(latent, "autoencoder", vae.dtype, self.identity)
-        return latent
-
-    def decode_pixels(
-        self, latents: Float[Tensor, "branch channel height width"]
-    ) -> Float[Tensor, "branch 3 height_pixel width_pixel"]:
-        """Pictures of latents before rounding."""
-        vae = self.pipeline.vae
-        found: list[Tensor] = []
-        for latent in latents:
-            # In the autoencoder's own precision, even if training uses another for the rest.
-            with torch.autocast(self.device.type, enabled=False):
-                pixels = vae.decode((latent[None] / vae.config.scaling_factor).to(vae.dtype), return_dict=False)[0]
-            check_finite(pixels, "autoencoder", vae.dtype, self.identity)
-            found.append(self.pipeline.image_processor.postprocess(pixels.float(), output_type="pt").cpu())
-        return torch.cat(found)
-
-    def decode(self, latents: Float[Tensor, "branch channel height width"]) -> list[Image.Image]:
-        """Pictures of latents."""
-        return to_pictures(self.decode_pixels(latents)) if len(latents) else []
-
-    def describe(self) -> dict[str, Any]:
-        """Device, precision, threads and versions."""
-        return {
-            "device": str(self.device),
-            "dtype": str(self.dtype).removeprefix("torch."),
-            "prediction_type": self.prediction_type,
-            "threads": torch.get_num_threads(),
-            "versions": {"python": platform.python_version()} | {name: _version(name) for name in LIBRARIES},
-        }
-
-
-def to_pictures(pixels: Float[Tensor, "branch 3 height width"]) -> list[Image.Image]:
-    """Pictures of pixels from 0 to 1, rounded to 8 bits as diffusers does."""
-    return VaeImageProcessor.numpy_to_pil(VaeImageProcessor.pt_to_numpy(pixels))
-
-
-def _version(distribution: str) -> str:
-    try:
-        return importlib.metadata.version(distribution)
-    except importlib.metadata.PackageNotFoundError:
-        return "not installed as a package"
 
 
 def check_not_compiled(unet: Any) -> None:

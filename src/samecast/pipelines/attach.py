@@ -13,6 +13,7 @@ import warnings
 from collections.abc import Callable, Generator, Hashable, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from contextvars import ContextVar
+from dataclasses import replace
 from numbers import Integral
 from types import TracebackType
 from typing import Any
@@ -29,13 +30,12 @@ from samecast.engine.attention_store import blank_warnings
 from samecast.engine.checks import check_rules
 from samecast.engine.given import GivenMask, one_or_more, several_masks
 from samecast.errors import SamecastError, SamecastWarning
+from samecast.models.base import StockArguments
 from samecast.models.stock import (
     PipelineCall,
     adopt_pipeline,
-    lora_at_strength,
-    read_arguments,
     read_call,
-    without_image_prompt,
+    undisturbed,
 )
 from samecast.pipelines.call import StockRun
 from samecast.pipelines.replay import Replay
@@ -63,7 +63,8 @@ def attach(
 
     Args:
         pipeline: of the Stable Diffusion family: text or image to image, inpainting, ControlNet, T2I-Adapter. A U-Net
-            made for inpainting, with nine channels, takes sources in the batch, but no photos.
+            made for inpainting, with nine channels, takes sources in the batch, but no photos. Or one that makes
+            pictures of texts with a transformer: see `samecast.models.families.FAMILIES`.
         rules: who reads whom, where and when; `()` is no control.
         sources: what is read: rows of the pipeline's list of prompts, or real photos, which are inverted at the
             beginning of the first call and take no rows; one or a list. They are inverted again where a later call in
@@ -140,7 +141,7 @@ class Attachment:
         self._run: StockRun | None = None
         self._replays: dict[Hashable, Replay] = {}
         self._maps: dict[int, Tensor] = {}
-        self._step = 0
+        self._step, self._part = 0, -1
         self._refused = self._acted = False
         self._held = CallPlan()
         self._blanks: dict[tuple[MasksFrom, Branch], Mapping[Grid, Blank]] = {}
@@ -159,6 +160,8 @@ class Attachment:
         with ExitStack() as stack:
             stack.enter_context(self._session)
             stack.enter_context(_listening(self._backbone.pipeline, "encode_prompt", self._hear))
+            if self._backbone.group_order == "two calls":
+                stack.enter_context(_listening(self._backbone.pipeline, "check_inputs", self._forget))
             stack.enter_context(_listening(self._backbone.pipeline, "maybe_free_model_hooks", self._forget))
             stack.callback(denoiser.register_forward_pre_hook(self._before, with_kwargs=True).remove)
             stack.callback(denoiser.register_forward_hook(self._after, with_kwargs=True, always_call=True).remove)
@@ -181,7 +184,7 @@ class Attachment:
         """Forgets the pipeline's last call, but for the masks that told nothing apart in it."""
         if self._run is not None:
             self._blanks |= self._run.blanks()
-        self._run, self._step = None, 0
+        self._run, self._step, self._part = None, 0, -1
 
     def _idle(self) -> str:
         """Why control was for nothing; empty where it was not."""
@@ -197,14 +200,17 @@ class Attachment:
 
     def _hear(self, encode_prompt: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """Takes how the batch of the pipeline's next calls of its U-Net is made up."""
+        if self._call is not None and self._run is None and self._backbone.group_order == "two calls":
+            self._call = replace(self._call, guided=True)  # the negative prompts of the same call
+            return
         self._end_call()
         self._refused = True  # unless all goes well
         self._backbone.self_attention()  # refuses a U-Net that was compiled meanwhile
-        self._call = read_call(encode_prompt, args, kwargs)
+        self._call = replace(read_call(encode_prompt, args, kwargs), order=self._backbone.group_order)
         self._refused = False
 
     def _forget(self, *data: Any) -> None:
-        """The pipeline's call is over: who calls the U-Net now is another one."""
+        """The pipeline's call is over, or a new one begins: who calls the U-Net now is another one."""
         self._end_call()
         self._call = None
 
@@ -216,23 +222,24 @@ class Attachment:
             return
         if not self._casting.rules:
             return
-        sample, timestep = read_arguments(args, kwargs)
+        given = self._backbone.stock_arguments(args, kwargs)
         self._refused = True  # unless all goes well
         with self._evaluating(kwargs):
-            run = self._run = self._run or self._begin(sample, timestep)
-            run.check_rows(sample.shape[0])
-            step = run.step_at(timestep)
+            run = self._run = self._run or self._begin(given)
+            step = run.step_at(given.timestep)
+            part = self._part + 1 if step == self._step and self._backbone.group_order == "two calls" else 0
+            run.check_rows(given.rows, part)
             if step < self._step:
                 raise SamecastError(
                     "the U-Net starts over in the midst of a call, so it was called by another pipeline than the one"
                     " that was attached to: attach to that one, or call it outside the block"
                 )
-            self._step = step
+            self._step, self._part = step, part
             kept = run.kept_at(step)
         self._maps = {}
-        routes = run.routes(step)
+        routes = run.routes(step, part)
         self._acted = self._acted or bool(routes)
-        self._session.call_plan = CallPlan(routes, kept, map_rows=run.map_rows(step), maps=self._maps)
+        self._session.call_plan = CallPlan(routes, kept, map_rows=run.map_rows(step, part), maps=self._maps)
         self._refused = False
 
     def _after(self, module: Any, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
@@ -247,20 +254,21 @@ class Attachment:
             self._run.take_maps(self._step, self._maps)
             self._maps = {}
 
-    def _begin(self, sample: Tensor, timestep: float) -> StockRun:
+    def _begin(self, first: StockArguments) -> StockRun:
         """What rules come to in the call whose first evaluation this is."""
         if self._call is None:
             raise SamecastError(
                 "the U-Net was called, but not by the pipeline that was attached to: attach to that one"
             )
-        return self._casting.begin(self._backbone, self._session, self._call, sample, timestep, self._replays)
+        self._call = self._call.with_rows(first.rows)
+        return self._casting.begin(self._backbone, self._session, self._call, first, self._replays)
 
     @contextmanager
     def _evaluating(self, kwargs: dict[str, Any]) -> Generator[None]:
         """For calls of the U-Net of our own, before one of the pipeline's with these arguments."""
         ours = _INVERTING.set(self)
         try:
-            with lora_at_strength(self._backbone.denoiser, kwargs), without_image_prompt(self._backbone, kwargs):
+            with undisturbed(self._backbone, kwargs):
                 yield
         finally:
             _INVERTING.reset(ours)

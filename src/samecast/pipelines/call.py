@@ -25,11 +25,11 @@ class Batch:
     """The rows of a pipeline's calls of its U-Net.
 
     Args:
-        layout: all rows.
+        layouts: all rows of each of a step's calls of the denoiser: mostly there is one.
         companies: who reads whom, for each of the pictures that a prompt gets.
     """
 
-    layout: Layout
+    layouts: tuple[Layout, ...]
     companies: tuple[Branches, ...]
 
 
@@ -72,13 +72,16 @@ def lay_out(call: PipelineCall, sources: Sequence[int], targets: Sequence[int] |
         everybody = {row: _picture(branch, image) for row, branch in roles.items()}
         inside = tuple(everybody[row] for row in sources)
         companies.append(Branches(tuple(everybody[row] for row in reading), (*inside, *outside), guidance_scale))
-    rows = tuple(
-        Place(_picture(roles[prompt], image), group)
-        for group in companies[0].groups
-        for prompt in range(total)
-        for image in range(call.images_per_prompt)
-    )
-    return Batch(Layout(rows, MappingProxyType({place: row for row, place in enumerate(rows)})), tuple(companies))
+    layouts: list[Layout] = []
+    for groups in call.parts:
+        rows = tuple(
+            Place(_picture(roles[prompt], image), group)
+            for group in groups
+            for prompt in range(total)
+            for image in range(call.images_per_prompt)
+        )
+        layouts.append(Layout(rows, MappingProxyType({place: row for row, place in enumerate(rows)})))
+    return Batch(tuple(layouts), tuple(companies))
 
 
 def _picture(branch: Branch, image: int) -> Branch:
@@ -120,49 +123,57 @@ class StockRun:
             )
         return self.timeline.timesteps.index(timestep)
 
-    def check_rows(self, rows: int) -> None:
-        """Refuses a batch of other rows than prompts, pictures and guidance make.
+    def check_rows(self, rows: int, part: int) -> None:
+        """Refuses a batch of other rows than prompts, pictures and guidance make, or a call too many at one step.
 
         Raises:
             SamecastError: so it is.
         """
-        if rows != self.call.rows:
+        if part >= len(self.batch.layouts):
+            raise SamecastError(
+                f"the pipeline calls its denoiser {part + 1} times at one step, where guidance takes"
+                f" {len(self.batch.layouts)}: it cannot be said whose the rows are"
+            )
+        expected, groups = len(self.batch.layouts[part].rows), len(self.call.parts[part])
+        if rows != expected:
             raise SamecastError(
                 f"the pipeline calls its U-Net with {rows} rows, where {len(self.call.prompts)} prompts,"
-                f" {self.call.images_per_prompt} pictures of each and {'two' if self.call.guided else 'one'} guidance"
-                f" group{'s' if self.call.guided else ''} make {self.call.rows}: it cannot be said whose they are"
+                f" {self.call.images_per_prompt} pictures of each and {'two' if groups > 1 else 'one'} guidance"
+                f" group{'s' if groups > 1 else ''} make {expected}: it cannot be said whose they are"
             )
 
     def kept_at(self, step: int) -> Mapping[int, States]:
         """The photos' states at a step, by layer; this may call the U-Net."""
         return {} if self.replay is None else self.replay.states_at(step)
 
-    def routes(self, step: int) -> dict[int, Route]:
-        """The route at each controlled layer."""
+    def routes(self, step: int, part: int = 0) -> dict[int, Route]:
+        """The route at each controlled layer, in one of the step's calls of the denoiser."""
         if step not in self.plan.acting:
             return {}
         known = {**self.masks, **(self.store.masks() if self.store is not None else {})}
         kept_rows = {} if self.replay is None else self.replay.kept_rows
         of_companies = [
-            self.plan.routes(step, pairings, self.batch.layout, kept_rows, known) for pairings in self.batch.companies
+            self.plan.routes(step, pairings, self.batch.layouts[part], kept_rows, known)
+            for pairings in self.batch.companies
         ]
         layers = sorted({layer for routes in of_companies for layer in routes})
         return {layer: join_routes([routes[layer] for routes in of_companies if layer in routes]) for layer in layers}
 
-    def mapped(self, step: int) -> tuple[Branch, ...]:
-        """The pictures whose maps are taken at a step."""
+    def mapped(self, step: int, part: int = 0) -> tuple[Branch, ...]:
+        """The pictures whose maps are taken in one of a step's calls of the denoiser."""
         if self.store is None or not self.store.wanted_at(step):
             return ()
         return tuple(
             branch
             for pairings in self.batch.companies
             for branch in (*pairings.targets, *(pairings.sources if self.plan.masks_sources else ()))
-            if Place(branch, "conditional") in self.batch.layout.row_of
+            if Place(branch, "conditional") in self.batch.layouts[part].row_of
         )
 
-    def map_rows(self, step: int) -> list[int]:
+    def map_rows(self, step: int, part: int = 0) -> list[int]:
         """Their rows."""
-        return [self.batch.layout.row_of[Place(branch, "conditional")] for branch in self.mapped(step)]
+        row_of = self.batch.layouts[part].row_of
+        return [row_of[Place(branch, "conditional")] for branch in self.mapped(step, part)]
 
     def blanks(self) -> Blanks:
         """The masks that were used and told nothing apart."""

@@ -7,7 +7,6 @@ from numbers import Integral
 from pathlib import Path
 
 from PIL import Image
-from torch import Tensor
 
 from samecast.attention.plan import Masks
 from samecast.attention.rule import Rules
@@ -21,7 +20,9 @@ from samecast.engine.checks import wanted_masks
 from samecast.engine.given import GivenMask, one_or_more, read_mask, to_subject_mask
 from samecast.engine.prepare import Resolved, prepare, resolve
 from samecast.errors import SamecastError
+from samecast.models.base import StockArguments
 from samecast.models.stock import (
+    Adopted,
     PipelineCall,
     StockTimeline,
     check_inverts,
@@ -30,7 +31,6 @@ from samecast.models.stock import (
     timeline_from,
     weights_state,
 )
-from samecast.models.unet import UNetBackbone
 from samecast.photos import fit_photo, open_photo
 from samecast.pipelines.call import Batch, StockRun, lay_out
 from samecast.pipelines.replay import Replay, trace_photos
@@ -88,7 +88,7 @@ class AttachSpec:
         """What rules look for in cross-attention maps."""
         return tuple(rule.tokens for rule in self.rules if isinstance(rule.tokens, SubjectTokens))
 
-    def map_layers(self, backbone: UNetBackbone) -> frozenset[int]:
+    def map_layers(self, backbone: Adopted) -> frozenset[int]:
         """Indices of the cross-attention layers whose maps are wanted.
 
         Raises:
@@ -100,11 +100,10 @@ class AttachSpec:
 
     def begin(
         self,
-        backbone: UNetBackbone,
+        backbone: Adopted,
         session: Session,
         call: PipelineCall,
-        sample: Tensor,
-        timestep: float,
+        first: StockArguments,
         replays: dict[Hashable, Replay],
     ) -> StockRun:
         """What it comes to in a call; photos are inverted now, unless they were before.
@@ -113,23 +112,20 @@ class AttachSpec:
             backbone: the pipeline.
             session: attached to it.
             call: how the batch is made up.
-            sample: what the U-Net is first called with, (row, channel, height, width).
-            timestep: at which that is.
+            first: what the denoiser is first called with.
             replays: the photos of the last call that inverted them, by all that the inversion depends on.
 
         Raises:
             SamecastError: rows, steps, words or masks are not those of the call, or its scheduler cannot invert photos.
         """
         scheduler = backbone.pipeline.scheduler
-        timeline = timeline_from(scheduler, timestep)
+        timeline, size = timeline_from(scheduler, first.timestep), first.size
         batch = lay_out(call, self.sources, self.targets, len(self.photos))
         number = len(batch.companies[0].targets)
-        factor = int(backbone.pipeline.vae_scale_factor)
-        size = int(sample.shape[-2]) * factor, int(sample.shape[-1]) * factor
         masks = self._masks(batch, size)
         if self.photos:
-            check_inverts(scheduler)
-            check_takes_photos(backbone.pipeline)
+            check_inverts(backbone)
+            check_takes_photos(backbone)
         steps = schedule_from(backbone, timeline) if self.photos else timeline
         resolved = resolve(backbone, self.rules, steps, targets=number, noun=self.class_noun)
         self._check_looks(backbone, resolved, timeline, batch.companies[0])
@@ -147,7 +143,7 @@ class AttachSpec:
 
     def _trace(
         self,
-        backbone: UNetBackbone,
+        backbone: Adopted,
         session: Session,
         schedule: Schedule,
         resolved: Resolved,
@@ -169,9 +165,7 @@ class AttachSpec:
         photos = [fit_photo(photo, height=height, width=width) for photo in self.photos]
         return trace_photos(prepared, photos, alone)
 
-    def _check_looks(
-        self, backbone: UNetBackbone, resolved: Resolved, timeline: StockTimeline, pairings: Branches
-    ) -> None:
+    def _check_looks(self, backbone: Adopted, resolved: Resolved, timeline: StockTimeline, pairings: Branches) -> None:
         """Refuses what cannot be seen in this call's pictures, or is read before it is seen."""
         texts = [branch.prompt for branch in pairings.targets]
         if resolved.plan.masks_sources:

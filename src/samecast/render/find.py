@@ -63,7 +63,7 @@ def find_masks(
     progress: Progress | None,
 ) -> MaskSearch:
     """Looks for the subject in its photos; arguments and errors as for `Model.find_masks`."""
-    settings = settings.settled(backbone.default_guidance)
+    settings = backbone.settle(settings)
     request = Request(subject, (), (), settings)
     schedule = backbone.schedule(settings.num_inference_steps)
     crossed = [bound.layer for bound in backbone.cross_attention()]
@@ -74,6 +74,7 @@ def find_masks(
     resolved.check_words(backbone, (resolved.caption,))
     pictures = read_pictures(replace(request, subject=replace(subject, masks=())), backbone)
     references, size = pictures.references, (pictures.height, pictures.width)
+    schedule = backbone.schedule(settings.num_inference_steps, size)
     alone = Branches((), request.sources(), settings.guidance)
     prepared = prepare(
         backbone, schedule, resolved, alone, height=size[0], width=size[1], batch_rows=settings.batch_rows

@@ -15,7 +15,7 @@ from PIL import Image
 from torch import Tensor
 
 from samecast.attention.plan import Masks
-from samecast.core.batch import Branches
+from samecast.core.batch import Branches, Role
 from samecast.core.noise import seeded_noise, spherical_blend
 from samecast.engine.attention_store import Blanks, map_sources
 from samecast.engine.checks import check_one_batch
@@ -25,8 +25,8 @@ from samecast.engine.memory import GIB
 from samecast.engine.prepare import prepare, resolve, rows_beside, source_steps
 from samecast.engine.source import Trajectory, encode_photos
 from samecast.engine.targets import Target, split_evenly
+from samecast.models.backbone import to_pictures
 from samecast.models.base import Backbone
-from samecast.models.unet import to_pictures
 from samecast.render.found import found_masks
 from samecast.render.kept import KeptSources, Sources, sources_key
 from samecast.render.provenance import describe_model, describe_quality, describe_request, finite
@@ -56,7 +56,7 @@ class Job:
     def __init__(
         self, backbone: Backbone, request: Request, progress: Progress | None, kept: KeptSources | None = None
     ) -> None:
-        self.settings = request.settings.settled(backbone.default_guidance)
+        self.settings = backbone.settle(request.settings)
         self.backbone, self.request = backbone, replace(request, settings=self.settings)
         self.progress: Progress = progress or (lambda stage, done, total: None)
         self.targets, self.sources = request.targets(), request.sources()
@@ -76,6 +76,7 @@ class Job:
         captions = (resolved.caption,) if resolved.plan.masks_sources else ()
         resolved.check_words(backbone, (*captions, *(target.branch.prompt for target in self.targets)))
         self.pictures = read_pictures(self.request, backbone)
+        schedule = backbone.schedule(self.settings.num_inference_steps, (self.pictures.height, self.pictures.width))
         self.given_masks = self._subject_masks()
         self.sources_key = sources_key(self.request, self.pictures, backbone.identity)
         if kept is not None:
@@ -91,6 +92,7 @@ class Job:
             steps=self._kept_steps(),
             memory=self.settings.source_memory,
             batch_rows=self.settings.batch_rows,
+            embedded=self._embedded_guidance(),
         )
         _log.info("%s", prepared.keeping)
         self.run, self.session, self.store = prepared.run, prepared.run.session, prepared.store()
@@ -210,6 +212,11 @@ class Job:
     def _branches(self, targets: Sequence[Target]) -> Branches:
         guidance = self.settings.guidance, self.settings.guidance_rescale
         return Branches(tuple(target.branch for target in targets), self.sources, *guidance)
+
+    def _embedded_guidance(self) -> dict[Role, float]:
+        """Guidance scales of branches, for denoisers that take them as an input: photos are inverted without any."""
+        scale = self.settings.embedded_guidance
+        return {"target": scale, "source": scale if self.request.generated else 1.0}
 
     def _kept_steps(self) -> range:
         """The steps that the sources' pass evaluates."""

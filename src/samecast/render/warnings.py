@@ -40,10 +40,11 @@ def warnings_of(
     settings, found = request.settings, list[str]()
     if settings.seed is not None and settings.noise_share == 0 and not request.generated:
         found.append("the seed has no effect with init='inverted': nothing is random; init='noise' or a blend uses it")
+    scale = "guidance_scale" if settings.true_cfg_scale is None else "true_cfg_scale"
     if settings.negative_prompt and settings.guidance <= 1:
-        found.append("the negative prompt has no effect with guidance_scale <= 1")
+        found.append(f"the negative prompt has no effect with {scale} <= 1")
     if settings.guidance_rescale and settings.guidance <= 1:
-        found.append("guidance_rescale has no effect with guidance_scale <= 1")
+        found.append(f"guidance_rescale has no effect with {scale} <= 1")
     found += idle_words
     found += _poor_autoencoder(autoencoder)
     if settings.check_inversion and not inversion:

@@ -78,7 +78,7 @@ def estimate(recipe: Recipe, subjects: Sequence[StudySubject], backbone: Backbon
     height, width = size_of(backbone, settings, None)  # photos of other shapes have about the same area
     prepared = prepare(
         backbone,
-        binding.schedule,
+        backbone.schedule(settings.num_inference_steps, (height, width)),
         Resolved(together),
         branches,
         height=height,

@@ -146,7 +146,7 @@ def settle(
         check_subjects(metric_types(recipe.metrics), subjects)
     recipe = replace(
         settle_scoring(recipe),
-        settings=settings.settled(backbone.default_guidance),
+        settings=backbone.settle(settings),
         revision=identity.revision,
         lora=identity.lora,
         dtype=dtype or str(backbone.dtype).removeprefix("torch."),

@@ -67,7 +67,7 @@ class Making:
         self.branches = tuple(Branch("source", index, subject.source_prompt) for index in range(len(sources.numbers)))
         prepared = prepare(
             backbone,
-            worker.binding.schedule,
+            backbone.schedule(settings.num_inference_steps, (height, width)),
             Resolved.of(plan, self.map_specs, subject.class_noun, subject.source_prompt),
             Branches(tuple(job.branch for job in self.jobs), self.branches, settings.guidance),
             height=height,
@@ -75,6 +75,7 @@ class Making:
             steps=source_steps(settings),
             memory=settings.source_memory,
             batch_rows=worker.execution.rows,
+            embedded={"target": settings.embedded_guidance},
         )
         self.run, self.rows, self.caption = prepared.run, prepared.rows, prepared.caption
         self.shape = prepared.shape
