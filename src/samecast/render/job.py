@@ -14,8 +14,9 @@ from jaxtyping import Float
 from PIL import Image
 from torch import Tensor
 
+from samecast.attention.modes.base import given_for
 from samecast.attention.plan import Masks
-from samecast.core.batch import Branches
+from samecast.core.batch import Branch, Branches
 from samecast.core.noise import seeded_noise, spherical_blend
 from samecast.engine.attention_store import Blanks, map_sources
 from samecast.engine.checks import check_one_batch
@@ -67,9 +68,10 @@ class Job:
             targets=len(self.targets),
             noun=request.noun,
             caption=request.caption,
+            members=request.members,
         )
-        captions = (resolved.caption,) if resolved.plan.masks_sources else ()
-        resolved.check_words(backbone, (*captions, *(target.branch.prompt for target in self.targets)))
+        seen = self.sources if resolved.plan.masks_sources else ()
+        resolved.check_words(backbone, (*seen, *(target.branch for target in self.targets)))
         self.pictures = read_pictures(self.request, backbone)
         self.given_masks = self._subject_masks()
         branches = self._branches(self.targets)
@@ -167,8 +169,9 @@ class Job:
             source_psnr=psnr,
             provenance=provenance,
             warnings=warnings,
-            reference_masks=self.pictures.reference_masks,
+            reference_masks=tuple(mask for mask in self.pictures.reference_masks if mask is not None),
             target_masks=self.pictures.target_masks,
+            subject_masks=self.pictures.subject_masks,
             found_masks=masks,
             latents=torch.stack(list(latents)) if latents else None,
             pixels=torch.cat(pixels) if pixels else None,
@@ -239,8 +242,8 @@ class Job:
         advance = self.counter("denoise", len(self.chunks))
         same_start = self.settings.noise_share == 0
         if self.store is not None and trajectory is not None and self.run.plan.masks_sources:
-            caption, rows = self.prepared.caption, self.prepared.rows
-            self.map_evaluations = map_sources(self.run, self.store, trajectory, caption, rows=rows)
+            caption, captions, rows = self.prepared.caption, self.prepared.captions, self.prepared.rows
+            self.map_evaluations = map_sources(self.run, self.store, trajectory, caption, captions=captions, rows=rows)
         latents: list[Tensor] = []
         for chunk in self.chunks:
             if stop():
@@ -288,11 +291,14 @@ class Job:
 
     def _subject_masks(self) -> Masks:
         targets = [target.branch for target in self.targets]
-        of_branches = [
-            *zip(self.sources, self.pictures.reference_masks, strict=False),
-            *zip(targets, self.pictures.target_masks, strict=False),
-        ]
-        return {("given", branch): to_subject_mask(mask) for branch, mask in of_branches}
+        given: list[tuple[tuple[str, Branch], Image.Image | None]] = []
+        for branches, key, masks in (
+            (self.sources, "", self.pictures.reference_masks),
+            (targets, "", self.pictures.target_masks),
+            *((targets, name, masks) for name, masks in self.pictures.subject_masks.items()),
+        ):
+            given += [((given_for(key), branch), mask) for branch, mask in zip(branches, masks, strict=False)]
+        return {key: to_subject_mask(mask) for key, mask in given if mask is not None}
 
     def _blanks(self) -> Blanks:
         given = {key: mask.blank for key, mask in self.given_masks.items()}
