@@ -14,6 +14,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from samecast.attention.methods import (
+    cast,
     consistory,
     dream_matcher,
     free_custom,
@@ -54,6 +55,7 @@ __all__ = [
     "SubjectTokens",
     "apply_concepts",
     "attach",
+    "cast",
     "consistory",
     "dream_matcher",
     "free_custom",

@@ -12,7 +12,7 @@ import math
 import os
 import warnings
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy
 from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
@@ -161,6 +161,20 @@ def fit_photo(image: Image.Image, *, height: int, width: int, fit: Fit = "crop")
     canvas = Image.new("RGB", (width, height), _WHITE)
     canvas.paste(photo.resize(inner, Image.Resampling.LANCZOS), ((width - inner[0]) // 2, (height - inner[1]) // 2))
     return canvas
+
+
+def mask_from_array(values: Any, whose: str) -> Image.Image:
+    """A grey picture of a mask that is an array (height, width), of 0 to 1 or of truth values.
+
+    Raises:
+        SamecastError: it is of another shape, or has values beyond 0 to 1.
+    """
+    mask = numpy.asarray(values)
+    if mask.ndim != 2 or not mask.size or mask.dtype.kind not in "fbiu":
+        raise SamecastError(f"the mask of {whose} must be an array (height, width) of 0 to 1; got shape {mask.shape}")
+    if not numpy.isfinite(mask).all() or mask.min() < 0 or mask.max() > 1:
+        raise SamecastError(f"the mask of {whose} must hold values from 0 to 1; got {mask.min():g} to {mask.max():g}")
+    return Image.fromarray((mask.astype(numpy.float64) * 255).round().astype(numpy.uint8))
 
 
 def nearest_shape(width: int, height: int, *, side: int, multiple: int) -> tuple[int, int]:

@@ -163,7 +163,7 @@ def test_sources_that_cannot_match_are_refused(sources: Any) -> None:
         ("subject", {"dropout": 1.5}, "dropout of mode subject must be a number from 0 to 1; got 1.5"),
         ("weigh", {"weight": float("nan")}, "weight of mode weigh must be a number of 0 or more; got nan"),
         ("weigh", {"weight": True}, "weight of mode weigh must be a number of 0 or more; got True"),
-        ("glance", {}, "attention mode must be one of read, separate, subject, weigh, align, match; got 'glance'"),
+        ("glance", {}, "mode must be one of read, separate, subject, weigh, align, match, cast; got 'glance'"),
     ],
 )
 def test_modes_that_cannot_be_are_refused(name: str, settings: dict[str, Any], message: str) -> None:

@@ -10,7 +10,7 @@ their docstring.
 from collections.abc import Callable
 from typing import Annotated
 
-from samecast.attention.modes import Align, Match, Separate, SubjectOnly, Weigh
+from samecast.attention.modes import Align, Cast, Match, Separate, SubjectOnly, Weigh
 from samecast.attention.modes.match import CONSISTENCY
 from samecast.attention.rule import DECODER_LAYERS, Rule, Rules
 from samecast.checked import Option
@@ -205,6 +205,28 @@ def dream_matcher(
     return (Rule("targets", ("source", "self"), layers, steps, Match(tokens, consistency)),)
 
 
+def cast(
+    start: Start = START,
+    final: Final = None,
+    skip: Skip = None,
+    layers: Layers = DECODER_LAYERS,
+    stride: Stride = None,
+    tokens: SubjectTokens = SUBJECT,
+) -> Rules:
+    """Several named subjects in one picture: each one's part of it reads that subject's photos, the rest itself.
+
+    MasaCtrl's mutual self-attention (arXiv 2304.08465) with a mask for each subject: found in the cross-attention maps
+    of its own words, or given with the subject (of its photos) and the call (`target_masks={"rex": ...}`), which then
+    takes precedence. Where masks overlap they compete: a token belongs to one subject at most.
+
+    Args:
+        start, final, skip, layers, stride: as for `masactrl`.
+        tokens: which cross-attention layers and steps the maps are taken of, and the threshold; the words are each
+            subject's own.
+    """
+    return (Rule("targets", ("source",), layers, Steps(start, final, skip, stride), Cast(tokens)),)
+
+
 METHODS: dict[str, Callable[..., Rules]] = {
     "none": none,
     "masactrl": masactrl,
@@ -215,5 +237,6 @@ METHODS: dict[str, Callable[..., Rules]] = {
     "consistory": consistory,
     "free_custom": free_custom,
     "dream_matcher": dream_matcher,
+    "cast": cast,
 }
 """The named methods, by name; on the command line with hyphens."""

@@ -7,13 +7,14 @@ from zlib import crc32
 
 from samecast.attention.modes import Reader
 from samecast.attention.modes.base import Masks as MasksFrom
-from samecast.attention.modes.base import Part
+from samecast.attention.modes.base import Part, given_for, of_subject
 from samecast.attention.route import Route, make_route
 from samecast.attention.rule import DECODER_LAYERS, Rule, Rules
 from samecast.core.batch import Branch, Branches, Group, Layout, Place
 from samecast.core.layers import Layer, describe_layers, select_layers
 from samecast.core.masks import SubjectMask
 from samecast.core.steps import Timeline
+from samecast.core.tokens import SubjectTokens
 from samecast.errors import SamecastError
 
 Masks = Mapping[tuple[MasksFrom, Branch], SubjectMask]
@@ -80,7 +81,10 @@ class Plan:
                 if not applying:
                     continue
                 read = _branches_read(applying, target, branches)
-                reader = _reader(applying[0], target, read, masks or {}, (step, layer))
+                if applying[0].mode.by_subject:
+                    reader = _cast_reader(applying, target, read, masks or {})
+                else:
+                    reader = _reader(applying[0], target, read, masks or {}, (step, layer))
                 for group in branches.groups:
                     reads[Place(target, group)] = _places(read, group)
                     if reader is not None:
@@ -94,9 +98,13 @@ class Plan:
 def _branches_read(rules: Sequence[Rule], target: Branch, branches: Branches) -> list[Branch]:
     """Whom a target reads: the sources, then other targets, then itself; each once."""
     named = {source for rule in rules for source in rule.sources}
+    sources = [source for source in branches.sources if any(rule.reads(source.subject) for rule in rules)]
+    if rules[0].mode.by_subject:
+        shown = _shown(target, branches.sources)
+        return [*(source for source in sources if source.subject in shown), target]
     others = [other for other in branches.targets if other != target and ("targets" in named or other.index in named)]
     own = {"self", "targets", target.index} & named
-    return [*(branches.sources if "source" in named else ()), *others, *([target] if own else ())]
+    return [*sources, *others, *([target] if own else ())]
 
 
 def _places(branches: Sequence[Branch], group: Group) -> list[Place]:
@@ -118,6 +126,41 @@ def _reader(rule: Rule, target: Branch, read: Sequence[Branch], masks: Masks, at
         tuple(masks[rule.tokens, branch] if branch in masked else None for branch in read),
         # By what is read, not by its position: permuting the prompts permutes the pictures.
         tuple(crc32(f"{step} {layer} {branch.role} {_name(branch, read)}".encode()) for branch in read),
+    )
+
+
+def _shown(target: Branch, sources: Sequence[Branch]) -> tuple[str, ...]:
+    """The subjects in a target's picture; where subjects have no names, the one without a name."""
+    return target.shows if any(source.subject for source in sources) else ("",)
+
+
+def _cast_reader(rules: Sequence[Rule], target: Branch, read: Sequence[Branch], masks: Masks) -> Reader | None:
+    """How a target reads whose mode tells subjects apart; None where it shows none of those that are read.
+
+    All subjects in its picture compete for it, also those that nothing reads at this layer and step.
+    """
+    tokens, sources = rules[0].tokens, read[:-1]
+    if not sources:
+        return None
+    shown = _shown(target, sources)
+
+    def mask(name: str, branch: Branch) -> SubjectMask | None:
+        found = masks.get((given_for(name if branch == target else ""), branch))
+        look = of_subject(tokens, name) if isinstance(tokens, SubjectTokens) else tokens
+        return found if found is not None else masks.get((look, branch))
+
+    regions = {name: region for name in shown if (region := mask(name, target)) is not None}
+    numbers = {name: number for number, name in enumerate(regions)}
+    return Reader(
+        rules[0].mode,
+        (*(False for _ in sources), True),
+        masks=(*(mask(source.subject, source) for source in sources), None),
+        regions=tuple(regions.values()),
+        region_of=(*(numbers[source.subject] for source in sources), -1),
+        beside=(
+            *(any("self" in rule.sources for rule in rules if rule.reads(each.subject)) for each in sources),
+            False,
+        ),
     )
 
 

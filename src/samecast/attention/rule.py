@@ -11,7 +11,10 @@ from samecast.errors import SamecastError
 
 Position = Annotated[int, Within(0, 100_000)]
 """Of a target among the prompts' images."""
-Reads = Literal["source", "self", "targets"] | Position
+KEYWORDS = ("source", "self", "targets")
+Reads = Literal["source", "self", "targets"] | Position | str
+"""`source` is every reference, `self` the reader, `targets` every target, a number one of these; any other word is the
+name of a subject."""
 
 DECODER_LAYERS = "10-15"
 
@@ -26,7 +29,8 @@ class Rule:
     Args:
         readers: the targets that the rule acts on: all, or those at these positions among the prompts' images.
         sources: what a reader reads there instead of its own keys and values: `source` is every reference, `self` the
-            reader, `targets` every target, and a number the target at that position.
+            reader, `targets` every target, a number the target at that position, and any other word the references of
+            the subject of that name.
         layers: where, as `samecast.core.layers.select_layers` reads it.
         steps: when.
         mode: the attention mode, how: one of `samecast.attention.modes`, such as `Read()` for all tokens or
@@ -62,7 +66,16 @@ class Rule:
     @property
     def reads_source(self) -> bool:
         """Whether it reads the references."""
-        return "source" in self.sources
+        return "source" in self.sources or bool(self.subjects)
+
+    @property
+    def subjects(self) -> tuple[str, ...]:
+        """The names of the subjects whose references it reads; none where it reads every reference, or none."""
+        return tuple(source for source in self.sources if isinstance(source, str) and source not in KEYWORDS)
+
+    def reads(self, subject: str) -> bool:
+        """Whether it reads the references of a subject."""
+        return "source" in self.sources or subject in self.sources
 
     @property
     def reads_targets(self) -> bool:

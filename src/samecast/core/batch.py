@@ -32,6 +32,9 @@ class Branch:
         prompt: text of its conditional group.
         negative_prompt: text of its unconditional group; a source's is always empty.
         image: which of its prompt's pictures it is, where a stock pipeline makes several of each prompt.
+        subject: of a source, the name of the subject whose photo it is; empty where subjects have no names.
+        named: of a target, the named subjects in its prompt, each with the offset in characters at which its words
+            begin; None is every occurrence of these words.
     """
 
     role: Role
@@ -39,6 +42,13 @@ class Branch:
     prompt: str
     negative_prompt: str = ""
     image: int = 0
+    subject: str = ""
+    named: tuple[tuple[str, int | None], ...] = ()
+
+    @property
+    def shows(self) -> tuple[str, ...]:
+        """The names of the subjects in its prompt, each once."""
+        return tuple(dict.fromkeys(name for name, _ in self.named))
 
     def text(self, group: Group) -> str:
         """The text that conditions this branch in one guidance group."""

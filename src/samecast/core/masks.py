@@ -6,6 +6,7 @@ keys, background queries background keys) are one attention in which query i may
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Literal
@@ -14,6 +15,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+_LEAST = 1e-6
 Blank = Literal["empty", "full"]
 Grid = tuple[int, int]
 """Height and width of a picture in tokens."""
@@ -31,6 +33,7 @@ class SubjectMask:
     values: Float[Tensor, "height width"]
     threshold: float = 0.5
     _sizes: dict[int, Tensor] = field(default_factory=dict[int, Tensor], repr=False)
+    _won: dict[int, Tensor] = field(default_factory=dict[int, Tensor], repr=False)
 
     @property
     def aspect(self) -> float:
@@ -40,8 +43,16 @@ class SubjectMask:
     def tokens(self, count: int) -> Bool[Tensor, " token"]:
         """The mask of a picture of `count` tokens, row by row; resized bilinearly with antialiasing, then binarised."""
         if count not in self._sizes:
-            self._sizes[count] = (resize_map(self.values, grid_of(count, self.aspect)) >= self.threshold).flatten()
+            self._sizes[count] = self.resized(count) >= self.threshold
         return self._sizes[count]
+
+    def resized(self, count: int) -> Float[Tensor, " token"]:
+        """The values at the size of a picture of `count` tokens, row by row."""
+        return resize_map(self.values, grid_of(count, self.aspect)).flatten()
+
+    def keep_won(self, count: int, tokens: Bool[Tensor, " token"]) -> None:
+        """Notes what is left of the mask where others compete with it, for `blank` to report."""
+        self._won[count] = tokens
 
     @property
     def coverage(self) -> float:
@@ -51,8 +62,26 @@ class SubjectMask:
     @property
     def blank(self) -> dict[Grid, Blank]:
         """The grids of tokens that were asked for and at which the mask separates nothing; and what it is there."""
-        shares = {grid_of(count, self.aspect): float(mask.float().mean()) for count, mask in self._sizes.items()}
+        used = self._sizes | self._won
+        shares = {grid_of(count, self.aspect): float(mask.float().mean()) for count, mask in used.items()}
         return {grid: "empty" if share == 0 else "full" for grid, share in shares.items() if share in (0, 1)}
+
+
+def exclusive(masks: Sequence[SubjectMask], count: int) -> Bool[Tensor, "mask token"]:
+    """Masks of several subjects in one picture of `count` tokens, such that each token belongs to one at most.
+
+    A token that any mask claims goes to the mask whose value there is the largest, compared with the mean of its values
+    over all tokens that are claimed; of equal ones to the first. So a map that is strong everywhere does not win
+    everywhere, and of given masks that overlap the smaller one is in front.
+    """
+    values = torch.stack([mask.resized(count).double() for mask in masks])
+    claimed = torch.stack([mask.tokens(count) for mask in masks]).any(dim=0)
+    mean = values[:, claimed].mean(dim=1, keepdim=True).clamp(min=_LEAST)
+    best = (values / mean).argmax(dim=0)
+    won = torch.stack([claimed & (best == number) for number in range(len(masks))])
+    for mask, tokens in zip(masks, won, strict=True):
+        mask.keep_won(count, tokens)
+    return won
 
 
 @lru_cache

@@ -1,12 +1,13 @@
 """Masks found by looking: cross-attention maps over steps, for sources before the run, for targets during it."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from jaxtyping import Float
 from torch import Tensor
 
 from samecast.attention.modes.base import Masks as MasksFrom
+from samecast.attention.modes.base import of_subject
 from samecast.attention.plan import Masks
 from samecast.attention.rule import Rules
 from samecast.core.batch import Branch, Branches, name_of
@@ -15,6 +16,7 @@ from samecast.core.maps import combine_maps, normalise, threshold_of
 from samecast.core.masks import Blank, Grid, SubjectMask
 from samecast.core.steps import Timeline
 from samecast.core.tokens import SubjectTokens
+from samecast.engine.cast import Member
 from samecast.engine.run import Advance, Run
 from samecast.engine.source import Trajectory
 from samecast.engine.targets import split_evenly
@@ -31,12 +33,45 @@ class MapSpec:
         phrase: the words.
         layers: indices of the cross-attention layers.
         steps: at which maps are taken.
+        subject: the name of the subject whose words these are; empty where it is looked for in every picture.
+        in_photos: whether its photos are looked at too.
     """
 
     tokens: SubjectTokens
     phrase: str
     layers: frozenset[int]
     steps: frozenset[int]
+    subject: str = ""
+    in_photos: bool = True
+
+    def is_for(self, branch: Branch) -> bool:
+        """Whether a picture is looked at: one of its subject, or that names it."""
+        if branch.role == "source":
+            return self.in_photos and self.subject in ("", branch.subject)
+        return not self.subject or self.subject in branch.shows
+
+    def columns(self, backbone: Backbone, branch: Branch, text: str) -> tuple[int, ...]:
+        """The tokens of its words in a text that a picture is made under.
+
+        Raises:
+            SamecastError: the words are not in it, or come after what the model reads.
+        """
+        offsets = [offset for name, offset in branch.named if name == self.subject]
+        if branch.role == "source" or None in offsets or not offsets:
+            return backbone.find_words(text, self.phrase)
+        return tuple(column for at in offsets if at is not None for column in self._at(backbone, text, at))
+
+    def _at(self, backbone: Backbone, text: str, offset: int) -> tuple[int, ...]:
+        """The tokens of the one occurrence that begins at a character."""
+        length = len(backbone.find_words(self.phrase, self.phrase))
+        up_to = text[: offset + len(self.phrase)]
+        number = len(backbone.find_words(up_to, self.phrase)) // length
+        found = backbone.find_words(text, self.phrase)[(number - 1) * length : number * length]
+        if not found:
+            raise SamecastError(
+                f"the words of {self.subject}, {self.phrase!r}, come after what the model reads of {text[:40]!r}"
+            )
+        return found
 
 
 Blanks = Mapping[tuple[MasksFrom, Branch], Mapping[Grid, Blank]]
@@ -80,8 +115,8 @@ class AttentionStore:
         return any(step in map_spec.steps for map_spec in self.map_specs)
 
     def has(self, step: int, branch: Branch) -> bool:
-        """Whether the maps of a branch at a step are in it."""
-        return (step, branch) in self._seen
+        """Whether the maps of a branch at a step are in it, or nothing is looked for in it."""
+        return (step, branch) in self._seen or not any(map_spec.is_for(branch) for map_spec in self.map_specs)
 
     def add(self, step: int, branch: Branch, text: str, maps: Mapping[int, Float[Tensor, "_ text"]]) -> None:
         """Takes the maps, by layer, of one branch at a step; once, however often that is evaluated.
@@ -92,12 +127,12 @@ class AttentionStore:
             text: the prompt they were made under.
             maps: of each layer.
         """
-        if self.has(step, branch):
+        if (step, branch) in self._seen:
             return
         self._seen.add((step, branch))
         for map_spec in self.map_specs:
-            if step in map_spec.steps:
-                columns = self._backbone.find_words(text, map_spec.phrase)
+            if step in map_spec.steps and map_spec.is_for(branch):
+                columns = map_spec.columns(self._backbone, branch, text)
                 seen = combine_maps([maps[layer].cpu() for layer in sorted(map_spec.layers)], columns, self._aspect)
                 before = self._sums.get((map_spec.tokens, branch))
                 self._sums[map_spec.tokens, branch] = seen if before is None else before + seen
@@ -142,7 +177,9 @@ class AttentionStore:
         }
 
 
-def make_map_specs(rules: Rules, layers: Sequence[Layer], schedule: Timeline, noun: str) -> tuple[MapSpec, ...]:
+def make_map_specs(
+    rules: Rules, layers: Sequence[Layer], schedule: Timeline, noun: str, members: Sequence[Member] = ()
+) -> tuple[MapSpec, ...]:
     """What rules want to see.
 
     Args:
@@ -150,6 +187,7 @@ def make_map_specs(rules: Rules, layers: Sequence[Layer], schedule: Timeline, no
         layers: the model's cross-attention layers.
         schedule: of the run.
         noun: the words where a rule names none.
+        members: the named subjects, for modes that tell them apart.
 
     Raises:
         SamecastError: there are no words, no layers or no steps, or a target's mask is read before its first map.
@@ -158,15 +196,30 @@ def make_map_specs(rules: Rules, layers: Sequence[Layer], schedule: Timeline, no
     for rule in rules:
         if not isinstance(rule.tokens, SubjectTokens):
             continue
-        map_spec = make_map_spec(rule.tokens, layers, schedule, noun)
+        if rule.mode.by_subject and members:
+            found = [_of_member(rule.tokens, each, layers, schedule) for each in members if each.is_sought]
+        else:
+            found = [make_map_spec(rule.tokens, layers, schedule, noun)]
         first = min(rule.steps.select(schedule.steps))
-        if rule.masks_targets and min(map_spec.steps) >= first:
+        begin = min((step for map_spec in found for step in map_spec.steps), default=-1)
+        if rule.masks_targets and begin >= first:
             raise SamecastError(
                 f"a rule reads masks of the pictures at step {first}, before there is a map of them"
-                f" (maps from step {min(map_spec.steps)}): let it start later"
+                f" (maps from step {begin}): let it start later"
             )
-        map_specs.append(map_spec)
+        map_specs += found
     return tuple(dict.fromkeys(map_specs))
+
+
+def _of_member(tokens: SubjectTokens, member: Member, layers: Sequence[Layer], schedule: Timeline) -> MapSpec:
+    """What is to be seen of one of several subjects: its own words."""
+    if tokens.phrase:
+        raise SamecastError(
+            f"each named subject is looked for by its own words: leave out the phrase {tokens.phrase!r}"
+        )
+    spec = make_map_spec(tokens, layers, schedule, member.words)
+    in_photos = not member.masked_photos
+    return replace(spec, tokens=of_subject(tokens, member.name), subject=member.name, in_photos=in_photos)
 
 
 def make_map_spec(tokens: SubjectTokens, layers: Sequence[Layer], schedule: Timeline, noun: str) -> MapSpec:
@@ -202,6 +255,7 @@ def map_sources(
     trajectory: Trajectory,
     caption: str,
     *,
+    captions: Mapping[str, str] | None = None,
     rows: int,
     advance: Advance | None = None,
 ) -> int:
@@ -215,6 +269,7 @@ def map_sources(
         store: what is wanted, and what is there.
         trajectory: the sources'.
         caption: which has the words.
+        captions: of named subjects' photos in place of it, by name.
         rows: most in one call of the denoiser.
         advance: called after each step.
 
@@ -226,7 +281,8 @@ def map_sources(
         lacking = [source for source in trajectory.sources if not store.has(step, source)]
         for chunk in split_evenly(lacking, rows):
             maps: dict[int, Tensor] = {}
-            watched = tuple(Branch("source", source.index, caption) for source in chunk)
+            texts = [(captions or {}).get(source.subject, caption) for source in chunk]
+            watched = tuple(Branch("source", source.index, text) for source, text in zip(chunk, texts, strict=True))
             latents = trajectory.latents[step][[trajectory.sources.index(source) for source in chunk]]
             run.evaluate(
                 Branches((), watched, 1.0).layout(),
@@ -237,7 +293,7 @@ def map_sources(
             )
             taken += len(watched)
             for row, source in enumerate(chunk):
-                store.add(step, source, caption, {layer: values[row] for layer, values in maps.items()})
+                store.add(step, source, texts[row], {layer: values[row] for layer, values in maps.items()})
         if advance is not None:
             advance()
     return taken

@@ -1,9 +1,11 @@
 """What can be wrong with a render before any work is done, and what will have no effect; each in one line."""
 
+from collections.abc import Collection, Sequence
 from typing import Any, cast
 
 from samecast.attention.rule import Rule, Rules
 from samecast.core.settings import RenderSettings
+from samecast.core.tokens import SubjectTokens
 from samecast.errors import SamecastError
 
 
@@ -60,11 +62,44 @@ def check_one_batch(rules: Rules, targets: int, groups: int, batch_rows: int) ->
 
 def wanted_masks(rules: Rules) -> tuple[bool, bool]:
     """Whether rules ask for given masks of the references, and of the pictures."""
-    asking = [rule for rule in rules if rule.tokens == "given"]
+    asking = [rule for rule in rules if rule.tokens == "given" and not rule.mode.by_subject]
     return any(rule.masks_sources for rule in asking), any(rule.masks_targets for rule in asking)
 
 
-def check_masks(wanted: tuple[bool, bool], *, references: int, targets: int, prompts: int) -> None:
+def check_subjects(rules: Rules, names: Sequence[str], shown: Collection[str], *, several: bool) -> None:
+    """Refuses rules that name a subject that is not there, or cannot tell several apart, and subjects that are never
+    named.
+
+    Args:
+        rules: who reads whom.
+        names: of the subjects.
+        shown: the names that prompts say.
+        several: whether there is more than one subject.
+
+    Raises:
+        SamecastError: rules and subjects do not go together.
+    """
+    known = f"there are {', '.join(names)}" if names else "no subject has a name"
+    for rule in rules:
+        for name in rule.subjects:
+            if name not in names:
+                raise SamecastError(f"a rule reads the subject {name!r}, and there is none of that name: {known}")
+        if several and isinstance(rule.tokens, SubjectTokens) and not rule.mode.by_subject:
+            raise SamecastError(
+                f"mode {rule.mode.name} looks for one subject, and there are {len(names)}: use the method cast, or give"
+                " masks"
+            )
+    for name in names if several else ():
+        if name not in shown and any(rule.mode.by_subject and rule.reads(name) for rule in rules):
+            raise SamecastError(
+                f"no prompt names {name}, so no picture would read its photos: write {{{name}}} in a prompt, or leave"
+                " the subject out"
+            )
+
+
+def check_masks(
+    wanted: tuple[bool, bool], *, references: int, targets: int, prompts: int, optional: bool = False
+) -> None:
     """Refuses masks that are missing, that nobody reads, or that are not as many as the prompts.
 
     Args:
@@ -72,6 +107,7 @@ def check_masks(wanted: tuple[bool, bool], *, references: int, targets: int, pro
         references: masks given of references.
         targets: masks given of pictures; one stands for all.
         prompts: how many there are.
+        optional: whether a rule takes masks where they are given.
 
     Raises:
         SamecastError: so it is.
@@ -82,7 +118,7 @@ def check_masks(wanted: tuple[bool, bool], *, references: int, targets: int, pro
     ):
         if wants and not count:
             raise SamecastError(f"these rules need masks of {what}: give {where}, or use a method that finds them")
-        if count and not wants:
+        if count and not wants and not optional:
             raise SamecastError(f"masks of {what} were given that no rule reads: leave out {where}, or mask the method")
     if targets not in (0, 1, prompts):
         raise SamecastError(f"{prompts} prompts need one mask for all or as many masks; got {targets}")

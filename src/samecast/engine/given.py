@@ -1,19 +1,22 @@
 """Masks that the user gives: PNGs, PIL images or tensors, white or 1 where the subject is."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy
 import torch
+from numpy.typing import NDArray
 from PIL import Image, ImageOps
 from torch import Tensor
 
 from samecast.core.masks import SubjectMask
 from samecast.errors import SamecastError
-from samecast.photos import Fit, fit_photo, open_photo
+from samecast.photos import Fit, fit_photo, mask_from_array, open_photo
 
-GivenMask = str | Path | Image.Image | Tensor
+GivenMask = str | Path | Image.Image | Tensor | NDArray[Any]
+TargetMasks = GivenMask | Sequence[GivenMask] | Mapping[str, GivenMask | Sequence[GivenMask]]
+"""Masks of pictures: of one subject, or of named ones by name; one for all prompts, or one for each."""
 _PROPORTION = 0.02
 
 
@@ -24,7 +27,14 @@ def one_or_more(given: Any, *kinds: type) -> tuple[Any, ...]:
 
 def several_masks(masks: GivenMask | Sequence[GivenMask]) -> tuple[GivenMask, ...]:
     """One mask or several, as several."""
-    return one_or_more(masks, str, Path, Image.Image, Tensor)
+    return one_or_more(masks, str, Path, Image.Image, Tensor, numpy.ndarray)
+
+
+def masks_by_name(masks: TargetMasks) -> tuple[GivenMask, ...] | Mapping[str, tuple[GivenMask, ...]]:
+    """One mask or several as several, also where they are given by the names of subjects."""
+    if isinstance(masks, Mapping):
+        return {str(name): several_masks(of_one) for name, of_one in masks.items()}
+    return several_masks(masks)
 
 
 def read_mask(
@@ -72,4 +82,6 @@ def _to_image(mask: GivenMask, whose: str) -> Image.Image:
                 f"the mask of {whose} must be a tensor (height, width) of 0 to 1; got shape {tuple(values.shape)}"
             )
         return Image.fromarray((values * 255).round().to(torch.uint8).numpy())
+    if isinstance(mask, numpy.ndarray):
+        return mask_from_array(mask, whose)
     return mask if isinstance(mask, Image.Image) else open_photo(mask)

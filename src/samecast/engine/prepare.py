@@ -6,16 +6,17 @@ many rows go into one call of the denoiser, and what is kept of the sources in m
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 from samecast.attention.plan import Plan, make_plan
 from samecast.attention.rule import Rules
 from samecast.attention.session import Session
-from samecast.core.batch import Branches, Role
+from samecast.core.batch import Branch, Branches, Role
 from samecast.core.ddim import Schedule
 from samecast.core.settings import RenderSettings
 from samecast.core.steps import Timeline
 from samecast.engine.attention_store import AttentionStore, MapSpec, make_map_specs, map_caption
+from samecast.engine.cast import Member
 from samecast.engine.memory import MemoryPlan, plan_memory
 from samecast.engine.run import Run
 from samecast.models.base import Backbone
@@ -33,30 +34,45 @@ class Resolved:
         plan: who reads whom.
         map_specs: what is looked for in cross-attention maps.
         caption: the text under which sources are looked at.
+        captions: the same of named subjects' photos, by name.
     """
 
     plan: Plan
     map_specs: tuple[MapSpec, ...] = ()
     caption: str = ""
+    captions: Mapping[str, str] = field(default_factory=dict[str, str])
 
     @classmethod
     def of(cls, plan: Plan, map_specs: Sequence[MapSpec], noun: str, caption: str) -> "Resolved":
         """The plan and looks of a run whose sources have a caption, or none: then it is "a photo of a" and the noun."""
         return cls(plan, tuple(map_specs), caption or map_caption(noun, map_specs))
 
-    def check_words(self, backbone: Backbone, texts: Iterable[str]) -> None:
-        """Refuses texts that lack a word that is looked for in their pictures.
+    def check_words(self, backbone: Backbone, branches: Iterable[Branch]) -> None:
+        """Refuses pictures whose text lacks a word that is looked for in them; sources are looked at by caption.
 
         Raises:
             SamecastError: one does.
         """
-        for map_spec in self.map_specs:
-            for text in dict.fromkeys(texts):
-                backbone.find_words(text, map_spec.phrase)
+        for branch in branches:
+            text = branch.prompt if branch.role == "target" else self.caption_of(branch)
+            for map_spec in self.map_specs:
+                if map_spec.is_for(branch):
+                    map_spec.columns(backbone, branch, text)
+
+    def caption_of(self, source: Branch) -> str:
+        """The text under which a source is looked at."""
+        return source.prompt or self.captions.get(source.subject, self.caption)
 
 
 def resolve(
-    backbone: Backbone, rules: Rules, timeline: Timeline, *, targets: int, noun: str = "", caption: str = ""
+    backbone: Backbone,
+    rules: Rules,
+    timeline: Timeline,
+    *,
+    targets: int,
+    noun: str = "",
+    caption: str = "",
+    members: Sequence[Member] = (),
 ) -> Resolved:
     """What rules mean on one model and run.
 
@@ -67,12 +83,14 @@ def resolve(
         targets: how many pictures are made.
         noun: what the subject is; the words that are looked for where a rule names none.
         caption: of the sources; empty is "a photo of a" and the noun, where anything is looked for.
+        members: the named subjects.
 
     Raises:
         SamecastError: a rule selects no layer, step or target, or looks for nothing: see `make_plan`, `make_map_specs`.
     """
-    map_specs = looks_on(backbone, rules, timeline, noun)
-    return Resolved.of(plan_on(backbone, rules, timeline, targets=targets), map_specs, noun, caption)
+    map_specs = looks_on(backbone, rules, timeline, noun, members)
+    resolved = Resolved.of(plan_on(backbone, rules, timeline, targets=targets), map_specs, noun, caption)
+    return replace(resolved, captions={} if caption else {member.name: member.caption for member in members})
 
 
 def plan_on(backbone: Backbone, rules: Rules, timeline: Timeline, *, targets: int) -> Plan:
@@ -80,9 +98,11 @@ def plan_on(backbone: Backbone, rules: Rules, timeline: Timeline, *, targets: in
     return make_plan(rules, [bound.layer for bound in backbone.self_attention()], timeline, targets)
 
 
-def looks_on(backbone: Backbone, rules: Rules, timeline: Timeline, noun: str) -> tuple[MapSpec, ...]:
+def looks_on(
+    backbone: Backbone, rules: Rules, timeline: Timeline, noun: str, members: Sequence[Member] = ()
+) -> tuple[MapSpec, ...]:
     """What rules look for on a model; errors as for `make_map_specs`."""
-    return make_map_specs(rules, [bound.layer for bound in backbone.cross_attention()], timeline, noun)
+    return make_map_specs(rules, [bound.layer for bound in backbone.cross_attention()], timeline, noun, members)
 
 
 @dataclass(frozen=True)
@@ -96,6 +116,7 @@ class Prepared:
         keeping: what is kept of the sources.
         map_specs: what is looked for in cross-attention maps.
         caption: the text under which sources are looked at.
+        captions: the same of named subjects' photos, by name.
     """
 
     run: Run
@@ -104,6 +125,7 @@ class Prepared:
     keeping: MemoryPlan
     map_specs: tuple[MapSpec, ...]
     caption: str
+    captions: Mapping[str, str] = field(default_factory=dict[str, str])
 
     def store(self) -> AttentionStore | None:
         """A new book for the maps; None where nothing is looked for."""
@@ -149,11 +171,12 @@ def prepare(
     keeping = plan_memory(backbone, resolved.plan, branches, size=(height, width), steps=steps, budget=memory)
     if session is None:
         session = Session(backbone, frozenset(layer for map_spec in resolved.map_specs for layer in map_spec.layers))
-    texts = dict.fromkeys((*branches.layout().texts, *((resolved.caption,) if resolved.map_specs else ())))
+    looked_at = (resolved.caption, *resolved.captions.values()) if resolved.map_specs else ()
+    texts = dict.fromkeys((*branches.layout().texts, *looked_at))
     # One at a time: a text's embedding must not depend on the others, not even in rounding.
     embeddings = {text: backbone.encode_prompts([text])[0] for text in texts}
     run = Run(backbone, session, schedule, resolved.plan, embeddings, keeping.recomputed, embedded or {})
-    return Prepared(run, shape, rows, keeping, resolved.map_specs, resolved.caption)
+    return Prepared(run, shape, rows, keeping, resolved.map_specs, resolved.caption, resolved.captions)
 
 
 def size_of(backbone: Backbone, settings: RenderSettings, photo: tuple[int, int] | None) -> tuple[int, int]:

@@ -8,9 +8,9 @@ from typing import TypeVar
 from samecast.core.batch import Branch
 from samecast.core.prompts import check_prompts
 from samecast.core.settings import RenderSettings
+from samecast.engine.cast import Member, fill_in
 from samecast.errors import SamecastError
 
-NOUN = "{noun}"
 _Member = TypeVar("_Member")
 
 
@@ -29,7 +29,9 @@ class Target:
     seed: int
 
 
-def make_targets(prompts: Sequence[str], settings: RenderSettings, *, noun: str, shift: int = 0) -> tuple[Target, ...]:
+def make_targets(
+    prompts: Sequence[str], settings: RenderSettings, *, noun: str, members: Sequence[Member] = (), shift: int = 0
+) -> tuple[Target, ...]:
     """All pictures, prompt by prompt.
 
     Every prompt's n-th picture has the same seed, so that neither order nor number of the prompts changes a picture;
@@ -39,22 +41,25 @@ def make_targets(prompts: Sequence[str], settings: RenderSettings, *, noun: str,
         prompts: one scene each.
         settings: how many pictures of each, and what they should not show.
         noun: what `{noun}` stands for.
+        members: the named subjects, which `{name}` stands for.
         shift: added to every seed.
 
     Raises:
-        SamecastError: no prompt, one that is empty or no text, `{noun}` without a noun, or seeds for other pictures.
+        SamecastError: no prompt, one that is empty or no text, `{noun}` without a noun, a name without a
+            subject, or seeds for other pictures.
     """
     if isinstance(prompts, str):
         raise SamecastError(f"prompts must be a list of texts; got the one text {prompts[:40]!r}")
     if not prompts:
         raise SamecastError("at least one prompt is needed; got none")
     check_prompts(prompts)
-    negative = expand(settings.negative_prompt, noun)
+    negative = fill_in(settings.negative_prompt, noun, members).text
     wanted = [prompt for prompt in prompts for _ in range(settings.num_images_per_prompt)]
     seeds = settings.seeds(len(prompts))
+    filled = [fill_in(prompt, noun, members) for prompt in wanted]
     return tuple(
-        Target(Branch("target", index, expand(prompt, noun), negative), prompt, seed + shift)
-        for index, (prompt, seed) in enumerate(zip(wanted, seeds, strict=True))
+        Target(Branch("target", index, of.text, negative, named=of.named), prompt, seed + shift)
+        for index, (of, prompt, seed) in enumerate(zip(filled, wanted, seeds, strict=True))
     )
 
 
@@ -64,9 +69,7 @@ def expand(text: str, noun: str) -> str:
     Raises:
         SamecastError: it asks for a noun and there is none.
     """
-    if NOUN in text and not noun:
-        raise SamecastError(f"{text[:40]!r} speaks of {NOUN}, but the subject has no class_noun")
-    return text.replace(NOUN, noun)
+    return fill_in(text, noun).text
 
 
 def split_evenly(members: Sequence[_Member], largest: int) -> list[tuple[_Member, ...]]:

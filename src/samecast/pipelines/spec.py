@@ -167,10 +167,8 @@ class AttachSpec:
 
     def _check_looks(self, backbone: Adopted, resolved: Resolved, timeline: StockTimeline, pairings: Branches) -> None:
         """Refuses what cannot be seen in this call's pictures, or is read before it is seen."""
-        texts = [branch.prompt for branch in pairings.targets]
-        if resolved.plan.masks_sources:
-            texts += [resolved.caption] if self.photos else [branch.prompt for branch in pairings.sources]
-        resolved.check_words(backbone, texts)
+        sources = pairings.sources if resolved.plan.masks_sources else ()
+        resolved.check_words(backbone, (*pairings.targets, *sources))
         for map_spec in resolved.map_specs:
             first = min(min(rule.steps.select(timeline.steps)) for rule in self.rules if rule.tokens == map_spec.tokens)
             # Sources in the batch are first seen in this very call, like targets.

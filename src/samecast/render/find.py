@@ -71,7 +71,7 @@ def find_masks(
         raise SamecastError("nothing to look for: give at least one SubjectTokens")
     map_specs = tuple(dict.fromkeys(make_map_spec(each, crossed, schedule, request.noun) for each in tokens))
     resolved = Resolved.of(Plan(), map_specs, request.noun, request.caption)
-    resolved.check_words(backbone, (resolved.caption,))
+    resolved.check_words(backbone, request.sources()[:1])
     pictures = read_pictures(replace(request, subject=replace(subject, masks=())), backbone)
     references, size = pictures.references, (pictures.height, pictures.width)
     schedule = backbone.schedule(settings.num_inference_steps, size)

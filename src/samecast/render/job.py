@@ -14,27 +14,23 @@ from jaxtyping import Float
 from PIL import Image
 from torch import Tensor
 
+from samecast.attention.modes.base import given_for
 from samecast.attention.plan import Masks
-from samecast.core.batch import Branches, Role
+from samecast.core.batch import Branch, Branches, Role
 from samecast.core.noise import seeded_noise, spherical_blend
-from samecast.engine.attention_store import Blanks, map_sources
+from samecast.engine.attention_store import map_sources
 from samecast.engine.checks import check_one_batch
 from samecast.engine.denoise import States, denoise_targets, never, reconstruct
 from samecast.engine.given import to_subject_mask
-from samecast.engine.memory import GIB
 from samecast.engine.prepare import prepare, resolve, rows_beside, source_steps
 from samecast.engine.source import Trajectory, encode_photos
 from samecast.engine.targets import Target, split_evenly
-from samecast.models.backbone import to_pictures
 from samecast.models.base import Backbone
-from samecast.render.found import found_masks
+from samecast.render.finish import finish
 from samecast.render.kept import KeptSources, Sources, sources_key
-from samecast.render.provenance import describe_model, describe_quality, describe_request, finite
-from samecast.render.quality import measure
 from samecast.render.request import Request, read_pictures
-from samecast.render.result import Progress, Render, RenderResult
+from samecast.render.result import Progress, RenderResult
 from samecast.render.sources import generate, invert, make_counter
-from samecast.render.warnings import idle_words, warnings_of
 from samecast.render.world import foreign_photos
 
 _log = logging.getLogger(__name__)
@@ -72,9 +68,10 @@ class Job:
             targets=len(self.targets),
             noun=request.noun,
             caption=request.caption,
+            members=request.members,
         )
-        captions = (resolved.caption,) if resolved.plan.masks_sources else ()
-        resolved.check_words(backbone, (*captions, *(target.branch.prompt for target in self.targets)))
+        seen = self.sources if resolved.plan.masks_sources else ()
+        resolved.check_words(backbone, (*seen, *(target.branch for target in self.targets)))
         self.pictures = read_pictures(self.request, backbone)
         schedule = backbone.schedule(self.settings.num_inference_steps, (self.pictures.height, self.pictures.width))
         self.given_masks = self._subject_masks()
@@ -118,96 +115,14 @@ class Job:
         with self.session:
             clean_sources, trajectory = self._sources()
             latents = yield from self._denoise(trajectory, stop)
-            checks = self.settings.check_inversion and not self._interrupted
+            checks = self.settings.check_inversion and not self.interrupted
             reconstructed = self._reconstruct(trajectory) if checks else ()
-        return self._result(clean_sources, latents, reconstructed)
-
-    def _result(
-        self,
-        clean_sources: Float[Tensor, "source channel height width"] | None,
-        latents: Sequence[Float[Tensor, "channel height width"]],
-        reconstructed: Sequence[Image.Image],
-    ) -> RenderResult:
-        """All decoded and described."""
-        renders: list[Render] = []
-        pixels: list[Tensor] = []
-        for target, latent in zip(self.targets, latents, strict=False):
-            decoded = self.backbone.decode_pixels(latent[None])
-            renders.append(Render(to_pictures(decoded)[0], target.branch.prompt, target.seed))
-            if self.request.output_type in ("np", "pt"):
-                pixels.append(decoded)
-            self.progress("decode", len(renders), len(latents))
-        sources = () if clean_sources is None else tuple(self.backbone.decode(clean_sources))
-        references = self.pictures.references  # a generated source has none
-        autoencoder = measure(references, sources) if references else ()
-        inversion = measure(references, reconstructed) if reconstructed else ()
-        psnr = min((each.psnr for each in autoencoder), default=None)
-        found = self.foreign + warnings_of(
-            self.request,
-            autoencoder=autoencoder,
-            inversion=inversion,
-            changed=self.session.changed,
-            keeping=self.prepared.keeping,
-            blanks=self._blanks(),
-            idle_words=idle_words(self.request, self.backbone),
-        )
-        warnings = (*self._interventions(), *found)
-        size = self.pictures.height, self.pictures.width
-        masks = () if self.store is None else found_masks(self.store.masks(), self.prepared.map_specs, size)
-        counts = {
-            "evaluations": self.session.evaluations - self.map_evaluations - self.check_evaluations,
-            "map_evaluations": self.map_evaluations,
-            "check_evaluations": self.check_evaluations,
-        }
-        provenance = {
-            **describe_request(self._as_run(), self.pictures, self.targets),
-            **describe_model(self.backbone),
-            "batch_shapes": {str(rows): calls for rows, calls in sorted(self.session.batch_shapes.items())},
-            **counts,
-            "source_psnr": finite(psnr),
-            "autoencoder": describe_quality(autoencoder),
-            "inversion": describe_quality(inversion),
-            "warnings": list(warnings),
-        }
-        return RenderResult(
-            renders=tuple(renders),
-            sources=sources,
-            references=references,
-            autoencoder=autoencoder,
-            inversion=inversion,
-            source_psnr=psnr,
-            provenance=provenance,
-            warnings=warnings,
-            reference_masks=self.pictures.reference_masks,
-            target_masks=self.pictures.target_masks,
-            found_masks=masks,
-            latents=torch.stack(list(latents)) if latents else None,
-            pixels=torch.cat(pixels) if pixels else None,
-            output_type=self.request.output_type,
-            reused_evaluations=self.reused_evaluations,
-            **counts,
-        )
-
-    def _as_run(self) -> Request:
-        """The request with the size and memory that it took, which a later time may choose otherwise."""
-        settings = replace(self.settings, height=self.pictures.height, width=self.pictures.width)
-        if settings.source_memory is None and self.prepared.keeping.kept:
-            settings = replace(settings, source_memory=self.prepared.keeping.kept / GIB)
-        return replace(self.request, settings=settings)
+        return finish(self, clean_sources, latents, reconstructed)
 
     @property
-    def _interrupted(self) -> bool:
+    def interrupted(self) -> bool:
+        """Whether steps were left out at a caller's request."""
         return self.steps_taken < self.steps
-
-    def _interventions(self) -> list[str]:
-        """What the caller did to it on the way."""
-        data: list[str] = []
-        if self._interrupted:
-            steps = f"{self.steps_taken} of {self.steps} steps"
-            data.append(f"interrupted after {steps}: the last pictures are unfinished, and others may not be begun")
-        if self.replaced:
-            data.append("latents were replaced by the caller, which the record cannot repeat")
-        return data
 
     def _branches(self, targets: Sequence[Target]) -> Branches:
         guidance = self.settings.guidance, self.settings.guidance_rescale
@@ -257,8 +172,8 @@ class Job:
         advance = self.counter("denoise", len(self.chunks))
         same_start = self.settings.noise_share == 0
         if self.store is not None and trajectory is not None and self.run.plan.masks_sources:
-            caption, rows = self.prepared.caption, self.prepared.rows
-            self.map_evaluations = map_sources(self.run, self.store, trajectory, caption, rows=rows)
+            caption, captions, rows = self.prepared.caption, self.prepared.captions, self.prepared.rows
+            self.map_evaluations = map_sources(self.run, self.store, trajectory, caption, captions=captions, rows=rows)
         latents: list[Tensor] = []
         for chunk in self.chunks:
             if stop():
@@ -306,15 +221,14 @@ class Job:
 
     def _subject_masks(self) -> Masks:
         targets = [target.branch for target in self.targets]
-        of_branches = [
-            *zip(self.sources, self.pictures.reference_masks, strict=False),
-            *zip(targets, self.pictures.target_masks, strict=False),
-        ]
-        return {("given", branch): to_subject_mask(mask) for branch, mask in of_branches}
-
-    def _blanks(self) -> Blanks:
-        given = {key: mask.blank for key, mask in self.given_masks.items()}
-        return given if self.store is None else {**given, **self.store.blank()}
+        given: list[tuple[tuple[str, Branch], Image.Image | None]] = []
+        for branches, key, masks in (
+            (self.sources, "", self.pictures.reference_masks),
+            (targets, "", self.pictures.target_masks),
+            *((targets, name, masks) for name, masks in self.pictures.subject_masks.items()),
+        ):
+            given += [((given_for(key), branch), mask) for branch, mask in zip(branches, masks, strict=False)]
+        return {key: to_subject_mask(mask) for key, mask in given if mask is not None}
 
     def _start(self, target: Target, trajectory: Trajectory | None) -> Float[Tensor, "channel height width"]:
         """Of several references the first gives the layout."""

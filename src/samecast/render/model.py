@@ -1,22 +1,24 @@
 """A loaded model, and what it can be asked to do."""
 
+import typing
 import warnings
 from collections.abc import Callable, Sequence
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
-from samecast.attention.methods import SUBJECT, masactrl
+from samecast.attention.methods import SUBJECT, cast, masactrl
 from samecast.attention.rule import Rule, Rules
 from samecast.concepts.apply import Applied
 from samecast.core.settings import RenderSettings
 from samecast.core.tokens import SubjectTokens
 from samecast.engine.checks import check_rules
 from samecast.engine.denoise import States, outcome
-from samecast.engine.given import GivenMask, several_masks
+from samecast.engine.given import TargetMasks, masks_by_name
 from samecast.errors import SamecastError, SamecastWarning
 from samecast.models.base import Backbone
 from samecast.models.loading import EMBEDDED, load_backbone
@@ -28,13 +30,11 @@ from samecast.render.kept import KeptSources
 from samecast.render.request import Request
 from samecast.render.result import OutputType, Progress, RenderResult
 from samecast.render.weighted import Weighted, apply_weighted, read_weighted
-from samecast.subject import Subject
+from samecast.subject import Subject, several_subjects
 
 if TYPE_CHECKING:
     from diffusers.pipelines.stable_diffusion.pipeline_stable_diffusion import StableDiffusionPipeline
     from diffusers.pipelines.stable_diffusion_xl.pipeline_stable_diffusion_xl import StableDiffusionXLPipeline
-
-MASACTRL = masactrl()
 
 
 def load(
@@ -87,7 +87,7 @@ def _returned_latents(returned: Any) -> Tensor | None:
         raise SamecastError(
             f"callback_on_step_end must return a dictionary, with latents or empty; got a {type(returned).__name__}"
         )
-    data = cast(dict[str, Any], returned)
+    data = typing.cast(dict[str, Any], returned)
     if others := sorted(map(str, data.keys() - {"latents"})):
         raise SamecastError(f"callback_on_step_end can replace latents, and nothing else; got {', '.join(others)}")
     return data.get("latents")
@@ -121,14 +121,14 @@ class Model:
 
     def render(
         self,
-        subject: Subject | None,
+        subject: Subject | Sequence[Subject] | None,
         prompts: Sequence[str],
         *,
-        rules: Rules | Rule = MASACTRL,
+        rules: Rules | Rule | None = None,
         settings: RenderSettings | None = None,
         generator: Generators | None = None,
         output_type: OutputType = "pil",
-        target_masks: GivenMask | Sequence[GivenMask] = (),
+        target_masks: TargetMasks = (),
         progress: Progress | bool | None = None,
         callback_on_step_end: StepCallback | None = None,
         **changes: Any,
@@ -136,10 +136,13 @@ class Model:
         """Renders the subject in new scenes.
 
         Args:
-            subject: whom to keep the same; None generates the source from `settings.source_prompt`, or renders without
-                any source where the rules are empty and `settings.init` is `noise`.
-            prompts: one scene each; `{noun}` stands for the subject's class noun.
-            rules: who reads whom, where and when; `()` is no control.
+            subject: whom to keep the same, or several with names; None generates the source from
+                `settings.source_prompt`, or renders without any source where the rules are empty and `settings.init`
+                is `noise`.
+            prompts: one scene each; `{noun}` stands for the subject's class noun, and `{rex}` for the words of the
+                subject of that name.
+            rules: who reads whom, where and when; `()` is no control, and None is `masactrl()`, or `cast()` of several
+                subjects.
             settings: how to render.
             generator: in place of a seed: picture n of each prompt takes the generator's initial seed + n; of several
                 generators each picture takes its own, or picture n of each prompt the n-th. Their state is neither used
@@ -147,7 +150,7 @@ class Model:
                 is what a diffusers pipeline draws with a fresh CPU generator of that seed.
             output_type: the form of `result.images`: "pil", "np", "pt" or "latent", as in diffusers.
             target_masks: where the subject is to be in each prompt's pictures, for rules that take given masks: one for
-                each prompt, or one for all.
+                each prompt, or one for all; of named subjects by name, `{"rex": mask}`.
             progress: called with a stage, the steps done and their number; True shows bars.
             callback_on_step_end: called as in diffusers after each denoising step of each batch of pictures, with this
                 model, the step from 0, its timestep, and `{"latents": ...}`, (picture, channel, height, width). It
@@ -185,14 +188,14 @@ class Model:
 
     def states(
         self,
-        subject: Subject | None,
+        subject: Subject | Sequence[Subject] | None,
         prompts: Sequence[str],
         *,
-        rules: Rules | Rule = MASACTRL,
+        rules: Rules | Rule | None = None,
         settings: RenderSettings | None = None,
         generator: Generators | None = None,
         output_type: OutputType = "pil",
-        target_masks: GivenMask | Sequence[GivenMask] = (),
+        target_masks: TargetMasks = (),
         progress: Progress | None = None,
         **changes: Any,
     ) -> States[RenderResult]:
@@ -205,9 +208,12 @@ class Model:
         Returns:
             What `render` returns. Closing the generator earlier ends the work and leaves the model as it was.
         """
-        asked = settings_of(settings, changes, generator)
-        form, masks = output_type_of(output_type), several_masks(target_masks)
-        request = Request(subject, prompts, check_rules(rules), asked, masks, form)
+        subjects, asked = several_subjects(subject), settings_of(settings, changes, generator)
+        form, masks = output_type_of(output_type), masks_by_name(target_masks)
+        if len(subjects) > 1 and asked.init == "inverted":  # whose photo's layout it would be, nothing says
+            asked = replace(asked, init=0.0 if changes.get("init") == "inverted" else "noise")
+        chosen = check_rules(rules) if rules is not None else cast() if len(subjects) > 1 else masactrl()
+        request = Request(subjects, prompts, chosen, asked, masks, form)
         self._interrupt = False
         return Job(self.backbone, request, progress, self.kept).states(lambda: self._interrupt)
 

@@ -28,11 +28,19 @@ def describe_request(request: Request, pictures: Pictures, targets: Sequence[Tar
     return {
         "prompts": list(request.prompts),
         "seeds": [target.seed for target in targets],
-        "class_noun": request.noun,
+        "class_noun": "" if request.members else request.noun,
+        "subjects": [
+            {"name": each.name, "class_noun": each.class_noun, "photos": len(each.references), "masks": len(each.masks)}
+            for each in request.subjects
+            if each.name
+        ],
         "references": [_name(photo) for photo in request.photos],
         "reference_pixels": [_pixel_hash(reference) for reference in pictures.references],
-        "reference_masks": [_pixel_hash(mask) for mask in pictures.reference_masks],
+        "reference_masks": [_pixel_hash(mask) for mask in pictures.reference_masks if mask is not None],
         "target_masks": [_pixel_hash(mask) for mask in pictures.target_masks],
+        "subject_masks": {
+            name: [_pixel_hash(mask) for mask in masks] for name, masks in pictures.subject_masks.items()
+        },
         "rules": rules_to_data(request.rules),
         "settings": asdict(request.settings),
         "height": pictures.height,

@@ -1,6 +1,6 @@
 """What a render gives."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -54,6 +54,7 @@ class RenderResult:
         warnings: settings without effect, and limits met.
         reference_masks: the given masks as they were used, one for each reference; or none.
         target_masks: the given masks as they were used, one for each picture; or none.
+        subject_masks: likewise those of named subjects, by name.
         found_masks: for methods that look for the subject: where they found it, of all maps of the run; or none.
         map_evaluations: rows beside these that only showed where the subject is in the sources.
         check_evaluations: rows beside these that only measured the inversion.
@@ -74,6 +75,7 @@ class RenderResult:
     warnings: tuple[str, ...]
     reference_masks: tuple[Image.Image, ...] = ()
     target_masks: tuple[Image.Image, ...] = ()
+    subject_masks: Mapping[str, tuple[Image.Image, ...]] = field(default_factory=dict[str, tuple[Image.Image, ...]])
     found_masks: tuple[FoundMask, ...] = ()
     map_evaluations: int = 0
     check_evaluations: int = 0

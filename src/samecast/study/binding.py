@@ -118,8 +118,8 @@ class Binding:
         cast, plan = order.cast, self.plan(order.variant.rules)
         map_specs = looks_on(self._backbone, order.variant.rules, self.schedule, cast.noun)
         resolved = Resolved.of(plan, map_specs, cast.noun, cast.caption)
-        resolved.check_words(self._backbone, (resolved.caption, cast.prompt))
         branch = Branch("target", 0, cast.prompt, self._recipe.settings.negative_prompt)
+        resolved.check_words(self._backbone, (Branch("source", 0, cast.caption), branch))
         return PictureJob(order.key, branch, cast.seed, plan, map_specs)
 
     def check(self, subject: StudySubject) -> None:

@@ -6,6 +6,7 @@ from typing import Any
 
 from samecast.attention.modes.align import Align
 from samecast.attention.modes.base import Mode, Reader, Reading
+from samecast.attention.modes.cast import Cast
 from samecast.attention.modes.match import Match
 from samecast.attention.modes.read import Read
 from samecast.attention.modes.separate import Separate
@@ -13,7 +14,7 @@ from samecast.attention.modes.subject import SubjectOnly
 from samecast.attention.modes.weigh import Weigh
 from samecast.errors import SamecastError
 
-MODES: dict[str, type[Mode]] = {mode.name: mode for mode in (Read, Separate, SubjectOnly, Weigh, Align, Match)}
+MODES: dict[str, type[Mode]] = {mode.name: mode for mode in (Read, Separate, SubjectOnly, Weigh, Align, Match, Cast)}
 """Every mode by the name that files of rules and records give it."""
 
 
@@ -40,6 +41,7 @@ def make_mode(name: str, settings: Mapping[str, Any]) -> Mode:
 __all__ = [
     "MODES",
     "Align",
+    "Cast",
     "Match",
     "Mode",
     "Read",

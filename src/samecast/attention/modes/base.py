@@ -9,7 +9,7 @@ methods that compute.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from samecast.checked import check_fields
@@ -23,8 +23,20 @@ if TYPE_CHECKING:
 Part = Literal["query", "key", "value", "hidden"]
 """What can be kept of a row at a layer: its queries, keys and values, or the states that enter the layer."""
 
-Masks = Literal["all", "given"] | SubjectTokens
-"""Where a mode's masks come from: it takes none, the user gives them, or cross-attention maps show the subject."""
+Masks = str | SubjectTokens
+"""Where a mode's masks come from: it takes none (`all`), the user gives them (`given`, or `given_for` a named subject),
+or cross-attention maps show the subject."""
+
+
+def given_for(name: str) -> str:
+    """Under what the masks of a picture are kept that were given for one subject; one without a name has the
+    picture's."""
+    return f"given {name}".rstrip()
+
+
+def of_subject(tokens: SubjectTokens, name: str) -> SubjectTokens:
+    """What a mode looks for, for one of several subjects: the words of that subject, as a prompt names it."""
+    return replace(tokens, phrase=f"{{{name}}}") if name else tokens
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,6 +49,9 @@ class Reader:
         mask: of the row's own picture, where the mode takes it.
         masks: of each source's picture, where the mode takes them; None is every token.
         seeds: for each source, of what the mode draws at random.
+        regions: masks of the named subjects in the row's own picture, where the mode tells subjects apart.
+        region_of: for each source, which of these is of the subject that it shows; -1 for the row itself.
+        beside: for each source, whether its subject's region reads the row itself too.
     """
 
     mode: "Mode"
@@ -44,6 +59,9 @@ class Reader:
     mask: "SubjectMask | None" = None
     masks: "tuple[SubjectMask | None, ...]" = ()
     seeds: tuple[int, ...] = ()
+    regions: "tuple[SubjectMask, ...]" = ()
+    region_of: tuple[int, ...] = ()
+    beside: tuple[bool, ...] = ()
 
     def source_tokens(self, at: int, count: int) -> "Tensor":
         """Which of a source's `count` tokens show the subject, (token); every one where there is no mask."""
@@ -105,6 +123,10 @@ class Mode:
 
     masks_readers: ClassVar[bool] = False
     """Whether it takes a mask of the reader's own picture."""
+
+    by_subject: ClassVar[bool] = False
+    """Whether it tells named subjects apart: it takes a mask of the reader's picture for each, and reads the row
+    itself where none is."""
 
     is_plain: ClassVar[bool] = False
     """Whether it is attention and nothing else, so that a row which reads itself alone needs no control."""
