@@ -139,6 +139,7 @@ class Job:
             autoencoder=autoencoder,
             inversion=inversion,
             changed=self.session.changed,
+            pairing=self.backbone.default_pairing,
             keeping=self.prepared.keeping,
             blanks=self._blanks(),
             idle_words=idle_words(self.request, self.backbone),
