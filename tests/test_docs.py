@@ -5,6 +5,7 @@ import shlex
 from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import pytest
 from PIL import Image
@@ -15,6 +16,7 @@ from samecast.attention.rule_files import read_rules
 from samecast.cli import main
 from samecast.cli.parsing import parse
 from samecast.metrics import METRICS
+from samecast.models.families import FAMILIES
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -34,8 +36,9 @@ def blocks(language: str) -> list[object]:
 
 @pytest.fixture
 def own_tables() -> Iterator[None]:
-    """What a page adds to the tables of modes and metrics goes with its test."""
-    before = [(table, dict(table)) for table in (METRICS, MODES)]
+    """What a page adds to the tables of modes, metrics and families goes with its test."""
+    tables: tuple[dict[str, Any], ...] = (METRICS, MODES, FAMILIES)
+    before = [(table, dict(table)) for table in tables]
     yield
     for table, entries in before:
         table.clear()

@@ -11,6 +11,7 @@ from PIL import Image
 
 STAGES = {
     "invert": "reading the photo",
+    "mix": "reading the photo",
     "source": "making the source",
     "look": "looking",
     "denoise": "rendering",

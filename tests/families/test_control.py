@@ -13,6 +13,7 @@ from torch import Tensor
 import samecast as sc
 from samecast.attention.route import Route
 from samecast.attention.session import Session
+from tests.families.conftest import KINDS
 from tests.families.test_stock_equality import PROMPTS, SIZE, apart
 
 STEPS = 3
@@ -137,13 +138,52 @@ def test_what_memory_does_not_keep_is_computed_again(family: str, model: sc.Mode
     assert again.evaluations > kept.evaluations
 
 
-def test_matched_inversion_costs_one_evaluation_more_than_it_has_steps(
-    family: str, model: sc.Model, subject: sc.Subject
-) -> None:
-    out = render(model, subject, PROMPTS[:1], ALL, **calm(model), init="noise")
+@pytest.mark.parametrize("pairing", ["matched", "straight", None])
+@pytest.mark.parametrize("family", [*KINDS, "schnell", "klein_distilled"])
+def test_what_a_photo_costs(family: str, model: sc.Model, subject: sc.Subject, pairing: Any) -> None:
+    out = render(model, subject, PROMPTS[:1], ALL, **calm(model), init="noise", pairing=pairing)
     groups = 1 if getattr(model.backbone, "embeds_guidance", False) or not calm(model) else 2
-    # The source in all steps, and once more where inversion did not evaluate it: with the targets at the first step.
-    assert out.evaluations == STEPS + 1 + groups * STEPS
+    distilled = family in ("schnell", "klein_distilled")
+    straight = pairing == "straight" or (pairing is None and distilled)
+    assert out.provenance["settings"]["pairing"] == ("straight" if straight else "matched")
+    # Inverted, the source is evaluated at all steps, and once more where inversion did not evaluate it: with the
+    # targets at the first step. Mixed with noise, at all steps.
+    assert out.evaluations == STEPS + (not straight) + groups * STEPS
+    photo = model.backbone.encode_image(out.references[0])
+    assert np.array_equal(np.asarray(out.sources[0]), np.asarray(model.backbone.decode(photo[None])[0]))
+
+
+def test_straight_sources_are_photo_and_noise(family: str, model: sc.Model, subject: sc.Subject) -> None:
+    """Every latent that the denoiser is given of the source is (signal x0 + noise eps), with one eps."""
+    seen: list[Tensor] = []
+    backbone = model.backbone
+    predict = backbone.predict
+
+    def recorded(latents: Tensor, *others: Any) -> Tensor:
+        seen.append(latents)
+        return predict(latents, *others)
+
+    backbone.predict = recorded  # type: ignore[method-assign]
+    try:
+        out = render(model, subject, PROMPTS[:1], ALL, **calm(model), init="noise", pairing="straight", seed=11)
+    finally:
+        del backbone.predict
+    photo = backbone.encode_image(out.references[0])
+    noise = torch.randn(photo.shape, generator=torch.Generator().manual_seed(11))
+    schedule = backbone.schedule(STEPS, SIZE)
+    for step, level in enumerate(schedule.levels):
+        torch.testing.assert_close(seen[step][0], level.signal * photo + level.noise * noise, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("family", ["schnell"])
+@pytest.mark.parametrize("idle", [{"replay": False}, {"fixed_point": 1}, {"check_inversion": True}])
+def test_what_a_straight_source_has_no_use_for_is_refused(
+    family: str, model: sc.Model, subject: sc.Subject, idle: dict[str, Any]
+) -> None:
+    with pytest.raises(sc.SamecastError, match="would have no effect with pairing='straight'"):
+        render(model, subject, PROMPTS[:1], ALL, pairing="straight", **idle)
+    out = render(model, subject, PROMPTS[:1], ALL, **idle)  # asks for an inversion, and gets one
+    assert out.provenance["settings"]["pairing"] == "matched"
 
 
 def test_the_model_is_as_before_afterwards(family: str, model: sc.Model, subject: sc.Subject) -> None:

@@ -13,8 +13,10 @@ from samecast.core.layers import select_layers
 from samecast.models.families import FAMILIES
 from samecast.models.flux import FluxBackbone
 from samecast.models.loading import load_backbone
+from tests.families.tiny import MAKERS
 
 
+@pytest.mark.parametrize("family", MAKERS)
 def test_a_saved_pipeline_is_loaded_as_it_was(family: str, tiny: Any, tmp_path: Path) -> None:
     tiny(family).save_pretrained(tmp_path / "model")
     backbone = load_backbone(tmp_path / "model", device="cpu")

@@ -7,6 +7,7 @@ import pytest
 
 import samecast as sc
 from tests.families.stock import call
+from tests.families.tiny import MAKERS
 
 STEPS = 3
 # Two prompts of different length: padding, masks and lengths are in it.
@@ -25,6 +26,7 @@ def apart(one: np.ndarray, other: np.ndarray) -> float:
     return float(np.abs(one - other).max())
 
 
+@pytest.mark.parametrize("family", MAKERS)
 def test_pictures_equal_the_stock_pipeline(family: str, model: sc.Model) -> None:
     stock = call(model.pipeline, family, PROMPTS, size=SIZE, seeds=[3, 3], steps=STEPS)
     assert apart(own(model, seed=3), stock) < TOLERANCE

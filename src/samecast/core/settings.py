@@ -10,7 +10,7 @@ from samecast.checked import Option, Within, check_fields
 from samecast.errors import SamecastError
 
 Fit = Literal["keep", "crop", "pad"]
-Pairing = Literal["matched", "masactrl"]
+Pairing = Literal["matched", "masactrl", "straight"]
 Seed = Annotated[int, Within(0, 2**63 - 1)]
 
 RENAMED: dict[str, str | tuple[str, ...]] = {
@@ -91,9 +91,14 @@ class RenderSettings:
     source_prompt: Annotated[str, Option("subject")] = ""
     """Caption of the reference. Without a photo, the reference is generated from it."""
 
-    pairing: Annotated[Pairing, Option("advanced")] = "matched"
-    """Which timestep inversion tells the denoiser: `matched` to the latent it is given (least work), or the next one,
-    as the code of MasaCtrl and of the AIKU study does (one more evaluation for each controlled step)."""
+    pairing: Annotated[
+        Pairing | None,
+        Option("advanced", default="the model's: straight for models distilled to a few steps, matched for all others"),
+    ] = None
+    """Which timestep inversion gives the denoiser: `matched` to the latent it is given (least work), or `masactrl`, the
+    next one, as the code of MasaCtrl and of the AIKU study does (one more evaluation for each controlled step).
+    `straight` does not invert: a photo's latent at each step is the photo's and one fixed noise, mixed, which takes an
+    evaluation for each controlled step; the noise is the seed's."""
 
     replay: Annotated[bool, Option("advanced")] = True
     """Replay photos: at every step a photo's latent is the one that inversion passed through, so that it ends as the
@@ -123,10 +128,18 @@ class RenderSettings:
         check_fields(self)
         if self.seed == ():
             raise SamecastError("seed must be one number, or at least one; got none")
+        if self.pairing == "straight":
+            idle = {"replay=False": not self.replay, "fixed_point": self.fixed_point}
+            idle |= {"check_inversion": self.check_inversion}
+            for name, on in idle.items():
+                if on:
+                    raise SamecastError(f"{name} would have no effect with pairing='straight', which inverts nothing")
 
-    def settled(self, guidance_scale: float) -> "RenderSettings":
-        """These settings with the model's scale of guidance where they leave it to the model."""
-        return self if self.guidance_scale is not None else replace(self, guidance_scale=guidance_scale)
+    def settled(self, guidance_scale: float, pairing: Pairing = "matched") -> "RenderSettings":
+        """These settings with the model's scale of guidance and pairing where they leave them to the model."""
+        scale = guidance_scale if self.guidance_scale is None else self.guidance_scale
+        inverts = not self.replay or self.fixed_point or self.check_inversion
+        return replace(self, guidance_scale=scale, pairing=self.pairing or ("matched" if inverts else pairing))
 
     @property
     def first_seed(self) -> int:

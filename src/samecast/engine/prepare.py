@@ -213,7 +213,9 @@ def largest_batch(shape: tuple[int, int, int], batch_rows: int | None, groups: i
 
 def kept_steps(settings: RenderSettings) -> range:
     """The steps whose inputs an inversion evaluates just as a source would; none by MasaCtrl's pairing, or where the
-    source is not replayed."""
+    source is not replayed. A source that is not inverted is evaluated at all."""
+    if settings.pairing == "straight":
+        return range(settings.num_inference_steps)
     return range(1, settings.num_inference_steps) if settings.pairing == "matched" and settings.replay else range(0)
 
 

@@ -169,6 +169,43 @@ def invert_references(
     return Trajectory(sources, stacked, kept, branches.layout(targets=()).row_of)
 
 
+def mix_references(
+    run: Run,
+    branches: Branches,
+    references: Float[Tensor, "source channel height width"],
+    noise: Float[Tensor, "source channel height width"],
+    *,
+    store: Book | None = None,
+    advance: Advance,
+) -> Trajectory:
+    """The straight way from noise to encoded photos, without an inversion: signal * photo + noise * eps at each level,
+    one fixed noise for each. In flow matching that is the path of training, x_s = (1 - s) x0 + s eps.
+
+    Takes one evaluation for each step at which something is kept of it, or seen in it, at most one a step.
+
+    Args:
+        run: the render's fixed parts.
+        branches: whose sources these are.
+        references: the photos' latents.
+        noise: of each.
+        store: takes the maps of these evaluations, where the caption has the words.
+        advance: called after each step that changes anything.
+    """
+    sources, schedule = branches.sources, run.schedule
+    layout = branches.layout(targets=())
+    levels = [level.signal * references + level.noise * noise for level in schedule.levels]
+    kept: dict[int, Mapping[int, States]] = {}
+    for step in schedule.working_steps:
+        keep = run.keeps_at(step)
+        if keep or (store is not None and store.wanted_at(step)):
+            at_hand = dict(zip(sources, levels[step], strict=True))
+            _, states = _evaluate(run, layout, at_hand, (step, schedule.timesteps[step]), keep, store)
+            if keep:
+                kept[step] = states
+        advance()
+    return Trajectory(sources, torch.stack([*levels, references]), kept, layout.row_of)
+
+
 def _evaluate(
     run: Run,
     layout: Layout,

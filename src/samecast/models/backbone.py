@@ -12,7 +12,7 @@ from PIL import Image
 from torch import Tensor
 
 from samecast.core.ddim import PredictionType
-from samecast.core.settings import RenderSettings
+from samecast.core.settings import Pairing, RenderSettings
 from samecast.errors import SamecastError
 from samecast.models.base import GUIDANCE, GroupOrder, ModelIdentity
 from samecast.models.finite import check_finite
@@ -66,9 +66,14 @@ class PipelineBackbone(ABC):
         """The guidance scale in the pipeline's index, else the family's default."""
         return float(self.pipeline.config.get(GUIDANCE, self.customary_guidance))
 
+    @property
+    def default_pairing(self) -> Pairing:
+        """An inversion, replayed."""
+        return "matched"
+
     def settle(self, settings: RenderSettings) -> RenderSettings:
         """Settings with the model's guidance scale, which is that of classifier-free guidance."""
-        settled = settings.settled(self.default_guidance)
+        settled = settings.settled(self.default_guidance, self.default_pairing)
         if settings.true_cfg_scale not in (None, settled.guidance_scale):
             raise SamecastError(
                 f"true_cfg_scale {settings.true_cfg_scale:g} would have no effect: guidance_scale is that of"

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from samecast.core.ddim import Schedule
 from samecast.core.layers import Layer
-from samecast.core.settings import RenderSettings
+from samecast.core.settings import Pairing, RenderSettings
 from samecast.core.spans import Spans
 
 Processor = Callable[..., Tensor]
@@ -159,6 +159,11 @@ class Backbone(Protocol):
             size: height and width of the pictures in pixels, on which a flow schedule's shift depends; None is the
                 model's default.
         """
+        ...
+
+    @property
+    def default_pairing(self) -> Pairing:
+        """How photos become sources, where nothing else is asked for."""
         ...
 
     def settle(self, settings: RenderSettings) -> RenderSettings:

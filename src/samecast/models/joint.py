@@ -17,7 +17,7 @@ from torch import Tensor
 
 from samecast.core.ddim import Schedule
 from samecast.core.layers import Kind, Layer, Stage
-from samecast.core.settings import RenderSettings
+from samecast.core.settings import Pairing, RenderSettings
 from samecast.core.spans import Spans
 from samecast.errors import SamecastError
 from samecast.models.backbone import PipelineBackbone
@@ -104,6 +104,11 @@ class JointBackbone(PipelineBackbone):
         """Whether guidance_scale has any effect."""
         return True
 
+    @property
+    def default_pairing(self) -> Pairing:
+        """Models distilled to a few steps invert badly: their steps are long, and their flow bends."""
+        return "matched" if self.takes_guidance else "straight"
+
     def settle(self, settings: RenderSettings) -> RenderSettings:
         """Settings with the model's guidance; see `Backbone`."""
         if self.takes_guidance and not self.embeds_guidance:
@@ -114,7 +119,7 @@ class JointBackbone(PipelineBackbone):
                 " without guidance; leave it out"
             )
         true = 1.0 if settings.true_cfg_scale is None else settings.true_cfg_scale
-        return replace(settings.settled(self.default_guidance), true_cfg_scale=true)
+        return replace(settings.settled(self.default_guidance, self.default_pairing), true_cfg_scale=true)
 
     @property
     def default_size(self) -> int:

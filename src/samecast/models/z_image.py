@@ -45,7 +45,7 @@ class ZImageBackbone(JointBackbone):
     def settle(self, settings: RenderSettings) -> RenderSettings:
         """Settings with the model's guidance: `guidance_scale` is, as in diffusers, one less than elsewhere, and 0 is
         none."""
-        settled = settings.settled(self.default_guidance)
+        settled = settings.settled(self.default_guidance, self.default_pairing)
         true = 1 + settled.embedded_guidance
         if settings.true_cfg_scale not in (None, true):
             raise SamecastError(

@@ -3,14 +3,16 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
+import torch
 from PIL import Image
 
 from samecast.attention.attend import States
 from samecast.core.batch import Branches, Place
+from samecast.core.noise import seeded_noise
 from samecast.engine.attention_store import AttentionStore, map_sources
 from samecast.engine.prepare import Prepared
 from samecast.engine.run import Run
-from samecast.engine.source import Trajectory, encode_photos, invert_references
+from samecast.engine.source import Trajectory, encode_photos, invert_references, mix_references
 
 
 @dataclass(frozen=True)
@@ -51,7 +53,8 @@ class Replay:
 
 
 def trace_photos(prepared: Prepared, photos: Sequence[Image.Image], branches: Branches) -> Replay:
-    """Inverts photos and keeps what is read of them at every controlled step, as far as memory allows.
+    """Inverts photos and keeps what is read of them at every controlled step, as far as memory allows. For models
+    distilled to a few steps photos are mixed with noise instead.
 
     Matched inversion never evaluates the first step's input, where our own loop would take the sources into the batch;
     a stock pipeline's batch is closed, so that step is evaluated here.
@@ -63,10 +66,15 @@ def trace_photos(prepared: Prepared, photos: Sequence[Image.Image], branches: Br
     """
     run, store = prepared.run, prepared.store()
     encoded = encode_photos(run.backbone, photos)
-    trajectory = invert_references(run, branches, encoded, pairing="matched", advance=lambda: None)
+    if run.backbone.default_pairing == "straight":
+        channels, height, width = encoded.shape[1:]
+        noise = torch.stack([seeded_noise((channels, height, width), branch.index) for branch in branches.sources])
+        trajectory = mix_references(run, branches, encoded, noise.to(encoded), advance=lambda: None)
+    else:
+        trajectory = invert_references(run, branches, encoded, pairing="matched", advance=lambda: None)
     if store is not None:
         map_sources(run, store, trajectory, prepared.caption, rows=len(photos))
     replay = Replay(run, branches, trajectory, store)
-    if not run.keeps_at(0):
+    if not run.keeps_at(0) or 0 in trajectory.kept:
         return replay
     return replace(replay, trajectory=replace(trajectory, kept={**trajectory.kept, 0: replay.evaluate(0)}))

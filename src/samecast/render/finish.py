@@ -55,6 +55,7 @@ def finish(
         autoencoder=autoencoder,
         inversion=inversion,
         changed=job.session.changed,
+        pairing=job.backbone.default_pairing,
         keeping=job.prepared.keeping,
         blanks=_blanks(job),
         idle_words=idle_words(job.request, job.backbone),

@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from itertools import count
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -13,7 +14,15 @@ from samecast.core.settings import RenderSettings
 from samecast.engine.attention_store import AttentionStore
 from samecast.engine.prepare import kept_steps
 from samecast.engine.run import Advance, Run
-from samecast.engine.source import Level, Note, Trajectory, generate_sources, invert_references, join_trajectories
+from samecast.engine.source import (
+    Level,
+    Note,
+    Trajectory,
+    generate_sources,
+    invert_references,
+    join_trajectories,
+    mix_references,
+)
 from samecast.engine.targets import split_evenly
 from samecast.render.result import Progress
 
@@ -62,6 +71,9 @@ def invert(
         note: called after each step, if all go in one batch.
     """
     # Where states are kept, a photo with a caption has a row without it beside it.
+    if settings.pairing == "straight":
+        return _mixed(run, sources, encoded, settings, rows=rows, counter=counter, store=store)
+    assert settings.pairing is not None  # the settings of a run are settled
     keeps = any(run.keeps_at(step) for step in kept_steps(settings)) or not settings.replay
     of_one = len(Branches((), (sources[0],), settings.guidance if keeps else 1.0).layout(targets=()).rows)
     chunks = split_evenly(sources, max(1, rows // of_one))
@@ -86,6 +98,30 @@ def invert(
             branches = replace(branches, guidance_rescale=settings.guidance_rescale)
             inverted = generate_sources(run, branches, inverted.latents[0], store=store, advance=advance)
         parts.append(inverted)
+    return join_trajectories(parts)
+
+
+def _mixed(
+    run: Run,
+    sources: Sequence[Branch],
+    encoded: Float[Tensor, "source channel height width"],
+    settings: RenderSettings,
+    *,
+    rows: int,
+    counter: Counter,
+    store: AttentionStore | None,
+) -> Trajectory:
+    """Photos mixed with noise; reference n has the seed after that of reference n - 1."""
+    of_one = len(Branches((), (sources[0],), settings.guidance).layout(targets=()).rows)
+    chunks = split_evenly(sources, max(1, rows // of_one))
+    advance = counter("mix", len(chunks))
+    parts: list[Trajectory] = []
+    for chunk in chunks:
+        latents = encoded[[branch.index for branch in chunk]]
+        shape = (latents.shape[1], latents.shape[2], latents.shape[3])
+        noise = torch.stack([seeded_noise(shape, settings.first_seed + branch.index) for branch in chunk])
+        branches = Branches((), chunk, settings.guidance)
+        parts.append(mix_references(run, branches, latents, noise.to(latents), store=store, advance=advance))
     return join_trajectories(parts)
 
 

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Sequence
 
+from samecast.core.settings import Pairing
 from samecast.engine.attention_store import Blanks, blank_warnings
 from samecast.engine.memory import MemoryPlan
 from samecast.models.base import Backbone
@@ -24,6 +25,7 @@ def warnings_of(
     changed: bool,
     keeping: MemoryPlan,
     blanks: Blanks,
+    pairing: Pairing = "matched",
     idle_words: Sequence[str] = (),
 ) -> tuple[str, ...]:
     """All warnings of a run.
@@ -35,10 +37,12 @@ def warnings_of(
         changed: whether control made any difference.
         keeping: what memory allowed to keep of the sources.
         blanks: masks that told nothing apart, and where.
+        pairing: the model's own.
         idle_words: what is wrong with modifier tokens, as `idle_words` finds it.
     """
     settings, found = request.settings, list[str]()
-    if settings.seed is not None and settings.noise_share == 0 and not request.generated:
+    fixed = settings.noise_share == 0 and not request.generated and settings.pairing != "straight"
+    if settings.seed is not None and fixed:
         found.append("the seed has no effect with init='inverted': nothing is random; init='noise' or a blend uses it")
     scale = "guidance_scale" if settings.true_cfg_scale is None else "true_cfg_scale"
     if settings.negative_prompt and settings.guidance <= 1:
@@ -50,7 +54,10 @@ def warnings_of(
     if settings.check_inversion and not inversion:
         found.append("check_inversion has no effect: no photo is inverted for this request")
     if not request.inverts:
-        idle = {"fixed_point": bool(settings.fixed_point), "pairing": settings.pairing != "matched"}
+        idle = {
+            "fixed_point": bool(settings.fixed_point),
+            "pairing": settings.pairing not in (None, "matched", pairing),
+        }
         idle |= {"replay=False": not settings.replay}
         found += [f"{name} has no effect: no photo is inverted for this request" for name, on in idle.items() if on]
     if request.photos and not request.inverts:

@@ -203,7 +203,7 @@ def _article(
             "steps": str(recipe.settings.num_inference_steps),
             "guidance": str(recipe.settings.guidance),
             "start": str(recipe.settings.init),
-            "pairing": recipe.settings.pairing,
+            "pairing": recipe.settings.pairing or "",
             **asked,
             "folder": folder.path.name,
         },

@@ -139,10 +139,12 @@ def rule_facts(recipe: Recipe, rules: Sequence[Rule]) -> dict[str, Any]:
         "negative_prompt": settings.negative_prompt,
         "rules": rules_to_data(tuple(rules)),
         "steps": settings.num_inference_steps,
-        "guidance_scale": settings.guidance,
+        "guidance_scale": settings.embedded_guidance,
+        "true_cfg_scale": settings.true_cfg_scale,
         "guidance_rescale": settings.guidance_rescale,
         "init": settings.noise_share,
         "pairing": settings.pairing,
+        "source_noise": settings.first_seed if settings.pairing == "straight" else None,
         "replay": settings.replay,
         "fixed_point": settings.fixed_point,
         # If these are None, the fitted photos determine the size, and their pixels are in the key.
