@@ -26,7 +26,7 @@ class RenderFields:
     def build_form(self, examples: tuple[str, ...]) -> None:
         """Makes all fields, in their order."""
         self.upload = gr.File(
-            label="Photos of the subject", file_count="multiple", file_types=["image"], height=120, elem_id="photos"
+            label="Photos of the subject", file_count="multiple", file_types=["image"], height=150, elem_id="photos"
         )
         with gr.Row(elem_classes="sc-examples"):
             self.examples = {
@@ -55,9 +55,13 @@ class RenderFields:
             self._more()
         with gr.Accordion("Concepts and LoRA", open=False):
             self.strengths = widget("strengths", {"names": [], "of": {}})
+
+    def build_expert(self) -> None:
+        """Makes the fields that a page leaves closed, with room for the picture of layers and steps."""
         with gr.Accordion("Expert", open=False, elem_id="expert"):
             self.grid = widget("grid", {}, elem_id="grid")
-            self._expert()
+            with gr.Group(elem_classes="sc-experts"):
+                self._expert()
         self.where = [self.options[flag] for flag in ("--start", "--final", "--layers")]
         self.steps = self.options["--num-inference-steps"]
         self.inputs: set[Any] = {

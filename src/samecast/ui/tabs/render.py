@@ -38,9 +38,10 @@ class RenderTab(RenderForm):
         with gr.Row(equal_height=False):
             with gr.Column(scale=5, min_width=340):
                 self.build_form(EXAMPLES)
-            with gr.Column(scale=8, min_width=340):
+            with gr.Column(scale=8, min_width=340, elem_classes="sc-stick"):
                 self.runner = widget("runner", kind="render")
                 self.results = widget("results", elem_id="results")
+                self.build_expert()
                 with gr.Accordion("The same as a command and in Python", open=False, elem_id="same") as self.same:
                     self.command = gr.Code(label="Command", language="shell", interactive=False, wrap_lines=True)
                     self.python = gr.Code(label="Python", language="python", interactive=False)
@@ -69,7 +70,8 @@ class RenderTab(RenderForm):
         moved: dict[str, Any] = {"outputs": [self.preset, *self.where[:2]], "trigger_mode": "always_last", **QUIET}
         gr.on([self.slider.release, self.slider.input], lambda: (None, "", ""), None, **moved).then(**drawing)
         self.method.change(method_sentences().get, self.method, self.sentence, **QUIET)
-        changes = [self.method.input, self.steps.input, *(self.options[flag].input for flag in METHOD_FLAGS)]
+        self.steps.change(self.redrawn, self.inputs, self.grid, trigger_mode="always_last", **QUIET)
+        changes = [self.method.input, *(self.options[flag].input for flag in METHOD_FLAGS)]
         gr.on(changes, trigger_mode="always_last", **drawing)
 
     def opened(self) -> tuple[Any, Any]:
