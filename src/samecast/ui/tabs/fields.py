@@ -1,5 +1,6 @@
 """The fields of the render form, those of its own place and those that the options' dataclasses make."""
 
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,8 @@ class RenderFields:
         )
         with gr.Row(elem_classes="sc-examples"):
             self.examples = {
-                name: gr.Button(name, size="sm", min_width=60, elem_id=f"example-{name}") for name in examples
+                name: gr.Button(name, size="sm", min_width=60, elem_id=f"example-{name}", icon=example_file(name))
+                for name in examples
             }
         self.notice = gr.Markdown(elem_classes="sc-fault")
         self.board = widget("board", {"photos": []}, found=None, elem_id="board")
@@ -110,6 +112,11 @@ class RenderFields:
         """The options that have no place of their own, as their dataclasses tell them."""
         for field in expert_fields():
             self.options[field.flag] = make_field(field)
+
+
+def example_file(name: str) -> Path:
+    """An example photo that comes with the page."""
+    return Path(str(files("samecast.ui") / "examples" / f"{name}.png"))
 
 
 def is_concept(file: Path) -> bool:

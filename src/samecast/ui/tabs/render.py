@@ -3,15 +3,14 @@
 import time
 from collections.abc import Mapping
 from functools import partial
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
-from PIL import Image
 
 from samecast.cli.render import run_of
 from samecast.errors import SamecastError
+from samecast.photos import open_photo
 from samecast.ui.board import put_photos, read_board
 from samecast.ui.form import PRESETS, RESTYLE, command_of, method_sentences, words_of
 from samecast.ui.history import show_run
@@ -19,7 +18,7 @@ from samecast.ui.jobs import Job
 from samecast.ui.same import python_of
 from samecast.ui.studio import Studio
 from samecast.ui.tabs.asking import Data, RenderForm, read
-from samecast.ui.tabs.fields import METHOD_FLAGS
+from samecast.ui.tabs.fields import METHOD_FLAGS, example_file
 from samecast.ui.widgets import widget
 
 EXAMPLES = ("dog", "bear", "mug")
@@ -95,9 +94,8 @@ class RenderTab(RenderForm):
 
     def add_example(self, name: str) -> tuple[Any, str]:
         """Puts an example on the board, in place of what was there."""
-        with (files("samecast.ui") / "examples" / f"{name}.png").open("rb") as stream:
-            kept = self.studio.root.keep(Image.open(stream).convert("RGB"), name)
-        return put_photos(self.studio.root, None, [kept]), name
+        kept_as = self.studio.root.keep(open_photo(example_file(name)), name)
+        return put_photos(self.studio.root, None, [kept_as]), name
 
     def look(self, noun: str, board: Any) -> Any:
         """Finds the subject in photos that have no mask yet."""
