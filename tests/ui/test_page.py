@@ -227,9 +227,12 @@ def test_learn_two_steps_and_the_concept_is_ready_in_render(opened, root):
     page.get_by_role("option", name="textual-inversion").click()
     page.click("#learn")
     page.get_by_text("concepts/rex/rex.safetensors is ready").wait_for(timeout=60_000)
-    picture(page, "learn")
     assert (root / "concepts" / "rex" / "learn.json").is_file()
-    assert page.locator("#learned .sc-sample").count() >= 1
+    sample = page.locator("#learned .sc-sample img").first
+    sample.wait_for()
+    assert sample.evaluate("image => image.decode().then(() => image.naturalWidth > 0)")
+    page.evaluate("scrollTo(0, 0)")
+    picture(page, "learn")
     go_to(page, "Render")
     prepare(page, prompts="a <new1> dog")
     page.get_by_role("button", name="Concepts and LoRA").click()

@@ -141,7 +141,7 @@ class Job:
 
     def _sources(self) -> Sources:
         """The sources, of an earlier render where they are the same; maps are taken of an inversion as it goes."""
-        if self.kept is None or (self.store is not None and self.request.caption):
+        if self.kept is None or (self.store is not None and any(source.prompt for source in self.sources)):
             return self._make_sources()
         found, self.reused_evaluations = self.kept.sources(self.sources_key, self.run, self._make_sources)
         return found

@@ -87,7 +87,7 @@ def sources_key(request: Request, pictures: Pictures, identity: ModelIdentity) -
     return (
         *(getattr(settings, name) for name in alike),
         *(settings.guidance, settings.first_seed if request.generated else None),
-        *(pictures.height, pictures.width, photos, request.caption, request.inverts, identity),
+        *(pictures.height, pictures.width, photos, request.sources(), request.inverts, identity),
     )
 
 

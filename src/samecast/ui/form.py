@@ -40,7 +40,7 @@ def words_of(command: str, values: Values, inputs: Sequence[str] = ()) -> list[s
     words = command.split()
     for leaf in leaves(kind):
         value = values.get(leaf.flag)
-        if leaf.option.positional or value in (None, "", False, ()):
+        if leaf.option.positional or value is None or value is False or value == "":  # 0 is a value
             continue
         several = value if isinstance(value, list | tuple) else (value,)
         for each in several:

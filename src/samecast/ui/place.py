@@ -75,9 +75,9 @@ class Root:
         return found
 
     def _own(self, path: Path) -> bool:
-        """Whether it lies in uploads or rules, or in the folder of a run, a concept or a study."""
+        """Whether it lies in uploads, rules or concepts, or in the folder of a run, a concept or a study."""
         inside = path.relative_to(self.path)
-        if inside.parts[:1] in ((UPLOADS,), (RULES,)):
+        if inside.parts[0] in (UPLOADS, RULES, CONCEPTS):
             return True
         above = [path, *path.parents]
         return any((folder / kind).is_file() for folder in above[: len(inside.parts)] for kind in _KINDS)

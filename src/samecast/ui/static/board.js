@@ -54,7 +54,7 @@ samecast.widgets.board = ({ place, props, trigger }) => {
     const one = photo();
     if (!one) return;
     const image = load(one.name), wide = stage.clientWidth || 380;
-    const scale = Math.min(wide / one.width, 360 / one.height), ratio = window.devicePixelRatio || 1;
+    const scale = Math.min(wide / one.width, (stage.dataset.high || 270) / one.height), ratio = window.devicePixelRatio || 1;
     const [w, t] = [Math.round(one.width * scale), Math.round(one.height * scale)];
     if (canvas.width !== Math.round(w * ratio) || canvas.height !== Math.round(t * ratio)) {
       canvas.width = Math.round(w * ratio);

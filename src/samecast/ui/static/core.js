@@ -17,7 +17,7 @@ window.samecast = {
     node.replaceChildren(...children.flat(2).filter((child) => child !== null && child !== undefined && child !== false && child !== ""));
   },
   picture(name, alt, more) {
-    return samecast.h("img", { src: samecast.url(name), alt, loading: "lazy", ...(more || {}) });
+    return samecast.h("img", { src: samecast.url(name), alt, ...(more || {}) });
   },
   mount(kind, element, props, trigger, watch) {
     const begin = () => {
@@ -124,7 +124,10 @@ samecast.widgets.runner = ({ place, props, trigger }) => {
   }).catch(() => {});
   return () => {
     const value = props.value || {};
-    if (value.start && value.start !== job) follow(value.start);
+    if (value.start && value.start !== job) {
+      follow(value.start);
+      setTimeout(() => box.scrollIntoView({ block: "nearest", behavior: "smooth" }), 300);
+    }
     if (value.fault) { box.hidden = true; fault.classList.remove("sc-quiet"); fault.textContent = value.fault; }
     else if (value.start !== job) fault.textContent = "";
   };
@@ -151,7 +154,9 @@ samecast.widgets.theme = ({ place }) => {
   const dark = () => document.body.classList.contains("dark");
   const set = (on) => {
     document.body.classList.toggle("dark", on);
-    button.textContent = on ? "☀" : "☾";
+    button.innerHTML = on
+      ? '<svg viewBox="0 0 24 24"><circle cx="12" cy="12" r="4.5"/><path d="M12 2v2.5M12 19.5V22M2 12h2.5M19.5 12H22M4.9 4.9l1.8 1.8M17.3 17.3l1.8 1.8M4.9 19.1l1.8-1.8M17.3 6.7l1.8-1.8"/></svg>'
+      : '<svg viewBox="0 0 24 24"><path d="M20 14.5A8.5 8.5 0 0 1 9.5 4a8.5 8.5 0 1 0 10.5 10.5Z"/></svg>';
     button.setAttribute("aria-label", on ? "light colours" : "dark colours");
   };
   const button = h("button", { class: "sc-icon", type: "button", onclick: () => {

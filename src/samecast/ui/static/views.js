@@ -8,6 +8,7 @@ samecast.widgets.results = ({ place, props, trigger }) => {
   const draw = () => {
     const run = props.value;
     if (!run || !run.items) {
+      if (props.quiet) { place.replaceChildren(); return; }
       samecast.fill(place, h("div", { class: "sc-empty" },
         h("ol", null, h("li", null, "Drop a photo of your subject, or pick an example."),
           h("li", null, "Say what it is: dog, mug, chair."), h("li", null, "Describe scenes, one a line, and press Render."))));
@@ -68,7 +69,7 @@ samecast.widgets.history = ({ place, props, trigger }) => {
     samecast.fill(place, runs.length ? null : h("p", { class: "sc-empty" }, filtered ? "No run matches." : "Nothing rendered yet."),
       h("div", { class: "sc-cards" }, runs.map((run) => h("article", { class: "sc-card", "data-run": run.name },
         h("button", { type: "button", class: "sc-cover", "aria-label": `open ${run.name}`, onclick: () => trigger("open", { name: run.name }) },
-          run.pictures.slice(0, 4).map((name) => picture(name, "")), run.fault ? h("span", null, "damaged") : null),
+          run.pictures.slice(0, 4).map((name) => picture(name, "", { loading: "lazy" })), run.fault ? h("span", null, "damaged") : null),
         h("div", { class: "sc-about" }, h("b", null, run.prompts[0] || run.name),
           h("span", null, [run.name, run.pictures.length > 1 ? `${run.pictures.length} pictures` : "", run.created.slice(0, 16).replace("T", " ")].filter(Boolean).join(" · ")),
           run.fault ? h("span", { class: "sc-fault" }, run.fault) : null),
@@ -109,7 +110,7 @@ samecast.widgets.sweep = ({ place, props, trigger }) => {
     const data = props.value;
     if (!data || !data.rows) { samecast.fill(place, h("p", { class: "sc-hint" }, (data && data.fault) || "One or two settings, varied: a picture for each, with its scores. A sweep that was stopped goes on where it was.")); return; }
     samecast.fill(place, h("p", { class: "sc-hint" }, data.tally || ""), h("div", { class: "sc-scroll" }, h("table", { class: "sc-matrix" },
-      h("thead", null, h("tr", null, h("th", null, data.corner), data.columns.map((name) => h("th", { scope: "col" }, name)))),
+      h("thead", null, h("tr", null, h("th", null, data.rows.length > 1 || data.corner.includes("→") ? data.corner : `${data.corner} →`), data.columns.map((name) => h("th", { scope: "col" }, name)))),
       h("tbody", null, data.rows.map((row) => h("tr", null, h("th", { scope: "row" }, row.name), row.cells.map((cell) => h("td", null, cell
         ? [cell.picture ? picture(cell.picture, cell.name) : h("div", { class: "sc-none" }, "…"),
           h("dl", null, Object.entries(cell.scores).map(([name, score]) => [h("dt", null, name), h("dd", null, score)])),

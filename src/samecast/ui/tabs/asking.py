@@ -126,6 +126,17 @@ class RenderForm(RenderFields):
             return {}
         return self.cells(rules, str(data.get(self.steps) or 50))
 
+    def redrawn(self, data: Data) -> Any:
+        """The picture after the number of steps has changed; a file of rules stays, in the new number."""
+        steps = str(data[self.steps] or 50)
+        cells: Any = data[self.grid] if isinstance(data[self.grid], Mapping) else {}
+        if str(cells.get("steps")) == steps:
+            return gr.skip()
+        if not cells.get("rules") or cells.get("edited"):
+            return self.drawn(data)
+        rules = read_rules(self.studio.root.find(cells["rules"]))
+        return self.cells(rules, steps) | {"rules": cells["rules"]}
+
     def cells(self, rules: Rules, steps: str) -> dict[str, Any]:
         """The picture of rules; empty until the model is there."""
         layers = self.studio.layers()

@@ -1,5 +1,6 @@
 """The fields of the render form, those of its own place and those that the options' dataclasses make."""
 
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -26,11 +27,12 @@ class RenderFields:
     def build_form(self, examples: tuple[str, ...]) -> None:
         """Makes all fields, in their order."""
         self.upload = gr.File(
-            label="Photos of the subject", file_count="multiple", file_types=["image"], height=120, elem_id="photos"
+            label="Photos of the subject", file_count="multiple", file_types=["image"], height=150, elem_id="photos"
         )
         with gr.Row(elem_classes="sc-examples"):
             self.examples = {
-                name: gr.Button(name, size="sm", min_width=60, elem_id=f"example-{name}") for name in examples
+                name: gr.Button(name, size="sm", min_width=60, elem_id=f"example-{name}", icon=example_file(name))
+                for name in examples
             }
         self.notice = gr.Markdown(elem_classes="sc-fault")
         self.board = widget("board", {"photos": []}, found=None, elem_id="board")
@@ -55,9 +57,13 @@ class RenderFields:
             self._more()
         with gr.Accordion("Concepts and LoRA", open=False):
             self.strengths = widget("strengths", {"names": [], "of": {}})
+
+    def build_expert(self) -> None:
+        """Makes the fields that a page leaves closed, with room for the picture of layers and steps."""
         with gr.Accordion("Expert", open=False, elem_id="expert"):
             self.grid = widget("grid", {}, elem_id="grid")
-            self._expert()
+            with gr.Group(elem_classes="sc-experts"):
+                self._expert()
         self.where = [self.options[flag] for flag in ("--start", "--final", "--layers")]
         self.steps = self.options["--num-inference-steps"]
         self.inputs: set[Any] = {
@@ -106,6 +112,11 @@ class RenderFields:
         """The options that have no place of their own, as their dataclasses tell them."""
         for field in expert_fields():
             self.options[field.flag] = make_field(field)
+
+
+def example_file(name: str) -> Path:
+    """An example photo that comes with the page."""
+    return Path(str(files("samecast.ui") / "examples" / f"{name}.png"))
 
 
 def is_concept(file: Path) -> bool:

@@ -36,7 +36,7 @@ def history_tab(studio: Studio, render: RenderTab, tabs: gr.Tabs, tab: gr.Tab) -
         anew = gr.Button("Refresh", size="sm", scale=0, min_width=100)
     fault = gr.Markdown(elem_classes="sc-fault")
     runner = widget("runner", kind="again")
-    results = widget("results", elem_id="opened")
+    results = widget("results", elem_id="opened", quiet=True)
     runs = widget("history", {"runs": []}, elem_id="runs")
 
     def opened(event: gr.EventData) -> tuple[Any, str]:

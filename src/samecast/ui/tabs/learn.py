@@ -37,7 +37,7 @@ class LearnTab:
         with gr.Row(equal_height=False):
             with gr.Column(scale=5, min_width=340):
                 self.build()
-            with gr.Column(scale=8, min_width=340):
+            with gr.Column(scale=8, min_width=340, elem_classes="sc-stick"):
                 self.runner = widget("runner", kind="learn")
                 self.shown = widget("loss", {"samples": [], "losses": []}, elem_id="learned")
                 with gr.Accordion("The same as a command", open=False):
@@ -53,7 +53,7 @@ class LearnTab:
 
     def build(self) -> None:
         """Makes the form."""
-        about: dict[str, Any] = {"file_count": "multiple", "file_types": ["image"], "height": 120}
+        about: dict[str, Any] = {"file_count": "multiple", "file_types": ["image"], "height": 150}
         self.upload = gr.File(label="Photos to learn from", elem_id="learn-photos", **about)
         self.notice = gr.Markdown(elem_classes="sc-fault")
         self.board = widget("board", {"photos": [], "plain": True}, found=None)

@@ -3,15 +3,14 @@
 import time
 from collections.abc import Mapping
 from functools import partial
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
-from PIL import Image
 
 from samecast.cli.render import run_of
 from samecast.errors import SamecastError
+from samecast.photos import open_photo
 from samecast.ui.board import put_photos, read_board
 from samecast.ui.form import PRESETS, RESTYLE, command_of, method_sentences, words_of
 from samecast.ui.history import show_run
@@ -19,7 +18,7 @@ from samecast.ui.jobs import Job
 from samecast.ui.same import python_of
 from samecast.ui.studio import Studio
 from samecast.ui.tabs.asking import Data, RenderForm, read
-from samecast.ui.tabs.fields import METHOD_FLAGS
+from samecast.ui.tabs.fields import METHOD_FLAGS, example_file
 from samecast.ui.widgets import widget
 
 EXAMPLES = ("dog", "bear", "mug")
@@ -38,9 +37,10 @@ class RenderTab(RenderForm):
         with gr.Row(equal_height=False):
             with gr.Column(scale=5, min_width=340):
                 self.build_form(EXAMPLES)
-            with gr.Column(scale=8, min_width=340):
+            with gr.Column(scale=8, min_width=340, elem_classes="sc-stick"):
                 self.runner = widget("runner", kind="render")
                 self.results = widget("results", elem_id="results")
+                self.build_expert()
                 with gr.Accordion("The same as a command and in Python", open=False, elem_id="same") as self.same:
                     self.command = gr.Code(label="Command", language="shell", interactive=False, wrap_lines=True)
                     self.python = gr.Code(label="Python", language="python", interactive=False)
@@ -69,7 +69,8 @@ class RenderTab(RenderForm):
         moved: dict[str, Any] = {"outputs": [self.preset, *self.where[:2]], "trigger_mode": "always_last", **QUIET}
         gr.on([self.slider.release, self.slider.input], lambda: (None, "", ""), None, **moved).then(**drawing)
         self.method.change(method_sentences().get, self.method, self.sentence, **QUIET)
-        changes = [self.method.input, self.steps.input, *(self.options[flag].input for flag in METHOD_FLAGS)]
+        self.steps.change(self.redrawn, self.inputs, self.grid, trigger_mode="always_last", **QUIET)
+        changes = [self.method.input, *(self.options[flag].input for flag in METHOD_FLAGS)]
         gr.on(changes, trigger_mode="always_last", **drawing)
 
     def opened(self) -> tuple[Any, Any]:
@@ -93,9 +94,8 @@ class RenderTab(RenderForm):
 
     def add_example(self, name: str) -> tuple[Any, str]:
         """Puts an example on the board, in place of what was there."""
-        with (files("samecast.ui") / "examples" / f"{name}.png").open("rb") as stream:
-            kept = self.studio.root.keep(Image.open(stream).convert("RGB"), name)
-        return put_photos(self.studio.root, None, [kept]), name
+        kept_as = self.studio.root.keep(open_photo(example_file(name)), name)
+        return put_photos(self.studio.root, None, [kept_as]), name
 
     def look(self, noun: str, board: Any) -> Any:
         """Finds the subject in photos that have no mask yet."""
