@@ -22,7 +22,7 @@ def history_tab(studio: Studio, render: RenderTab, tabs: gr.Tabs, tab: gr.Tab) -
         studio: whose root is listed.
         render: the form that takes settings over.
         tabs: to go to the form.
-        tab: itself; the list is read anew whenever it is chosen.
+        tab: itself; the list is read again whenever the tab is chosen.
     """
     listed = partial(_listed, studio.root)
     with gr.Row():
@@ -33,7 +33,7 @@ def history_tab(studio: Studio, render: RenderTab, tabs: gr.Tabs, tab: gr.Tab) -
             elem_id="filter",
             container=False,
         )
-        anew = gr.Button("Refresh", size="sm", scale=0, min_width=100)
+        refresh = gr.Button("Refresh", size="sm", scale=0, min_width=100)
     fault = gr.Markdown(elem_classes="sc-fault")
     runner = widget("runner", kind="again")
     results = widget("results", elem_id="opened", quiet=True)
@@ -71,7 +71,7 @@ def history_tab(studio: Studio, render: RenderTab, tabs: gr.Tabs, tab: gr.Tab) -
         found = finished(studio, known)
         return (gr.skip() if found is None else found), listed(words), taken(known)
 
-    reasons = [tab.select, anew.click, wanted.submit, wanted.change]
+    reasons = [tab.select, refresh.click, wanted.submit, wanted.change]
     gr.on(reasons, listed, wanted, runs, trigger_mode="always_last", **QUIET)
     runs.open(opened, None, [results, fault], **QUIET)
     runs.use(used, None, [*render.fillable, tabs, fault], **QUIET)

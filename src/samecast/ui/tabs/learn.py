@@ -29,7 +29,7 @@ class LearnTab:
 
     Args:
         studio: the model that learns.
-        render: the form whose concepts are listed anew.
+        render: the form whose list of concepts is refreshed.
     """
 
     def __init__(self, studio: Studio, render: RenderTab) -> None:

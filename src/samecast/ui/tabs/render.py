@@ -1,4 +1,4 @@
-"""Render: photos, a noun, prompts; and side by side what came of it."""
+"""Render: photos, a noun, prompts; and the results side by side."""
 
 import time
 from collections.abc import Mapping

@@ -22,11 +22,11 @@ def study_tab(studio: Studio, tab: gr.Tab) -> None:
 
     Args:
         studio: whose root the studies lie in.
-        tab: itself; the list is read anew whenever it is chosen.
+        tab: itself; the list is read again whenever the tab is chosen.
     """
     with gr.Row():
         chosen = gr.Dropdown([], label="Study", allow_custom_value=True, elem_id="study")
-        anew = gr.Button("Refresh", size="sm", scale=0, min_width=100)
+        refresh = gr.Button("Refresh", size="sm", scale=0, min_width=100)
     shown = widget("study", elem_id="study-shown")
 
     def listed() -> Any:
@@ -35,8 +35,8 @@ def study_tab(studio: Studio, tab: gr.Tab) -> None:
     def show(name: str | None) -> Any:
         return show_study(studio, name) if name else {}
 
-    gr.on([tab.select, anew.click], listed, None, chosen, **QUIET)
-    gr.on([chosen.change, anew.click], show, chosen, shown, **QUIET)
+    gr.on([tab.select, refresh.click], listed, None, chosen, **QUIET)
+    gr.on([chosen.change, refresh.click], show, chosen, shown, **QUIET)
     gr.Timer(3.0).tick(partial(_alive, studio), [chosen, shown], shown, **QUIET)
 
 
