@@ -14,7 +14,7 @@ import json
 import re
 import unicodedata
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from hashlib import sha256
 from pathlib import Path
@@ -49,6 +49,7 @@ class Record:
         references: the photos as the model read them; empty for a generated source.
         reference_masks: their given masks; empty for none.
         target_masks: the given masks of the pictures, one for each; empty for none.
+        subject_masks: likewise those of named subjects, by name.
     """
 
     folder: Path
@@ -57,6 +58,7 @@ class Record:
     references: tuple[Image.Image, ...]
     reference_masks: tuple[Image.Image, ...] = ()
     target_masks: tuple[Image.Image, ...] = ()
+    subject_masks: Mapping[str, tuple[Image.Image, ...]] = field(default_factory=dict[str, tuple[Image.Image, ...]])
 
 
 @dataclass(frozen=True)
@@ -76,6 +78,7 @@ class _RecordFile:
     references: tuple[Any, ...]
     reference_masks: tuple[Any, ...]
     target_masks: tuple[Any, ...]
+    subject_masks: Mapping[str, tuple[Any, ...]] = field(default_factory=dict[str, tuple[Any, ...]])
 
 
 def save_run(result: "RenderResult", folder: str | Path) -> Path:
@@ -108,6 +111,10 @@ def save_run(result: "RenderResult", folder: str | Path) -> Path:
             "references": _save_all(place.path, "reference", result.references),
             "reference_masks": _save_all(place.path, "reference-mask", result.reference_masks),
             "target_masks": _save_all(place.path, "picture-mask", result.target_masks),
+            "subject_masks": {
+                name: _save_all(place.path, f"picture-mask-{number}", masks)
+                for number, (name, masks) in enumerate(result.subject_masks.items(), start=1)
+            },
             "found_masks": _save_found(place.path, result.found_masks),
             "provenance": result.provenance,
         }
@@ -142,6 +149,7 @@ def read_record(path: str | Path) -> Record:
         references=_read_all(file, facts.references),
         reference_masks=_read_all(file, facts.reference_masks),
         target_masks=_read_all(file, facts.target_masks),
+        subject_masks={name: _read_all(file, tuple(masks)) for name, masks in facts.subject_masks.items()},
     )
 
 

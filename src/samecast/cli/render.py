@@ -11,6 +11,7 @@ from pathlib import Path
 import samecast as sc
 from samecast.attention.rule import Rules
 from samecast.attention.rule_files import read_rules
+from samecast.cli.cast import named_masks, read_subjects
 from samecast.cli.console import RESULTS, notify, quiet_libraries, stages, working
 from samecast.cli.options.render import RenderOptions
 from samecast.cli.runs import Run, compare, recorded, run_again
@@ -98,6 +99,8 @@ def _show_quality(result: "sc.RenderResult") -> None:
 
 def run_of(options: RenderOptions) -> Run:
     """The run that the options describe; all checks that need no model happen here."""
+    if options.subject:
+        return _cast_of(options)
     rules = rules_of(options)
     free = options.settings.noise_share == 1 and not any(rule.reads_source for rule in rules)
     if options.reference:
@@ -116,22 +119,60 @@ def run_of(options: RenderOptions) -> Run:
         return text if references or not options.noun else text.replace("{noun}", options.noun)
 
     name = slug(Path(references[0]).stem if references else spelt(prompts[0]))
+    subject = sc.Subject(references, options.noun, options.mask) if references else None
+    return replace(
+        _plain_run(options, subject, rules, name),
+        prompts=tuple(spelt(prompt) for prompt in prompts),
+        settings=replace(
+            options.settings,
+            negative_prompt=spelt(options.settings.negative_prompt),
+            source_prompt=spelt(options.settings.source_prompt),
+        ),
+        target_masks=options.target_mask,
+    )
+
+
+def _cast_of(options: RenderOptions) -> Run:
+    """The run of named subjects that the options describe."""
+    if options.reference or options.noun:
+        other = "--reference" if options.reference else "--noun"
+        raise SamecastError(f"--subject says photos and noun of each subject: leave out {other}")
+    subjects = read_subjects(options.subject, options.mask)
+    masks = named_masks(options.target_mask, "--target-mask", [each.name for each in subjects])
+    check_prompts(options.inputs)
+    if not options.inputs:
+        raise SamecastError('give a prompt beside --subject, such as "a {rex} on the beach"')
+    for photo in options.inputs if len(options.inputs) > 1 else ():
+        if _names_a_photo(photo):
+            raise SamecastError(f"{photo!r} is a photo, and --subject says whose: give it there")
+    of_subjects = (file for each in subjects for file in (*each.references, *each.masks))
+    for file in (*of_subjects, *(file for files in masks.values() for file in files)):
+        open_photo(str(file))
+    asked = {path[-1] for path in options.given if path[0] in ("method", "settings")}
+    several = len(subjects) > 1
+    rules = rules_of(options, "cast" if several else DEFAULT)
+    run = _plain_run(options, subjects, rules, slug("-".join(each.name for each in subjects)))
+    settings = options.settings
+    if "init" in asked and settings.init == "inverted" and several:
+        settings = replace(settings, init=0.0)  # as asked for, in place of the default of several
+    return replace(run, prompts=options.inputs, settings=settings, target_masks=masks)
+
+
+def _plain_run(
+    options: RenderOptions, subject: "sc.Subject | tuple[sc.Subject, ...] | None", rules: Rules, name: str
+) -> Run:
+    """A run without what depends on how its subjects were said."""
     return Run(
         model=options.model,
         device=options.device,
         dtype=options.dtype,
         lora=options.lora,
         concepts=options.concept,
-        subject=sc.Subject(references, options.noun, options.mask) if references else None,
-        prompts=tuple(spelt(prompt) for prompt in prompts),
+        subject=subject,
+        prompts=(),
         rules=rules,
-        settings=replace(
-            options.settings,
-            negative_prompt=spelt(options.settings.negative_prompt),
-            source_prompt=spelt(options.settings.source_prompt),
-        ),
+        settings=options.settings,
         out=options.out or Path("renders") / name,
-        target_masks=options.target_mask,
         prediction_type=options.prediction_type,
     )
 
@@ -172,8 +213,8 @@ def _names_a_photo(word: str) -> bool:
         return False
 
 
-def rules_of(options: RenderOptions) -> Rules:
-    """The rules from the options.
+def rules_of(options: RenderOptions, default: str = DEFAULT) -> Rules:
+    """The rules from the options; those of the default method where they name none.
 
     Raises:
         SamecastError: an option has no effect with the method, or is out of range.
@@ -184,5 +225,5 @@ def rules_of(options: RenderOptions) -> Rules:
             raise SamecastError(f"--rules replaces {', '.join(flags.values())}: leave out one or the other")
         return read_rules(options.rules)
     given = options.data("method")
-    method: str = given.pop("method", DEFAULT)
+    method: str = given.pop("method", default)
     return make_rules(method, given, flags)

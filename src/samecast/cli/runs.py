@@ -28,12 +28,12 @@ class Run:
     dtype: str
     lora: tuple[str, ...]
     concepts: tuple[str | tuple[str, float], ...]
-    subject: sc.Subject | None
+    subject: sc.Subject | tuple[sc.Subject, ...] | None
     prompts: tuple[str, ...]
     rules: Rules
     settings: sc.RenderSettings
     out: Path
-    target_masks: tuple[Path | Image.Image, ...] = ()
+    target_masks: tuple[Path | Image.Image, ...] | Mapping[str, tuple[Path | Image.Image, ...]] = ()
     revision: str | None = None
     prediction_type: str = "auto"
 
@@ -60,6 +60,20 @@ class _Recorded:
     rules: Any
     settings: sc.RenderSettings
     prediction_type: str = "auto"
+    subjects: tuple[Any, ...] = ()
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+
+
+@dataclass(frozen=True)
+class _RecordedSubject:
+    """A named subject: how many of the record's references and of their masks are its own."""
+
+    name: str
+    class_noun: str
+    photos: Annotated[int, Within(1, 100_000)]
+    masks: Annotated[int, Within(0, 100_000)]
 
     def __post_init__(self) -> None:
         check_fields(self)
@@ -105,18 +119,46 @@ def run_again(record: Record, options: RenderOptions) -> Run:
         dtype=data.dtype,
         lora=tuple(path for path, _ in identity.lora),
         concepts=tuple((concept.path, concept.strength) for concept in concepts),
-        subject=sc.Subject(record.references, data.class_noun, record.reference_masks) if record.references else None,
+        subject=_subjects(record, data),
         prompts=data.prompts,
         rules=rules_from_data(data.rules, "the record: "),
         settings=data.settings,
         out=options.out or record.folder.with_name(f"{record.folder.resolve().name}-again"),
         # The record has one for each picture; render takes one for each prompt.
-        target_masks=record.target_masks[:: data.settings.num_images_per_prompt],
+        target_masks={
+            name: masks[:: data.settings.num_images_per_prompt] for name, masks in record.subject_masks.items()
+        }
+        or record.target_masks[:: data.settings.num_images_per_prompt],
         revision=None if identity.revision.startswith("sha256:") else identity.revision,
         prediction_type=data.prediction_type if same else options.prediction_type,
     )
     torch.set_num_threads(data.threads)
     return run
+
+
+def _subjects(record: Record, data: _Recorded) -> sc.Subject | tuple[sc.Subject, ...] | None:
+    """The subjects of a record, with their photos and masks."""
+    if not record.references:
+        return None
+    if not data.subjects:
+        return sc.Subject(record.references, data.class_noun, record.reference_masks)
+    photos, masks = list(record.references), list(record.reference_masks)
+    several = [build(_RecordedSubject, each, "a subject of the record", spare=True) for each in data.subjects]
+    counts = sum(each.photos for each in several), sum(each.masks for each in several)
+    if counts != (len(photos), len(masks)):
+        raise SamecastError(
+            f"the record's subjects have {counts[0]} photos and {counts[1]} masks, and it holds {len(photos)} and"
+            f" {len(masks)}: it is damaged"
+        )
+    return tuple(
+        sc.Subject(
+            tuple(photos.pop(0) for _ in range(each.photos)),
+            each.class_noun,
+            tuple(masks.pop(0) for _ in range(each.masks)),
+            name=each.name,
+        )
+        for each in several
+    )
 
 
 def compare(record: Record, result: "sc.RenderResult") -> bool:

@@ -1,10 +1,11 @@
 """The cast of a run: named subjects, and where prompts name them."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from samecast.errors import SamecastError
+from samecast.subject import Subject
 
 NOUN = "{noun}"
 CONCEPT_WORD = re.compile(r"<[\w-]+>")
@@ -34,6 +35,20 @@ class Member:
     def is_sought(self) -> bool:
         """Whether a mode that takes masks has to look for it anywhere."""
         return not (self.masked_photos and self.masked_pictures)
+
+
+def members_of(subjects: Sequence[Subject], masked: Collection[str] = ()) -> tuple[Member, ...]:
+    """The members of a cast; a subject without a name is none.
+
+    Args:
+        subjects: of the run.
+        masked: the names of those of whom masks in the pictures are given.
+    """
+    return tuple(
+        Member(each.name, each.words, each.caption, bool(each.masks), each.name in masked)
+        for each in subjects
+        if each.name
+    )
 
 
 @dataclass(frozen=True)

@@ -1,11 +1,12 @@
 """What can be wrong with a render before any work is done, and what will have no effect; each in one line."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, cast
 
 from samecast.attention.rule import Rule, Rules
 from samecast.core.settings import RenderSettings
 from samecast.core.tokens import SubjectTokens
+from samecast.engine.cast import Member
 from samecast.errors import SamecastError
 
 
@@ -95,6 +96,37 @@ def check_subjects(rules: Rules, names: Sequence[str], shown: Collection[str], *
                 f"no prompt names {name}, so no picture would read its photos: write {{{name}}} in a prompt, or leave"
                 " the subject out"
             )
+
+
+def check_named_masks(
+    rules: Rules, members: Sequence[Member], masks: Sequence[object] | Mapping[str, Sequence[object]]
+) -> None:
+    """Refuses masks of subjects that are not there, and the lack of those that rules cannot find.
+
+    Args:
+        rules: who reads whom.
+        members: the named subjects.
+        masks: given masks of pictures; of named subjects by name.
+
+    Raises:
+        SamecastError: they do not go together.
+    """
+    names, by_subject = [each.name for each in members], [rule for rule in rules if rule.mode.by_subject]
+    if isinstance(masks, Mapping):
+        known = f"there are {', '.join(names)}" if names else "no subject has a name"
+        for name in masks:
+            if name not in names:
+                raise SamecastError(f"a mask is given of {name!r}, and no subject is called that: {known}")
+        if masks and not by_subject:
+            raise SamecastError("masks by a subject's name were given that no rule reads: use the method cast")
+    elif by_subject and masks and len(members) > 1:
+        raise SamecastError('there are several subjects: give target_masks by name, such as {"rex": mask}')
+    lacking = [each.name for each in members if not each.masked_pictures] if members else [""] * (not masks)
+    if lacking and any(rule.tokens == "given" for rule in by_subject):
+        raise SamecastError(
+            f"these rules need a mask of {lacking[0] or 'the subject'} in the pictures: give target_masks, or let them"
+            " be found"
+        )
 
 
 def check_masks(

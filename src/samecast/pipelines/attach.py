@@ -28,7 +28,7 @@ from samecast.core.batch import Branch
 from samecast.core.masks import Blank, Grid
 from samecast.engine.attention_store import blank_warnings
 from samecast.engine.checks import check_rules
-from samecast.engine.given import GivenMask, one_or_more, several_masks
+from samecast.engine.given import GivenMask, TargetMasks, masks_by_name, one_or_more, several_masks
 from samecast.errors import SamecastError, SamecastWarning
 from samecast.models.base import StockArguments
 from samecast.models.stock import (
@@ -39,7 +39,7 @@ from samecast.models.stock import (
 )
 from samecast.pipelines.call import StockRun
 from samecast.pipelines.replay import Replay
-from samecast.pipelines.spec import AttachSpec, Sources, part_sources
+from samecast.pipelines.spec import AttachSpec, Sources, part_sources, subjects_in
 
 # While one inverts a photo in the midst of a pipeline's call, the U-Net is its own, and all others keep still.
 _INVERTING: ContextVar["Attachment | None"] = ContextVar("inverting", default=None)
@@ -52,7 +52,7 @@ def attach(
     sources: Sources | None = None,
     targets: int | Sequence[int] | None = None,
     source_masks: GivenMask | Sequence[GivenMask] = (),
-    target_masks: GivenMask | Sequence[GivenMask] = (),
+    target_masks: TargetMasks = (),
     class_noun: str = "",
     source_memory: float | None = None,
 ) -> "Attachment":
@@ -68,11 +68,12 @@ def attach(
         rules: who reads whom, where and when; `()` is no control.
         sources: what is read: rows of the pipeline's list of prompts, or real photos, which are inverted at the
             beginning of the first call and take no rows; one or a list. They are inverted again where a later call in
-            the block has other steps, size or weights. None is row 0 where a rule reads a source, else
+            the block has other steps, size or weights. Or one Subject, or several with names, whose photos these are;
+            prompts say each one's words as they are, without braces. None is row 0 where a rule reads a source, else
             nothing.
         targets: the row or rows that read; None is all but the sources. A rule's numbers count along these.
         source_masks: for rules that take given masks: one for each source.
-        target_masks: one for each target.
+        target_masks: one for each target; of named subjects by name, one for all targets or one for each.
         class_noun: what the subject is, for rules that look for it in cross-attention maps.
         source_memory: most GiB for what is kept of photos; at steps beyond it they are evaluated again. None is half of
             what is free.
@@ -82,10 +83,11 @@ def attach(
             a call can tell (steps, prompts, scheduler) is raised in the call.
     """
     rules = check_rules(rules)
-    rows, photos = part_sources(sources, rules)
+    subjects = subjects_in(sources)
+    rows, photos = part_sources([photo for each in subjects for photo in each.references] or sources, rules)
     reading = None if targets is None else tuple(int(row) for row in one_or_more(targets, Integral))
-    given = several_masks(source_masks), several_masks(target_masks)
-    casting = AttachSpec(rules, rows, photos, reading, *given, class_noun, source_memory)
+    given = several_masks(source_masks), masks_by_name(target_masks)
+    casting = AttachSpec(rules, rows, photos, reading, *given, class_noun, source_memory, subjects)
     return Attachment(pipeline, casting)
 
 

@@ -5,8 +5,8 @@ what it would be if the pipeline were called for it alone. The branches of a com
 are plan, routes and maps; only the batch is the pipeline's.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Any
 
@@ -33,14 +33,21 @@ class Batch:
     companies: tuple[Branches, ...]
 
 
-def lay_out(call: PipelineCall, sources: Sequence[int], targets: Sequence[int] | None, photos: int = 0) -> Batch:
+def lay_out(
+    call: PipelineCall,
+    sources: Sequence[int],
+    targets: Sequence[int] | None,
+    photos: Sequence[str] = (),
+    shown: Callable[[str], Sequence[str]] = lambda text: (),
+) -> Batch:
     """Says whose the rows are.
 
     Args:
         call: how the batch is made up.
         sources: prompts whose pictures are read.
         targets: prompts whose pictures read; None is all but the sources.
-        photos: how many sources there are outside the batch.
+        photos: the sources outside the batch, each by its subject's name, or an empty text.
+        shown: gives the names of the subjects in a prompt.
 
     Raises:
         SamecastError: a prompt is not there, or nobody is left to read.
@@ -60,13 +67,13 @@ def lay_out(call: PipelineCall, sources: Sequence[int], targets: Sequence[int] |
     roles = {
         row: Branch("source", sources.index(row), call.prompts[row] or "")
         if row in sources
-        else Branch("target", reading.index(row), call.prompts[row] or "")
+        else _target(reading.index(row), call.prompts[row] or "", shown)
         if row in reading
         else Branch("bystander", row, call.prompts[row] or "")
         for row in range(total)
     }
     guidance_scale = 2.0 if call.guided else 1.0  # whether, not how much: the pipeline guides
-    outside = tuple(Branch("source", number, "") for number in range(photos))
+    outside = tuple(Branch("source", number, "", subject=name) for number, name in enumerate(photos))
     companies: list[Branches] = []
     for image in range(call.images_per_prompt):
         everybody = {row: _picture(branch, image) for row, branch in roles.items()}
@@ -85,7 +92,12 @@ def lay_out(call: PipelineCall, sources: Sequence[int], targets: Sequence[int] |
 
 
 def _picture(branch: Branch, image: int) -> Branch:
-    return Branch(branch.role, branch.index, branch.prompt, branch.negative_prompt, image)
+    return replace(branch, image=image)
+
+
+def _target(index: int, prompt: str, shown: Callable[[str], Sequence[str]]) -> Branch:
+    """A target; a pipeline's prompts say a subject's words anywhere."""
+    return Branch("target", index, prompt, named=tuple((name, None) for name in shown(prompt)))
 
 
 @dataclass(frozen=True)

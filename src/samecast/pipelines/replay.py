@@ -73,7 +73,7 @@ def trace_photos(prepared: Prepared, photos: Sequence[Image.Image], branches: Br
     else:
         trajectory = invert_references(run, branches, encoded, pairing="matched", advance=lambda: None)
     if store is not None:
-        map_sources(run, store, trajectory, prepared.caption, rows=len(photos))
+        map_sources(run, store, trajectory, prepared.caption, captions=prepared.captions, rows=len(photos))
     replay = Replay(run, branches, trajectory, store)
     if not run.keeps_at(0) or 0 in trajectory.kept:
         return replay

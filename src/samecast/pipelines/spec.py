@@ -1,6 +1,6 @@
 """Who reads whom in a stock pipeline, as the user said it, and what that comes to in one of its calls."""
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from numbers import Integral
@@ -8,15 +8,19 @@ from pathlib import Path
 
 from PIL import Image
 
+from samecast.attention.modes.base import Masks as MasksFrom
+from samecast.attention.modes.base import given_for
 from samecast.attention.plan import Masks
 from samecast.attention.rule import Rules
 from samecast.attention.session import Session
-from samecast.core.batch import Branches
+from samecast.core.batch import Branch, Branches
 from samecast.core.ddim import Schedule
 from samecast.core.layers import select_layers
+from samecast.core.masks import SubjectMask
 from samecast.core.tokens import SubjectTokens
 from samecast.engine.attention_store import AttentionStore
-from samecast.engine.checks import wanted_masks
+from samecast.engine.cast import Member, members_of
+from samecast.engine.checks import check_named_masks, check_subjects, wanted_masks
 from samecast.engine.given import GivenMask, one_or_more, read_mask, to_subject_mask
 from samecast.engine.prepare import Resolved, prepare, resolve
 from samecast.errors import SamecastError
@@ -31,12 +35,14 @@ from samecast.models.stock import (
     timeline_from,
     weights_state,
 )
+from samecast.models.words import says
 from samecast.photos import fit_photo, open_photo
 from samecast.pipelines.call import Batch, StockRun, lay_out
 from samecast.pipelines.replay import Replay, trace_photos
+from samecast.subject import Subject, several_subjects
 
 Photo = str | Path | Image.Image
-Sources = int | Photo | Sequence[int | Photo]
+Sources = int | Photo | Subject | Sequence[int | Photo] | Sequence[Subject]
 
 
 @dataclass(frozen=True)
@@ -52,6 +58,7 @@ class AttachSpec:
         target_masks: given, one for each target or none.
         class_noun: what the subject is, or nothing.
         memory: most GiB for what is kept of photos; None is half of what is free.
+        subjects: whose photos these are, where that was said.
 
     Raises:
         SamecastError: rows are named twice, or masks and rules do not go together.
@@ -62,9 +69,10 @@ class AttachSpec:
     photos: tuple[Image.Image, ...]
     targets: tuple[int, ...] | None
     source_masks: tuple[GivenMask, ...] = ()
-    target_masks: tuple[GivenMask, ...] = ()
+    target_masks: tuple[GivenMask, ...] | Mapping[str, tuple[GivenMask, ...]] = ()
     class_noun: str = ""
     memory: float | None = None
+    subjects: tuple[Subject, ...] = ()
 
     def __post_init__(self) -> None:
         _check_rows(self.sources, "source")
@@ -74,14 +82,64 @@ class AttachSpec:
                 raise SamecastError("targets must name at least one row; got none")
             if shared := sorted({*self.sources} & {*self.targets}):
                 raise SamecastError(f"row {shared[0]} is both source and target; it can be one of them")
-        given = (self.source_masks, self.target_masks)
+        self._check_subjects()
+        given = (self.masks_of_sources, self.target_masks)
+        taken = any(rule.mode.by_subject for rule in self.rules)
         for role, wants, masks in zip(("source", "target"), wanted_masks(self.rules), given, strict=True):
             if wants and not masks:
                 raise SamecastError(f"these rules need masks of the {role}s: give {role}_masks, or let them be found")
-            if masks and not wants:
+            if masks and not wants and not taken:
                 raise SamecastError(f"{role}_masks were given that no rule reads: leave them out, or mask the method")
         if self.memory is not None and not self.photos:
             raise SamecastError("source_memory was given, and no photo is a source: leave it out")
+
+    def _check_subjects(self) -> None:
+        """Refuses subjects, names, words and masks that do not go together."""
+        members, several = self.members, len(self.subjects) > 1
+        names, words = [each.name for each in members], [each.words.casefold() for each in members]
+        check_subjects(self.rules, names, names, several=several)
+        if self.subjects and (self.class_noun or self.source_masks):
+            raise SamecastError("class_noun and source_masks are given with the subjects: leave them out of attach")
+        if several and any(rule.mode.by_subject for rule in self.rules):
+            for member in members:
+                if words.count(member.words.casefold()) > 1:
+                    raise SamecastError(
+                        f"two subjects are said by {member.words!r}, and the pipeline's prompts do not tell which is"
+                        " meant: give each a class_noun of its own"
+                    )
+        check_named_masks(self.rules, members, self.target_masks)
+
+    @property
+    def members(self) -> tuple[Member, ...]:
+        """The named subjects."""
+        return members_of(self.subjects, self.target_masks if isinstance(self.target_masks, Mapping) else ())
+
+    @property
+    def masks_of_sources(self) -> tuple[GivenMask | None, ...]:
+        """The given masks of sources, each or None; none where none is given."""
+        of_subjects = [mask for each in self.subjects for mask in each.masks or (None,) * len(each.references)]
+        return tuple(of_subjects) if any(mask is not None for mask in of_subjects) else self.source_masks
+
+    def _layout(self, backbone: Adopted, call: PipelineCall) -> Batch:
+        """Whose the rows of a call are.
+
+        Raises:
+            SamecastError: rows are not there, or a subject is in no prompt.
+        """
+
+        def shown(text: str) -> list[str]:
+            for member in self.members:
+                if f"{{{member.name}}}" in text:
+                    raise SamecastError(
+                        f"a pipeline's prompts are its own: write {member.words!r} in place of {{{member.name}}}"
+                    )
+            return [member.name for member in self.members if says(backbone, text, member.words)]
+
+        names = [each.name for each in self.subjects for _ in each.references] or [""] * len(self.photos)
+        batch = lay_out(call, self.sources, self.targets, names, shown)
+        everybody = {name for branch in batch.companies[0].targets for name in branch.shows}
+        check_subjects(self.rules, [each.name for each in self.members], everybody, several=len(self.subjects) > 1)
+        return batch
 
     @property
     def tokens(self) -> tuple[SubjectTokens, ...]:
@@ -120,14 +178,15 @@ class AttachSpec:
         """
         scheduler = backbone.pipeline.scheduler
         timeline, size = timeline_from(scheduler, first.timestep), first.size
-        batch = lay_out(call, self.sources, self.targets, len(self.photos))
+        batch = self._layout(backbone, call)
         number = len(batch.companies[0].targets)
         masks = self._masks(batch, size)
         if self.photos:
             check_inverts(backbone)
             check_takes_photos(backbone)
         steps = schedule_from(backbone, timeline) if self.photos else timeline
-        resolved = resolve(backbone, self.rules, steps, targets=number, noun=self.class_noun)
+        noun = self.subjects[0].words if len(self.subjects) == 1 else self.class_noun
+        resolved = resolve(backbone, self.rules, steps, targets=number, noun=noun, members=self.members)
         self._check_looks(backbone, resolved, timeline, batch.companies[0])
         own = AttentionStore(resolved.map_specs, backbone, size[1] / size[0]) if resolved.map_specs else None
         if not isinstance(steps, Schedule):
@@ -167,12 +226,14 @@ class AttachSpec:
 
     def _check_looks(self, backbone: Adopted, resolved: Resolved, timeline: StockTimeline, pairings: Branches) -> None:
         """Refuses what cannot be seen in this call's pictures, or is read before it is seen."""
-        sources = pairings.sources if resolved.plan.masks_sources else ()
-        resolved.check_words(backbone, (*pairings.targets, *sources))
-        for map_spec in resolved.map_specs:
+        seen = pairings.sources if resolved.plan.masks_sources else ()
+        # Sources in the batch are made under their own prompts, as targets are.
+        seen = seen if self.photos else [replace(branch, role="target") for branch in seen]
+        resolved.check_words(backbone, (*pairings.targets, *seen))
+        for map_spec in () if self.photos else resolved.map_specs:
             first = min(min(rule.steps.select(timeline.steps)) for rule in self.rules if rule.tokens == map_spec.tokens)
             # Sources in the batch are first seen in this very call, like targets.
-            if not self.photos and min(map_spec.steps) >= first:
+            if min(map_spec.steps) >= first:
                 raise SamecastError(
                     f"a rule reads masks at step {first}, before there is a map (maps from step {min(map_spec.steps)}):"
                     " let it start later"
@@ -180,19 +241,46 @@ class AttachSpec:
 
     def _masks(self, batch: Batch, size: tuple[int, int]) -> Masks:
         fitted = partial(read_mask, height=size[0], width=size[1], fit="crop")
-        masks: Masks = {}
-        for role, given in (("source", self.source_masks), ("target", self.target_masks)):
-            photos = [photo.size for photo in self.photos] if role == "source" and self.photos else [None] * len(given)
-            read = [
-                to_subject_mask(fitted(mask, f"{role} {number}", photo=photo))
-                for number, (mask, photo) in enumerate(zip(given, photos, strict=False))
+
+        def read(masks: Sequence[GivenMask | None], role: str) -> list[SubjectMask | None]:
+            photos = [photo.size for photo in self.photos] if role == "source" and self.photos else [None] * len(masks)
+            return [
+                None if mask is None else to_subject_mask(fitted(mask, f"{role} {number}", photo=photo))
+                for number, (mask, photo) in enumerate(zip(masks, photos, strict=False), start=1)
             ]
-            for pairings in batch.companies:
-                branches = pairings.sources if role == "source" else pairings.targets
-                if given and len(given) != len(branches):
-                    raise SamecastError(f"{len(branches)} {role}s need as many {role}_masks; got {len(given)}")
-                masks = {**masks, **{("given", branch): mask for branch, mask in zip(branches, read, strict=False)}}
-        return masks
+
+        by_name = self.target_masks if isinstance(self.target_masks, Mapping) else {"": self.target_masks}
+        of_sources = read(self.masks_of_sources, "source")
+        of_targets = {name: read(masks, "target") for name, masks in by_name.items()}
+        found: dict[tuple[MasksFrom, Branch], SubjectMask] = {}
+        for pairings in batch.companies:
+            found |= _given("", of_sources, pairings.sources, "source")
+            for name, masks in of_targets.items():
+                spread = masks * len(pairings.targets) if name and len(masks) == 1 else masks
+                found |= _given(name, spread, pairings.targets, "target")
+        return found
+
+
+def _given(
+    name: str, masks: Sequence[SubjectMask | None], branches: Sequence[Branch], role: str
+) -> dict[tuple[MasksFrom, Branch], SubjectMask]:
+    """Given masks by what they are kept under, and whose picture they are of."""
+    if masks and len(masks) != len(branches):
+        raise SamecastError(f"{len(branches)} {role}s need as many {role}_masks; got {len(masks)}")
+    pairs = zip(branches, masks, strict=False)
+    return {(given_for(name), branch): mask for branch, mask in pairs if mask is not None}
+
+
+def subjects_in(sources: Sources | None) -> tuple[Subject, ...]:
+    """The subjects among sources, if these are subjects.
+
+    Raises:
+        SamecastError: some are subjects and others are not, or names are missing or there twice.
+    """
+    several = one_or_more(sources, Subject, Integral, str, Path, Image.Image) if sources is not None else ()
+    if not any(isinstance(source, Subject) for source in several):
+        return ()
+    return several_subjects(several)
 
 
 def part_sources(sources: Sources | None, rules: Rules) -> tuple[tuple[int, ...], tuple[Image.Image, ...]]:

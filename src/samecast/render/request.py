@@ -1,6 +1,6 @@
 """What a render is asked for, and the pictures that come with it, read as the model will see them."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
@@ -10,12 +10,11 @@ from PIL import Image
 from samecast.attention.rule import Rules
 from samecast.core.batch import Branch
 from samecast.core.settings import RenderSettings
-from samecast.engine.cast import Member, fill_in
-from samecast.engine.checks import check_masks, check_source, check_subjects, wanted_masks
+from samecast.engine.cast import Member, fill_in, members_of
+from samecast.engine.checks import check_masks, check_named_masks, check_source, check_subjects, wanted_masks
 from samecast.engine.given import GivenMask, read_mask
 from samecast.engine.prepare import size_of
 from samecast.engine.targets import Target, make_targets
-from samecast.errors import SamecastError
 from samecast.models.base import Backbone
 from samecast.photos import fit_photo, open_photo, upright
 from samecast.render.result import OutputType
@@ -51,29 +50,7 @@ class Request:
         several = len(self.subjects) > 1
         shown = {name for target in self.targets() for name in target.branch.shows} if self.prompts else set[str]()
         check_subjects(self.rules, [member.name for member in self.members], shown, several=several)
-        self._check_given()
-
-    def _check_given(self) -> None:
-        """Refuses masks of subjects that are not there, and the lack of those that rules cannot find."""
-        names = [member.name for member in self.members]
-        for name in self.masks_by_name:
-            if name not in names:
-                known = f"there are {', '.join(names)}" if names else "no subject has a name"
-                raise SamecastError(f"a mask is given of {name!r}, and no subject is called that: {known}")
-        by_subject = [rule for rule in self.rules if rule.mode.by_subject]
-        if self.masks_by_name and not by_subject:
-            raise SamecastError(
-                "masks by a subject's name were given, and no rule tells subjects apart: use the method cast"
-            )
-        if by_subject and self.plain_masks and len(self.subjects) > 1:
-            raise SamecastError('there are several subjects: give target_masks by name, such as {"rex": mask}')
-        given = not self.members and bool(self.plain_masks)
-        lacking = [member.name for member in self.members if not member.masked_pictures] or [""] * (not given)
-        if lacking and any(rule.tokens == "given" for rule in by_subject):
-            raise SamecastError(
-                f"these rules need a mask of {lacking[0] or 'the subject'} in the pictures: give target_masks, or let"
-                " them be found"
-            )
+        check_named_masks(self.rules, self.members, self.target_masks)
 
     @cached_property
     def subjects(self) -> tuple[Subject, ...]:
@@ -97,12 +74,9 @@ class Request:
     @cached_property
     def members(self) -> tuple[Member, ...]:
         """The named subjects."""
-        given = self.target_masks if isinstance(self.target_masks, Mapping) else {}
-        return tuple(
-            Member(each.name, each.words, each.caption, bool(each.masks), each.name in given)
-            for each in self.subjects
-            if each.name
-        )
+        masked: Collection[str] = [each.name for each in self.subjects] if self.target_masks else ()
+        masked = self.target_masks if isinstance(self.target_masks, Mapping) else masked
+        return members_of(self.subjects, masked)
 
     @property
     def noun(self) -> str:

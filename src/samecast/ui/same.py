@@ -12,6 +12,7 @@ from samecast.cli.runs import Run
 from samecast.core.embedded import EMBEDDED
 from samecast.core.settings import RenderSettings
 from samecast.core.tokens import SubjectTokens
+from samecast.subject import Subject, several_subjects
 
 _LINE = 100
 
@@ -30,18 +31,15 @@ def python_of(run: Run, options: RenderOptions) -> str:
             load.append(f"{name}={getattr(run, name)!r}")
     load += [f"{name}={_text(list(of))}" for name, of in (("lora", run.lora), ("concepts", run.concepts)) if of]
     lines = [*imports, "import samecast as sc", "", f"model = sc.load({', '.join(load)})"]
-    subject = "None"
-    if run.subject is not None:
-        asked = [f"references={_text(run.subject.references)}"]
-        asked += [f"class_noun={run.subject.class_noun!r}"] if run.subject.class_noun else []
-        asked += [f"masks={_text(run.subject.masks)}"] if run.subject.masks else []
-        lines.append(f"subject = {_call('sc.Subject', asked)}")
-        subject = "subject"
+    subjects = [_subject(each) for each in several_subjects(run.subject)]
+    lines += [f"subject = {subjects[0]}"] if len(subjects) == 1 else []
+    lines += [f"subjects = {_call('', subjects, '[]')}"] if len(subjects) > 1 else []
+    subject = ("None", "subject")[len(subjects)] if len(subjects) < 2 else "subjects"
     prompts = "".join(f"    {prompt!r},\n" for prompt in run.prompts)
     lines.append(f"prompts = [\n{prompts}]")
     asked = [f"rules={rules}"]
     asked += [f"{name}={value!r}" for name, value in _changes(run.settings).items()]
-    asked += [f"target_masks={_text(run.target_masks)}"] if run.target_masks else []
+    asked += [f"target_masks={_masks(run.target_masks)}"] if run.target_masks else []
     lines.append(f"result = {_call('model.render', [subject, 'prompts', *asked])}")
     lines.append(f"result.save({str(run.out)!r})")
     return "\n".join(lines) + "\n"
@@ -73,6 +71,21 @@ def _text(several: Any) -> str:
     return f"[{', '.join(texts)}]"
 
 
-def _call(name: str, asked: list[str]) -> str:
-    line = f"{name}({', '.join(asked)})"
-    return line if len(line) < _LINE else f"{name}(\n" + "".join(f"    {each},\n" for each in asked) + ")"
+def _subject(subject: Subject) -> str:
+    asked = [f"references={_text(subject.references)}"]
+    asked += [f"class_noun={subject.class_noun!r}"] if subject.class_noun else []
+    asked += [f"masks={_text(subject.masks)}"] if subject.masks else []
+    asked += [f"name={subject.name!r}"] if subject.name else []
+    return _call("sc.Subject", asked)
+
+
+def _masks(masks: Any) -> str:
+    if not isinstance(masks, Mapping):
+        return _text(masks)
+    return "{" + ", ".join(f"{name!r}: {_text(each)}" for name, each in masks.items()) + "}"
+
+
+def _call(name: str, asked: list[str], brackets: str = "()") -> str:
+    first, last = brackets
+    line = f"{name}{first}{', '.join(asked)}{last}"
+    return line if len(line) < _LINE else f"{name}{first}\n" + "".join(f"    {each},\n" for each in asked) + last

@@ -19,6 +19,7 @@ from samecast.core.layers import Layer
 from samecast.errors import SamecastError
 from samecast.photos import open_photo
 from samecast.records import differing, drift, read_record
+from samecast.subject import several_subjects
 from samecast.ui.board import fitted_mask
 from samecast.ui.form import command_of, read_form, words_of
 from samecast.ui.jobs import Job, Jobs
@@ -199,7 +200,8 @@ class Studio:
 
 def _maskless(run: Run) -> Any:
     """The subject without masks, which no control would read."""
-    return None if run.subject is None else replace(run.subject, masks=())
+    subjects = tuple(replace(subject, masks=()) for subject in several_subjects(run.subject))
+    return subjects if len(subjects) > 1 else next(iter(subjects), None)
 
 
 def _small(picture: Image.Image) -> Image.Image:

@@ -14,6 +14,7 @@ from samecast.errors import SamecastError
 from samecast.photos import open_photo
 from samecast.study.axes import Axis, parse_axis
 from samecast.study.grid import Grid, Variant, factorial
+from samecast.subject import several_subjects
 from samecast.ui.form import values_of_rules
 from samecast.ui.jobs import Job
 from samecast.ui.place import STUDIES
@@ -63,12 +64,14 @@ def sweep_job(studio: Studio, job: Job, options: RenderOptions, axes: list[Axis]
     from samecast.study.unit import ExecutionConfig
 
     run, model = run_of(options), studio.model
-    assert run.subject is not None  # the form saw to it
+    subjects = several_subjects(run.subject)
+    if len(subjects) != 1:
+        raise SamecastError(f"a sweep takes one subject; got {len(subjects)}")
     name = sweep_name(replace(options, out=None), axes)
     settings = replace(run.settings, num_images_per_prompt=1, check_inversion=False, source_memory=None)
     recipe = Recipe(grid, settings, studio.name, "", "", title=name)
-    photos = tuple(open_photo(Path(str(photo))) for photo in run.subject.references[:1])
-    noun = run.subject.class_noun
+    photos = tuple(open_photo(Path(str(photo))) for photo in subjects[0].references[:1])
+    noun = subjects[0].class_noun
     subject = StudySubject(noun or "subject", run.prompts, photos, noun, run.settings.source_prompt)
     job.report("sweep", 0, 0)
     folder, recipe = prepare(studio.root.path / STUDIES / name, recipe, [subject], model.backbone)

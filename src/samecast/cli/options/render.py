@@ -24,6 +24,7 @@ class RenderOptions(LoadOptions):
       samecast render rex.png "a dog running on the beach"
       samecast render rex.png "a {noun} in the snow" "a {noun} at night" --noun dog
       samecast render rex.png "a dog at the lake" --final 25
+      samecast render --subject rex=rex.png:dog --subject tom=tom.png:cat "a {rex} and a {tom} on the beach"
       samecast render rex.png "a dog at the lake" --init noise --images-per-prompt 4
       samecast render --source-prompt "a photo of a dog" "a dog running on the beach"
       samecast render rex.jpg "a dog on the beach" --model path/to/stable-diffusion-v1-4
@@ -40,15 +41,23 @@ class RenderOptions(LoadOptions):
     reference: Annotated[tuple[Path, ...], Option("subject", metavar="FILE", repeated=True)] = ()
     """A photo of the subject, whatever its file name; all positional arguments are then prompts. May be repeated."""
 
+    subject: Annotated[
+        tuple[Annotated[str, RAW], ...], Option("subject", metavar="NAME=PHOTO[,PHOTO]:NOUN", repeated=True)
+    ] = ()
+    """One of several subjects in the same picture, by a name that prompts write in braces: --subject rex=rex.png:dog
+    and "a {rex} on the beach". A folder stands for the photos in it. With it all other words are prompts, pictures
+    start from noise unless --init is given, and the method is cast by default."""
+
     noun: Annotated[str, Option("subject", metavar="WORD")] = ""
     """The class of the subject, such as dog; replaces {noun} in the prompts."""
 
     mask: Annotated[tuple[Path, ...], Option("subject", metavar="FILE", repeated=True)] = ()
-    """Mask of the subject in the photo, white on black; once for each photo. For masactrl-masked and free-custom."""
+    """Mask of the subject in the photo, white on black; once for each photo. For masactrl-masked and free-custom.
+    With --subject: rex=mask.png, for cast too."""
 
     target_mask: Annotated[tuple[Path, ...], Option("subject", metavar="FILE", repeated=True)] = ()
     """Mask of the subject in the new pictures: one for all, or one for each prompt. For masactrl-masked and consistory.
-    """
+    With --subject: rex=mask.png, for cast."""
 
     method: MethodOptions = field(default_factory=method_options())
 
