@@ -134,6 +134,12 @@ def matched(module: Layer, seen: Seen) -> Tensor:
     return module.out([softmax(*each) for each in zip(query, key, value, strict=True)])
 
 
+def of_one(module: Layer, seen: Seen) -> Tensor:
+    """A cast of one without a name: its region reads its photos' subject, the rest itself."""
+    subject = torch.cat(seen.references)[torch.cat(seen.reference_masks).bool()]
+    return torch.where(seen.own_mask.bool()[:, None], module.read(seen.own, subject), module.read(seen.own, seen.own))
+
+
 ORACLES: dict[str, Callable[[Layer, Seen], Tensor]] = {
     "none": lambda module, seen: module.read(seen.own, seen.own),
     "masactrl": lambda module, seen: module.read(seen.own, torch.cat(seen.references)),
@@ -144,6 +150,7 @@ ORACLES: dict[str, Callable[[Layer, Seen], Tensor]] = {
     "consistory": shared,
     "free_custom": weighted,
     "dream_matcher": matched,
+    "cast": of_one,
 }
 
 
