@@ -156,7 +156,7 @@ def test_every_field_of_a_comparisons_unit_is_in_its_key(tiny_pipeline_dir: Path
     del settings["true_cfg_scale"]  # refused by a U-Net
     keys += [
         replace(benchmark, settings=each).key(case, method, other)
-        for _, each in changed(benchmark.settings, settings, ["true_cfg_scale"])
+        for _, each in changed(benchmark.settings, settings, {"true_cfg_scale": 0})
     ]
     keys += [each.key(case, method, other) for _, each in changed(benchmark, {"prompts": 3, "hidden": True}, WITHOUT)]
     keys += [benchmark.key(case, each, other) for _, each in changed(method, METHOD, {"title": 0, "strength": 0})]

@@ -38,7 +38,7 @@ class RenderSettings:
             "sampling",
             aliases=("--guidance",),
             metavar="SCALE",
-            default="the model's: 5 for the embedded model and XL, 7.5 for Stable Diffusion 1.x and 2.x",
+            default="the model's, such as 5 for the embedded model and XL, 7.5 for Stable Diffusion 1.x and 2.x",
         ),
     ] = None
     """How closely the prompt is followed (classifier-free guidance). 1 or less switches it off and halves the work."""

@@ -30,7 +30,8 @@ class ModelOptions(Command):
             "model",
             metavar="MODEL",
             default=f"{EMBEDDED}, the embedded model",
-            help="A diffusers directory, a .safetensors file or a hub id of the Stable Diffusion 1.x, 2.x or XL family."
+            help="A diffusers directory, a .safetensors file or a hub id of the Stable Diffusion 1.x, 2.x or XL family;"
+            " or a directory or hub id of Stable Diffusion 3, FLUX, Z-Image, Qwen-Image or PixArt-Sigma."
             f" The embedded model knows {KNOWS}; {INSTEAD}.",
         ),
     ] = EMBEDDED
