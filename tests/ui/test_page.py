@@ -72,7 +72,7 @@ def test_photo_mask_brush_render_and_the_same_as_a_command(opened, root):
     figures = page.locator("#results .sc-side figcaption b").all_inner_texts()
     assert figures == ["Photo", "Reconstruction", "Without control", "Result"]
     for source in page.locator("#results .sc-side img").all():
-        assert source.evaluate("image => image.complete && image.naturalWidth > 0")
+        assert source.evaluate("image => image.decode().then(() => image.naturalWidth > 0)")
     # Another prompt on the same photo: no second inversion.
     page.fill("#prompts textarea", "a dog at night")
     assert f"the inversion's {STEPS} kept from before" in render(page)
@@ -112,7 +112,7 @@ def test_reload_during_a_run_goes_on_with_it(opened):
 
 
 def test_two_pages_at_once_do_not_mix(opened, root):
-    first, second = opened().page, opened().page
+    first, second = opened().page, opened(locale="de-DE").page
     prepare(first, prompts="a dog on the beach")
     prepare(second, REX / "1.png", prompts="a dog in a forest")
     first.click("#render")
