@@ -65,43 +65,43 @@ def browser(server: Running) -> Iterator[object]:
         opened.close()
 
 
+DESK = {"viewport": {"width": 1360, "height": 940}, "color_scheme": "light"}
+
+
+@pytest.fixture(scope="session")
+def context(browser: object) -> object:
+    """One user's browser, whose cache makes every page but the first quick."""
+    return browser.new_context(**DESK)
+
+
 class Page:
-    """A page, and what went wrong in it."""
+    """A page, what it asks for, and what goes wrong in it."""
 
-    def __init__(self, browser: object, url: str, **options: object) -> None:
-        self.context = browser.new_context(
-            **{"viewport": {"width": 1360, "height": 940}, "color_scheme": "light", **options}
-        )
-        self.context.set_default_timeout(30_000)
-        self.page = self.context.new_page()
-        self.url, self.asked, self.faults = url, [], []
-        self.watch(self.page)
-
-    def watch(self, page: object) -> None:
-        page.on("request", lambda request: self.asked.append(request.url))
-        page.on("pageerror", lambda error: self.faults.append(str(error)))
-        page.on("console", lambda said: self.faults.append(said.text) if said.type == "error" else None)
-
-    def open(self) -> object:
-        self.page.goto(self.url)
+    def __init__(self, context: object, url: str) -> None:
+        context.set_default_timeout(60_000)
+        self.page, self.asked, self.faults = context.new_page(), [], []
+        self.page.on("request", lambda request: self.asked.append(request.url))
+        self.page.on("pageerror", lambda error: self.faults.append(str(error)))
+        self.page.on("console", lambda said: self.faults.append(said.text) if said.type == "error" else None)
+        self.page.goto(url)
         self.page.wait_for_selector("#render")
         self.page.wait_for_selector('.sc-model[data-state="ready"]')
-        return self.page
 
 
 @pytest.fixture
-def opened(browser: object, server: Running) -> Iterator[object]:
-    """Opens pages, each of a browser of its own."""
-    pages: list[Page] = []
+def opened(browser: object, context: object, server: Running) -> Iterator[object]:
+    """Opens a page; with options it is another user's, in a browser of its own."""
+    closing: list[object] = []
 
     def make(**options: object) -> Page:
-        pages.append(Page(browser, server.url, **options))
-        pages[-1].open()
-        return pages[-1]
+        chosen = browser.new_context(**{**DESK, **options}) if options else context
+        page = Page(chosen, server.url)
+        closing.append(chosen if options else page.page)
+        return page
 
     yield make
-    for each in pages:
-        each.context.close()
+    for each in closing:
+        each.close()
 
 
 def picture(page: object, name: str, **options: object) -> None:

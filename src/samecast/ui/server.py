@@ -10,7 +10,6 @@ import os
 import socket
 import tempfile
 import threading
-from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +27,8 @@ try:
     import uvicorn
     from fastapi import FastAPI, Request
     from fastapi.responses import FileResponse, JSONResponse, Response
+    from starlette.datastructures import MutableHeaders
+    from starlette.types import ASGIApp, Message, Receive, Scope, Send
 except ImportError as error:
     raise lacking("ui", error) from None
 
@@ -47,7 +48,7 @@ def make_app(studio: Studio) -> FastAPI:
 
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
 
-    app.middleware("http")(guard)
+    app.add_middleware(Guard)
 
     @app.exception_handler(SamecastError)
     async def refused(request: Request, error: SamecastError) -> Response:
@@ -105,18 +106,36 @@ def make_app(studio: Studio) -> FastAPI:
     return app
 
 
-async def guard(request: Request, call_next: Callable[[Request], Awaitable[Response]]) -> Response:
-    """Refuses what pages from elsewhere ask, or under another host's name; nothing is loaded from elsewhere."""
-    host = (request.headers.get("host") or "").rsplit(":", 1)[0] or "localhost"
-    origin = request.headers.get("origin")
-    foreign = origin is not None and origin.split("//")[-1] != request.headers.get("host")
-    if host not in _LOCAL or foreign:
-        return JSONResponse({"detail": "this page is for this machine alone"}, 403)
-    answer = await call_next(request)
-    answer.headers.setdefault("Content-Security-Policy", _POLICY)
-    answer.headers["X-Content-Type-Options"] = "nosniff"
-    answer.headers["Referrer-Policy"] = "no-referrer"
-    return answer
+class Guard:
+    """Refuses what pages from elsewhere ask, or under another host's name; and lets no page load from elsewhere.
+
+    Args:
+        app: the application behind it, as ASGI has it.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Passes a request on, or answers it with 403."""
+        if scope["type"] not in ("http", "websocket"):
+            await self.app(scope, receive, send)
+            return
+        headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
+        host, origin = headers.get("host", ""), headers.get("origin")
+        if (host.rsplit(":", 1)[0] or "localhost") not in _LOCAL or origin not in (None, f"http://{host}"):
+            await JSONResponse({"detail": "this page is for this machine alone"}, 403)(scope, receive, send)
+            return
+
+        async def answer(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                found = MutableHeaders(scope=message)
+                found.setdefault("Content-Security-Policy", _POLICY)
+                found["X-Content-Type-Options"] = "nosniff"
+                found["Referrer-Policy"] = "no-referrer"
+            await send(message)
+
+        await self.app(scope, receive, answer)
 
 
 def _add_files(app: FastAPI, root: Root) -> None:

@@ -252,7 +252,8 @@ samecast.widgets.grid = ({ place, props, trigger }) => {
     const { layers = [], steps = 0 } = props.value || {};
     place.hidden = !layers.length;
     shown = on().slice();
-    table.style.gridTemplateColumns = `auto repeat(${steps}, minmax(4px, 1fr))`;
+    table.style.gridTemplateColumns = `auto repeat(${steps}, minmax(0, 1fr))`;
+    table.style.columnGap = steps > 80 ? "1px" : "2px";
     const cells = [];
     layers.forEach((layer, number) => {
       cells.push(h("button", { type: "button", tabindex: -1, class: "sc-row sc-" + layer.stage, "data-row": number,

@@ -135,7 +135,7 @@ samecast.widgets.loss = ({ place, props }) => {
     drawing.append(line);
     samecast.fill(place, [tally ? h("p", { class: "sc-tally" }, tally) : null, file ? h("p", { class: "sc-verdict" }, `${file} is ready: switch it on under Concepts and LoRA in Render.`) : null,
       losses.length > 1 ? h("figure", { class: "sc-chart" }, drawing, h("figcaption", null, `loss, ${losses[losses.length - 1][1].toFixed(3)} at step ${last}`)) : null,
-      ...samples.map((name) => h("figure", { class: "sc-sample" }, samecast.picture(name, "samples"), h("figcaption", null, name.split("/").pop().replace(/\D+/g, " ").trim().replace(/^0+(?=\d)/, "step ")))),
+      ...samples.map((name) => h("figure", { class: "sc-sample" }, samecast.picture(name, "samples"))),
       tally || samples.length ? null : h("p", { class: "sc-hint" }, "Three to five photos do. Samples of fixed prompts appear here on the way.")]);
   };
 };

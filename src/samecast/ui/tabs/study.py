@@ -60,7 +60,8 @@ def show_study(studio: Studio, name: str) -> dict[str, Any]:
     name = studio.root.name(path)
     page, table = path / "index.html", path / "scores.csv"
     columns, rows = _means(table) if table.is_file() else ([], [])
-    figures = sorted((path / "figures").glob("*.svg")) + sorted((path / "figures").glob("*.png"))
+    of_stem = {file.stem: file for kind in ("png", "svg") for file in (path / "figures").glob(f"*.{kind}")}
+    figures = sorted(of_stem.values())
     return {
         "name": name,
         "going": done < total,
