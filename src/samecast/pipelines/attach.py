@@ -39,7 +39,8 @@ from samecast.models.stock import (
 )
 from samecast.pipelines.call import StockRun
 from samecast.pipelines.replay import Replay
-from samecast.pipelines.spec import AttachSpec, Sources, part_sources, subjects_in
+from samecast.pipelines.sources import Sources, part_sources, subjects_in
+from samecast.pipelines.spec import AttachSpec
 
 # While one inverts a photo in the midst of a pipeline's call, the U-Net is its own, and all others keep still.
 _INVERTING: ContextVar["Attachment | None"] = ContextVar("inverting", default=None)

@@ -3,8 +3,6 @@
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from numbers import Integral
-from pathlib import Path
 
 from PIL import Image
 
@@ -21,7 +19,7 @@ from samecast.core.tokens import SubjectTokens
 from samecast.engine.attention_store import AttentionStore
 from samecast.engine.cast import Member, members_of
 from samecast.engine.checks import check_named_masks, check_subjects, wanted_masks
-from samecast.engine.given import GivenMask, one_or_more, read_mask, to_subject_mask
+from samecast.engine.given import GivenMask, read_mask, to_subject_mask
 from samecast.engine.prepare import Resolved, prepare, resolve
 from samecast.errors import SamecastError
 from samecast.models.base import StockArguments
@@ -36,13 +34,10 @@ from samecast.models.stock import (
     weights_state,
 )
 from samecast.models.words import says
-from samecast.photos import fit_photo, open_photo
+from samecast.photos import fit_photo
 from samecast.pipelines.call import Batch, StockRun, lay_out
 from samecast.pipelines.replay import Replay, trace_photos
-from samecast.subject import Subject, several_subjects
-
-Photo = str | Path | Image.Image
-Sources = int | Photo | Subject | Sequence[int | Photo] | Sequence[Subject]
+from samecast.subject import Subject
 
 
 @dataclass(frozen=True)
@@ -269,42 +264,6 @@ def _given(
         raise SamecastError(f"{len(branches)} {role}s need as many {role}_masks; got {len(masks)}")
     pairs = zip(branches, masks, strict=False)
     return {(given_for(name), branch): mask for branch, mask in pairs if mask is not None}
-
-
-def subjects_in(sources: Sources | None) -> tuple[Subject, ...]:
-    """The subjects among sources, if these are subjects.
-
-    Raises:
-        SamecastError: some are subjects and others are not, or names are missing or there twice.
-    """
-    several = one_or_more(sources, Subject, Integral, str, Path, Image.Image) if sources is not None else ()
-    if not any(isinstance(source, Subject) for source in several):
-        return ()
-    return several_subjects(several)
-
-
-def part_sources(sources: Sources | None, rules: Rules) -> tuple[tuple[int, ...], tuple[Image.Image, ...]]:
-    """Sources as rows of the list of prompts, and as photos, opened.
-
-    Raises:
-        SamecastError: they are both, or rules read none, or there are none to read, or a photo cannot be opened.
-    """
-    reading = any(rule.reads_source for rule in rules)
-    if sources is None:
-        return ((0,) if reading else ()), ()
-    several = one_or_more(sources, Integral, str, Path, Image.Image)
-    rows = tuple(int(source) for source in several if isinstance(source, Integral))
-    photos = tuple(
-        source if isinstance(source, Image.Image) else open_photo(source)
-        for source in several
-        if not isinstance(source, Integral)
-    )
-    if rows and photos:
-        raise SamecastError("sources must be rows of the batch or photos, not both")
-    if reading != bool(several):
-        data = "these rules read a source: name one" if reading else "no rule reads a source: leave out sources"
-        raise SamecastError(data)
-    return rows, photos
 
 
 def _check_rows(rows: Sequence[int], role: str) -> None:
