@@ -90,6 +90,12 @@ def test_what_needs_an_extra_says_which_and_does_nothing(work: Path, tiny_pipeli
     assert sorted(work.rglob("*")) == before
 
 
+@pytest.mark.parametrize("library", ["gradio", "uvicorn"])
+def test_the_page_without_its_extra_is_one_line(library: str, tmp_path: Path) -> None:
+    codes, lines = run((library,), [["ui", "--port", "0"]], tmp_path)
+    assert (codes, lines) == ([2], [f"samecast: {library} is not installed: pip install 'samecast[ui]'"])
+
+
 def test_the_extras_bring_what_is_asked_for_and_setup_installs_them() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     extras = project["optional-dependencies"]
@@ -97,7 +103,7 @@ def test_the_extras_bring_what_is_asked_for_and_setup_installs_them() -> None:
         assert sorted(each.partition(">")[0] for each in extras[extra]) == sorted(libraries)
         assert not [each for each in project["dependencies"] if each.startswith(libraries)]
     installed = (ROOT / "Makefile").read_text().partition("--editable '.[")[2].partition("]")[0].split(",")
-    assert {*EXTRAS, "ray", "train", "dev"} == set(installed)
+    assert {*EXTRAS, "ray", "train", "dev", "ui"} == set(installed)
 
 
 def test_a_library_that_is_there_and_does_not_load_is_told_with_its_reason() -> None:
