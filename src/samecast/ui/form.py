@@ -1,6 +1,7 @@
 """A form as a command line: fields are the options of a command's own dataclass, and values become its words."""
 
 import shlex
+import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -26,6 +27,10 @@ _OWN = {
     *("--num-images-per-prompt", "--negative-prompt", "--height", "--width"),
 }
 """Options that have a place of their own on the page, or none."""
+
+
+_PARSING = threading.Lock()
+"""The parser captures the process's stderr, so that it reads one form at a time."""
 
 
 def words_of(command: str, values: Values, inputs: Sequence[str] = ()) -> list[str]:
@@ -58,7 +63,8 @@ def _spelt(value: object) -> str:
 
 def read_form(command: str, values: Values, inputs: Sequence[str] = ()) -> Any:
     """The options that a form says, read by the command line's own parser; its mistakes are SamecastErrors."""
-    return parse(words_of(command, values, inputs))
+    with _PARSING:
+        return parse(words_of(command, values, inputs))
 
 
 def command_of(words: Sequence[str]) -> str:
