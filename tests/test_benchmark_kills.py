@@ -9,7 +9,7 @@ import pytest
 from benchmarks.kills import Kills, Work, kill, main, read_whole
 from samecast.disk import write_new_bytes
 
-WORKS = ("learn", "benchmark")  # tests/study kills studies fifty times; comparisons and benchmarks are one machine
+WORKS = ("learn", "benchmark")  # tests/study kills studies; comparisons and benchmarks are one machine
 
 
 def test_kill_9_leaves_every_file_whole_and_nothing_over(capsys: pytest.CaptureFixture[str]) -> None:

@@ -45,8 +45,9 @@ def own_tables() -> Iterator[None]:
         table.update(entries)
 
 
-QUICK = {"render": ("--steps", "26"), "masks": ("--steps", "4"), "learn": ("--steps", "2", "--class-images", "2")}
+QUICK = {"masks": ("--steps", "4"), "learn": ("--steps", "2", "--class-images", "2")}
 """What makes a command a matter of seconds, where the page does not say it itself."""
+SPANS = {"--start", "--final"}
 LONG = {"study", "tune", "compare", "benchmark", "ui"}
 """Commands that take minutes, or run until they are stopped: these are parsed, and what they would write counts as
 written."""
@@ -91,6 +92,9 @@ def follow(words: list[str], later: set[str]) -> None:
         later |= {*written, *({"tuned"} if words[0] == "tune" else ())}
         return
     quick = () if {"--steps", "--again"} & set(words) else QUICK.get(words[0], ())
+    if words[0] == "render" and not {"--steps", "--again"} & set(words):
+        named = [int(value) for flag, value in pairwise(words) if flag in SPANS and value.isdigit()]
+        quick = ("--steps", "26" if "--rules" in words else str(max([7, *named]) + 1))
     assert main([*words, *quick]) == 0
 
 
