@@ -4,10 +4,9 @@ A family is one file that derives from `JointBackbone`, and its line in `samecas
 """
 
 import inspect
-import re
 from abc import abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, ClassVar, cast
 
 import torch
@@ -24,21 +23,7 @@ from samecast.models.backbone import PipelineBackbone
 from samecast.models.base import AttentionLayer, BoundLayer, ModelIdentity, StockArguments
 from samecast.models.finite import check_finite
 from samecast.models.schedules import flow_schedule, shift_of
-
-
-@dataclass(frozen=True, eq=False)
-class Text:
-    """A prompt as a transformer takes it.
-
-    Args:
-        tokens: its embedding, padded where the family attends to padding.
-        pooled: of the whole prompt, where the family has it.
-        guidance: of the row, where the denoiser takes the guidance scale as an input.
-    """
-
-    tokens: Float[Tensor, "token channel"]
-    pooled: Float[Tensor, " channel_pooled"] | None = None
-    guidance: float = 1.0
+from samecast.models.texts import Text
 
 
 class JointBackbone(PipelineBackbone):
@@ -302,53 +287,3 @@ def check_not_compiled(transformer: Any) -> None:
         raise SamecastError(
             "the transformer is compiled, which fixes its attention: use the transformer without torch.compile"
         )
-
-
-def words_in(tokenizer: Any, text: str, phrase: str, begin: int = 0, end: int | None = None) -> tuple[int, ...]:
-    """Positions of a phrase's tokens among a text's, special ones counted; whole words, in either case.
-
-    Args:
-        tokenizer: a fast one, which reports the characters of each token.
-        text: as it is encoded, such as a prompt within a chat template.
-        phrase: the words.
-        begin: the first character that is looked at.
-        end: the character after the last; None is the end of the text.
-    """
-    spelt = r"\s+".join(re.escape(word) for word in phrase.split())
-    if not spelt:
-        return ()
-    pattern = re.compile(rf"(?<!\w){spelt}(?!\w)", re.IGNORECASE)
-    spans = [match.span() for match in pattern.finditer(text, begin, len(text) if end is None else end)]
-    offsets = tokenizer(text, return_offsets_mapping=True)["offset_mapping"]
-    return tuple(
-        at
-        for at, (first, last) in enumerate(offsets)
-        if first < last and any(first < stop and last > start for start, stop in spans)
-    )
-
-
-def stack_tokens(texts: Sequence[Text]) -> tuple[Float[Tensor, "row token channel"], Tensor | None]:
-    """Texts padded to the longest with zeros, and which tokens are not padding, (row, token); None where all are."""
-    lengths = [len(text.tokens) for text in texts]
-    longest = max(lengths)
-    stacked = torch.stack(
-        [torch.nn.functional.pad(text.tokens, (0, 0, 0, longest - len(text.tokens))) for text in texts]
-    )
-    if min(lengths) == longest:
-        return stacked, None
-    at = torch.arange(longest, device=stacked.device)
-    return stacked, at < torch.tensor(lengths, device=stacked.device)[:, None]
-
-
-def pack(latents: Float[Tensor, "row channel height width"]) -> Float[Tensor, "row token channel_packed"]:
-    """Latents as tokens of 2 x 2, a channel's four pixels side by side."""
-    rows, channels, height, width = latents.shape
-    parts = latents.view(rows, channels, height // 2, 2, width // 2, 2).permute(0, 2, 4, 1, 3, 5)
-    return parts.reshape(rows, (height // 2) * (width // 2), channels * 4)
-
-
-def unpack(tokens: Float[Tensor, "row token channel_packed"], height: int, width: int) -> Tensor:
-    """The inverse of `pack`, given height and width of the latents."""
-    rows, _, channels = tokens.shape
-    parts = tokens.view(rows, height // 2, width // 2, channels // 4, 2, 2).permute(0, 3, 1, 4, 2, 5)
-    return parts.reshape(rows, channels // 4, height, width)

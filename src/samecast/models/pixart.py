@@ -19,9 +19,10 @@ from samecast.core.spans import Spans
 from samecast.errors import SamecastError
 from samecast.models.backbone import common_timestep
 from samecast.models.base import BoundLayer
-from samecast.models.joint import JointBackbone, Text, stack_tokens, words_in
+from samecast.models.joint import JointBackbone
 from samecast.models.schedules import ddim_schedule
 from samecast.models.supported import check_scheduler
+from samecast.models.texts import Text, stack_tokens, words_in
 
 
 class PixArtBackbone(JointBackbone):

@@ -14,7 +14,8 @@ from torch import Tensor
 from samecast.core.layers import Kind, Stage
 from samecast.core.spans import Spans
 from samecast.models.backbone import common_timestep
-from samecast.models.joint import JointBackbone, Text, pack, stack_tokens, unpack, words_in
+from samecast.models.joint import JointBackbone
+from samecast.models.texts import Text, pack, stack_tokens, unpack, words_in
 
 
 class QwenImageBackbone(JointBackbone):

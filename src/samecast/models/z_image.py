@@ -18,7 +18,8 @@ from samecast.core.settings import RenderSettings
 from samecast.core.spans import Spans
 from samecast.errors import SamecastError
 from samecast.models.backbone import common_timestep
-from samecast.models.joint import JointBackbone, Text, words_in
+from samecast.models.joint import JointBackbone
+from samecast.models.texts import Text, words_in
 
 _MULTIPLE = 32
 
