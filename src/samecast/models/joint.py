@@ -22,8 +22,8 @@ from samecast.errors import SamecastError
 from samecast.models.backbone import PipelineBackbone
 from samecast.models.base import AttentionLayer, BoundLayer, ModelIdentity, StockArguments
 from samecast.models.finite import check_finite
-from samecast.models.joint_tokens import Text
 from samecast.models.schedules import flow_schedule, shift_of
+from samecast.models.texts import Text
 
 
 class JointBackbone(PipelineBackbone):

@@ -20,9 +20,9 @@ from samecast.errors import SamecastError
 from samecast.models.backbone import common_timestep
 from samecast.models.base import BoundLayer
 from samecast.models.joint import JointBackbone
-from samecast.models.joint_tokens import Text, stack_tokens, words_in
 from samecast.models.schedules import ddim_schedule
 from samecast.models.supported import check_scheduler
+from samecast.models.texts import Text, stack_tokens, words_in
 
 
 class PixArtBackbone(JointBackbone):

@@ -15,7 +15,7 @@ from samecast.core.layers import Kind, Stage
 from samecast.core.spans import Spans
 from samecast.models.backbone import common_timestep
 from samecast.models.joint import JointBackbone
-from samecast.models.joint_tokens import Text, pack, stack_tokens, unpack, words_in
+from samecast.models.texts import Text, pack, stack_tokens, unpack, words_in
 
 
 class QwenImageBackbone(JointBackbone):

@@ -19,7 +19,7 @@ from samecast.core.spans import Spans
 from samecast.errors import SamecastError
 from samecast.models.backbone import common_timestep
 from samecast.models.joint import JointBackbone
-from samecast.models.joint_tokens import Text, words_in
+from samecast.models.texts import Text, words_in
 
 _MULTIPLE = 32
 

@@ -1,4 +1,4 @@
-"""Tokens of text and picture, as transformers with joint attention take them."""
+"""Prompts and latents as transformers take them: texts of several parts, words in them, and latents as tokens."""
 
 import re
 from collections.abc import Sequence
