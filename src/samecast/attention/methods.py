@@ -107,7 +107,10 @@ def masactrl_auto_masked(
     Args:
         start, final, skip, layers, stride: as for `masactrl`.
         tokens: which words, cross-attention layers and steps the maps are taken of, and the threshold. The paper takes
-            the maps of the current step; ours are averaged over all of those steps so far.
+            the maps of the current step, `SubjectTokens(average="step")`, at its threshold 0.1; by default maps are
+            averaged over the steps, a source's over all of them and a target's over those so far, which costs nothing
+            more. The authors' code takes maps of the current step from the layers that have run already in that very
+            evaluation, under control; here they come from an evaluation without it.
     """
     return (Rule("targets", ("source",), layers, Steps(start, final, skip, stride), Separate(tokens)),)
 

@@ -28,18 +28,25 @@ class SubjectTokens:
         steps: at which maps are taken. A target's mask at a step is made of the maps of the steps before it.
         threshold: attention threshold for the subject, of the normalised map, from 0 to 1, or `otsu`, which chooses
             one for each map. MasaCtrl's is 0.1.
+        average: over which steps maps are averaged: `steps`, those so far, of a source all; or `step`, the current one
+            alone, as in the paper, for which each picture is evaluated once more without control in each step that
+            reads it. Maps of one step are noisier, and follow a subject that moves between steps.
 
     Raises:
-        SamecastError: a value is of another type, or the threshold is out of range.
+        SamecastError: a value is of another type, the threshold is out of range, or maps of the current step alone are
+            asked for at given steps.
     """
 
     phrase: Annotated[str, Option("method", name="map-words", default="the noun")] = ""
     layers: Annotated[str, Option("method", name="map-layers", metavar="LAYERS", default="MasaCtrl's choice")] = ""
     steps: Steps = field(default_factory=Steps)
     threshold: Annotated[Threshold, Option("method", metavar="0-1|otsu")] = "otsu"
+    average: Annotated[Literal["steps", "step"], Option("method", name="map-average")] = "steps"
 
     def __post_init__(self) -> None:
         check_fields(self)
+        if self.average == "step" and self.steps != Steps():
+            raise SamecastError("maps of the current step alone are taken when they are read: leave out their steps")
         if not isinstance(self.threshold, str) and not 0 < self.threshold < 1:
             raise SamecastError(f"threshold must be between 0 and 1, or 'otsu'; got {self.threshold!r}")
 

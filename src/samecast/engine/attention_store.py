@@ -10,7 +10,7 @@ from samecast.attention.modes.base import Masks as MasksFrom
 from samecast.attention.modes.base import of_subject
 from samecast.attention.plan import Masks
 from samecast.attention.rule import Rules
-from samecast.core.batch import Branch, Branches, name_of
+from samecast.core.batch import Branch, Branches, Place, name_of
 from samecast.core.layers import Layer, select_layers
 from samecast.core.maps import combine_maps, normalise, threshold_of
 from samecast.core.masks import Blank, Grid, SubjectMask
@@ -109,10 +109,17 @@ class AttentionStore:
         self._masks: dict[tuple[SubjectTokens, Branch], SubjectMask] = {}
         self._blank: dict[tuple[SubjectTokens, Branch], dict[Grid, Blank]] = {}
         self._seen: set[tuple[int, Branch]] = set()
+        self._of_step: dict[tuple[SubjectTokens, Branch], dict[int, SubjectMask]] = {}
+        self.evaluations = 0
+        """Rows that `map_targets` took."""
 
     def wanted_at(self, step: int) -> bool:
         """Whether maps are taken at a step."""
         return any(step in map_spec.steps for map_spec in self.map_specs)
+
+    def is_current_at(self, step: int) -> bool:
+        """Whether maps of a step alone are wanted, before it is taken."""
+        return any(map_spec.tokens.average == "step" and step in map_spec.steps for map_spec in self.map_specs)
 
     def has(self, step: int, branch: Branch) -> bool:
         """Whether the maps of a branch at a step are in it, or nothing is looked for in it."""
@@ -134,23 +141,34 @@ class AttentionStore:
             if step in map_spec.steps and map_spec.is_for(branch):
                 columns = map_spec.columns(self._backbone, branch, text)
                 seen = combine_maps([maps[layer].cpu() for layer in sorted(map_spec.layers)], columns, self._aspect)
+                if map_spec.tokens.average == "step":
+                    mask = _mask(seen, map_spec.tokens, branch)
+                    self._of_step.setdefault((map_spec.tokens, branch), {})[step] = mask
+                    continue
                 before = self._sums.get((map_spec.tokens, branch))
                 self._sums[map_spec.tokens, branch] = seen if before is None else before + seen
                 outdated = self._masks.pop((map_spec.tokens, branch), None)
                 if outdated is not None:
                     self._blank.setdefault((map_spec.tokens, branch), {}).update(outdated.blank)
 
-    def masks(self) -> Masks:
+    def masks(self, step: int | None = None) -> Masks:
         """The masks of all branches that were looked at.
+
+        Args:
+            step: the current one, for those of one step alone; None is the last at which each was taken.
 
         Raises:
             SamecastError: a map is constant.
         """
         for (tokens, branch), total in self._sums.items():
             if (tokens, branch) not in self._masks:
-                values = normalise(total, name_of(branch))
-                self._masks[tokens, branch] = SubjectMask(values, threshold_of(values, tokens.threshold))
-        return {(tokens, branch): mask for (tokens, branch), mask in self._masks.items()}
+                self._masks[tokens, branch] = _mask(total, tokens, branch)
+        current = {
+            key: of_step[max(of_step) if step is None else step]
+            for key, of_step in self._of_step.items()
+            if step is None or step in of_step
+        }
+        return {(tokens, branch): mask for (tokens, branch), mask in (self._masks | current).items()}
 
     @property
     def sums(self) -> dict[tuple[SubjectTokens, Branch], Tensor]:
@@ -171,10 +189,20 @@ class AttentionStore:
 
     def blank(self) -> Blanks:
         """Where, at any step so far, a mask that was used told nothing apart."""
+        several = {(tokens, branch): [mask] for (tokens, branch), mask in self._masks.items()}
+        several |= {(tokens, branch): list(of_step.values()) for (tokens, branch), of_step in self._of_step.items()}
         return {
-            (tokens, branch): {**self._blank.get((tokens, branch), {}), **mask.blank}
-            for (tokens, branch), mask in self._masks.items()
+            (tokens, branch): {
+                **self._blank.get((tokens, branch), {}),
+                **{grid: blank for mask in masks for grid, blank in mask.blank.items()},
+            }
+            for (tokens, branch), masks in several.items()
         }
+
+
+def _mask(total: Tensor, tokens: SubjectTokens, branch: Branch) -> SubjectMask:
+    values = normalise(total, name_of(branch))
+    return SubjectMask(values, threshold_of(values, tokens.threshold))
 
 
 def make_map_specs(
@@ -200,6 +228,10 @@ def make_map_specs(
             found = [_of_member(rule.tokens, each, layers, schedule) for each in members if each.is_sought]
         else:
             found = [make_map_spec(rule.tokens, layers, schedule, noun)]
+        if rule.tokens.average == "step":
+            acting = frozenset(step for step in rule.steps.select(schedule.steps) if not schedule.is_identity(step))
+            map_specs += [replace(map_spec, steps=acting) for map_spec in found]
+            continue
         first = min(rule.steps.select(schedule.steps))
         begin = min((step for map_spec in found for step in map_spec.steps), default=-1)
         if rule.masks_targets and begin >= first:
@@ -247,6 +279,31 @@ def make_map_spec(tokens: SubjectTokens, layers: Sequence[Layer], schedule: Time
 def map_caption(noun: str, map_specs: Sequence[MapSpec]) -> str:
     """What is said of a photo without a caption, so that there are words to look for."""
     return f"a photo of a {noun or ' '.join(map_spec.phrase for map_spec in map_specs[:1])}"
+
+
+def check_averages(rules: Rules, place: str) -> None:
+    """Refuses maps of the current step alone where no evaluation can be added before a step.
+
+    Raises:
+        SamecastError: a rule asks for them.
+    """
+    if any(isinstance(rule.tokens, SubjectTokens) and rule.tokens.average == "step" for rule in rules):
+        raise SamecastError(f"{place} cannot take maps of the current step alone (map average 'step'): use 'steps'")
+
+
+def map_targets(
+    run: Run, store: AttentionStore, targets: Sequence[Branch], latents: Float[Tensor, "target _ _ _"], step: int
+) -> None:
+    """Takes the targets' maps at a step before it is taken, by rows without control; none where the store has them."""
+    if all(store.has(step, target) for target in targets):
+        return
+    layout, maps = Branches(tuple(targets), (), 1.0).layout(), dict[int, Tensor]()
+    rows = [layout.row_of[Place(target, "conditional")] for target in targets]
+    at_hand = dict(zip(targets, latents, strict=True))
+    run.evaluate(layout, at_hand, run.schedule.timesteps[step], map_rows=rows, maps=maps)
+    store.evaluations += len(layout.rows)
+    for number, target in enumerate(targets):
+        store.add(step, target, target.prompt, {layer: values[number] for layer, values in maps.items()})
 
 
 def map_sources(

@@ -15,7 +15,7 @@ from torch import Tensor
 from samecast.attention.plan import Masks, Plan
 from samecast.core import ddim
 from samecast.core.batch import Branch, Branches, Place
-from samecast.engine.attention_store import AttentionStore
+from samecast.engine.attention_store import AttentionStore, map_targets
 from samecast.engine.preview import preview
 from samecast.engine.run import Advance, Run
 from samecast.engine.source import Trajectory
@@ -123,8 +123,12 @@ def denoise_targets(
     latents, plan = start, run.plan
     for step in run.schedule.working_steps:
         # What is known before this step: its own maps are not made yet.
-        known = {**(masks or {}), **(store.masks() if store is not None and step in plan.acting else {})}
-        mapped = branches.targets if store is not None and store.wanted_at(step) else ()
+        known = {**(masks or {}), **(store.masks(step) if store is not None and step in plan.acting else {})}
+        if store is not None and store.is_current_at(step):
+            map_targets(run, store, branches.targets, latents, step)
+            known |= {key: mask for key, mask in store.masks(step).items() if key not in known}
+        wanted = store is not None and store.wanted_at(step)
+        mapped = [target for target in branches.targets if wanted and store is not None and not store.has(step, target)]
         state = denoise_step(
             run, branches, latents, trajectory, step, same_start=same_start, masks=known, mapped=mapped
         )

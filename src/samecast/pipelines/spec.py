@@ -16,7 +16,7 @@ from samecast.core.ddim import Schedule
 from samecast.core.layers import select_layers
 from samecast.core.masks import SubjectMask
 from samecast.core.tokens import SubjectTokens
-from samecast.engine.attention_store import AttentionStore
+from samecast.engine.attention_store import AttentionStore, check_averages
 from samecast.engine.cast import Member, members_of
 from samecast.engine.checks import check_named_masks, check_subjects, wanted_masks
 from samecast.engine.given import GivenMask, read_mask, to_subject_mask
@@ -70,6 +70,7 @@ class AttachSpec:
     subjects: tuple[Subject, ...] = ()
 
     def __post_init__(self) -> None:
+        check_averages(self.rules, "a stock pipeline")
         _check_rows(self.sources, "source")
         if self.targets is not None:
             _check_rows(self.targets, "target")

@@ -69,6 +69,8 @@ def find_masks(
     crossed = [bound.layer for bound in backbone.cross_attention()]
     if not tokens:
         raise SamecastError("nothing to look for: give at least one SubjectTokens")
+    if any(each.average == "step" for each in tokens):
+        raise SamecastError("average='step' has no effect here: maps are averaged over the given steps; leave it out")
     map_specs = tuple(dict.fromkeys(make_map_spec(each, crossed, schedule, request.noun) for each in tokens))
     resolved = Resolved.of(Plan(), map_specs, request.noun, request.caption)
     resolved.check_words(backbone, request.sources()[:1])

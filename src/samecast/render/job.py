@@ -191,6 +191,7 @@ class Job:
                 advance=advance,
             )
             latents += yield from self._watched(states)
+        self.map_evaluations += 0 if self.store is None else self.store.evaluations
         return latents
 
     def _watched(self, states: States[Tensor]) -> States[Tensor]:

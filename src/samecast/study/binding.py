@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from samecast.attention.plan import Plan
 from samecast.attention.rule import Rules
 from samecast.core.batch import Branch
+from samecast.engine.attention_store import check_averages
 from samecast.engine.prepare import Resolved, looks_on, plan_on
 from samecast.errors import SamecastError
 from samecast.experiments.store import content_key, joined_key
@@ -106,6 +107,7 @@ class Binding:
     def plan(self, rules: Rules) -> Plan:
         """The plan of some rules; errors as for `make_plan`."""
         if rules not in self._plans:
+            check_averages(rules, "a study")
             self._plans[rules] = plan_on(self._backbone, rules, self.schedule, targets=1)
         return self._plans[rules]
 

@@ -166,6 +166,7 @@ def values_of_rules(rules: Rules) -> dict[str, Any] | None:
     tokens = rules[0].mode.masks_from if isinstance(rules[0].mode, Masked) else None
     if isinstance(tokens, SubjectTokens) and tokens.steps == SubjectTokens().steps:
         of_tokens = {"map_words": tokens.phrase, "map_layers": tokens.layers, "threshold": tokens.threshold}
+        of_tokens |= {"map_average": tokens.average} if tokens.average != "steps" else {}
         given |= {name: value for name, value in of_tokens.items() if value}
     for name in METHODS:
         try:
