@@ -93,7 +93,7 @@ def test_help_and_common_mistakes_do_not_import_torch(words: list[str]) -> None:
     [
         (
             ["rendr"],
-            "did you mean samecast render?; the commands are render, learn, masks, study, tune, demo, layers, concept",
+            "did you mean samecast render?; the commands are render, learn, masks, study, tune, ui, demo, layers",
         ),
         (["render", "a.png", "b", "--fot", "pad"], "did you mean --fit?"),
         (["render", "a.png", "b", "--steps", "many"], "--steps"),

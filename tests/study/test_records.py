@@ -439,7 +439,7 @@ def test_a_table_is_not_emptied_by_another_version(
     assert publish(folder).count
     before = (folder.path / CSV).read_bytes()
     monkeypatch.setattr(study_recipe, "code_version", lambda: "9.9")
-    with pytest.raises(SamecastError, match="left as it is"):
+    with pytest.raises(SamecastError, match="is kept: this version"):
         publish(folder)
     assert (folder.path / CSV).read_bytes() == before
 
