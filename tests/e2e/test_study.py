@@ -265,7 +265,7 @@ def test_tune_writes_rules_that_render_takes(
     assert record["provenance"]["rules"] == data["rules"]
     capsys.readouterr()
     assert main(["render", "rex.png", "a dog", "--rules", "tuned/rules.json", "--final", "3", *model]) == 2
-    assert "leave one of them out" in capsys.readouterr().err
+    assert "leave out one or the other" in capsys.readouterr().err
     Path("bad.json").write_text("[]")
     assert main(["render", "rex.png", "a dog", "--rules", "bad.json", *model]) == 2
     assert "must be an object of rules" in capsys.readouterr().err
