@@ -14,6 +14,7 @@ import samecast as sc
 from samecast.attention.modes import Cast, Reader, Reading
 from samecast.cli.cast import read_subjects
 from samecast.core.masks import SubjectMask, exclusive
+from samecast.engine.cast import fill_in
 
 STEPS = 5
 FRESH = sc.RenderSettings(num_inference_steps=STEPS)
@@ -276,3 +277,8 @@ def test_the_option_takes_several_photos_and_any_name_of_a_file(
     assert (one.references, one.class_noun) == (("a,b.png", "c:d=e.png", "f.png"), "dog")
     (two,) = read_subjects(["rex=c:d=e.png"], ())
     assert (two.references, two.words) == (("c:d=e.png",), "rex")
+
+
+@pytest.mark.parametrize("text", ["a {{value}} dog", "{{{{rex}}}}", "a {1} dog", "{}", "{a b}", "${{x}}"])
+def test_other_braces_are_text(text: str) -> None:
+    assert fill_in(text, "dog").text == text

@@ -10,7 +10,8 @@ from samecast.subject import Subject
 NOUN = "{noun}"
 CONCEPT_WORD = re.compile(r"<[\w-]+>")
 """Words of concepts, such as `<new1>`, which may be names too; prompts say them with braces or without."""
-_PLACEHOLDER = re.compile(rf"\{{([^\W\d]\w*|{CONCEPT_WORD.pattern})\}}|({CONCEPT_WORD.pattern})")
+_PLACEHOLDER = re.compile(rf"(?<!\{{)\{{([^\W\d]\w*|{CONCEPT_WORD.pattern})\}}(?!\}})|({CONCEPT_WORD.pattern})")
+"""A name in braces; in doubled braces it is text like any other."""
 
 
 @dataclass(frozen=True)
