@@ -37,8 +37,9 @@ ui: $(STAMP)
 	@$(BIN)/samecast ui
 
 test: $(STAMP)
-	@# One process a core, each with one thread: two threads of torch are hardly faster on models this small.
-	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
+	@# One process a core and one more, as some tests wait for a browser or a cluster; each has one thread: two threads of
+	@# torch are hardly faster on models this small.
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses $$(( $$(getconf _NPROCESSORS_ONLN) + 1 )) --maxprocesses 5 --dist loadfile
 
 check: $(STAMP)
 	@$(BIN)/ruff format --check .

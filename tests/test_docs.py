@@ -45,7 +45,7 @@ def own_tables() -> Iterator[None]:
         table.update(entries)
 
 
-QUICK = {"masks": ("--steps", "4"), "learn": ("--steps", "2", "--class-images", "2")}
+QUICK = {"masks": ("--steps", "4"), "learn": ("--steps", "1", "--class-images", "1")}
 """What makes a command a matter of seconds, where the page does not say it itself."""
 SPANS = {"--start", "--final"}
 LONG = {"study", "tune", "compare", "benchmark", "ui"}
@@ -102,7 +102,10 @@ def follow(words: list[str], later: set[str]) -> None:
 def test_files_of_rules_do_what_they_say(text: str, photo: Image.Image, tmp_path: Path) -> None:
     (tmp_path / "rules.json").write_text(text)
     rules, subject = read_rules(tmp_path / "rules.json"), sc.Subject(references=(photo,), class_noun="dog")
-    prompts, settings = ["a dog at night", "a dog in the snow"], sc.RenderSettings(num_inference_steps=26)
+    prompts, settings = (
+        ["a dog at night", "a dog in the snow"],
+        sc.RenderSettings(num_inference_steps=26, guidance_scale=1.0),
+    )
     ruled, free = (sc.load().render(subject, prompts, rules=each, settings=settings) for each in (rules, ()))
     for one, other in zip(ruled.renders, free.renders, strict=True):
         assert one.image.tobytes() != other.image.tobytes()
