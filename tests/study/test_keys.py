@@ -56,7 +56,13 @@ CAST: Mapping[str, Any] = {
     "caption": "a photo of a dog",
 }
 STEPS: Mapping[str, Any] = {"start": 3, "final": 8, "skip": 2, "stride": 2, "only": (3, 4)}
-TOKENS: Mapping[str, Any] = {"phrase": "cat", "layers": "decoder", "steps": Steps(0, 5), "threshold": 0.3}
+TOKENS: Mapping[str, Any] = {
+    "phrase": "cat",
+    "layers": "decoder",
+    "steps": Steps(0, 5),
+    "average": "step",
+    "threshold": 0.3,
+}
 RULE: Mapping[str, Any] = {
     "readers": (0,),
     "sources": ("source", "self"),
