@@ -43,7 +43,7 @@ from samecast.study.table import CSV, PARQUET, Rows, load_table, write_table
 from samecast.study.unit import ExecutionConfig
 from tests.study.conftest import STEPS, Counted, Create, assert_same_picture, recipe_of, subject_of, subjects_of
 
-KILLS = 20
+KILLS = 10
 
 
 @pytest.fixture
