@@ -13,7 +13,7 @@ from PIL import Image
 import samecast as sc
 from samecast.attention.modes import Match
 from samecast.attention.rule_files import rules_from_data, rules_to_data
-from samecast.engine.attention_store import map_sources
+from samecast.engine.map_passes import map_sources
 from samecast.render.job import Job
 from samecast.render.request import Request
 

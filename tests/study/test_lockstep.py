@@ -11,8 +11,9 @@ import samecast as sc
 from samecast.attention.session import Session
 from samecast.core.batch import Branch, Branches
 from samecast.core.noise import seeded_noise, spherical_blend
-from samecast.engine.attention_store import AttentionStore, make_map_specs, map_sources
+from samecast.engine.attention_store import AttentionStore, make_map_specs
 from samecast.engine.denoise import denoise_targets, outcome
+from samecast.engine.map_passes import map_sources
 from samecast.engine.run import Run
 from samecast.engine.source import encode_photos
 from samecast.models.unet import UNetBackbone

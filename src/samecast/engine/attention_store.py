@@ -6,20 +6,17 @@ from dataclasses import dataclass, replace
 from jaxtyping import Float
 from torch import Tensor
 
-from samecast.attention.modes.base import Masks as MasksFrom
 from samecast.attention.modes.base import of_subject
 from samecast.attention.plan import Masks
 from samecast.attention.rule import Rules
-from samecast.core.batch import Branch, Branches, Place, name_of
+from samecast.core.batch import Branch, name_of
 from samecast.core.layers import Layer, select_layers
 from samecast.core.maps import combine_maps, normalise, threshold_of
 from samecast.core.masks import Blank, Grid, SubjectMask
 from samecast.core.steps import Timeline
 from samecast.core.tokens import SubjectTokens
+from samecast.engine.blanks import Blanks
 from samecast.engine.cast import Member
-from samecast.engine.run import Advance, Run
-from samecast.engine.source import Trajectory
-from samecast.engine.targets import split_evenly
 from samecast.errors import SamecastError
 from samecast.models.base import Backbone
 
@@ -72,25 +69,6 @@ class MapSpec:
                 f"the words of {self.subject}, {self.phrase!r}, come after what the model reads of {text[:40]!r}"
             )
         return found
-
-
-Blanks = Mapping[tuple[MasksFrom, Branch], Mapping[Grid, Blank]]
-"""For each mask, the grids of tokens at which it separated nothing, and what it was there."""
-
-
-def blank_warnings(blanks: Blanks) -> list[str]:
-    """One line for all empty masks and one for all full ones."""
-    found: list[str] = []
-    for kind, consequence in (("empty", "nothing counts as the subject"), ("full", "everything counts as the subject")):
-        named = {name_of(branch) for (_, branch), sides in blanks.items() if kind in sides.values()}
-        places = {grid for sides in blanks.values() for grid, what in sides.items() if what == kind}
-        if named:
-            sizes = " and ".join(f"{width} x {height}" for height, width in sorted(places))
-            found.append(
-                f"the mask of {', '.join(sorted(named))} is {kind} at {sizes} tokens, where {consequence};"
-                " try another mask, threshold or finer layers"
-            )
-    return found
 
 
 class AttentionStore:
@@ -289,68 +267,3 @@ def check_averages(rules: Rules, place: str) -> None:
     """
     if any(isinstance(rule.tokens, SubjectTokens) and rule.tokens.average == "step" for rule in rules):
         raise SamecastError(f"{place} cannot take maps of the current step alone (map average 'step'): use 'steps'")
-
-
-def map_targets(
-    run: Run, store: AttentionStore, targets: Sequence[Branch], latents: Float[Tensor, "target _ _ _"], step: int
-) -> None:
-    """Takes the targets' maps at a step before it is taken, by rows without control; none where the store has them."""
-    if all(store.has(step, target) for target in targets):
-        return
-    layout, maps = Branches(tuple(targets), (), 1.0).layout(), dict[int, Tensor]()
-    rows = [layout.row_of[Place(target, "conditional")] for target in targets]
-    at_hand = dict(zip(targets, latents, strict=True))
-    run.evaluate(layout, at_hand, run.schedule.timesteps[step], map_rows=rows, maps=maps)
-    store.evaluations += len(layout.rows)
-    for number, target in enumerate(targets):
-        store.add(step, target, target.prompt, {layer: values[number] for layer, values in maps.items()})
-
-
-def map_sources(
-    run: Run,
-    store: AttentionStore,
-    trajectory: Trajectory,
-    caption: str,
-    *,
-    captions: Mapping[str, str] | None = None,
-    rows: int,
-    advance: Advance | None = None,
-) -> int:
-    """Takes the sources' maps where the book has none yet, by rows captioned with the words, which do nothing else.
-
-    With an empty prompt a source has no word to look for; the rows run beside its own and are counted apart. With a
-    caption its own evaluations show it already, save at steps that inversion does not evaluate, such as the first.
-
-    Args:
-        run: the render's fixed parts.
-        store: what is wanted, and what is there.
-        trajectory: the sources'.
-        caption: which has the words.
-        captions: of named subjects' photos in place of it, by name.
-        rows: most in one call of the denoiser.
-        advance: called after each step.
-
-    Returns:
-        How many rows that took.
-    """
-    taken = 0
-    for step in sorted({step for map_spec in store.map_specs for step in map_spec.steps}):
-        lacking = [source for source in trajectory.sources if not store.has(step, source)]
-        for chunk in split_evenly(lacking, rows):
-            maps: dict[int, Tensor] = {}
-            texts = [(captions or {}).get(source.subject, caption) for source in chunk]
-            watched = tuple(Branch("source", source.index, text) for source, text in zip(chunk, texts, strict=True))
-            latents = trajectory.latents[step][[trajectory.sources.index(source) for source in chunk]]
-            run.evaluate(
-                Branches((), watched, 1.0).layout(),
-                dict(zip(watched, latents, strict=True)),
-                run.schedule.timesteps[step],
-                map_rows=range(len(watched)),
-                maps=maps,
-            )
-            taken += len(watched)
-            for row, source in enumerate(chunk):
-                store.add(step, source, texts[row], {layer: values[row] for layer, values in maps.items()})
-        if advance is not None:
-            advance()
-    return taken

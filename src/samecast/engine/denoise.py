@@ -15,7 +15,8 @@ from torch import Tensor
 from samecast.attention.plan import Masks, Plan
 from samecast.core import ddim
 from samecast.core.batch import Branch, Branches, Place
-from samecast.engine.attention_store import AttentionStore, map_targets
+from samecast.engine.attention_store import AttentionStore
+from samecast.engine.map_passes import map_targets
 from samecast.engine.preview import preview
 from samecast.engine.run import Advance, Run
 from samecast.engine.source import Trajectory

@@ -26,7 +26,7 @@ from samecast.attention.rule import Rule, Rules
 from samecast.attention.session import CallPlan, Session
 from samecast.core.batch import Branch
 from samecast.core.masks import Blank, Grid
-from samecast.engine.attention_store import blank_warnings
+from samecast.engine.blanks import blank_warnings
 from samecast.engine.checks import check_rules
 from samecast.engine.given import GivenMask, TargetMasks, masks_by_name, one_or_more, several_masks
 from samecast.errors import SamecastError, SamecastWarning

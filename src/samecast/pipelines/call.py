@@ -14,7 +14,8 @@ from samecast.attention.attend import States
 from samecast.attention.plan import Masks, Plan
 from samecast.attention.route import Route, join_routes
 from samecast.core.batch import Branch, Branches, Layout, Place
-from samecast.engine.attention_store import AttentionStore, Blanks
+from samecast.engine.attention_store import AttentionStore
+from samecast.engine.blanks import Blanks
 from samecast.errors import SamecastError
 from samecast.models.stock import PipelineCall, StockTimeline
 from samecast.pipelines.replay import Replay

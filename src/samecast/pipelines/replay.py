@@ -9,7 +9,8 @@ from PIL import Image
 from samecast.attention.attend import States
 from samecast.core.batch import Branches, Place
 from samecast.core.noise import seeded_noise
-from samecast.engine.attention_store import AttentionStore, map_sources
+from samecast.engine.attention_store import AttentionStore
+from samecast.engine.map_passes import map_sources
 from samecast.engine.prepare import Prepared
 from samecast.engine.run import Run
 from samecast.engine.source import Trajectory, encode_photos, invert_references, mix_references

@@ -9,7 +9,8 @@ from samecast.attention.plan import Plan
 from samecast.core.batch import Branches
 from samecast.core.settings import RenderSettings
 from samecast.core.tokens import SubjectTokens
-from samecast.engine.attention_store import AttentionStore, make_map_spec, map_sources
+from samecast.engine.attention_store import AttentionStore, make_map_spec
+from samecast.engine.map_passes import map_sources
 from samecast.engine.prepare import Resolved, prepare
 from samecast.engine.run import Advance
 from samecast.engine.source import encode_photos

@@ -9,7 +9,7 @@ from jaxtyping import Float
 from PIL import Image
 from torch import Tensor
 
-from samecast.engine.attention_store import Blanks
+from samecast.engine.blanks import Blanks
 from samecast.engine.memory import GIB
 from samecast.models.backbone import to_pictures
 from samecast.render.found import found_masks

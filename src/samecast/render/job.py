@@ -18,10 +18,10 @@ from samecast.attention.modes.base import given_for
 from samecast.attention.plan import Masks
 from samecast.core.batch import Branch, Branches, Role
 from samecast.core.noise import seeded_noise, spherical_blend
-from samecast.engine.attention_store import map_sources
 from samecast.engine.checks import check_one_batch
 from samecast.engine.denoise import States, denoise_targets, never, reconstruct
 from samecast.engine.given import to_subject_mask
+from samecast.engine.map_passes import map_sources
 from samecast.engine.prepare import prepare, resolve, rows_beside, source_steps
 from samecast.engine.source import Trajectory, encode_photos
 from samecast.engine.targets import Target, split_evenly

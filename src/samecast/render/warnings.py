@@ -4,7 +4,7 @@ import re
 from collections.abc import Sequence
 
 from samecast.core.settings import Pairing
-from samecast.engine.attention_store import Blanks, blank_warnings
+from samecast.engine.blanks import Blanks, blank_warnings
 from samecast.engine.memory import MemoryPlan
 from samecast.models.base import Backbone
 from samecast.models.words import says

@@ -15,7 +15,8 @@ from samecast.attention.modes.base import Masks as MasksFrom
 from samecast.attention.plan import Masks
 from samecast.core.batch import Branch, Branches
 from samecast.core.masks import SubjectMask
-from samecast.engine.attention_store import AttentionStore, MapSpec, map_sources
+from samecast.engine.attention_store import AttentionStore, MapSpec
+from samecast.engine.map_passes import map_sources
 from samecast.engine.prepare import Resolved, prepare, source_steps
 from samecast.engine.run import Advance
 from samecast.engine.source import Level, Trajectory, encode_photos
