@@ -26,7 +26,7 @@ def half(folder: Path) -> int:
         for _ in range(50):
             file.write("[1, 2, 3")
             file.flush()
-            time.sleep(0.002)
+            time.sleep(0.01)  # long beside the fork, so that kills fall within
         file.seek(0)
         file.truncate()
         file.write("[]")
