@@ -3,11 +3,11 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from samecast.attention.plan import Plan
-from samecast.attention.rule import Rules
+from samecast.attention.plan import Plan, make_plan
+from samecast.attention.rule import Rule, Rules
 from samecast.core.batch import Branch
 from samecast.engine.attention_store import check_averages
-from samecast.engine.prepare import Resolved, looks_on, plan_on
+from samecast.engine.prepare import Resolved, looks_on
 from samecast.errors import SamecastError
 from samecast.experiments.store import content_key, joined_key
 from samecast.models.base import Backbone
@@ -101,6 +101,7 @@ class Binding:
     def __init__(self, recipe: Recipe, backbone: Backbone) -> None:
         self._recipe = recipe
         self._backbone = backbone
+        self._layers = [bound.layer for bound in backbone.self_attention()]
         self._plans: dict[Rules, Plan] = {}
         self.schedule = backbone.schedule(recipe.settings.num_inference_steps)
 
@@ -108,7 +109,7 @@ class Binding:
         """The plan of some rules; errors as for `make_plan`."""
         if rules not in self._plans:
             check_averages(rules, "a study")
-            self._plans[rules] = plan_on(self._backbone, rules, self.schedule, targets=1)
+            self._plans[rules] = make_plan(rules, self._layers, self.schedule, targets=1)
         return self._plans[rules]
 
     def job(self, order: Order) -> PictureJob:
@@ -143,10 +144,10 @@ class Binding:
 
 def union(plans: Sequence[Plan]) -> Plan:
     """The union of some plans: what an inversion has to keep for all of them."""
-    acting: dict[int, dict[int, Rules]] = {}
+    acting: dict[int, dict[int, dict[Rule, None]]] = {}
     for plan in plans:
         for step, layers in plan.acting.items():
             at_step = acting.setdefault(step, {})
             for layer, rules in layers.items():
-                at_step[layer] = tuple(dict.fromkeys((*at_step.get(layer, ()), *rules)))
-    return Plan(acting)
+                at_step.setdefault(layer, {}).update(dict.fromkeys(rules))
+    return Plan({step: {layer: tuple(rules) for layer, rules in layers.items()} for step, layers in acting.items()})

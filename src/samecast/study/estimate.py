@@ -54,7 +54,10 @@ class Estimate:
 
 def count(recipe: Recipe, backbone: Backbone) -> Size:
     """The tree of one photo, prompt and seed."""
-    binding = Binding(recipe, backbone)
+    return _size(recipe, Binding(recipe, backbone))
+
+
+def _size(recipe: Recipe, binding: Binding) -> Size:
     steps = binding.schedule.working_steps
     return measure([history(plan, steps) for plan in _plans(recipe, binding)])
 
@@ -68,9 +71,9 @@ def estimate(recipe: Recipe, subjects: Sequence[StudySubject], backbone: Backbon
         subjects: subjects with fitted photos.
         backbone: the model.
     """
-    size, settings = count(recipe, backbone), recipe.settings
-    trees = sum(len({(o.numbers, o.cast) for o in orders_of(recipe, subject)}) for subject in subjects)
     binding = Binding(recipe, backbone)
+    size, settings = _size(recipe, binding), recipe.settings
+    trees = sum(len({(o.numbers, o.cast) for o in orders_of(recipe, subject)}) for subject in subjects)
     distinct = {history(plan, binding.schedule.working_steps): plan for plan in _plans(recipe, binding)}.values()
     together = union(list(distinct))
     branches = Branches((), (Branch("source", 0, ""),), settings.guidance)
