@@ -234,3 +234,12 @@ def test_maps_of_joint_attention_are_probabilities_over_the_prompt(family: str, 
         assert values.shape[2] == max(len(text.tokens) for text in texts)
         torch.testing.assert_close(values.sum(-1), torch.ones(2, tokens), rtol=0, atol=1e-5)
         assert not values[0, :, len(texts[0].tokens) :].any()  # nobody reads padding that the model masks
+
+
+@pytest.mark.parametrize("word", ["user", "assistant", "system", "im_start", "message"])
+def test_words_of_a_template_are_found_in_the_prompt_alone(model: sc.Model, word: str) -> None:
+    find, other = model.backbone.find_words, f"{word[:-1]}q"  # as many letters, and in no template
+    for prompt in ("{} cat", "cat {}", "{}", "a {} and a {}"):
+        assert find(prompt.format(word, word), word) == find(prompt.format(other, other), other)
+    with pytest.raises(sc.SamecastError, match="is not in the prompt"):
+        find("a dog", word)

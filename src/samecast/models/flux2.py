@@ -15,7 +15,7 @@ from samecast.core.layers import Kind, Stage
 from samecast.core.spans import Spans
 from samecast.models.backbone import common_timestep
 from samecast.models.joint import JointBackbone
-from samecast.models.texts import Text, words_in
+from samecast.models.texts import Text, within, words_in
 
 
 class Flux2Backbone(JointBackbone):
@@ -100,9 +100,8 @@ class Flux2Backbone(JointBackbone):
 
     def positions(self, prompt: str, phrase: str) -> tuple[int, ...]:
         """Within the template."""
-        whole = self._templated(prompt)
-        begin = whole.rfind(prompt)
-        found = words_in(self._tokenizer, whole, phrase, begin, begin + len(prompt))
+        whole, begin, end = within(self._templated, prompt)
+        found = words_in(self._tokenizer, whole, phrase, begin, end)
         # Texts are padded on the side that the tokenizer says.
         left = self._tokenizer.padding_side == "left"
         return tuple(at + (self.text_length - self.count_tokens(prompt) if left else 0) for at in found)

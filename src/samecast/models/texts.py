@@ -1,7 +1,7 @@
 """Prompts and latents as transformers take them: texts of several parts, words in them, and latents as tokens."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,6 +23,22 @@ class Text:
     tokens: Float[Tensor, "token channel"]
     pooled: Float[Tensor, " channel_pooled"] | None = None
     guidance: float = 1.0
+
+
+_MARK = "\ue000"
+"""A character for private use, which no chat template holds."""
+
+
+def within(template: Callable[[str], str], prompt: str) -> tuple[str, int, int]:
+    """A prompt in its chat template, and where in that text it begins and ends, whatever words the template has too.
+
+    Args:
+        template: the whole text of a prompt.
+        prompt: what the template may strip of white space.
+    """
+    whole = template(prompt)
+    before, _, after = template(_MARK).partition(_MARK)
+    return whole, len(before), len(whole) - len(after)
 
 
 def words_in(tokenizer: Any, text: str, phrase: str, begin: int = 0, end: int | None = None) -> tuple[int, ...]:

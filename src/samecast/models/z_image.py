@@ -19,7 +19,7 @@ from samecast.core.spans import Spans
 from samecast.errors import SamecastError
 from samecast.models.backbone import common_timestep
 from samecast.models.joint import JointBackbone
-from samecast.models.texts import Text, words_in
+from samecast.models.texts import Text, within, words_in
 
 _MULTIPLE = 32
 
@@ -84,9 +84,8 @@ class ZImageBackbone(JointBackbone):
 
     def positions(self, prompt: str, phrase: str) -> tuple[int, ...]:
         """Within the template."""
-        whole = self._templated(prompt)
-        begin = whole.find(prompt)
-        return words_in(self.pipeline.tokenizer, whole, phrase, begin, begin + len(prompt))
+        whole, begin, end = within(self._templated, prompt)
+        return words_in(self.pipeline.tokenizer, whole, phrase, begin, end)
 
     def velocity(
         self,
